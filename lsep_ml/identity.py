@@ -1,0 +1,61 @@
+"""What a result depends on, as hashes: the parts of the configuration that make it, and the state of a network.
+
+Imports neither torch nor Lightning: run.py names its output folders by it before any heavy import.
+"""
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lsep_ml.files import content_hash
+
+if TYPE_CHECKING:
+    from torch import nn
+
+PREDICTION_PARTS = ("data", "transform", "training", "model", "loss", "optimizer", "schedule", "trainer", "seed")
+"""The parts of the configuration that make a stage-1 result; nothing of stage 2 is among them."""
+
+DECISION_PARTS = ("decision", "fitting")
+"""What stage 2 adds."""
+
+_NEUTRAL = {
+    "data": {"root", "num_workers"},
+    "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
+}
+"""Where the data lie, what computes and with how many processes: they change no number that is asked for."""
+
+
+def config_parts(config: DictConfig, parts: tuple[str, ...]) -> dict[str, Any]:
+    """The named parts of a configuration, resolved to plain data; sizes known only at run time stand as letters."""
+    own = {key: config._get_node(key) for key in config if key != "hydra"}
+    known = OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}})
+    plain = {}
+    for part in parts:
+        value = known[part]
+        if isinstance(value, DictConfig):
+            resolved = OmegaConf.to_container(value, resolve=True)
+            assert isinstance(resolved, dict)
+            value = {key: item for key, item in resolved.items() if key not in _NEUTRAL.get(part, ())}
+        plain[part] = value
+    return plain
+
+
+def register_run_identity() -> None:
+    """Make `${run_identity:}` in a configuration stand for a short hash of everything that makes the run."""
+
+    def run_identity(_root_: DictConfig) -> str:
+        return content_hash(config_parts(_root_, PREDICTION_PARTS + DECISION_PARTS), length=8)
+
+    OmegaConf.register_new_resolver("run_identity", run_identity, replace=True)
+
+
+def weights_hash(module: "nn.Module") -> str:
+    """sha256 over the names, types, shapes and bytes of a module's state, in hex; the same on every device."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

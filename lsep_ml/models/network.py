@@ -1,0 +1,66 @@
+"""The whole stage-1 network: normalisation on the device, a backbone, and the score layer."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+
+class Backbone(Protocol):
+    """A module mapping normalised images (N, C, H, W) to features (N, `num_features`)."""
+
+    num_features: int
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+
+class Prediction(NamedTuple):
+    """What the network says of a batch: label scores f(x) and the features f'(x) they are made from."""
+
+    scores: Tensor  # float (N, K)
+    features: Tensor  # float (N, D)
+
+
+class Network(nn.Module):
+    """f(x) = W f'(x) + b on images normalised where they are computed on.
+
+    Args:
+        backbone: module with `num_features`, mapping float images (N, C, H, W) to features (N, D).
+        num_labels: K, at least 2.
+        mean, std: per channel, of images scaled to [0, 1].
+
+    Shapes:
+        images uint8 (or float in [0, 255]) (N, C, H, W) -> scores (N, K) and features (N, D).
+
+    Raises:
+        ValueError: K < 2, or `mean` and `std` of different or zero length.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, backbone: nn.Module, num_labels: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        if num_labels < 2:
+            raise ValueError(f"num_labels={num_labels}: multi-label ranking needs at least 2 labels")
+        if len(mean) != len(std) or not len(mean):
+            raise ValueError(f"transform.mean={list(mean)}, transform.std={list(std)}: give one value per channel")
+        self.backbone = backbone
+        self.score_layer = nn.Linear(cast(Backbone, backbone).num_features, num_labels)
+        self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+
+    @property
+    def num_features(self) -> int:
+        """D, the width of f'(x)."""
+        return self.score_layer.in_features
+
+    @property
+    def num_labels(self) -> int:
+        """K."""
+        return self.score_layer.out_features
+
+    def forward(self, images: Tensor) -> Prediction:
+        features = self.backbone((images.to(self.mean.dtype) - self.mean) / self.std)
+        return Prediction(self.score_layer(features), features)

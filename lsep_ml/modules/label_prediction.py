@@ -1,0 +1,91 @@
+"""Stage 1: fit the scores f(x) with a loss over label pairs or labels."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import CatMetric
+
+from lsep_ml.data import Batch
+from lsep_ml.metrics import RankingMetrics
+from lsep_ml.models import Network, Prediction
+
+Loss = Callable[..., Tensor]
+
+
+class LabelPrediction(LightningModule):
+    """Trains a network's scores with `loss(scores, targets, mask=mask)`; validates by ranking quality on raw scores.
+
+    Args:
+        network: images -> (scores, features).
+        loss: a function of `lsep_ml.losses`, its options bound.
+        loss_name: what messages call it.
+        optimizer: parameter groups -> optimizer.
+        schedule: (optimizer, total number of steps) -> learning-rate schedule, stepped after every batch.
+        score_layer_lr: factor on the learning rate of the new score layer.
+
+    Logs train/loss, val/loss and val/<key> for every key of RankingMetrics.
+
+    Raises:
+        FloatingPointError: a loss that is not finite; names the loss and the step.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        loss_name: str,
+        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
+        schedule: Callable[[Optimizer, int], LRScheduler],
+        score_layer_lr: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.loss_name = loss_name
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.score_layer_lr = score_layer_lr
+        self.ranking = RankingMetrics(network.num_labels)
+        self.val_losses = CatMetric()
+
+    def forward(self, images: Tensor) -> Prediction:
+        prediction: Prediction = self.network(images)
+        return prediction
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.loss(self(batch.images).scores, batch.targets, mask=batch.mask)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"loss={self.loss_name} became {loss.item()} at step {self.global_step} (epoch {self.current_epoch + 1}); "
+                "lower optimizer.lr, or bound the gradient with trainer.gradient_clip_val=1"
+            )
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        scores = self(batch.images).scores.float()
+        self.val_losses.update(self.loss(scores, batch.targets, mask=batch.mask, reduction="none"))
+        self.ranking.update(scores, batch.targets, batch.mask)
+
+    def on_validation_epoch_end(self) -> None:
+        losses = self.val_losses.compute()
+        # An exactly rounded sum does not depend on the order in which processes hand in their rows.
+        mean_loss = math.fsum(losses.flatten().tolist()) / losses.numel()
+        values = {"loss": mean_loss} | self.ranking.compute()
+        self.log_dict({f"val/{key}": torch.as_tensor(value, dtype=torch.float64) for key, value in values.items()})
+        self.val_losses.reset()
+        self.ranking.reset()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        optimizer = self.optimizer([{"params": self.network.backbone.parameters()}])
+        lr = optimizer.param_groups[0]["lr"] * self.score_layer_lr
+        optimizer.add_param_group({"params": self.network.score_layer.parameters(), "lr": lr})
+        schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -1,0 +1,1 @@
+"""What people look at: figures and tables made from the files a run leaves, without torch."""

@@ -1,0 +1,80 @@
+"""The end of a run: the label sets of validation and test, and what they are worth."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lsep_ml.metrics import (
+    LabelSetMetrics,
+    RankingMetrics,
+    bootstrap_label_sets,
+    bootstrap_ranking,
+)
+from lsep_ml.stages.extraction import Extraction, SplitArrays, fixed_batches
+
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class SplitOutcome:
+    """One split's arrays, its label sets uint8 (N, K), the thresholds float32 (N, K) if any, and its metrics."""
+
+    arrays: SplitArrays
+    predictions: np.ndarray
+    thresholds: np.ndarray | None
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Both splits a run reports on, and the 95% bootstrap intervals of the test metrics (over images, seeded)."""
+
+    val: SplitOutcome
+    test: SplitOutcome
+    intervals: dict[str, list[float]]
+
+
+def evaluate(decision: nn.Module, extraction: Extraction) -> Outcome:
+    """Apply a fitted decision to validation and test and measure both; the test split is reported, nothing else."""
+    val, test = (_evaluate_split(decision, extraction.split(name)) for name in ("val", "test"))
+    arrays = test.arrays
+    intervals = {
+        **bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask),
+        **bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask),
+    }
+    return Outcome(val, test, {key: list(interval) for key, interval in intervals.items()})
+
+
+def _evaluate_split(decision: nn.Module, arrays: SplitArrays) -> SplitOutcome:
+    predictions, thresholds = decide(decision, arrays)
+    return SplitOutcome(arrays, predictions, thresholds, measure(arrays, predictions))
+
+
+@torch.inference_mode()
+def decide(decision: Any, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray | None]:
+    """Label sets uint8 (N, K) of a split, and the thresholds float32 (N, K) where the decision has them."""
+    decision = decision.eval().cpu()
+    predictions, thresholds = [], []
+    for rows in fixed_batches(len(arrays.scores), _BATCH):
+        scores = torch.from_numpy(arrays.scores[rows].copy())
+        features = torch.from_numpy(arrays.features[rows].astype(np.float32))
+        predictions.append(decision.predict(scores, features).numpy())
+        if hasattr(decision, "thresholds"):
+            thresholds.append(decision.thresholds(features, len(scores)).float().expand_as(scores).numpy())
+    return np.concatenate(predictions).astype(np.uint8), np.concatenate(thresholds) if thresholds else None
+
+
+def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
+    """Every label-set and ranking metric of a split, as fractions, and the mean number of labels predicted."""
+    num_labels = predictions.shape[1]
+    targets = torch.from_numpy(arrays.targets.copy())
+    mask = None if arrays.mask is None else torch.from_numpy(arrays.mask.copy())
+    label_sets, ranking = LabelSetMetrics(num_labels), RankingMetrics(num_labels)
+    label_sets.update(torch.from_numpy(predictions), targets, mask)
+    ranking.update(torch.from_numpy(arrays.scores.copy()), targets, mask)
+    metrics = {key: float(value) for key, value in {**label_sets.compute(), **ranking.compute()}.items()}
+    known = predictions if arrays.mask is None else predictions * arrays.mask
+    return {**metrics, "labels_per_image": float(known.sum() / len(known))}

@@ -1,0 +1,149 @@
+"""Between the stages: the frozen network runs once, and everything after works on the arrays it leaves."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from rich.progress import track
+from torch import nn
+
+from lsep_ml.data import ImageDataModule
+from lsep_ml.identity import weights_hash
+from lsep_ml.models import Network
+from lsep_ml.stages.progress import console
+from lsep_ml.store import Entry, Store
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """One split as the later stages see it; the arrays are memory-mapped and read-only."""
+
+    features: np.ndarray  # float32 (or float16) (N, D)
+    scores: np.ndarray  # float32 (N, K)
+    targets: np.ndarray  # uint8 (N, K)
+    mask: np.ndarray | None  # bool (N, K), True = known; None when all entries are
+    image_ids: np.ndarray  # unicode (N,)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The arrays of all splits and the store entries they lie in."""
+
+    features: Entry
+    scores: Entry
+
+    def split(self, name: str) -> SplitArrays:
+        """The arrays of "train", "val" or "test"."""
+        mask = self.features.folder / f"{name}_mask.npy"
+        return SplitArrays(
+            features=_open(self.features, f"{name}_features"),
+            scores=_open(self.scores, f"{name}_scores"),
+            targets=_open(self.features, f"{name}_targets"),
+            mask=np.load(mask, mmap_mode="r") if mask.exists() else None,
+            image_ids=_open(self.features, f"{name}_image_ids"),
+        )
+
+
+def _open(entry: Entry, name: str) -> np.ndarray:
+    array: np.ndarray = np.load(entry.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+    return array
+
+
+def extract(
+    store: Store,
+    config: dict[str, Any],
+    network: Network,
+    data: ImageDataModule,
+    device: torch.device,
+    batch_size: int,
+    dtype: str = "float32",
+) -> Extraction:
+    """Features by the backbone, then scores by the score layer from them, each found again by what made it.
+
+    The features' identity is that of the images (`config`: the data and transform parts; the split's hash), of the
+    backbone's state and of the fixed batches; the scores' adds the score layer's state. Nothing is augmented.
+
+    Raises:
+        FloatingPointError: a score that is not finite; names the split and the image.
+    """
+    network = network.eval().to(device)
+    made_by = {
+        "config": config,
+        "split_hash": data.data_set.split_hash,
+        "backbone": weights_hash(network.backbone),
+        "batch_size": batch_size,
+        "dtype": dtype,
+    }
+
+    images = " + ".join(str(len(getattr(data.data_set, split).targets)) for split in SPLITS)
+
+    def build_features(folder: Path) -> dict[str, Any]:
+        started = time.perf_counter()
+        log.info("Extracting features: %s images, %d wide", images, network.num_features)
+        for split in SPLITS:
+            _extract_features(folder, split, network, data, device, dtype)
+        return {"seconds": round(time.perf_counter() - started, 3)}
+
+    features = store.get_or_build("features", made_by, build_features)
+    if features.reused:
+        log.info("Features %s were extracted before: the network does not run.", features.identity)
+
+    def build_scores(folder: Path) -> dict[str, Any]:
+        started = time.perf_counter()
+        for split in SPLITS:
+            ids = _open(features, f"{split}_image_ids")
+            _write_scores(folder, split, network.score_layer, _open(features, f"{split}_features"), ids, batch_size)
+        return {"seconds": round(time.perf_counter() - started, 3)}
+
+    made_by = {"features": features.identity, "score_layer": weights_hash(network.score_layer)}
+    return Extraction(features, store.get_or_build("scores", made_by, build_scores))
+
+
+@torch.inference_mode()
+def _extract_features(
+    folder: Path, split: str, network: Network, data: ImageDataModule, device: torch.device, dtype: str
+) -> None:
+    source = getattr(data.data_set, split)
+    np.save(folder / f"{split}_targets.npy", source.targets)
+    np.save(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
+    if source.mask is not None:
+        np.save(folder / f"{split}_mask.npy", source.mask)
+    features = open_memmap(
+        folder / f"{split}_features.npy", mode="w+", dtype=dtype, shape=(len(source.targets), network.num_features)
+    )
+    loader = data.evaluation_dataloader(split)
+    batches = track(loader, f"  features of {split}", console=console, disable=not console.is_terminal, transient=True)
+    for batch in batches:
+        rows = batch.rows.numpy()
+        features[rows] = network(batch.images.to(device)).features.float().cpu().numpy()
+    features.flush()
+
+
+@torch.inference_mode()
+def _write_scores(
+    folder: Path, split: str, score_layer: nn.Linear, features: np.ndarray, ids: np.ndarray, batch_size: int
+) -> None:
+    device = score_layer.weight.device
+    scores = np.empty((len(features), score_layer.out_features), np.float32)
+    for rows in fixed_batches(len(features), batch_size):
+        batch = torch.from_numpy(features[rows].astype(np.float32)).to(device)
+        scores[rows] = score_layer(batch).float().cpu().numpy()
+    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+    if len(bad):
+        raise FloatingPointError(f"{len(bad)} images of {split} have scores that are not finite, the first {ids[bad[0]]}")
+    np.save(folder / f"{split}_scores.npy", scores)
+
+
+def fixed_batches(rows: int, batch_size: int) -> Iterator[slice]:
+    """Slices of `batch_size` rows: a row's float result depends on its batch, so batches are always the same."""
+    return (slice(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size))

@@ -1,0 +1,139 @@
+"""Stage 1: train the label prediction network, or find it again."""
+
+import csv
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import ModelCheckpoint
+
+from lsep_ml.data import ImageDataModule
+from lsep_ml.files import atomic_write
+from lsep_ml.identity import weights_hash
+from lsep_ml.modules.label_prediction import LabelPrediction
+from lsep_ml.stages.progress import progress_callbacks
+from lsep_ml.store import Entry, Store
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.ckpt"
+HISTORY = "history.csv"
+
+
+class History(Callback):
+    """Collects one row of metrics an epoch."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float | int | str]] = []
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = {key.replace("/", "_"): float(value) for key, value in trainer.callback_metrics.items()}
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        seconds = round(time.perf_counter() - self._started, 3)
+        self.rows.append(
+            {"stage": "prediction", "epoch": trainer.current_epoch + 1, **metrics, "lr": lr, "seconds": seconds}
+        )
+
+
+def train_prediction(
+    store: Store,
+    config: dict[str, Any],
+    module: LabelPrediction,
+    data: ImageDataModule,
+    trainer: Callable[..., Trainer],
+    epochs: int,
+    seed: int,
+) -> Entry:
+    """Train `module` unless the store has what it would become; on return it holds the chosen epoch's weights.
+
+    The identity is the hash of `config` (the resolved parts that make the result), the split's hash and the initial
+    weights' hash. The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice.
+
+    Raises:
+        FloatingPointError: a loss or score that is not finite; names the last good checkpoint.
+    """
+    made_by = {
+        "config": config,
+        "split_hash": data.data_set.split_hash,
+        "label_names": list(data.data_set.label_names),
+        "initial_weights": weights_hash(module.network),
+    }
+
+    def build(folder: Path) -> dict[str, Any]:
+        log.info("Training label prediction: %d epochs, loss %s", epochs, module.loss_name)
+        return _fit(folder, module, data, trainer, epochs, seed)
+
+    entry = store.get_or_build("predictions", made_by, build)
+    if entry.reused:
+        log.info("Label prediction %s was trained before: no network is trained.", entry.identity)
+    # torch.load rather than Lightning's loader: the module is built already, only tensors are wanted.
+    checkpoint = torch.load(entry.folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    module.load_state_dict(checkpoint["state_dict"])
+    return entry
+
+
+def _fit(
+    folder: Path,
+    module: LabelPrediction,
+    data: ImageDataModule,
+    trainer: Callable[..., Trainer],
+    epochs: int,
+    seed: int,
+) -> dict[str, Any]:
+    started = time.perf_counter()
+    history = History()
+    # Strictly greater replaces, so the earlier epoch stays on a tie.
+    best = ModelCheckpoint(
+        folder,
+        CHECKPOINT.removesuffix(".ckpt"),
+        monitor="val/map",
+        mode="max",
+        save_weights_only=True,
+        enable_version_counter=False,
+    )
+    seed_everything(seed, workers=True, verbose=False)
+    run = trainer(
+        max_epochs=epochs,
+        callbacks=[best, history, *progress_callbacks(epochs)],
+        logger=False,
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    try:
+        run.fit(module, datamodule=data)
+    except FloatingPointError as error:
+        kept = f"the last good checkpoint is {best.best_model_path}" if best.best_model_path else "no epoch was finished"
+        raise FloatingPointError(f"{error}; {kept}") from None
+    write_history(folder / HISTORY, history.rows)
+    chosen = max(history.rows, key=lambda row: row["val_map"])
+    return {
+        "epoch": chosen["epoch"],
+        "epochs": epochs,
+        "validation": {key.removeprefix("val_"): value for key, value in chosen.items() if key.startswith("val_")},
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def write_history(path: Path, rows: list[dict[str, float | int | str]]) -> None:
+    """Rows of metrics as CSV, one column for every key that occurs."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_history(path: Path) -> list[dict[str, float | int | str]]:
+    """Rows written by `write_history`, as text."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]

@@ -1,0 +1,42 @@
+"""What a person sees while a stage works: a bar on a terminal, plain lines elsewhere."""
+
+import logging
+import time
+
+from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import RichProgressBar
+from rich.console import Console
+
+log = logging.getLogger(__name__)
+
+console = Console()
+
+
+class EpochLines(Callback):
+    """One line an epoch, for logs and pipes."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self._started = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._started = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        metrics = trainer.callback_metrics
+        log.info(
+            "  epoch %*d/%d   train loss %.4f   val loss %.4f   val mAP %.2f%%   %.1f s",
+            len(str(self.epochs)),
+            trainer.current_epoch + 1,
+            self.epochs,
+            metrics["train/loss"],
+            metrics["val/loss"],
+            100 * metrics["val/map"],
+            time.perf_counter() - self._started,
+        )
+
+
+def progress_callbacks(epochs: int) -> list[Callback]:
+    """The callbacks of stage 1 that show its progress: epoch lines, and a bar between them on a terminal."""
+    bar: list[Callback] = [RichProgressBar(leave=False)] if console.is_terminal else []
+    return [EpochLines(epochs), *bar]

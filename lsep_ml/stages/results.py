@@ -1,0 +1,125 @@
+"""What a run leaves and shows: predictions, thumbnails, plots, and the table on the terminal."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+from torch.nn.functional import interpolate
+
+from lsep_ml.data import DataSet, Split
+from lsep_ml.files import atomic_write
+from lsep_ml.reports.figures import plot_class_f1, plot_gallery, plot_precision_recall, save_figure
+from lsep_ml.stages.evaluation import Outcome, SplitOutcome
+from lsep_ml.stages.progress import console
+
+GALLERY_IMAGES = 24
+_THUMBNAIL = 160
+
+_ROWS = (
+    ("f1", "F1 (mean of per-class F1)"),
+    ("exact_match", "exact match (0-1)"),
+    ("pc_p", "PC-P"),
+    ("pc_r", "PC-R"),
+    ("ov_p", "OV-P"),
+    ("ov_r", "OV-R"),
+    ("cf1", "CF1 (harmonic mean of PC-P, PC-R)"),
+    ("of1", "OF1 (harmonic mean of OV-P, OV-R)"),
+    ("map", "mAP"),
+    ("lrap", "label ranking average precision"),
+    ("ranking_loss", "ranking loss"),
+    ("one_error", "one-error"),
+)
+
+
+def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -> None:
+    """predictions.npz, validation.npz, thumbnails.npz and the plots of a run."""
+    names = data_set.label_names
+    write_predictions(folder / "predictions.npz", outcome.test, names)
+    write_predictions(folder / "validation.npz", outcome.val, names)
+    arrays, predictions = outcome.test.arrays, outcome.test.predictions
+    mask = known_entries(outcome.test)
+    rows = np.unique(np.linspace(0, len(predictions) - 1, GALLERY_IMAGES).round().astype(int))
+    images = write_thumbnails(folder / "thumbnails.npz", data_set.test, rows)
+    pictures = {
+        "precision_recall.png": plot_precision_recall(arrays.scores, arrays.targets, mask, title),
+        "class_f1.png": plot_class_f1(predictions, arrays.targets, mask, names, title),
+        "gallery.png": plot_gallery(images, predictions[rows], arrays.targets[rows], mask[rows], names, title),
+    }
+    for name, figure in pictures.items():
+        save_figure(figure, folder / name)
+
+
+def known_entries(outcome: SplitOutcome) -> np.ndarray:
+    """The mask of a split as uint8 (N, K), ones where every entry is known."""
+    arrays = outcome.arrays
+    return np.ones_like(arrays.targets) if arrays.mask is None else arrays.mask.astype(np.uint8)
+
+
+def write_predictions(path: Path, outcome: SplitOutcome, label_names: tuple[str, ...]) -> None:
+    """One split's scores, targets, label sets and ids as .npz; only plain arrays, readable without pickle."""
+    columns: dict[str, Any] = {
+        "scores": outcome.arrays.scores,
+        "targets": outcome.arrays.targets,
+        "predictions": outcome.predictions,
+        "mask": known_entries(outcome),
+        "image_ids": outcome.arrays.image_ids,
+        "label_names": np.asarray(label_names, dtype=np.str_),
+    }
+    if outcome.thresholds is not None:
+        columns["thresholds"] = outcome.thresholds
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(file, **columns)
+
+
+def write_thumbnails(path: Path, split: Split, rows: np.ndarray) -> list[np.ndarray]:
+    """Small copies of the images in `rows`, uint8 (h, w) or (h, w, 3), stored under their row's number."""
+    images = [_thumbnail(split.images[int(row)]) for row in rows]
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(file, **{str(row): image for row, image in zip(rows, images, strict=True)})
+    return images
+
+
+def _thumbnail(image: torch.Tensor) -> np.ndarray:
+    scale = _THUMBNAIL / max(image.shape[-2:])
+    if scale < 1:
+        size = [max(1, round(scale * side)) for side in image.shape[-2:]]
+        small = interpolate(image[None].float(), size, mode="bilinear", antialias=True)[0]
+        image = small.round().clamp(0, 255).to(torch.uint8)
+    array: np.ndarray = image.permute(1, 2, 0).numpy()
+    return array[:, :, 0] if array.shape[2] == 1 else array
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source` without its cost on disk where the file system can, else a copy."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def print_result(record: dict[str, Any], folder: Path) -> None:
+    """The results in %, what was chosen, what was reused, and where the files are."""
+    table = Table(title=f"{record['data']}: {record['loss']} + {record['decision']} ({record['model']})", width=92)
+    for heading in ("in %", "validation", "test", "95% interval"):
+        table.add_column(heading, justify="left" if heading == "in %" else "right")
+    val, test = record["metrics"]["val"], record["metrics"]["test"]
+    for key, label in _ROWS:
+        low, high = record["intervals"]["test"][key]
+        table.add_row(
+            label, f"{100 * val[key]:.1f}", f"{100 * test[key]:.1f}", f"{100 * low:.1f} to {100 * high:.1f}"
+        )
+    for key, label in (("coverage", "coverage (labels)"), ("labels_per_image", "labels predicted an image")):
+        low, high = record["intervals"]["test"][key]
+        table.add_row(label, f"{val[key]:.2f}", f"{test[key]:.2f}", f"{low:.2f} to {high:.2f}")
+    console.print(table)
+    console.print("chosen on validation: " + ", ".join(f"{key} = {value}" for key, value in record["choices"].items()))
+    again = [f"{name} found in the store" if reused else f"{name} made" for name, reused in record["reused"].items()]
+    seconds = sum(record["seconds"][name] for name, reused in record["reused"].items() if not reused)
+    seconds += record["seconds"]["decision"] + record["seconds"]["evaluation"]
+    console.print(f"{', '.join(again)}; {seconds:.1f} s in all")
+    console.print(f"files: {folder}", soft_wrap=True, highlight=False)

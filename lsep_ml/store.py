@@ -1,0 +1,87 @@
+"""What earlier runs left: results found again by what made them, never half-written, never silently damaged."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from lsep_ml.files import content_hash, file_digest, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+"""Part of every identity: raised when what is stored changes its meaning."""
+
+_SEAL = "entry.json"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One stored result: its folder, its identity, what made it, what it says of itself, and whether it was reused."""
+
+    folder: Path
+    identity: str
+    made_by: dict[str, Any]
+    facts: dict[str, Any]
+    reused: bool
+
+
+class Store:
+    """A folder of results, `<root>/<kind>/<identity>/`, each sealed by `entry.json` with a checksum of every file.
+
+    An entry is built in a working folder and renamed into place once sealed, so an unfinished one is never found.
+    Building holds a lock of the operating system, which a killed process cannot leave behind: a second process asking
+    for the same entry waits, then finds it finished.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def get_or_build(
+        self, kind: str, made_by: dict[str, Any], build: Callable[[Path], dict[str, Any]]
+    ) -> Entry:
+        """The entry made by exactly `made_by`; `build(folder)` fills a new one and returns its facts (plain data).
+
+        Raises:
+            OSError: the store cannot be written.
+        """
+        identity = content_hash({**made_by, "format_version": FORMAT_VERSION})
+        folder = self.root / kind / identity
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder.with_suffix(".lock")):
+            entry = self._find(folder, made_by)
+            if entry is not None:
+                return entry
+            work = folder.with_suffix(".work")
+            shutil.rmtree(work, ignore_errors=True)
+            work.mkdir()
+            facts = build(work)
+            _seal(work, made_by, facts)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(work, folder)
+        return Entry(folder, identity, made_by, facts, reused=False)
+
+    def _find(self, folder: Path, made_by: dict[str, Any]) -> Entry | None:
+        if not folder.is_dir():
+            return None
+        try:
+            seal = read_json(folder / _SEAL)
+            if content_hash(seal["made_by"]) != content_hash(made_by):
+                raise ValueError("it was made by something else")
+            for name, digest in seal["files"].items():
+                if file_digest(folder / name) != digest:
+                    raise ValueError(f"{name} does not have the checksum it was written with")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            log.warning("Stored result %s is damaged (%s): it is made again.", folder, error)
+            return None
+        return Entry(folder, folder.name, made_by, seal["facts"], reused=True)
+
+
+def _seal(folder: Path, made_by: dict[str, Any], facts: dict[str, Any]) -> None:
+    files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    write_json(folder / _SEAL, {"made_by": made_by, "facts": facts, "files": files})

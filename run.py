@@ -1,0 +1,20 @@
+"""The main job: `python run.py loss=lsep decision=thresh_est data=nuswide`; `python run.py --help` explains the groups."""
+
+import hydra
+from omegaconf import DictConfig
+
+from lsep_ml.identity import register_run_identity
+
+register_run_identity()
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> None:
+    # torch and Lightning are imported inside the job, so that --help and --cfg answer at once.
+    from lsep_ml.stages import run_job
+
+    run_job(config)
+
+
+if __name__ == "__main__":
+    main()
