@@ -1,4 +1,4 @@
-"""Metrics: a functional core on arrays (NumPy alone); over it, two torchmetrics metrics, loaded on first use."""
+"""Metrics: a functional core on arrays (NumPy alone); over it, torchmetrics metrics, loaded on first use."""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""Percentile intervals of the metrics by the bootstrap over images, vectorised over replicates (NumPy alone)."""
+"""Percentile intervals of the metrics by the bootstrap over images, vectorised over replicates."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,19 +30,19 @@ def bootstrap_label_sets(
     level: float = 0.95,
     seed: int = 0,
 ) -> Intervals:
-    """Percentile intervals, key -> (low, high), of the label-set metrics and of labels_per_image, images resampled.
+    """Percentile intervals (low, high) of the label-set metrics and of labels_per_image.
 
     predictions, targets, mask: (N, K) as in `count_label_sets`; labels_per_image is the mean number of labels
     predicted. The counts of a replicate are a product of its integer weights with 0/1 matrices: exact, and no
     image is copied. Deterministic in `seed`.
     """
     predictions, targets = as_numpy(predictions) != 0, as_numpy(targets) != 0
-    known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
+    known: Any = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
     predictions, targets = predictions & known, targets & known
     images = known.any(1)
     exact = ~(predictions ^ targets).any(1) & images
     # float32 products and sums of integers below 2^24 are exact, and twice as fast
-    dtype = np.float32 if len(targets) < 2**24 else np.float64
+    dtype: Any = np.float32 if len(targets) < 2**24 else np.float64
     columns = np.hstack(
         [predictions & targets, predictions, targets, exact[:, None], images[:, None]]
     ).astype(dtype)

@@ -146,7 +146,7 @@ def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any,
 
 
 def average_precisions(scores: Any, targets: Any, mask: Any = None) -> Floats:
-    """Average precision of every label, (K,), ties taken together; NaN for labels without a known positive."""
+    """Average precision of every label, (K,), ties taken together; NaN without a known positive."""
     scores, targets = as_numpy(scores), as_numpy(targets) != 0
     known = None if mask is None else as_numpy(mask) != 0
     result = np.full(scores.shape[1], np.nan)

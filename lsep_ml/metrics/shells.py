@@ -1,4 +1,4 @@
-"""torchmetrics metrics over the functional core: they collect batches on any device and number of processes."""
+"""torchmetrics metrics over the functional core: they collect batches, on any number of processes."""
 
 import numpy as np
 import torch
