@@ -13,7 +13,17 @@ from lsep_ml.files import content_hash
 if TYPE_CHECKING:
     from torch import nn
 
-PREDICTION_PARTS = ("data", "transform", "training", "model", "loss", "optimizer", "schedule", "trainer", "seed")
+PREDICTION_PARTS = (
+    "data",
+    "transform",
+    "training",
+    "model",
+    "loss",
+    "optimizer",
+    "schedule",
+    "trainer",
+    "seed",
+)
 """The parts of the configuration that make a stage-1 result; nothing of stage 2 is among them."""
 
 DECISION_PARTS = ("decision", "fitting")

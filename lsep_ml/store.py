@@ -83,5 +83,9 @@ class Store:
 
 
 def _seal(folder: Path, made_by: dict[str, Any], facts: dict[str, Any]) -> None:
-    files = {str(path.relative_to(folder)): file_digest(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = {
+        str(path.relative_to(folder)): file_digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
     write_json(folder / _SEAL, {"made_by": made_by, "facts": facts, "files": files})

@@ -40,16 +40,24 @@ class Network(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, backbone: nn.Module, num_labels: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self, backbone: nn.Module, num_labels: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
         super().__init__()
         if num_labels < 2:
             raise ValueError(f"num_labels={num_labels}: multi-label ranking needs at least 2 labels")
         if len(mean) != len(std) or not len(mean):
-            raise ValueError(f"transform.mean={list(mean)}, transform.std={list(std)}: give one value per channel")
+            raise ValueError(
+                f"transform.mean={list(mean)}, transform.std={list(std)}: give one value per channel"
+            )
         self.backbone = backbone
         self.score_layer = nn.Linear(cast(Backbone, backbone).num_features, num_labels)
-        self.register_buffer("mean", 255 * torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", 255 * torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "std", 255 * torch.tensor(std, dtype=torch.float32).view(-1, 1, 1), persistent=False
+        )
 
     @property
     def num_features(self) -> int:

@@ -1,5 +1,6 @@
 """Backbones from torchvision and timm, with the weights they were published with, a file's, or none."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -72,7 +73,9 @@ def load_weights(model: nn.Module, file: Path) -> None:
         raise FileNotFoundError(f"model.weights={file}: no such file")
     try:
         state = load_state_dict(str(file), weights_only=True)
-    except Exception as error:  # torch and safetensors raise a dozen kinds, all meaning the same to the reader
+    except (
+        Exception
+    ) as error:  # torch and safetensors raise a dozen kinds, all meaning the same to the reader
         raise ValueError(f"model.weights={file}: not a readable file of tensors ({error})") from error
     own: dict[str, Tensor] = model.state_dict()
     missing = [name for name in own if name not in state or state[name].shape != own[name].shape]
@@ -114,7 +117,7 @@ def timm_backbone(name: str = "resnet50", weights: str | None = "imagenet", **op
         FileNotFoundError: the weights are neither on disk nor to be had.
     """
     if not timm.is_model(name):
-        close = timm.list_models(f"*{name}*")[:5] or timm.list_models(f"{name[:4]}*")[:5]
+        close = get_close_matches(name, timm.list_models(), n=5)
         raise ValueError(f"model.name={name!r}: not a timm model; close names: {', '.join(close) or 'none'}")
     try:
         model = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0, **options)

@@ -79,7 +79,9 @@ class LabelPrediction(LightningModule):
         # An exactly rounded sum does not depend on the order in which processes hand in their rows.
         mean_loss = math.fsum(losses.flatten().tolist()) / losses.numel()
         values = {"loss": mean_loss} | self.ranking.compute()
-        self.log_dict({f"val/{key}": torch.as_tensor(value, dtype=torch.float64) for key, value in values.items()})
+        self.log_dict(
+            {f"val/{key}": torch.as_tensor(value, dtype=torch.float64) for key, value in values.items()}
+        )
         self.val_losses.reset()
         self.ranking.reset()
 

@@ -29,8 +29,10 @@ def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndar
         known = mask[:, k].astype(bool)
         if targets[known, k].any():
             precision, recall, _ = precision_recall_curve(targets[known, k], scores[known, k])
-            highest = np.maximum.accumulate(precision)  # recall falls along the arrays, so this looks at recall >= r
-            curves.append(highest[np.searchsorted(-recall, -_RECALLS, side="right") - 1])
+            # Recall falls along the arrays, so the running maximum looks at recall >= r; the last point (precision 1
+            # at recall 0) is scikit-learn's addition, not the ranking's.
+            highest = np.maximum.accumulate(precision[:-1])
+            curves.append(highest[np.searchsorted(-recall[:-1], -_RECALLS, side="right") - 1])
     return np.mean(curves, axis=0) if curves else np.full(len(_RECALLS), np.nan)
 
 
@@ -54,7 +56,9 @@ def plot_class_f1(
     order = np.argsort(-positives, kind="stable")
     figure, axes = _figure(max(5.2, 0.26 * len(order)), 4.2)
     axes.bar(np.arange(len(order)), 100 * f1[order], color=TRUE_POSITIVE, width=0.75)
-    axes.set_xticks(np.arange(len(order)), [label_names[k] for k in order], rotation=90 if len(order) > 12 else 0)
+    axes.set_xticks(
+        np.arange(len(order)), [label_names[k] for k in order], rotation=90 if len(order) > 12 else 0
+    )
     axes.axhline(100 * f1.mean(), color=FALSE_NEGATIVE, linewidth=1, linestyle="--")
     axes.annotate(f"mean {100 * f1.mean():.1f}", (len(order) - 0.5, 100 * f1.mean()), ha="right", va="bottom")
     axes.set(ylim=(0, 100), ylabel="F1 (%)", title=title, xlabel="classes, the most frequent first")
@@ -78,8 +82,12 @@ def plot_gallery(
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
-    for axes, image, predicted, true, known in zip(grid.flat, images, predictions, targets, mask, strict=False):
-        axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if image.shape[0] < 64 else None)
+    for axes, image, predicted, true, known in zip(
+        grid.flat, images, predictions, targets, mask, strict=False
+    ):
+        axes.imshow(
+            image, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if image.shape[0] < 64 else None
+        )
         _write_labels(axes, predicted.astype(bool), true.astype(bool), known.astype(bool), label_names)
     figure.supxlabel("✓ found    ✗ predicted, not there    – missed", fontsize=10, color="#444444")
     return figure
@@ -93,12 +101,20 @@ def _write_labels(
         (predicted & ~true & known, "✗", FALSE_POSITIVE),
         (~predicted & true & known, "–", FALSE_NEGATIVE),
     )
-    words = [(f"{mark} {label_names[k]}", colour) for chosen, mark, colour in kinds for k in np.flatnonzero(chosen)]
+    words = [
+        (f"{mark} {label_names[k]}", colour) for chosen, mark, colour in kinds for k in np.flatnonzero(chosen)
+    ]
     per_line = 3 if max((len(word) for word, _ in words), default=0) <= 5 else 1
     for position, (word, colour) in enumerate(words[:9]):
         line, column = divmod(position, per_line)
         axes.text(
-            column / per_line, -0.04 - 0.13 * line, word, color=colour, fontsize=9, va="top", transform=axes.transAxes
+            column / per_line,
+            -0.04 - 0.13 * line,
+            word,
+            color=colour,
+            fontsize=9,
+            va="top",
+            transform=axes.transAxes,
         )
 
 

@@ -102,7 +102,9 @@ def extract(
         started = time.perf_counter()
         for split in SPLITS:
             ids = _open(features, f"{split}_image_ids")
-            _write_scores(folder, split, network.score_layer, _open(features, f"{split}_features"), ids, batch_size)
+            _write_scores(
+                folder, split, network.score_layer, _open(features, f"{split}_features"), ids, batch_size
+            )
         return {"seconds": round(time.perf_counter() - started, 3)}
 
     made_by = {"features": features.identity, "score_layer": weights_hash(network.score_layer)}
@@ -119,10 +121,15 @@ def _extract_features(
     if source.mask is not None:
         np.save(folder / f"{split}_mask.npy", source.mask)
     features = open_memmap(
-        folder / f"{split}_features.npy", mode="w+", dtype=dtype, shape=(len(source.targets), network.num_features)
+        folder / f"{split}_features.npy",
+        mode="w+",
+        dtype=dtype,
+        shape=(len(source.targets), network.num_features),
     )
     loader = data.evaluation_dataloader(split)
-    batches = track(loader, f"  features of {split}", console=console, disable=not console.is_terminal, transient=True)
+    batches = track(
+        loader, f"  features of {split}", console=console, disable=not console.is_terminal, transient=True
+    )
     for batch in batches:
         rows = batch.rows.numpy()
         features[rows] = network(batch.images.to(device)).features.float().cpu().numpy()
@@ -140,7 +147,9 @@ def _write_scores(
         scores[rows] = score_layer(batch).float().cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(bad):
-        raise FloatingPointError(f"{len(bad)} images of {split} have scores that are not finite, the first {ids[bad[0]]}")
+        raise FloatingPointError(
+            f"{len(bad)} images of {split} have scores that are not finite, the first {ids[bad[0]]}"
+        )
     np.save(folder / f"{split}_scores.npy", scores)
 
 

@@ -30,7 +30,16 @@ from lsep_ml.store import Store
 
 log = logging.getLogger(__name__)
 
-_VERSIONED = ("lsep-ml", "torch", "torchvision", "pytorch-lightning", "torchmetrics", "hydra-core", "timm", "numpy")
+_VERSIONED = (
+    "lsep-ml",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "timm",
+    "numpy",
+)
 
 EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException, InstantiationException)
 """What bad input raises; anything else is a fault of the program and keeps its traceback."""
@@ -114,7 +123,11 @@ def build_data(config: DictConfig) -> ImageDataModule:
     images = ", ".join(f"{len(getattr(found, split).targets)} {split}" for split in ("train", "val", "test"))
     labels = float(found.train.targets.mean(axis=0).sum())
     log.info(
-        "Data %s: %s images, %d labels, %.2f an image", config.names.data, images, len(found.label_names), labels
+        "Data %s: %s images, %d labels, %.2f an image",
+        config.names.data,
+        images,
+        len(found.label_names),
+        labels,
     )
     return data
 

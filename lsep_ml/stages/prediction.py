@@ -39,7 +39,13 @@ class History(Callback):
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         seconds = round(time.perf_counter() - self._started, 3)
         self.rows.append(
-            {"stage": "prediction", "epoch": trainer.current_epoch + 1, **metrics, "lr": lr, "seconds": seconds}
+            {
+                "stage": "prediction",
+                "epoch": trainer.current_epoch + 1,
+                **metrics,
+                "lr": lr,
+                "seconds": seconds,
+            }
         )
 
 
@@ -112,14 +118,20 @@ def _fit(
     try:
         run.fit(module, datamodule=data)
     except FloatingPointError as error:
-        kept = f"the last good checkpoint is {best.best_model_path}" if best.best_model_path else "no epoch was finished"
+        kept = (
+            f"the last good checkpoint is {best.best_model_path}"
+            if best.best_model_path
+            else "no epoch was finished"
+        )
         raise FloatingPointError(f"{error}; {kept}") from None
     write_history(folder / HISTORY, history.rows)
     chosen = max(history.rows, key=lambda row: row["val_map"])
     return {
         "epoch": chosen["epoch"],
         "epochs": epochs,
-        "validation": {key.removeprefix("val_"): value for key, value in chosen.items() if key.startswith("val_")},
+        "validation": {
+            key.removeprefix("val_"): value for key, value in chosen.items() if key.startswith("val_")
+        },
         "seconds": round(time.perf_counter() - started, 3),
     }
 

@@ -47,7 +47,9 @@ def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -
     pictures = {
         "precision_recall.png": plot_precision_recall(arrays.scores, arrays.targets, mask, title),
         "class_f1.png": plot_class_f1(predictions, arrays.targets, mask, names, title),
-        "gallery.png": plot_gallery(images, predictions[rows], arrays.targets[rows], mask[rows], names, title),
+        "gallery.png": plot_gallery(
+            images, predictions[rows], arrays.targets[rows], mask[rows], names, title
+        ),
     }
     for name, figure in pictures.items():
         save_figure(figure, folder / name)
@@ -104,7 +106,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def print_result(record: dict[str, Any], folder: Path) -> None:
     """The results in %, what was chosen, what was reused, and where the files are."""
-    table = Table(title=f"{record['data']}: {record['loss']} + {record['decision']} ({record['model']})", width=92)
+    table = Table(
+        title=f"{record['data']}: {record['loss']} + {record['decision']} ({record['model']})", width=92
+    )
     for heading in ("in %", "validation", "test", "95% interval"):
         table.add_column(heading, justify="left" if heading == "in %" else "right")
     val, test = record["metrics"]["val"], record["metrics"]["test"]
@@ -117,8 +121,13 @@ def print_result(record: dict[str, Any], folder: Path) -> None:
         low, high = record["intervals"]["test"][key]
         table.add_row(label, f"{val[key]:.2f}", f"{test[key]:.2f}", f"{low:.2f} to {high:.2f}")
     console.print(table)
-    console.print("chosen on validation: " + ", ".join(f"{key} = {value}" for key, value in record["choices"].items()))
-    again = [f"{name} found in the store" if reused else f"{name} made" for name, reused in record["reused"].items()]
+    console.print(
+        "chosen on validation: " + ", ".join(f"{key} = {value}" for key, value in record["choices"].items())
+    )
+    again = [
+        f"{name} found in the store" if reused else f"{name} made"
+        for name, reused in record["reused"].items()
+    ]
     seconds = sum(record["seconds"][name] for name, reused in record["reused"].items() if not reused)
     seconds += record["seconds"]["decision"] + record["seconds"]["evaluation"]
     console.print(f"{', '.join(again)}; {seconds:.1f} s in all")

@@ -1,0 +1,123 @@
+"""Backbones and the network: shapes, the fc7 contract, weights from files, and messages for bad ones."""
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import vgg16 as torchvision_vgg16
+
+from lsep_ml.models import Network, SmallCNN, timm_backbone, vgg16
+
+
+def test_network_normalises_on_the_device_and_scores_its_features() -> None:
+    torch.manual_seed(0)
+    network = Network(
+        SmallCNN(in_channels=3, num_features=7), 5, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7]
+    ).eval()
+    images = torch.randint(0, 256, (2, 3, 20, 24), dtype=torch.uint8)
+    scores, features = network(images)
+    assert scores.shape == (2, 5)
+    assert features.shape == (2, 7)
+    assert (network.num_features, network.num_labels) == (7, 5)
+    by_hand = (images.float() / 255 - torch.tensor([0.1, 0.2, 0.3]).view(3, 1, 1)) / torch.tensor(
+        [0.5, 0.6, 0.7]
+    ).view(3, 1, 1)
+    torch.testing.assert_close(features, network.backbone(by_hand))
+    torch.testing.assert_close(scores, network.score_layer(features))
+
+
+def test_normalisation_is_no_part_of_the_state() -> None:
+    assert not [name for name in Network(SmallCNN(), 2, [0.0], [1.0]).state_dict() if name in ("mean", "std")]
+
+
+@pytest.mark.parametrize(
+    ("num_labels", "mean", "std", "message"),
+    [
+        (1, [0.5], [0.5], "num_labels=1"),
+        (3, [0.5, 0.5], [0.5], "transform.mean"),
+        (3, [], [], "transform.mean"),
+    ],
+)
+def test_network_refuses(num_labels: int, mean: list[float], std: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Network(SmallCNN(), num_labels, mean, std)
+
+
+@pytest.fixture(scope="module")
+def vgg16_file(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, str]:
+    torch.manual_seed(1)
+    model = torchvision_vgg16(num_classes=3).eval()
+    file = tmp_path_factory.mktemp("weights") / "vgg16.pth"
+    torch.save(model.state_dict(), file)
+    return model, str(file)
+
+
+def test_vgg16_features_are_fc7_after_its_relu(vgg16_file: tuple[nn.Module, str]) -> None:
+    model, file = vgg16_file
+    backbone = vgg16(weights=file).eval()
+    images = torch.rand(1, 3, 32, 32)
+    with torch.inference_mode():
+        features = backbone(images)
+        pooled = model.avgpool(model.features(images)).flatten(1)
+        classifier = model.classifier
+        fc7 = torch.relu(classifier[3](torch.relu(classifier[0](pooled))))
+    assert features.shape == (1, 4096)
+    assert backbone.num_features == 4096
+    torch.testing.assert_close(features, fc7)
+
+
+def test_vgg16_without_the_published_file_says_where_to_put_it(
+    tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", no_network)
+    place = re.escape(f"{tmp_path}/hub/checkpoints/vgg16-397923af.pth")
+    with pytest.raises(FileNotFoundError, match=rf"no route to host.*put it at {place}.*model\.weights=null"):
+        vgg16(weights="imagenet")
+
+
+def test_weights_of_another_network_are_refused(tmp_path) -> None:
+    file = tmp_path / "other.pth"
+    torch.save(SmallCNN().state_dict(), file)
+    with pytest.raises(ValueError, match=r"other\.pth: the weights of another network"):
+        timm_backbone("resnet18", weights=str(file))
+    with pytest.raises(FileNotFoundError, match=r"absent\.pth: no such file"):
+        timm_backbone("resnet18", weights=str(tmp_path / "absent.pth"))
+    (tmp_path / "text.pth").write_text("no tensors here")
+    with pytest.raises(ValueError, match=r"text\.pth: not a readable file of tensors"):
+        timm_backbone("resnet18", weights=str(tmp_path / "text.pth"))
+
+
+@pytest.mark.parametrize(
+    ("name", "width"), [("resnet18", 512), ("mobilenetv3_small_050", 1024), ("vit_tiny_patch16_224", 192)]
+)
+def test_timm_backbone_measures_its_width(name: str, width: int) -> None:
+    backbone = timm_backbone(name, weights=None).eval()
+    assert backbone.num_features == width
+    with torch.inference_mode():
+        assert backbone(torch.zeros(2, 3, 224, 224)).shape == (2, width)
+
+
+def test_timm_backbone_loads_a_file_and_names_close_models(tmp_path) -> None:
+    torch.manual_seed(2)
+    model = timm_backbone("resnet18", weights=None)
+    file = tmp_path / "resnet18.pth"
+    torch.save({"state_dict": model.model.state_dict()}, file)
+    loaded = timm_backbone("resnet18", weights=str(file))
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, loaded.state_dict()[name], rtol=0, atol=0)
+    with pytest.raises(ValueError, match=r"model\.name='resnet1O1'.*resnet"):
+        timm_backbone("resnet1O1", weights=None)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (48, 48), (37, 91)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_small_cnn_takes_any_size(size: tuple[int, int], channels: int) -> None:
+    backbone = SmallCNN(in_channels=channels, num_features=11)
+    features = backbone(torch.rand(2, channels, *size))
+    assert features.shape == (2, 11)
+    assert (features >= 0).all()

@@ -1,0 +1,86 @@
+"""The house: which room may import which, what stays light, and how long a file may be."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lsep_ml
+
+PACKAGE = Path(lsep_ml.__file__).parent
+CORE = "lsep_ml.metrics.functional"
+
+ALLOWED = {
+    "losses": {CORE},
+    "decisions": {CORE},
+    "models": {CORE},
+    "data": {CORE},
+    "metrics": {"lsep_ml.metrics"},
+    "modules": {"lsep_ml.losses", "lsep_ml.decisions", "lsep_ml.metrics", "lsep_ml.models", "lsep_ml.data"},
+    "reports": {CORE, "lsep_ml.metrics.bootstrap", "lsep_ml.files"},
+}
+"""What each room may import of ours, beside itself; the rooms not named here glue them together."""
+
+
+def imports(file: Path) -> set[str]:
+    """The modules of ours that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            found |= (
+                {f"{node.module}.{alias.name}" for alias in node.names}
+                if node.module == "lsep_ml"
+                else {node.module}
+            )
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return {name for name in found if name and name.split(".")[0] == "lsep_ml"}
+
+
+def within(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+@pytest.mark.parametrize("room", sorted(ALLOWED))
+def test_rooms_import_only_what_they_may(room: str) -> None:
+    files = list((PACKAGE / room).rglob("*.py"))
+    assert files
+    allowed = ALLOWED[room] | {f"lsep_ml.{room}"}
+    wrong = {(file.name, name) for file in files for name in imports(file) if not within(name, allowed)}
+    assert not wrong
+
+
+def test_the_functional_core_imports_nothing_of_ours() -> None:
+    assert imports(PACKAGE / "metrics" / "functional.py") == set()
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("lsep_ml", {"torch", "pytorch_lightning", "hydra"}),
+        ("lsep_ml.losses", {"pytorch_lightning", "hydra", "omegaconf"}),
+        ("lsep_ml.decisions", {"pytorch_lightning", "hydra", "omegaconf"}),
+        ("lsep_ml.metrics", {"pytorch_lightning", "hydra", "omegaconf", "torch"}),
+        ("lsep_ml.reports.figures", {"torch", "pytorch_lightning", "hydra"}),
+        ("lsep_ml.identity", {"torch", "pytorch_lightning"}),
+    ],
+)
+def test_what_stays_light(module: str, absent: set[str]) -> None:
+    code = f"import sys, {module}; print(*sorted({absent!r} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == []
+
+
+def test_no_file_outgrows_a_few_screens() -> None:
+    lengths = {
+        file.relative_to(PACKAGE): len(file.read_text().splitlines()) for file in PACKAGE.rglob("*.py")
+    }
+    assert {file: length for file, length in lengths.items() if length > 300} == {}
+
+
+def test_no_folder_or_file_says_nothing() -> None:
+    names = {path.stem for path in PACKAGE.rglob("*")}
+    assert names.isdisjoint({"utils", "util", "common", "helpers", "misc"})
