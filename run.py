@@ -1,4 +1,4 @@
-"""The main job: `python run.py loss=lsep decision=thresh_est data=nuswide`; `python run.py --help` explains the groups."""
+"""The main job: `python run.py loss=lsep decision=thresh_est data=nuswide`; `--help` explains the groups."""
 
 import hydra
 from omegaconf import DictConfig

@@ -4,7 +4,7 @@ Imports neither torch nor Lightning: run.py names its output folders by it befor
 """
 
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -39,7 +39,7 @@ _NEUTRAL = {
 def config_parts(config: DictConfig, parts: tuple[str, ...]) -> dict[str, Any]:
     """The named parts of a configuration, resolved to plain data; sizes known only at run time stand as letters."""
     own = {key: config._get_node(key) for key in config if key != "hydra"}
-    known = OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}})
+    known = cast(DictConfig, OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}}))
     plain = {}
     for part in parts:
         value = known[part]

@@ -128,7 +128,7 @@ def timm_backbone(name: str = "resnet50", weights: str | None = "imagenet", **op
         ) from error
     if weights not in (None, "imagenet"):
         load_weights(model, Path(str(weights)))
-    channels, height, width = model.default_cfg["input_size"]
+    channels, height, width = model.pretrained_cfg["input_size"]
     size = options.get("img_size", (height, width))
     height, width = (size, size) if isinstance(size, int) else size
     return TimmBackbone(model, (options.get("in_chans", channels), height, width))

@@ -63,7 +63,8 @@ class LabelPrediction(LightningModule):
         loss = self.loss(self(batch.images).scores, batch.targets, mask=batch.mask)
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"loss={self.loss_name} became {loss.item()} at step {self.global_step} (epoch {self.current_epoch + 1}); "
+                f"loss={self.loss_name} became {loss.item()} at step {self.global_step} "
+                f"(epoch {self.current_epoch + 1}); "
                 "lower optimizer.lr, or bound the gradient with trainer.gradient_clip_val=1"
             )
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))

@@ -1,4 +1,4 @@
-"""Learning-rate schedules over a known number of steps: (optimizer, total_steps) -> schedule stepped after each batch."""
+"""Learning-rate schedules over a known number of steps: (optimizer, total_steps) -> schedule, stepped every batch."""
 
 import math
 from collections.abc import Sequence

@@ -57,7 +57,7 @@ def plot_class_f1(
     figure, axes = _figure(max(5.2, 0.26 * len(order)), 4.2)
     axes.bar(np.arange(len(order)), 100 * f1[order], color=TRUE_POSITIVE, width=0.75)
     axes.set_xticks(
-        np.arange(len(order)), [label_names[k] for k in order], rotation=90 if len(order) > 12 else 0
+        np.arange(len(order)), [label_names[int(k)] for k in order], rotation=90 if len(order) > 12 else 0
     )
     axes.axhline(100 * f1.mean(), color=FALSE_NEGATIVE, linewidth=1, linestyle="--")
     axes.annotate(f"mean {100 * f1.mean():.1f}", (len(order) - 0.5, 100 * f1.mean()), ha="right", va="bottom")

@@ -151,14 +151,14 @@ def fit(config: DictConfig, decision: Any, extraction: Extraction) -> list[dict[
     names = {"both": ("train", "val")}.get(decision.fit_on, (decision.fit_on,))
     splits = [extraction.split(name) for name in names]
     log.info("Fitting decision %s on %s", config.names.decision, " and ".join(names))
-    masks = [split.mask for split in splits]
+    masks = [split.mask for split in splits if split.mask is not None]
     history: list[dict[str, Any]] = []
     fit_decision(
         decision,
         _join([split.scores for split in splits]),
         _join([split.targets for split in splits]),
         _join([split.features for split in splits]),
-        None if masks[0] is None else _join(masks),
+        _join(masks) if masks else None,
         epochs=config.fitting.epochs,
         batch_size=config.fitting.batch_size,
         optimizer=instantiate(config.fitting.optimizer),

@@ -81,7 +81,7 @@ def write_thumbnails(path: Path, split: Split, rows: np.ndarray) -> list[np.ndar
     """Small copies of the images in `rows`, uint8 (h, w) or (h, w, 3), stored under their row's number."""
     images = [_thumbnail(split.images[int(row)]) for row in rows]
     with atomic_write(path, "wb") as file:
-        np.savez_compressed(file, **{str(row): image for row, image in zip(rows, images, strict=True)})
+        np.savez_compressed(file, **dict(zip(map(str, rows), images, strict=True)))  # type: ignore[arg-type]
     return images
 
 
