@@ -1,0 +1,101 @@
+"""The one LightningDataModule: any source's data set as batches for training and for evaluation."""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lsep_ml.data.cores import available_cores
+from lsep_ml.data.data_set import SPLITS, DataSet
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.loading import Batch, BatchedSplit
+from lsep_ml.data.order import FixedOrder, TrainingOrder, repeat_factors
+from lsep_ml.data.transform import Transform
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Loaders over the data set that `reader` gives; batches are `Batch`.
+
+    The training order is a function of (training_seed, epoch), a row's augmentation of (training_seed, epoch,
+    row): neither depends on the number of workers, and no global random state is touched.
+
+    Args:
+        reader: `read_<source>`; called once, here, with `options`.
+        transform: applied to each image; its random part in training only.
+        batch_size: rows of a training batch.
+        eval_batch_size: rows of an evaluation batch; these batches never change.
+        training_seed: of order and augmentation. (Scenes, splits and hold-outs are the reader's own `seed`.)
+        sampler: "plain", each training image once an epoch; "balanced", images with rare labels more often
+            (`repeat_factors`).
+        repeat_threshold: for "balanced", the share of images below which a label is rare.
+        num_workers: processes that load and decode; no more are started than there are cores. 0: none.
+        options: what the reader takes.
+
+    Raises:
+        DataError: from the reader; an unknown sampler; a transform that leaves images at sizes of their own.
+    """
+
+    def __init__(
+        self,
+        reader: Callable[..., DataSet],
+        *,
+        transform: Transform,
+        batch_size: int,
+        eval_batch_size: int,
+        training_seed: int,
+        sampler: Literal["plain", "balanced"] = "plain",
+        repeat_threshold: float = 0.1,
+        num_workers: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if sampler not in ("plain", "balanced"):
+            raise DataError(f"data.sampler={sampler}: plain or balanced")
+        self.transform = transform
+        self.eval_batch_size = eval_batch_size
+        self.training_seed = training_seed
+        self.num_workers = min(num_workers, available_cores())
+        self.data_set = reader(**options)
+        if not transform.fixed_size and not isinstance(self.data_set.train.images, Tensor):
+            raise DataError(
+                f"data {self.data_set.name}: image files differ in size, and this transform does not bring them to "
+                "one size; choose transform=small or transform=imagenet224, or set transform.resize=[H,W]"
+            )
+        train = self.data_set.train
+        repeats = repeat_factors(train.targets, repeat_threshold) if sampler == "balanced" else None
+        self._order = TrainingOrder(len(train), batch_size, training_seed, repeats)
+        self._fixed_orders = {s: FixedOrder(len(self.data_set.split(s)), eval_batch_size) for s in SPLITS}
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Augmented batches in the order of the epoch that was set on its sampler; Lightning sets it."""
+        return self._loader(
+            BatchedSplit(self.data_set.train, self.transform, self.training_seed), self._order
+        )
+
+    def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
+        """Batches of "train", "val" or "test" without augmentation, in fixed order and fixed batches."""
+        return self._loader(
+            BatchedSplit(self.data_set.split(split), self.transform), self._fixed_orders[split]
+        )
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation split, fixed."""
+        return self.evaluation_dataloader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """The test split, fixed."""
+        return self.evaluation_dataloader("test")
+
+    def _loader(self, batches: BatchedSplit, order: TrainingOrder | FixedOrder) -> DataLoader[Batch]:
+        return DataLoader(
+            batches,
+            batch_size=None,
+            sampler=order,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            generator=torch.Generator(),  # else each pass draws from the global one
+        )

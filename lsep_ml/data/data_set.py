@@ -1,0 +1,166 @@
+"""A data set as every source hands it over: three splits of images with their 0/1 targets."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lsep_ml.data.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+class Images(Protocol):
+    """A sequence of images; a uint8 tensor (N, C, H, W) is one."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> torch.Tensor:
+        """The image of this row, uint8 (C, H, W) with C = 1 (grey) or 3 (RGB)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images with their labels.
+
+    Args:
+        images: N images, each uint8 (C, H, W), C in {1, 3}.
+        targets: uint8 (N, K), 1 where the label is present; 0 where it is absent or not known.
+        mask: bool (N, K), True where the entry is known; None when every entry is.
+        image_ids: unicode (N,): POSIX paths relative to the data set's folder, or names for generated images.
+    """
+
+    images: Images
+    targets: NDArray[np.uint8]
+    mask: NDArray[np.bool_] | None
+    image_ids: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Three splits over the same labels; checked here, once, where data enters.
+
+    Args:
+        name: what tables and folders call it.
+        label_names: K >= 2 distinct names, in the order of the columns of every targets matrix.
+        train, val, test: none of them empty; no image in two of them.
+        dropped: reason -> number of listed images that were left out.
+
+    Raises:
+        DataError: fewer than two labels, a label named twice, an empty split, arrays that do not fit
+            together, targets outside {0, 1}, an image listed twice.
+    """
+
+    name: str
+    label_names: tuple[str, ...]
+    train: Split
+    val: Split
+    test: Split
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_label_names(self.name, self.label_names)
+        for split_name in SPLITS:
+            _check_split(
+                f"data {self.name}, {split_name} split", self.split(split_name), len(self.label_names)
+            )
+        if len({split.mask is None for split in self._splits}) > 1:
+            raise DataError(
+                f"data {self.name}: some splits have a mask and others have none; give all or none one"
+            )
+        _check_distinct(self.name, np.concatenate([split.image_ids for split in self._splits]))
+        missing = [
+            n for n, count in zip(self.label_names, self.train.targets.sum(axis=0), strict=True) if count == 0
+        ]
+        if missing:
+            log.warning("data %s: no positive in training for %s", self.name, ", ".join(missing))
+
+    def split(self, name: str) -> Split:
+        """The split called train, val or test."""
+        if name not in SPLITS:
+            raise DataError(f"data {self.name}: no split {name!r}; there are {', '.join(SPLITS)}")
+        split: Split = getattr(self, name)
+        return split
+
+    @property
+    def _splits(self) -> tuple[Split, Split, Split]:
+        return self.train, self.val, self.test
+
+    @cached_property
+    def counts(self) -> dict[str, Any]:
+        """What is in it, as plain values: images and positives per split, images dropped by reason."""
+        positives = {
+            name: dict(
+                zip(self.label_names, self.split(name).targets.sum(axis=0, dtype=int).tolist(), strict=True)
+            )
+            for name in SPLITS
+        }
+        images = {name: len(self.split(name)) for name in SPLITS}
+        return {"images": images, "dropped": dict(self.dropped), "positives": positives}
+
+    @cached_property
+    def split_hash(self) -> str:
+        """SHA-256 (hex) over the label names and each split's image ids, targets and mask."""
+        digest = hashlib.sha256(json.dumps(self.label_names).encode())
+        for split in self._splits:
+            digest.update(json.dumps(split.image_ids.tolist()).encode())
+            digest.update(np.ascontiguousarray(split.targets).tobytes())
+            digest.update(b"known" if split.mask is None else np.ascontiguousarray(split.mask).tobytes())
+        return digest.hexdigest()
+
+
+def _check_label_names(data: str, label_names: tuple[str, ...]) -> None:
+    if len(label_names) < 2:
+        raise DataError(
+            f"data {data}: {len(label_names)} label {label_names}; multi-label data needs at least 2"
+        )
+    if len(set(label_names)) < len(label_names):
+        twice = sorted({name for name in label_names if label_names.count(name) > 1})
+        raise DataError(f"data {data}: labels named twice: {', '.join(twice)}")
+
+
+def _check_split(where: str, split: Split, num_labels: int) -> None:
+    shape = (len(split.images), num_labels)
+    if shape[0] == 0:
+        raise DataError(f"{where}: empty; check the split's size, list or share, and what was dropped")
+    if split.targets.shape != shape or split.targets.dtype != np.uint8:
+        raise DataError(
+            f"{where}: targets are {split.targets.dtype} {split.targets.shape}, not uint8 {shape}"
+        )
+    if split.targets.max() > 1:
+        row, column = np.argwhere(split.targets > 1)[0]
+        raise DataError(
+            f"{where}: target of image {str(split.image_ids[row])!r}, label {column} is "
+            f"{split.targets[row, column]}; targets are 0 or 1"
+        )
+    if split.image_ids.shape != shape[:1] or split.image_ids.dtype.kind != "U":
+        raise DataError(
+            f"{where}: image_ids are {split.image_ids.dtype} {split.image_ids.shape}, not ({shape[0]},)"
+        )
+    if split.mask is None:
+        return
+    if split.mask.shape != shape or split.mask.dtype != np.bool_:
+        raise DataError(f"{where}: mask is {split.mask.dtype} {split.mask.shape}, not bool {shape}")
+    if split.targets[~split.mask].any():
+        raise DataError(f"{where}: an entry is positive and masked as unknown at once")
+
+
+def _check_distinct(data: str, image_ids: NDArray[np.str_]) -> None:
+    ids, counts = np.unique(image_ids, return_counts=True)
+    if len(ids) < len(image_ids):
+        raise DataError(
+            f"data {data}: image {str(ids[counts > 1][0])!r} is listed {counts.max()} times over the splits"
+        )

@@ -1,0 +1,71 @@
+"""Batches of a split, loaded by their row numbers."""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lsep_ml.data.data_set import Split
+from lsep_ml.data.order import BatchKey
+from lsep_ml.data.transform import Transform
+
+_AUGMENTATION = 1  # third word of the seed, see order.py
+
+
+class Batch(NamedTuple):
+    """What the network is fed.
+
+    Attributes:
+        images: uint8 (B, C, H, W).
+        targets: uint8 (B, K), 0 or 1.
+        mask: bool (B, K), True = known; None when every entry of the data set is known.
+        rows: int64 (B,), the images' places in their split.
+    """
+
+    images: Tensor
+    targets: Tensor
+    mask: Tensor | None
+    rows: Tensor
+
+
+class BatchedSplit(Dataset[Batch]):
+    """A split whose items are whole batches, so that nothing is collated row by row.
+
+    An item's key holds all it depends on, the epoch and the rows, so that worker processes need no state.
+    """
+
+    def __init__(self, split: Split, transform: Transform, seed: int = 0) -> None:
+        """`seed`: a row's augmentation is a function of (seed, epoch, row)."""
+        self.split = split
+        self.transform = transform
+        self.seed = seed
+        self._targets = torch.from_numpy(split.targets)
+        self._mask = None if split.mask is None else torch.from_numpy(split.mask)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, key: BatchKey) -> Batch:
+        epoch, row_numbers = key
+        rows = torch.from_numpy(row_numbers)
+        mask = None if self._mask is None else self._mask[rows]
+        return Batch(self._images(epoch, rows), self._targets[rows], mask, rows)
+
+    def _images(self, epoch: int | None, rows: Tensor) -> Tensor:
+        images = self.split.images
+        if epoch is None or not self.transform.is_random:
+            if isinstance(images, Tensor):
+                return self.transform(images[rows])
+            return torch.stack([self.transform(images[row]) for row in rows.tolist()])
+        draws = _epoch_draws(self.seed, epoch, len(self))
+        return torch.stack([self.transform(images[row], draws[row].tolist()) for row in rows.tolist()])
+
+
+@lru_cache(maxsize=1)
+def _epoch_draws(seed: int, epoch: int, num_rows: int) -> NDArray[np.float64]:
+    """Uniform in [0, 1), (num_rows, 3): each row's random numbers of this epoch."""
+    return np.random.default_rng([seed, epoch, _AUGMENTATION]).random((num_rows, 3))

@@ -1,0 +1,129 @@
+"""Which rows come in which batch: the training order, a function of (seed, epoch), and the fixed order."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from lsep_ml.data.errors import DataError
+
+BatchKey = tuple[int | None, NDArray[np.int64]]
+"""A batch: its epoch (None: no augmentation) and its rows."""
+
+_ORDER = 0  # third word of the seed, so that the order and the augmentation draw from different streams
+
+
+class TrainingOrder(Sampler[BatchKey]):
+    """Batches of rows in random order, a new one each epoch.
+
+    Lightning calls `set_epoch` before each epoch; a plain loop does it by hand.
+
+    Args:
+        num_rows: rows 0 .. num_rows - 1.
+        batch_size: rows per batch. The last batch takes what remains; a single remaining row joins the batch
+            before it, because batch normalisation cannot train on one image.
+        seed: the order is a function of (seed, epoch).
+        repeats: None for each row once an epoch; else how often each row comes in expectation, all at least
+            1. A row r then comes floor or ceil of repeats[r] times, and every epoch has the same length
+            ceil(sum of repeats).
+    """
+
+    def __init__(
+        self, num_rows: int, batch_size: int, seed: int, repeats: NDArray[np.float64] | None = None
+    ) -> None:
+        _check_batch_size(batch_size)
+        self.num_rows = num_rows
+        self.batch_size = batch_size
+        self.seed = seed
+        self.repeats = repeats
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to this epoch: the next iteration gives its batches."""
+        self.epoch = epoch
+
+    def rows(self) -> NDArray[np.int64]:
+        """All rows of this epoch in order."""
+        rng = np.random.default_rng([self.seed, self.epoch, _ORDER])
+        if self.repeats is None:
+            return rng.permutation(self.num_rows)
+        return rng.permutation(_systematic_sample(self.repeats, rng))
+
+    def __len__(self) -> int:
+        return len(self._bounds())
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        rows = self.rows()
+        for start, stop in self._bounds():
+            yield self.epoch, rows[start:stop]
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        length = self.num_rows if self.repeats is None else _epoch_length(self.repeats)
+        bounds = _chunks(length, self.batch_size)
+        if length % self.batch_size == 1 and len(bounds) > 1:
+            bounds[-2:] = [(bounds[-2][0], length)]
+        return bounds
+
+
+class FixedOrder(Sampler[BatchKey]):
+    """Rows 0 .. num_rows - 1 in order, in batches that are always the same."""
+
+    def __init__(self, num_rows: int, batch_size: int) -> None:
+        _check_batch_size(batch_size)
+        self.num_rows = num_rows
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[BatchKey]:
+        for start, stop in _chunks(self.num_rows, self.batch_size):
+            yield None, np.arange(start, stop)
+
+
+def repeat_factors(targets: NDArray[np.uint8], threshold: float) -> NDArray[np.float64]:
+    """How often an epoch shows each image so that rare labels are seen more often (repeat-factor sampling).
+
+    r_i = max over the labels k of image i of max(1, sqrt(t / p_k)), with p_k the share of images that have
+    label k (Gupta, Dollár, Girshick: LVIS, CVPR 2019, section 4.2). An image without labels has r_i = 1.
+
+    Args:
+        targets: uint8 (N, K).
+        threshold: t, the share below which a label counts as rare, in (0, 1].
+
+    Returns:
+        float64 (N,), at least 1.
+    """
+    if not 0 < threshold <= 1:
+        raise DataError(f"data.repeat_threshold={threshold}: a share of the images, above 0 and at most 1")
+    share = targets.mean(axis=0)
+    of_label = np.maximum(1.0, np.sqrt(threshold / np.where(share > 0, share, 1.0)))
+    factors: NDArray[np.float64] = np.where(targets > 0, of_label, 1.0).max(axis=1)
+    return factors
+
+
+def _epoch_length(repeats: NDArray[np.float64]) -> int:
+    return int(
+        np.ceil(repeats.sum() * (1 - 1e-12))
+    )  # a sum of whole numbers must not round up by its last digit
+
+
+def _systematic_sample(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """Rows repeated floor or ceil of `repeats` times, in expectation `repeats` (scaled to a whole total),
+    shuffled before the walk so that neighbours in the data are drawn independently of each other."""
+    length = _epoch_length(repeats)
+    shuffled = rng.permutation(len(repeats))
+    reached = np.cumsum(repeats[shuffled])
+    ticks = np.floor(reached * (length / reached[-1]) + rng.random())
+    ticks[-1] = length
+    return np.repeat(shuffled, np.diff(ticks, prepend=0.0).astype(np.int64))
+
+
+def _chunks(length: int, size: int) -> list[tuple[int, int]]:
+    return [(start, min(start + size, length)) for start in range(0, length, size)]
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise DataError(f"batch_size={batch_size}: at least 1")
