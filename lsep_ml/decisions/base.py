@@ -46,7 +46,7 @@ class Decision(nn.Module):
             return self._select(float_tensor(scores), features)
 
     def save(self, path: str | Path) -> None:
-        """Write the decision to `path` as JSON (and weights beside it, if learnt); see `lsep_ml.decisions.load`."""
+        """Write the decision to `path` as JSON (learnt weights beside it); see `decisions.load`."""
         from lsep_ml.decisions.portable import save  # which knows the classes that are defined on this one
 
         save(self, path)

@@ -1,4 +1,4 @@
-"""Decisions as files: JSON for rules; JSON and, beside it, safetensors for learnt decisions. No code is stored."""
+"""Decisions as files: JSON for rules; JSON and, beside it, safetensors for learnt decisions."""
 
 import hashlib
 import json
@@ -17,7 +17,7 @@ FORMAT = 1
 
 
 def save(decision: Decision, path: str | Path) -> None:
-    """Write a fitted decision to `path` (JSON), its weights, if learnt, beside it with the suffix .safetensors.
+    """Write a fitted decision to `path` as JSON, learnt weights beside it with the suffix .safetensors.
 
     Loading gives a decision with identical predictions. Each file is written beside its place and then
     renamed.
@@ -81,7 +81,7 @@ def _read_weights(path: Path, weights: dict[str, str]) -> bytes:
 
 
 def _kinds(base: type[Decision]) -> dict[str, type[Decision]]:
-    """Every decision class by name: those that bring no method of their own cannot decide and are left out."""
+    """Every decision class that decides, by name; the shared base classes are left out."""
     found: dict[str, type[Decision]] = {}
     for kind in base.__subclasses__():
         found |= _kinds(kind)

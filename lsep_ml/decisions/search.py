@@ -53,7 +53,7 @@ def exact_threshold(scores: Scores, targets: Bools, known: Bools, criterion: str
 
 def cutoffs(distinct: Scores) -> Scores:
     """Thresholds around distinct descending scores, (M + 1,): the highest, midways, below all."""
-    between = (distinct[1:] + (distinct[:-1] - distinct[1:]) / 2).astype(np.float32)
+    between = ((distinct[1:].astype(np.float64) + distinct[:-1]) / 2).astype(np.float32)
     between = np.where(between < distinct[:-1], between, distinct[1:])  # no float32 in between
     return np.concatenate([distinct[:1], between, np.nextafter(distinct[-1:], np.float32(-np.inf))])
 
