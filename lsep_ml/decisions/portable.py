@@ -1,6 +1,7 @@
 """Decisions as files: JSON for rules; JSON and, beside it, safetensors for learnt decisions."""
 
 import hashlib
+import inspect
 import json
 import os
 from pathlib import Path
@@ -81,11 +82,11 @@ def _read_weights(path: Path, weights: dict[str, str]) -> bytes:
 
 
 def _kinds(base: type[Decision]) -> dict[str, type[Decision]]:
-    """Every decision class that decides, by name; the shared base classes are left out."""
+    """Every decision class by name, the abstract bases left out."""
     found: dict[str, type[Decision]] = {}
     for kind in base.__subclasses__():
         found |= _kinds(kind)
-        if "_select" in vars(kind):
+        if not inspect.isabstract(kind):
             found[kind.__name__] = kind
     return found
 

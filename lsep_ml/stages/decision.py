@@ -77,7 +77,8 @@ def fit_decision(
         module = LabelDecision(decision, optimizer, after)
         _train(module, rows, epochs, batch_size, seed, trainer or {})
     decision.eval()
-    _warn_if_dead(decision, scores, features)
+    for problem in decision.problems(scores, features):
+        warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=2)
     return decision
 
 
@@ -155,16 +156,3 @@ def _epoch_bar(name: str, epochs: int, shown: bool) -> Iterator[OnEpoch]:
         yield lambda epoch, loss: bar.update(
             task, completed=epoch + 1, description=f"{name}, loss {loss:.4f}"
         )
-
-
-def _warn_if_dead(decision: LearntDecision, scores: Array, features: Array) -> None:
-    name = type(decision).__name__
-    if decision.is_constant(scores, features):
-        warnings.warn(
-            f"{name}: the head predicts the same for every image (a dead ReLU layer, or nothing to learn); "
-            "lower the learning rate, standardise the features or check them",
-            DecisionWarning,
-            stacklevel=3,
-        )
-    if not decision.predict(scores, features).any():
-        warnings.warn(f"{name}: every predicted label set is empty", DecisionWarning, stacklevel=3)
