@@ -48,11 +48,11 @@ class LearntDecision(Decision):
         self.register_buffer("feature_scale", torch.ones(num_features))
         self._draw(torch.Generator().manual_seed(0), torch.zeros(num_outputs))
 
-    @abstractmethod
     def outputs(self, features: Tensor) -> Tensor:
         """The head's outputs for features (N, D), differentiable, in the head's dtype."""
         return self.head((features.to(self.feature_mean.dtype) - self.feature_mean) * self.feature_scale)
 
+    @abstractmethod
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """The training loss, a mean over images; differentiable in scores, features and the head."""
 

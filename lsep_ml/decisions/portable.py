@@ -56,7 +56,7 @@ def load(path: str | Path) -> Decision:
         raise ValueError(f"{path}: not a saved decision ({error!r})") from error
     if version != FORMAT:
         raise ValueError(f"{path}: format {version}, this version reads format {FORMAT}")
-    kinds = _kinds(Decision)
+    kinds = _kinds(Decision)  # type: ignore[type-abstract]
     if name not in kinds:
         raise ValueError(f"{path}: unknown decision {name!r}; known are {', '.join(sorted(kinds))}")
     decision = kinds[name](**options)
