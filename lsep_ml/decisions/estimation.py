@@ -108,7 +108,7 @@ class ThresholdEstimation(LearntDecision):
         return torch.full((int(self.num_labels),), float(positive + negative) / 2)
 
     def _estimate(self, outputs: Tensor) -> Tensor:
-        return outputs
+        return outputs.float()
 
     def _decide(self, scores: Tensor, estimates: Tensor) -> Tensor:
         return scores > estimates

@@ -24,6 +24,7 @@ class LearntDecision(Decision):
     """
 
     needs_features: ClassVar[bool] = True
+    num_labels: int
     feature_mean: Tensor
     feature_scale: Tensor
 
@@ -96,8 +97,7 @@ class LearntDecision(Decision):
     def _draw(self, generator: torch.Generator, bias: Tensor) -> None:
         linear = [layer for layer in self.head if isinstance(layer, nn.Linear)]
         for layer in linear:
-            # uniform of variance 2 / inputs before a ReLU, and as in torch, 1 / (3 inputs), in the output
-            # layer
+            # uniform, of variance 2 / inputs before a ReLU and 1 / (3 inputs), as in torch, in the last
             bound = (6 if layer is not linear[-1] else 1) / layer.in_features
             weight = torch.empty(layer.weight.shape).uniform_(-(bound**0.5), bound**0.5, generator=generator)
             layer.weight.copy_(weight)

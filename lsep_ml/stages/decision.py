@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from lsep_ml.decisions import Decision, LearntDecision, Rule
-from lsep_ml.decisions.checks import Array, check_features, check_fit, float_tensor
+from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.modules.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
 
 D = TypeVar("D", bound=Decision)
@@ -65,6 +65,7 @@ def fit_decision(
     if not isinstance(decision, LearntDecision):
         raise TypeError(f"decision: {type(decision).__name__} is neither a Rule nor a LearntDecision")
     features = check_features(features, len(scores), decision.num_features, type(decision).__name__)
+    check_scores(scores, decision.num_labels)
     decision.reset(scores, targets, features, mask, seed=seed)
     rows = CachedRows(scores, targets, features, mask)
     with _epoch_bar(type(decision).__name__, epochs, progress) as advance:
