@@ -25,6 +25,7 @@ def random_mask(targets, seed=0):
 
 
 @pytest.mark.parametrize("masked", [False, True])
+@torch.no_grad()
 def test_threshold_loss_is_equation_16(masked):
     decision, scores, targets, features = made(ThresholdEstimation)
     mask = random_mask(targets) if masked else torch.ones_like(targets)
@@ -39,6 +40,7 @@ def test_threshold_loss_is_equation_16(masked):
 
 @pytest.mark.parametrize("zero_class", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
+@torch.no_grad()
 def test_count_loss_is_cross_entropy_of_the_capped_count(zero_class, masked):
     decision, scores, targets, features = made(CountEstimation, zero_class=zero_class)
     targets[:5] = False
@@ -71,6 +73,7 @@ def test_gradients_reach_scores_features_and_head():
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32])
+@torch.no_grad()
 def test_target_dtypes(kind, dtype):
     decision, scores, targets, features = made(kind)
     expected = decision.loss(scores, targets, features)
