@@ -1,1 +1,16 @@
 """Multi-label image classification by pairwise ranking: losses, label decisions, metrics, and the whole experiment."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lsep_ml.stages.decision import fit_decision
+
+__all__ = ["fit_decision"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "fit_decision":  # on first use, so that `import lsep_ml` stays light
+        from lsep_ml.stages.decision import fit_decision
+
+        return fit_decision
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

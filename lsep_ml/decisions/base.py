@@ -1,0 +1,101 @@
+"""What every label decision shares: from scores (and features) to label sets."""
+
+import inspect
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lsep_ml.decisions.checks import Array, check_fit, check_scores, float_tensor
+from lsep_ml.metrics.functional import LABEL_SET_KEYS, as_numpy
+
+FitOn = Literal["train", "val", "both"]
+
+
+class Decision(nn.Module):
+    """A label decision g: scores f(x) (N, K), where needed features f'(x) (N, D), to label sets, bool (N, K).
+
+    The decision for one image never depends on the other images. Scores are compared as float32, which is how
+    they are stored, and every threshold is a float32 number.
+
+    fit_on: the split it is fitted on: "train", "val" or "both".
+    """
+
+    needs_features: ClassVar[bool] = False
+    num_labels: Any  # int, or a buffer that `fit` sets
+
+    def __init__(self, fit_on: FitOn) -> None:
+        super().__init__()
+        if fit_on not in ("train", "val", "both"):
+            raise ValueError(f"fit_on={fit_on!r}: expected 'train', 'val' or 'both'")
+        self.fit_on = fit_on
+
+    def predict(self, scores: Array, features: Array | None = None) -> Tensor:
+        """The label sets, bool (N, K).
+
+        Raises ValueError when the decision is not fitted, K is not the one it was fitted for, a score is NaN,
+        or features are missing or of another shape.
+        """
+        if int(self.num_labels) == 0:
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit(scores, targets) or load it")
+        check_scores(scores, int(self.num_labels))
+        with torch.no_grad():
+            return self._select(float_tensor(scores), features)
+
+    def save(self, path: str | Path) -> None:
+        """Write the decision to `path` as JSON (and weights beside it, if learnt); see `lsep_ml.decisions.load`."""
+        from lsep_ml.decisions.portable import save  # which knows the classes that are defined on this one
+
+        save(self, path)
+
+    def choices(self) -> dict[str, Any]:
+        """The hyperparameters that fitting chose, by name."""
+        return {}
+
+    def options(self) -> dict[str, Any]:
+        """The constructor's arguments: with the state_dict, all there is to know about the decision."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
+        raise NotImplementedError
+
+
+class Rule(Decision):
+    """A decision fitted in closed form or by search on scores and targets.
+
+    criterion: the metric (a key of `LabelSetMetrics`) that the search maximises. Values closer than 1e-9 are
+    a tie.
+    """
+
+    def __init__(self, criterion: str, fit_on: FitOn) -> None:
+        super().__init__(fit_on)
+        if criterion not in LABEL_SET_KEYS:
+            raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
+        self.criterion = criterion
+        self.register_buffer("num_labels", torch.tensor(0))
+
+    def fit(self, scores: Array, targets: Array, mask: Array | None = None) -> Self:
+        """Choose the hyperparameters on scores (N, K), targets 0/1 (N, K), mask (True = known; None: all).
+
+        Raises ValueError for data nothing can be fitted on, see `check_fit`.
+        """
+        check_fit(scores, targets, mask)
+        known = np.ones(tuple(targets.shape), bool) if mask is None else as_numpy(mask) != 0
+        self._fit(as_numpy(scores).astype(np.float32), as_numpy(targets) != 0, known)
+        self.num_labels = torch.tensor(scores.shape[1])
+        return self
+
+    def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
+        raise NotImplementedError
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        # a fitted buffer may have another shape than a fresh one, such as one threshold a label
+        for name, buffer in self._buffers.items():
+            if buffer is not None and prefix + name in state_dict:
+                self._buffers[name] = torch.empty_like(state_dict[prefix + name], device=buffer.device)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

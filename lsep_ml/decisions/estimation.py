@@ -1,0 +1,117 @@
+"""The paper's two learnt decisions: label counts (eqn 14) and thresholds (eqns 15, 16)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lsep_ml.decisions.base import FitOn
+from lsep_ml.decisions.checks import Array
+from lsep_ml.decisions.learnt import LearntDecision
+from lsep_ml.decisions.rules import ranks
+from lsep_ml.metrics.functional import as_numpy
+
+
+class CountEstimation(LearntDecision):
+    """Label count estimation (eqn 14): the head picks a count k^, the k^ highest scores are the label set.
+
+    An n-way softmax over the counts 1..n, n = min(max_count, K), trained by cross entropy; larger counts are
+    capped at n. With zero_class the counts are 0..n, so that "no label" is a legal answer; without it an
+    image that has no label counts as 1. Images with unknown entries have no known count and are left out of
+    the loss.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_labels: int,
+        max_count: int = 4,
+        hidden: Sequence[int] = (100, 10),
+        *,
+        zero_class: bool = False,
+        standardize: bool = True,
+        fit_on: FitOn = "train",
+    ) -> None:
+        if max_count < 1:
+            raise ValueError(f"max_count={max_count}: expected at least 1")
+        lowest = 0 if zero_class else 1
+        highest = min(max_count, num_labels)
+        super().__init__(num_features, num_labels, highest - lowest + 1, hidden, standardize, fit_on)
+        self.max_count, self.zero_class = max_count, zero_class
+        self.lowest, self.highest = lowest, highest
+
+    def counts(self, features: Array) -> Tensor:
+        """The estimated label counts k^, int64 (N,)."""
+        return self._evaluate(features, len(features)).argmax(1) + self.lowest
+
+    def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Cross entropy of the capped label count, averaged over the images whose every entry is known."""
+        counted = torch.ones_like(targets[:, 0], dtype=torch.bool) if mask is None else mask.bool().all(1)
+        classes = (targets != 0).sum(1).clamp(self.lowest, self.highest) - self.lowest
+        losses = F.cross_entropy(self.outputs(features), classes, reduction="none")
+        return (losses * counted).sum() / counted.sum().clamp_min(1)
+
+    def is_constant(self, scores: Array, features: Array) -> bool:
+        counts = self.counts(features)
+        return bool((counts == counts[:1]).all())
+
+    def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
+        labels = as_numpy(targets) != 0
+        if mask is not None:
+            labels = labels[(as_numpy(mask) != 0).all(1)]
+        if len(labels) == 0:
+            raise ValueError("mask: no image has all its labels known; label counts cannot be learnt from it")
+        counts = labels.sum(1).clip(self.lowest, self.highest) - self.lowest
+        frequency = np.bincount(counts, minlength=self.highest - self.lowest + 1) + 1.0
+        return torch.from_numpy(np.log(frequency / frequency.sum())).float()
+
+    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
+        counts = self._evaluate(features, len(scores)).argmax(1) + self.lowest
+        return ranks(scores) < counts.to(scores.device)[:, None]
+
+
+class ThresholdEstimation(LearntDecision):
+    """Threshold estimation (eqn 15): label k is in iff f_k(x) > theta_k(x), the K outputs of the head.
+
+    Trained by eqn 16 with its missing brackets: binary cross entropy of sigmoid(f_k(x) - theta_k(x)), summed
+    over the labels, averaged over the images.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        num_labels: int,
+        hidden: Sequence[int] = (100, 10),
+        *,
+        standardize: bool = True,
+        fit_on: FitOn = "train",
+    ) -> None:
+        super().__init__(num_features, num_labels, num_labels, hidden, standardize, fit_on)
+
+    def thresholds(self, features: Array | None, n: int) -> Tensor:
+        """theta(x) for the `n` images, float32 (n, K)."""
+        return self._evaluate(features, n)
+
+    def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Eqn 16 over the known entries, differentiable in scores, features and the head."""
+        logits = scores.float() - self.outputs(features)
+        losses = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
+        return (losses if mask is None else losses * mask).sum() / max(len(scores), 1)
+
+    def is_constant(self, scores: Array, features: Array) -> bool:
+        theta = self._evaluate(features, len(features))
+        spread = theta.amax(0) - theta.amin(0)
+        return bool((spread <= 1e-6 * theta.abs().amax().clamp_min(1)).all())
+
+    def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
+        """One threshold for all: midway between the mean score of the positives and that of the negatives."""
+        values, labels = as_numpy(scores), as_numpy(targets) != 0
+        known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
+        positive = values[labels & known].mean(dtype=np.float64)
+        negative = values[~labels & known].mean(dtype=np.float64)
+        return torch.full((int(self.num_labels),), float(positive + negative) / 2)
+
+    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
+        return scores > self._evaluate(features, len(scores)).to(scores.device)

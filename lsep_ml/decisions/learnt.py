@@ -1,0 +1,114 @@
+"""What learnt decisions share: an MLP on the frozen features, and how it starts."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
+
+from lsep_ml.decisions.base import Decision, FitOn
+from lsep_ml.decisions.checks import Array, check_features, row_blocks
+
+
+class LearntDecision(Decision):
+    """A head on the features, f'(x) -> outputs: by default 100 units, ReLU, 10 units, ReLU, the output layer.
+
+    A narrow ReLU layer dies when its first steps are large; the head then predicts a constant. Two things
+    keep it alive: the features are standardised (buffers, set by `reset` from the training features;
+    `standardize=False` leaves features as they are), and the output bias starts at the best constant, so that
+    no large common error has to be driven through the hidden layers first. Hidden weights are drawn for ReLU
+    (He et al., 2015).
+    """
+
+    needs_features: ClassVar[bool] = True
+    feature_mean: Tensor
+    feature_scale: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        num_labels: int,
+        num_outputs: int,
+        hidden: Sequence[int],
+        standardize: bool,
+        fit_on: FitOn,
+    ) -> None:
+        super().__init__(fit_on)
+        self.num_features, self.num_labels = num_features, num_labels
+        self.hidden, self.standardize = tuple(hidden), standardize
+        sizes = [num_features, *hidden]
+        layers: list[nn.Module] = []
+        for inputs, outputs in pairwise(sizes):
+            layers += [skip_init(nn.Linear, inputs, outputs), nn.ReLU()]
+        self.head = nn.Sequential(*layers, skip_init(nn.Linear, sizes[-1], num_outputs))
+        self.register_buffer("feature_mean", torch.zeros(num_features))
+        self.register_buffer("feature_scale", torch.ones(num_features))
+        self._draw(torch.Generator().manual_seed(0), torch.zeros(num_outputs))
+
+    def outputs(self, features: Tensor) -> Tensor:
+        """The head's outputs for features (N, D), differentiable, float32."""
+        return self.head((features.float() - self.feature_mean) * self.feature_scale)
+
+    def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The training loss, a mean over images; differentiable in scores, features and the head."""
+        raise NotImplementedError
+
+    def reset(
+        self, scores: Array, targets: Array, features: Array, mask: Array | None = None, *, seed: int = 0
+    ) -> None:
+        """Start from scratch: draw the head's weights from `seed` and set what the training data determine.
+
+        That is the standardisation of the features and the bias of the output layer. Features are read in
+        blocks. Raises ValueError for features that are not finite.
+        """
+        check_features(features, len(scores), self.num_features, type(self).__name__)
+        mean, scale = _moments(features)
+        if self.standardize:
+            self.feature_mean = mean.to(self.feature_mean)
+            self.feature_scale = scale.to(self.feature_scale)
+        self._draw(torch.Generator().manual_seed(seed), self._constant(scores, targets, mask))
+
+    def is_constant(self, scores: Array, features: Array) -> bool:
+        """Whether the head gives every image the same output, as a dead one does."""
+        raise NotImplementedError
+
+    def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
+        """The best constant output, up to a simple estimate."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def _draw(self, generator: torch.Generator, bias: Tensor) -> None:
+        linear = [layer for layer in self.head if isinstance(layer, nn.Linear)]
+        for layer in linear:
+            # uniform of variance 2 / inputs before a ReLU, and as in torch, 1 / (3 inputs), in the output
+            # layer
+            bound = (6 if layer is not linear[-1] else 1) / layer.in_features
+            weight = torch.empty(layer.weight.shape).uniform_(-(bound**0.5), bound**0.5, generator=generator)
+            layer.weight.copy_(weight)
+            layer.bias.zero_()
+        linear[-1].bias.copy_(bias)
+
+    @torch.no_grad()
+    def _evaluate(self, features: Array | None, rows: int) -> Tensor:
+        features = check_features(features, rows, self.num_features, type(self).__name__)
+        device = self.feature_mean.device
+        return torch.cat([self.outputs(block.to(device)) for block in row_blocks(features)])
+
+
+def _moments(features: Array) -> tuple[Tensor, Tensor]:
+    """Mean and inverse standard deviation (1 where a feature is constant) over the rows, (D,)."""
+    total, square, shift = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    for number, block in enumerate(row_blocks(features)):
+        values = block.double().cpu()
+        if not torch.isfinite(values).all():
+            raise ValueError("features: NaN or infinite values; check the network that made them")
+        if number == 0:
+            shift = values.mean(0)
+        total = total + (values - shift).sum(0)
+        square = square + (values - shift).square().sum(0)
+    mean = total / len(features)
+    deviation = (square / len(features) - mean.square()).clamp_min(0).sqrt()
+    constant = deviation <= 1e-6 * (mean + shift).abs()
+    return mean + shift, torch.where(constant, 1.0, 1 / deviation)

@@ -1,0 +1,63 @@
+"""Stage 2 as a LightningModule: the one training loop of the learnt decisions."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from lsep_ml.decisions import LearntDecision
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+
+class DecisionBatch(NamedTuple):
+    """Cached rows: scores (B, K), targets (B, K), features (B, D) and mask (B, K) or None."""
+
+    scores: Tensor
+    targets: Tensor
+    features: Tensor
+    mask: Tensor | None
+
+
+class LabelDecision(pl.LightningModule):
+    """Trains a decision by its own loss on cached scores and features; no network is touched.
+
+    on_epoch(epoch, loss) is called after every epoch, from 0, with the loss averaged over the images.
+    """
+
+    def __init__(
+        self,
+        decision: LearntDecision,
+        optimizer: OptimizerFactory,
+        on_epoch: Callable[[int, float], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.decision = decision
+        self.optimizer_factory = optimizer
+        self.on_epoch = on_epoch
+        self._total, self._images = torch.tensor(0.0), 0
+
+    def training_step(self, batch: DecisionBatch, batch_idx: int) -> Tensor:
+        loss = self.decision.loss(*batch)
+        self._total = self._total.to(loss.device) + loss.detach() * len(batch.scores)
+        self._images += len(batch.scores)
+        return loss
+
+    def on_train_epoch_start(self) -> None:
+        self._total, self._images = torch.tensor(0.0, dtype=torch.float64, device=self.device), 0
+
+    def on_train_epoch_end(self) -> None:
+        loss = float(self._total) / self._images
+        if loss != loss:
+            raise FloatingPointError(
+                f"{type(self.decision).__name__}: the loss is NaN in epoch {self.current_epoch}; "
+                "lower the learning rate"
+            )
+        if self.on_epoch is not None:
+            self.on_epoch(self.current_epoch, loss)
+
+    def configure_optimizers(self) -> Any:
+        return self.optimizer_factory(self.decision.parameters())
