@@ -25,7 +25,7 @@ from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, read_history, train_prediction, write_history
-from lsep_ml.stages.progress import console
+from lsep_ml.stages.progress import console, quiet_lightning
 from lsep_ml.stages.results import link_or_copy, print_result, write_files
 from lsep_ml.store import Store
 
@@ -50,6 +50,7 @@ def run_job(config: DictConfig) -> dict[str, Any]:
     """Run a job in Hydra's output folder; bad input ends it with one message and an exit code that is not 0."""
     hydra_config = HydraConfig.get()
     logging.captureWarnings(True)  # one way to the terminal and to the run's log
+    quiet_lightning()
     try:
         return run(config, Path(hydra_config.runtime.output_dir))
     except EXPECTED_ERRORS as error:
