@@ -142,7 +142,10 @@ def test_a_damaged_stored_network_is_trained_again_and_said(tmp_path: Path) -> N
         (("loss=hinge",), "Available options in 'loss'"),
         (("training.epoch=3",), "epoch"),
         (("data.val=0",), "data.val=0"),
-        (("model=vgg16", "model.weights=absent.pth", "~model.widths", "~model.num_features"), "absent.pth: no such file"),
+        (
+            ("model=vgg16", "model.weights=absent.pth", "~model.widths", "~model.num_features"),
+            "absent.pth: no such file",
+        ),
         (("trainer=gpu",), "gpu"),
         (("decision=threshold", "decision.criterion=f2"), "f2"),
     ],

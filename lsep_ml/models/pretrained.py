@@ -120,7 +120,7 @@ def timm_backbone(name: str = "resnet50", weights: str | None = "imagenet", **op
         close = get_close_matches(name, timm.list_models(), n=5)
         raise ValueError(f"model.name={name!r}: not a timm model; close names: {', '.join(close) or 'none'}")
     try:
-        model = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0, **options)
+        model: Any = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0, **options)
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
             f"model.weights=imagenet: no weights for {name} here ({error}). Fetch them elsewhere and give the file as "

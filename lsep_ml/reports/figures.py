@@ -102,7 +102,9 @@ def _write_labels(
         (~predicted & true & known, "–", FALSE_NEGATIVE),
     )
     words = [
-        (f"{mark} {label_names[k]}", colour) for chosen, mark, colour in kinds for k in np.flatnonzero(chosen)
+        (f"{mark} {label_names[int(k)]}", colour)
+        for chosen, mark, colour in kinds
+        for k in np.flatnonzero(chosen)
     ]
     per_line = 3 if max((len(word) for word, _ in words), default=0) <= 5 else 1
     for position, (word, colour) in enumerate(words[:9]):

@@ -25,6 +25,7 @@ from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, read_history, train_prediction, write_history
+from lsep_ml.stages.progress import console, quiet_lightning
 from lsep_ml.stages.results import link_or_copy, print_result, write_files
 from lsep_ml.store import Store
 
@@ -48,6 +49,8 @@ EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationExce
 def run_job(config: DictConfig) -> dict[str, Any]:
     """Run a job in Hydra's output folder; bad input ends it with one message and an exit code that is not 0."""
     hydra_config = HydraConfig.get()
+    logging.captureWarnings(True)  # one way to the terminal and to the run's log
+    quiet_lightning()
     try:
         return run(config, Path(hydra_config.runtime.output_dir))
     except EXPECTED_ERRORS as error:
@@ -153,6 +156,10 @@ def fit(config: DictConfig, decision: Any, extraction: Extraction) -> list[dict[
     log.info("Fitting decision %s on %s", config.names.decision, " and ".join(names))
     masks = [split.mask for split in splits if split.mask is not None]
     history: list[dict[str, Any]] = []
+
+    def note_epoch(epoch: int, loss: float) -> None:
+        history.append({"stage": "decision", "epoch": epoch + 1, "train_loss": loss})
+
     fit_decision(
         decision,
         _join([split.scores for split in splits]),
@@ -163,6 +170,8 @@ def fit(config: DictConfig, decision: Any, extraction: Extraction) -> list[dict[
         batch_size=config.fitting.batch_size,
         optimizer=instantiate(config.fitting.optimizer),
         seed=config.seed,
+        progress=console.is_terminal,
+        on_epoch=note_epoch,
     )
     return history
 

@@ -15,7 +15,7 @@ from lsep_ml.data import ImageDataModule
 from lsep_ml.files import atomic_write
 from lsep_ml.identity import weights_hash
 from lsep_ml.modules.label_prediction import LabelPrediction
-from lsep_ml.stages.progress import progress_callbacks
+from lsep_ml.stages.progress import console, progress_callbacks
 from lsep_ml.store import Entry, Store
 
 log = logging.getLogger(__name__)
@@ -113,6 +113,7 @@ def _fit(
         default_root_dir=folder,
         num_sanity_val_steps=0,
         enable_model_summary=False,
+        enable_progress_bar=console.is_terminal,
         use_distributed_sampler=False,
     )
     try:

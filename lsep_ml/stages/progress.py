@@ -2,9 +2,11 @@
 
 import logging
 import time
+import warnings
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.utilities.warnings import PossibleUserWarning
 from rich.console import Console
 
 log = logging.getLogger(__name__)
@@ -34,6 +36,14 @@ class EpochLines(Callback):
             100 * metrics["val/map"],
             time.perf_counter() - self._started,
         )
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's notices (devices, tips, loader workers) off the terminal for the rest of the process."""
+    for name in ("utilities.rank_zero", "accelerators.cuda"):
+        logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=PossibleUserWarning)
+    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)", category=FutureWarning)
 
 
 def progress_callbacks(epochs: int) -> list[Callback]:

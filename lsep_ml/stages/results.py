@@ -26,10 +26,10 @@ _ROWS = (
     ("pc_r", "PC-R"),
     ("ov_p", "OV-P"),
     ("ov_r", "OV-R"),
-    ("cf1", "CF1 (harmonic mean of PC-P, PC-R)"),
-    ("of1", "OF1 (harmonic mean of OV-P, OV-R)"),
+    ("cf1", "CF1 (of PC-P and PC-R)"),
+    ("of1", "OF1 (of OV-P and OV-R)"),
     ("map", "mAP"),
-    ("lrap", "label ranking average precision"),
+    ("lrap", "label ranking avg. precision"),
     ("ranking_loss", "ranking loss"),
     ("one_error", "one-error"),
 )

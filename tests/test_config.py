@@ -1,0 +1,112 @@
+"""Every value of every configuration group composes, resolves, and builds what it names."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts, register_run_identity
+
+ROOT = Path(__file__).parent.parent
+GROUPS = {
+    group.name: sorted(file.stem for file in group.glob("*.yaml"))
+    for group in sorted((ROOT / "conf").iterdir())
+    if group.is_dir() and group.name not in ("data_model", "experiment")
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def hydra() -> Iterator[None]:
+    register_run_identity()
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> DictConfig:
+    config = compose("config", list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("group", "value"), [(group, value) for group, values in GROUPS.items() for value in values]
+)
+def test_every_value_composes_and_resolves(group: str, value: str) -> None:
+    config = composed(f"{group}={value}")
+    parts = config_parts(config, PREDICTION_PARTS + DECISION_PARTS)
+    assert all(part in parts for part in ("data", "loss", "decision"))
+    assert OmegaConf.select(config, "hydra.run.dir").startswith("outputs/runs/")
+    text = (ROOT / "conf" / group / f"{value}.yaml").read_text()
+    assert text.startswith("#"), f"{group}/{value}.yaml does not say what it is"
+
+
+@pytest.mark.parametrize(
+    ("group", "value"),
+    [
+        (group, value)
+        for group in ("loss", "decision", "optimizer", "schedule", "transform", "trainer")
+        for value in GROUPS[group]
+    ],
+)
+def test_every_part_builds(group: str, value: str) -> None:
+    config = composed(f"{group}={value}", "sizes.labels=5", "sizes.features=7")
+    if (group, value) != ("trainer", "gpu"):
+        assert callable(instantiate(config[group]))
+
+
+def test_the_contract_of_group_values() -> None:
+    assert {"lsep", "warp", "bpmll", "ranking", "softmax"} <= set(GROUPS["loss"])
+    assert {"topk", "threshold", "count_est", "thresh_est"} <= set(GROUPS["decision"])
+    assert {"small_cnn", "vgg16", "timm"} <= set(GROUPS["model"])
+    defaults = composed()
+    assert (defaults.names.data, defaults.names.model) == ("digits", "small_cnn")
+    assert (defaults.names.loss, defaults.names.decision) == ("lsep", "thresh_est")
+
+
+def test_the_model_brings_its_transform_and_digits_are_not_mirrored() -> None:
+    assert composed("model=vgg16").transform.crop == 224
+    assert not composed("model=vgg16").transform.flip
+    assert not composed("model=timm").transform.flip
+    assert composed().transform.channels == composed().model.in_channels == 1
+
+
+def test_rates_belong_to_data_and_model_together() -> None:
+    assert composed("model=vgg16").optimizer.lr == 0.001
+    assert composed().optimizer.lr == composed().rates.sgd > 0.001
+    assert composed("optimizer=adam").optimizer.lr == composed().rates.adam
+
+
+def test_a_stage_one_identity_has_nothing_of_stage_two_and_nothing_of_the_place() -> None:
+    first = config_parts(composed(), PREDICTION_PARTS)
+    same = (
+        "decision=topk",
+        "fitting.epochs=3",
+        "trainer=cpu",
+        "data.num_workers=2",
+        "paths.output=elsewhere",
+    )
+    for override in same:
+        assert config_parts(composed(override), PREDICTION_PARTS) == first, override
+    other = ("seed=1", "data.seed=1", "loss=softmax", "training.epochs=3", "optimizer=adam")
+    for override in (*other, "trainer.precision=bf16-mixed"):
+        assert config_parts(composed(override), PREDICTION_PARTS) != first, override
+
+
+def test_cfg_job_starts_without_torch() -> None:
+    code = (
+        "import sys, runpy; sys.argv = ['run.py', '--cfg', 'job']\n"
+        f"try: runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')\n"
+        "finally: print('heavy:', *sorted({'torch', 'pytorch_lightning', 'numpy'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip().endswith("heavy:")
