@@ -86,14 +86,16 @@ def _platt(scores: NDArray[np.float32], positive: Bools) -> NDArray[np.float64]:
     """Slope and intercept of the logistic curve, (2,)."""
     from sklearn.linear_model import LogisticRegression  # here: it takes a second to import
 
-    mean, deviation = scores.mean(dtype=np.float64), scores.std(dtype=np.float64) or 1.0
+    mean, deviation = scores.mean(dtype=np.float64), scores.std(dtype=np.float64)
     above = (positive.sum() + 1) / (positive.sum() + 2)
     below = 1 / ((~positive).sum() + 2)
     target = np.where(positive, above, below)
+    if scores.min() == scores.max():
+        return np.array([0.0, np.log(target.mean() / (1 - target.mean()))])
     # a soft target is an entry of each class, weighted
     inputs = np.tile((scores.astype(np.float64) - mean) / deviation, 2)[:, None]
     classes = np.repeat([1, 0], len(scores))
-    model = LogisticRegression(C=np.inf, solver="newton-cholesky", max_iter=200)
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-6, max_iter=200)
     model.fit(inputs, classes, sample_weight=np.append(target, 1 - target))
     slope = model.coef_[0, 0] / deviation
     return np.array([slope, model.intercept_[0] - slope * mean])
