@@ -30,7 +30,9 @@ TINY = (
 
 def run(output: Path, *overrides: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
     """`python run.py` on tiny digit scenes, its results under `output`."""
-    command = [sys.executable, str(ROOT / "run.py"), *TINY, f"paths.output={output}", *overrides]
+    flags = [word for word in overrides if word.startswith("-")]
+    overrides = tuple(word for word in overrides if word not in flags)
+    command = [sys.executable, str(ROOT / "run.py"), *flags, *TINY, f"paths.output={output}", *overrides]
     done = subprocess.run(command, capture_output=True, text=True, cwd=output)
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     return done

@@ -99,6 +99,11 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
         "seed": config.seed,
         "split_hash": data.data_set.split_hash,
         "identity": prediction.identity,
+        "stored": {
+            "predictions": prediction.identity,
+            "features": extraction.features.identity,
+            "scores": extraction.scores.identity,
+        },
         "choices": {"epoch": prediction.facts["epoch"], **decision.choices()},
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
