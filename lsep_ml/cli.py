@@ -33,7 +33,9 @@ def list_results(output: Output = Path("outputs")) -> None:
 @app.command()
 def prune(
     output: Output = Path("outputs"),
-    delete: Annotated[bool, typer.Option("--delete", help="Do it; without this, only say what would go.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Do it; without this, only say what would go.")
+    ] = False,
 ) -> None:
     """Free what no finished run refers to: stored networks and arrays, and leftovers of interrupted work."""
     from lsep_ml.inventory import prune as prune_store
@@ -46,5 +48,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, OSError) as error:
-        Console(stderr=True).print(f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False)
+        Console(stderr=True).print(
+            f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False
+        )
         raise SystemExit(1) from None

@@ -42,7 +42,9 @@ def take_inventory(output: Path) -> Inventory:
         FileNotFoundError: no such folder.
     """
     if not output.is_dir():
-        raise FileNotFoundError(f"--output={output}: no such folder; runs are written to paths.output of run.py")
+        raise FileNotFoundError(
+            f"--output={output}: no such folder; runs are written to paths.output of run.py"
+        )
     references: dict[tuple[str, str], list[str]] = {}
     runs = []
     for file in sorted((output / "runs").rglob("result.json")):
@@ -51,11 +53,18 @@ def take_inventory(output: Path) -> Inventory:
         try:
             stored = read_json(file)["stored"]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{file}: not a readable result record ({error}); move it away and try again") from error
+            raise ValueError(
+                f"{file}: not a readable result record ({error}); move it away and try again"
+            ) from error
         for kind, identity in stored.items():
             references.setdefault((kind, identity), []).append(name)
     stored = [
-        Item(folder.parent.name, folder, _size(folder), tuple(references.get((folder.parent.name, folder.name), ())))
+        Item(
+            folder.parent.name,
+            folder,
+            _size(folder),
+            tuple(references.get((folder.parent.name, folder.name), ())),
+        )
         for folder in sorted((output / "store").glob("*/*"))
         if folder.is_dir()
     ]
@@ -64,7 +73,11 @@ def take_inventory(output: Path) -> Inventory:
 
 def _size(folder: Path) -> int:
     """Bytes in a folder, each file counted once however many names it has here."""
-    files = {status.st_ino: status.st_size for path in folder.rglob("*") if (status := path.stat()) and path.is_file()}
+    files = {
+        status.st_ino: status.st_size
+        for path in folder.rglob("*")
+        if (status := path.stat()) and path.is_file()
+    }
     return sum(files.values())
 
 

@@ -49,9 +49,21 @@ class History(Callback):
         )
 
 
+def prediction_made_by(
+    config: dict[str, Any], module: LabelPrediction, data: ImageDataModule
+) -> dict[str, Any]:
+    """What a stage-1 result is made by: the resolved parts of the configuration, the split, the initial weights."""
+    return {
+        "config": config,
+        "split_hash": data.data_set.split_hash,
+        "label_names": list(data.data_set.label_names),
+        "initial_weights": weights_hash(module.network),
+    }
+
+
 def train_prediction(
     store: Store,
-    config: dict[str, Any],
+    made_by: dict[str, Any],
     module: LabelPrediction,
     data: ImageDataModule,
     trainer: Callable[..., Trainer],
@@ -60,18 +72,11 @@ def train_prediction(
 ) -> Entry:
     """Train `module` unless the store has what it would become; on return it holds the chosen epoch's weights.
 
-    The identity is the hash of `config` (the resolved parts that make the result), the split's hash and the initial
-    weights' hash. The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice.
+    The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice.
 
     Raises:
         FloatingPointError: a loss or score that is not finite; names the last good checkpoint.
     """
-    made_by = {
-        "config": config,
-        "split_hash": data.data_set.split_hash,
-        "label_names": list(data.data_set.label_names),
-        "initial_weights": weights_hash(module.network),
-    }
 
     def build(folder: Path) -> dict[str, Any]:
         log.info("Training label prediction: %d epochs, loss %s", epochs, module.loss_name)
