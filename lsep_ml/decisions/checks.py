@@ -10,7 +10,7 @@ from torch import Tensor
 from lsep_ml.metrics.functional import as_numpy
 
 Array = Tensor | np.ndarray[Any, Any]
-_ROWS = 8192  # rows converted at a time
+BLOCK = 8192  # rows converted at a time
 
 
 def float_tensor(values: Array) -> Tensor:
@@ -22,8 +22,8 @@ def float_tensor(values: Array) -> Tensor:
 
 def row_blocks(values: Array) -> Iterator[Tensor]:
     """The rows as float32 tensors, a block at a time: a memory map is never read as a whole."""
-    for start in range(0, max(len(values), 1), _ROWS):
-        yield float_tensor(values[start : start + _ROWS])
+    for start in range(0, max(len(values), 1), BLOCK):
+        yield float_tensor(values[start : start + BLOCK])
 
 
 def check_scores(scores: Array, num_labels: int = 0) -> None:

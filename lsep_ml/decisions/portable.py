@@ -1,6 +1,7 @@
-"""Decisions as files: JSON for rules; JSON and, beside it, safetensors for learnt decisions. No code is stored."""
+"""Decisions as files: JSON for rules; JSON and, beside it, safetensors for learnt decisions."""
 
 import hashlib
+import inspect
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ FORMAT = 1
 
 
 def save(decision: Decision, path: str | Path) -> None:
-    """Write a fitted decision to `path` (JSON), its weights, if learnt, beside it with the suffix .safetensors.
+    """Write a fitted decision to `path` as JSON, learnt weights beside it with the suffix .safetensors.
 
     Loading gives a decision with identical predictions. Each file is written beside its place and then
     renamed.
@@ -55,7 +56,7 @@ def load(path: str | Path) -> Decision:
         raise ValueError(f"{path}: not a saved decision ({error!r})") from error
     if version != FORMAT:
         raise ValueError(f"{path}: format {version}, this version reads format {FORMAT}")
-    kinds = _kinds(Decision)
+    kinds = _kinds(Decision)  # type: ignore[type-abstract]
     if name not in kinds:
         raise ValueError(f"{path}: unknown decision {name!r}; known are {', '.join(sorted(kinds))}")
     decision = kinds[name](**options)
@@ -81,11 +82,11 @@ def _read_weights(path: Path, weights: dict[str, str]) -> bytes:
 
 
 def _kinds(base: type[Decision]) -> dict[str, type[Decision]]:
-    """Every decision class by name: those that bring no method of their own cannot decide and are left out."""
+    """Every decision class by name, the abstract bases left out."""
     found: dict[str, type[Decision]] = {}
     for kind in base.__subclasses__():
         found |= _kinds(kind)
-        if "_select" in vars(kind):
+        if not inspect.isabstract(kind):
             found[kind.__name__] = kind
     return found
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from lsep_ml.decisions import Decision, LearntDecision, Rule
-from lsep_ml.decisions.checks import Array, check_features, check_fit, float_tensor
+from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.modules.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
 
 D = TypeVar("D", bound=Decision)
@@ -65,6 +65,7 @@ def fit_decision(
     if not isinstance(decision, LearntDecision):
         raise TypeError(f"decision: {type(decision).__name__} is neither a Rule nor a LearntDecision")
     features = check_features(features, len(scores), decision.num_features, type(decision).__name__)
+    check_scores(scores, decision.num_labels)
     decision.reset(scores, targets, features, mask, seed=seed)
     rows = CachedRows(scores, targets, features, mask)
     with _epoch_bar(type(decision).__name__, epochs, progress) as advance:
@@ -77,7 +78,8 @@ def fit_decision(
         module = LabelDecision(decision, optimizer, after)
         _train(module, rows, epochs, batch_size, seed, trainer or {})
     decision.eval()
-    _warn_if_dead(decision, scores, features)
+    for problem in decision.problems(scores, features):
+        warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=2)
     return decision
 
 
@@ -155,16 +157,3 @@ def _epoch_bar(name: str, epochs: int, shown: bool) -> Iterator[OnEpoch]:
         yield lambda epoch, loss: bar.update(
             task, completed=epoch + 1, description=f"{name}, loss {loss:.4f}"
         )
-
-
-def _warn_if_dead(decision: LearntDecision, scores: Array, features: Array) -> None:
-    name = type(decision).__name__
-    if decision.is_constant(scores, features):
-        warnings.warn(
-            f"{name}: the head predicts the same for every image (a dead ReLU layer, or nothing to learn); "
-            "lower the learning rate, standardise the features or check them",
-            DecisionWarning,
-            stacklevel=3,
-        )
-    if not decision.predict(scores, features).any():
-        warnings.warn(f"{name}: every predicted label set is empty", DecisionWarning, stacklevel=3)
