@@ -6,7 +6,7 @@ import traceback
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
@@ -21,10 +21,11 @@ from lsep_ml.files import write_json
 from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract
-from lsep_ml.stages.job import RESULT, build_job, finished_record, plan
-from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, read_history, train_prediction, write_history
+from lsep_ml.stages.job import RESULT, Job, build_job, finished_record, plan
+from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
 from lsep_ml.stages.progress import console, quiet_lightning
 from lsep_ml.stages.results import link_or_copy, print_result, write_files
+from lsep_ml.tracking import Trackers
 
 log = logging.getLogger(__name__)
 
@@ -80,34 +81,45 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     A run that finished before with the same identity is not done again, unless `force=true`.
     """
     job = build_job(config)
-    config, data, network = job.config, job.data, job.module.network
+    config = job.config
     finished = None if config.force else finished_record(job, folder)
     if finished:
         log.info("This run finished before; nothing is done again (force=true does).")
         print_result(finished, folder)
         return finished
 
-    epochs, batch_size = config.training.epochs, config.training.eval_batch_size
-    prediction = train_prediction(job.store, job.made_by, job.module, data, job.trainer, epochs, config.seed)
-    images = {key: job.made_by["config"][key] for key in ("data", "transform")}
-    extraction = extract(job.store, images, network, data, job.device, batch_size)
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
+        record = _run(job, plain, folder, trackers)
+        trackers.result(record, folder)
+    print_result(record, folder)
+    return record
 
+
+def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> dict[str, Any]:
+    config, data, decision = job.config, job.data, job.decision
+    rows: list[dict[str, Any]] = []
+
+    def note(row: dict[str, Any]) -> None:
+        rows.append(row)
+        trackers.row(row)
+
+    prediction = train_prediction(
+        job.store, job.made_by, job.module, data, job.trainer, config.training.epochs, config.seed, note
+    )
+    images = {key: job.made_by["config"][key] for key in ("data", "transform")}
+    extraction = extract(
+        job.store, images, job.module.network, data, job.device, config.training.eval_batch_size
+    )
     started = time.perf_counter()
-    history = fit(config, job.decision, extraction)
-    seconds = {
-        "prediction": prediction.facts["seconds"],
-        "extraction": extraction.features.facts["seconds"] + extraction.scores.facts["seconds"],
-        "decision": round(time.perf_counter() - started, 3),
-    }
-    started = time.perf_counter()
-    outcome = evaluate(job.decision, extraction)
+    fit(config, decision, extraction, note)
+    fitted = time.perf_counter()
+    outcome = evaluate(decision, extraction)
     names = config.names
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
-    job.decision.save(folder / "decision.json")
-    write_history(folder / HISTORY, read_history(prediction.folder / HISTORY) + history)
+    decision.save(folder / "decision.json")
+    write_history(folder / HISTORY, rows)
     write_files(folder, outcome, data.data_set, f"{names.data} test: {names.loss} + {names.decision}")
-    seconds["evaluation"] = round(time.perf_counter() - started, 3)
-
     record = {
         **{key: str(names[key]) for key in ("data", "model", "loss", "decision")},
         "seed": config.seed,
@@ -118,31 +130,34 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any]:
             "features": extraction.features.identity,
             "scores": extraction.scores.identity,
         },
-        "choices": {"epoch": prediction.facts["epoch"], **job.decision.choices()},
+        "choices": {"epoch": prediction.facts["epoch"], **decision.choices()},
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
         "label_names": list(data.data_set.label_names),
         "counts": data.data_set.counts,
         "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
-        "seconds": seconds,
+        "seconds": {
+            "prediction": prediction.facts["seconds"],
+            "extraction": extraction.features.facts["seconds"] + extraction.scores.facts["seconds"],
+            "decision": round(fitted - started, 3),
+            "evaluation": round(time.perf_counter() - fitted, 3),
+        },
         "reused": {"prediction": prediction.reused, "extraction": extraction.features.reused},
-        "config": OmegaConf.to_container(config, resolve=True),
+        "config": plain,
     }
     write_json(folder / RESULT, record)
-    print_result(record, folder)
     return record
 
 
-def fit(config: DictConfig, decision: Decision, extraction: Extraction) -> list[dict[str, Any]]:
-    """Fit the decision on the split it asks for; returns its rows of the history."""
+def fit(config: DictConfig, decision: Decision, extraction: Extraction, on_row: OnRow) -> None:
+    """Fit the decision on the split it asks for; `on_row` is shown its rows of the history."""
     names = {"both": ("train", "val")}.get(decision.fit_on, (decision.fit_on,))
     splits = [extraction.split(name) for name in names]
     log.info("Fitting decision %s on %s", config.names.decision, " and ".join(names))
     masks = [split.mask for split in splits if split.mask is not None]
-    history: list[dict[str, Any]] = []
 
     def note_epoch(epoch: int, loss: float) -> None:
-        history.append({"stage": "decision", "epoch": epoch + 1, "train_loss": loss})
+        on_row({"stage": "decision", "epoch": epoch + 1, "train_loss": loss})
 
     fit_decision(
         decision,
@@ -157,7 +172,6 @@ def fit(config: DictConfig, decision: Decision, extraction: Extraction) -> list[
         progress=console.is_terminal,
         on_epoch=note_epoch,
     )
-    return history
 
 
 def _join(arrays: list[np.ndarray]) -> np.ndarray:
