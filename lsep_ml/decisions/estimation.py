@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lsep_ml.decisions.base import FitOn
 from lsep_ml.decisions.checks import Array
-from lsep_ml.decisions.learnt import LearntDecision
+from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
 from lsep_ml.decisions.rules import ranks
 from lsep_ml.metrics.functional import as_numpy
 
@@ -100,12 +100,7 @@ class ThresholdEstimation(LearntDecision):
         return (losses if mask is None else losses * mask).sum() / max(len(scores), 1)
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
-        """One threshold for all: midway between the mean score of the positives and that of the negatives."""
-        values, labels = as_numpy(scores), as_numpy(targets) != 0
-        known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
-        positive = values[labels & known].mean(dtype=np.float64)
-        negative = values[~labels & known].mean(dtype=np.float64)
-        return torch.full((int(self.num_labels),), float(positive + negative) / 2)
+        return torch.full((self.num_labels,), middle_threshold(scores, targets, mask))
 
     def _estimate(self, outputs: Tensor) -> Tensor:
         return outputs.float()

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from lsep_ml.decisions.base import Decision, FitOn
 from lsep_ml.decisions.checks import BLOCK, Array, check_features, row_blocks
+from lsep_ml.metrics.functional import as_numpy
 
 
 class LearntDecision(Decision):
@@ -137,3 +139,12 @@ def _moments(features: Array) -> tuple[Tensor, Tensor]:
     deviation = (square / len(features) - mean.square()).clamp_min(0).sqrt()
     constant = deviation <= 1e-6 * (mean + shift).abs()
     return mean + shift, torch.where(constant, 1.0, 1 / deviation)
+
+
+def middle_threshold(scores: Array, targets: Array, mask: Array | None) -> float:
+    """Midway between the mean scores of positives and of negatives: where learnt thresholds start."""
+    values, labels = as_numpy(scores), as_numpy(targets) != 0
+    known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
+    positive = values[labels & known].mean(dtype=np.float64)
+    negative = values[~labels & known].mean(dtype=np.float64)
+    return float(positive + negative) / 2

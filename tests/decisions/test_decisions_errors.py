@@ -5,9 +5,20 @@ import pytest
 import torch
 from decisions_data import learnable
 
-from lsep_ml.decisions import CountEstimation, GlobalThreshold, ThresholdEstimation, TopK
+from lsep_ml.decisions import (
+    Calibrated,
+    ConformalRisk,
+    CountEstimation,
+    ExpectedF1,
+    GlobalThreshold,
+    PerClassThreshold,
+    ThresholdClass,
+    ThresholdEstimation,
+    TopK,
+    ZeroThreshold,
+)
 
-RULES = [TopK, GlobalThreshold]
+RULES = [TopK, GlobalThreshold, PerClassThreshold, ZeroThreshold, Calibrated, ExpectedF1, ConformalRisk]
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -46,7 +57,7 @@ def test_not_fitted_and_another_number_of_labels(kind):
         decision.predict(scores)
 
 
-@pytest.mark.parametrize("kind", [CountEstimation, ThresholdEstimation])
+@pytest.mark.parametrize("kind", [CountEstimation, ThresholdEstimation, ThresholdClass])
 def test_features_missing_or_wrong(kind):
     scores, targets, features = learnable()
     decision = kind(20, 6)
@@ -67,6 +78,14 @@ def test_counts_need_an_image_whose_every_label_is_known():
     mask[:, 2] = False
     with pytest.raises(ValueError, match="no image has all its labels known"):
         CountEstimation(20, 6).reset(scores, targets, features, mask)
+
+
+@pytest.mark.parametrize("loss", ["lsep", "ranking", "warp", "bpmll", "softmax"])
+def test_zero_is_refused_where_it_means_nothing(loss):
+    with pytest.raises(ValueError, match=f"loss='{loss}': its scores are only defined up to a constant"):
+        ZeroThreshold(loss)
+    scores, targets, _ = learnable()
+    assert torch.equal(ZeroThreshold("bce").fit(scores, targets).predict(scores), scores > 0)
 
 
 def test_options_are_checked():

@@ -8,9 +8,9 @@ import pytest
 import torch
 from decisions_data import learnable
 
-from lsep_ml.decisions import CountEstimation, ThresholdEstimation
+from lsep_ml.decisions import CountEstimation, ThresholdClass, ThresholdEstimation
 
-KINDS = [CountEstimation, ThresholdEstimation]
+KINDS = [CountEstimation, ThresholdEstimation, ThresholdClass]
 
 
 def made(kind, features=20, labels=6, **options):

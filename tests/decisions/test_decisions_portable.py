@@ -7,13 +7,33 @@ import torch
 from decisions_data import learnable
 
 from lsep_ml import decisions
-from lsep_ml.decisions import CountEstimation, GlobalThreshold, ThresholdEstimation, TopK
+from lsep_ml.decisions import (
+    Calibrated,
+    ConformalRisk,
+    CountEstimation,
+    ExpectedF1,
+    GlobalThreshold,
+    PerClassThreshold,
+    ThresholdClass,
+    ThresholdEstimation,
+    TopK,
+    ZeroThreshold,
+)
 
 FITTED = [
     TopK(2, 5, criterion="exact_match"),
     GlobalThreshold("exact", fit_on="both"),
     GlobalThreshold(steps=20),
+    PerClassThreshold(),
+    PerClassThreshold(min_precision=0.9, guard=False),
+    ZeroThreshold("bce"),
+    Calibrated(),
+    Calibrated("isotonic"),
+    ExpectedF1("isotonic"),
+    ConformalRisk(),
+    ConformalRisk(0.3, "per_class"),
     CountEstimation(20, 6, 3, (8, 4), zero_class=True),
+    ThresholdClass(20, 6, (8,)),
     ThresholdEstimation(20, 6, hidden=[5], standardize=False),
 ]
 
@@ -55,7 +75,7 @@ def test_what_cannot_be_loaded(tmp_path):
     record = json.loads(path.read_text())
     for change, message in [
         ({"format": 2}, "format 2, this version reads format 1"),
-        ({"decision": "Oracle"}, "unknown decision 'Oracle'; known are CountEstimation, "),
+        ({"decision": "Oracle"}, "unknown decision 'Oracle'; known are Calibrated, "),
     ]:
         path.write_text(json.dumps(record | change))
         with pytest.raises(ValueError, match=message):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import lsep_ml
-from lsep_ml.decisions import CountEstimation, GlobalThreshold, ThresholdEstimation, TopK
+from lsep_ml.decisions import CountEstimation, GlobalThreshold, ThresholdClass, ThresholdEstimation, TopK
 from lsep_ml.stages.decision import DecisionWarning, fit_decision
 
-KINDS = [CountEstimation, ThresholdEstimation]
+KINDS = [CountEstimation, ThresholdEstimation, ThresholdClass]
 
 
 def learnable(rows=600, features=24, labels=5, seed=0):
