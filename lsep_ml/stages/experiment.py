@@ -112,7 +112,8 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         job.store, images, job.module.network, data, job.device, config.training.eval_batch_size
     )
     started = time.perf_counter()
-    fit(config, decision, extraction, note)
+    if not config.training.joint:  # which leaves the decision trained
+        fit(config, decision, extraction, note)
     fitted = time.perf_counter()
     outcome = evaluate(decision, extraction)
     names = config.names

@@ -13,7 +13,7 @@ from pytorch_lightning import Trainer, seed_everything
 from rich.filesize import decimal
 
 from lsep_ml.data import ImageDataModule
-from lsep_ml.decisions import Decision
+from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.files import read_json
 from lsep_ml.identity import PREDICTION_PARTS, config_parts
 from lsep_ml.models import Network
@@ -42,24 +42,34 @@ class Job:
 
 
 def build_job(config: DictConfig) -> Job:
-    """Read the data, build the network and the decision, and find the device of a configuration."""
+    """Read the data, build the network and the decision, and find the device of a configuration.
+
+    Raises:
+        ValueError: `training=joint` with a decision that is not learnt.
+    """
     data = build_data(config)
-    module = build_prediction(config, len(data.data_set.label_names))
-    sizes = {"labels": module.network.num_labels, "features": module.network.num_features}
+    seed_everything(config.seed, workers=True, verbose=False)
+    transform = config.transform
+    network = Network(
+        instantiate(config.model), len(data.data_set.label_names), transform.mean, transform.std
+    )
+    sizes = {"labels": network.num_labels, "features": network.num_features}
     config = cast(DictConfig, OmegaConf.merge(config, {"sizes": sizes}))
+    decision = instantiate(config.decision)
     trainer = instantiate(config.trainer)
     device = trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False).strategy.root_device
     parts = config_parts(config, PREDICTION_PARTS)
-    return Job(
-        config,
-        Store(Path(config.paths.output) / "store"),
-        data,
-        module,
-        instantiate(config.decision),
-        trainer,
-        device,
-        prediction_made_by(parts, module, data),
-    )
+    module = build_prediction(config, network)
+    if config.training.joint:
+        if not isinstance(decision, LearntDecision):
+            raise ValueError(
+                f"training=joint: decision={config.names.decision} has nothing to train; take thresh_est or count_est"
+            )
+        module.decision, module.decision_weight = decision, config.training.decision_weight
+        parts |= config_parts(config, ("decision",))
+    store = Store(Path(config.paths.output) / "store")
+    made_by = prediction_made_by(parts, module, data)
+    return Job(config, store, data, module, decision, trainer, device, made_by)
 
 
 def build_data(config: DictConfig) -> ImageDataModule:
@@ -83,10 +93,8 @@ def build_data(config: DictConfig) -> ImageDataModule:
     return data
 
 
-def build_prediction(config: DictConfig, num_labels: int) -> LabelPrediction:
-    """The stage-1 module of a configuration, its weights drawn from `seed`."""
-    seed_everything(config.seed, workers=True, verbose=False)
-    network = Network(instantiate(config.model), num_labels, config.transform.mean, config.transform.std)
+def build_prediction(config: DictConfig, network: Network) -> LabelPrediction:
+    """The stage-1 module of a configuration around its network."""
     return LabelPrediction(
         network,
         loss=instantiate(config.loss),
