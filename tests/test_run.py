@@ -30,7 +30,11 @@ TINY = (
 
 def run(output: Path, *overrides: str, ok: bool = True) -> subprocess.CompletedProcess[str]:
     """`python run.py` on tiny digit scenes, its results under `output`."""
-    command = [sys.executable, str(ROOT / "run.py"), *TINY, f"paths.output={output}", *overrides]
+    flags = [word for word in overrides if word.startswith("-")]
+    overrides = tuple(word for word in overrides if word not in flags)
+    other_model = any(word.startswith("model=") for word in overrides)
+    tiny = [word for word in TINY if not (other_model and word.startswith("model."))]
+    command = [sys.executable, str(ROOT / "run.py"), *flags, *tiny, f"paths.output={output}", *overrides]
     done = subprocess.run(command, capture_output=True, text=True, cwd=output)
     assert (done.returncode == 0) == ok, done.stdout + done.stderr
     return done
@@ -98,6 +102,8 @@ def test_a_second_call_trains_nothing_and_says_so(sweep: Path) -> None:
     before = {file: file.stat().st_mtime_ns for file in (sweep / "store").rglob("*") if file.is_file()}
     metrics = records(sweep)["lsep", "topk"]["metrics"]
     done = run(sweep, "decision=topk")
+    assert "finished before" in done.stdout
+    done = run(sweep, "decision=topk", "force=true")
     assert "no network is trained" in done.stdout
     assert "found in the store" in done.stdout
     assert records(sweep)["lsep", "topk"]["metrics"] == metrics
@@ -130,7 +136,7 @@ def test_a_damaged_stored_network_is_trained_again_and_said(tmp_path: Path) -> N
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
-    done = run(tmp_path, "decision=topk")
+    done = run(tmp_path, "decision=topk", "force=true")
     assert "damaged" in done.stdout
     assert not records(tmp_path)["lsep", "topk"]["reused"]["prediction"]
     assert records(tmp_path)["lsep", "topk"]["metrics"] == metrics
@@ -143,7 +149,7 @@ def test_a_damaged_stored_network_is_trained_again_and_said(tmp_path: Path) -> N
         (("training.epoch=3",), "epoch"),
         (("data.val=0",), "data.val=0"),
         (
-            ("model=vgg16", "model.weights=absent.pth", "~model.widths", "~model.num_features"),
+            ("model=vgg16", "model.weights=absent.pth"),
             "absent.pth: no such file",
         ),
         (("trainer=gpu",), "gpu"),
@@ -165,6 +171,24 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(tmp_path: Path) 
     said = done.stdout + done.stderr
     assert "loss=lsep became" in said or "scores of loss=lsep" in said
     assert "step" in said
+
+
+def test_a_plan_says_what_would_be_done_and_does_nothing(sweep: Path, tmp_path: Path) -> None:
+    done = run(tmp_path, "-m", "plan=true", "decision=topk,threshold")
+    assert "trains network" in done.stdout
+    assert "by an earlier job of this sweep" in done.stdout
+    assert not list(tmp_path.rglob("*.ckpt"))
+    done = run(sweep, "plan=true", "decision=topk", "decision.max_k=3")
+    assert "in the store" in done.stdout
+    assert "nothing to do" in run(sweep, "plan=true", "decision=topk").stdout
+
+
+def test_a_job_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
+    run(tmp_path, "-m", "decision=topk", "training.epochs=1", "decision.max_k=0,2", ok=False)
+    [error] = tmp_path.glob("runs/*/*/error.json")
+    assert "max_k=0" in json.loads(error.read_text())["error"]
+    [result] = tmp_path.glob("runs/*/*/result.json")
+    assert result.parent != error.parent
 
 
 def test_an_output_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lsep_ml.data.atomic import atomic_file
 from lsep_ml.data.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -72,7 +74,7 @@ class DataSet:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_label_names(self.name, self.label_names)
+        check_label_names(self.name, self.label_names)
         for split_name in SPLITS:
             _check_split(
                 f"data {self.name}, {split_name} split", self.split(split_name), len(self.label_names)
@@ -121,8 +123,16 @@ class DataSet:
             digest.update(b"known" if split.mask is None else np.ascontiguousarray(split.mask).tobytes())
         return digest.hexdigest()
 
+    def write_split(self, path: Path) -> None:
+        """Write each split's image ids with the label names and the hash, as JSON."""
+        lists = {name: self.split(name).image_ids.tolist() for name in SPLITS}
+        content = {"data": self.name, "split_hash": self.split_hash, "label_names": self.label_names, **lists}
+        with atomic_file(path) as file:
+            file.write(json.dumps(content, indent=0).encode())
 
-def _check_label_names(data: str, label_names: tuple[str, ...]) -> None:
+
+def check_label_names(data: str, label_names: tuple[str, ...]) -> None:
+    """At least two, all distinct."""
     if len(label_names) < 2:
         raise DataError(
             f"data {data}: {len(label_names)} label {label_names}; multi-label data needs at least 2"

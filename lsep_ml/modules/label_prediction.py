@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import CatMetric
 
 from lsep_ml.data import Batch
+from lsep_ml.decisions import LearntDecision
 from lsep_ml.metrics import RankingMetrics
 from lsep_ml.models import Network, Prediction
 
@@ -29,6 +30,9 @@ class LabelPrediction(LightningModule):
         optimizer: parameter groups -> optimizer.
         schedule: (optimizer, total number of steps) -> learning-rate schedule, stepped after every batch.
         score_layer_lr: factor on the learning rate of the new score layer.
+        decision: a learnt decision to train at the same time, its gradient flowing into the network; None trains the
+            prediction alone, as the paper does.
+        decision_weight: factor on the decision's loss.
 
     Logs train/loss, val/loss and val/<key> for every key of RankingMetrics.
 
@@ -44,6 +48,8 @@ class LabelPrediction(LightningModule):
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         schedule: Callable[[Optimizer, int], LRScheduler],
         score_layer_lr: float = 1.0,
+        decision: LearntDecision | None = None,
+        decision_weight: float = 1.0,
     ) -> None:
         super().__init__()
         self.network = network
@@ -52,6 +58,8 @@ class LabelPrediction(LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.score_layer_lr = score_layer_lr
+        self.decision = decision
+        self.decision_weight = decision_weight
         self.ranking = RankingMetrics(network.num_labels)
         self.val_losses = CatMetric()
 
@@ -60,7 +68,11 @@ class LabelPrediction(LightningModule):
         return prediction
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.loss(self(batch.images).scores, batch.targets, mask=batch.mask)
+        scores, features = self(batch.images)
+        loss = self.loss(scores, batch.targets, mask=batch.mask)
+        if self.decision is not None:
+            decision_loss = self.decision.loss(scores, batch.targets, features, batch.mask)
+            loss = loss + self.decision_weight * decision_loss
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"loss={self.loss_name} became {loss.item()} at step {self.global_step} "
@@ -89,6 +101,9 @@ class LabelPrediction(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer([{"params": self.network.backbone.parameters()}])
         lr = optimizer.param_groups[0]["lr"] * self.score_layer_lr
-        optimizer.add_param_group({"params": self.network.score_layer.parameters(), "lr": lr})
+        new_layers = [self.network.score_layer, *([self.decision] if self.decision is not None else [])]
+        optimizer.add_param_group(
+            {"params": [p for layer in new_layers for p in layer.parameters()], "lr": lr}
+        )
         schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -15,7 +15,8 @@ from lsep_ml.metrics.functional import count_label_sets, per_class_metrics
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "#1f5fbf", "#c8281e", "#7a7a7a"
 """Blue, red and grey: told apart by colour-blind eyes too; the marks beside the names say the same."""
 
-_RECALLS = np.linspace(0, 1, 101)
+RECALLS = np.linspace(0, 1, 101)
+"""Where the precision-recall curve is taken."""
 
 
 def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -32,15 +33,15 @@ def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndar
             # Recall falls along the arrays, so the running maximum looks at recall >= r; the last point (precision 1
             # at recall 0) is scikit-learn's addition, not the ranking's.
             highest = np.maximum.accumulate(precision[:-1])
-            curves.append(highest[np.searchsorted(-recall[:-1], -_RECALLS, side="right") - 1])
-    return np.mean(curves, axis=0) if curves else np.full(len(_RECALLS), np.nan)
+            curves.append(highest[np.searchsorted(-recall[:-1], -RECALLS, side="right") - 1])
+    return np.mean(curves, axis=0) if curves else np.full(len(RECALLS), np.nan)
 
 
 def plot_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray, title: str) -> Figure:
     """The mean precision-recall curve over classes (Figure 3 of the paper, for one run)."""
     figure, axes = _figure(5.2, 4.2)
     precision = mean_precision_recall(scores, targets, mask)
-    axes.plot(100 * _RECALLS, 100 * precision, color=TRUE_POSITIVE, linewidth=2)
+    axes.plot(100 * RECALLS, 100 * precision, color=TRUE_POSITIVE, linewidth=2)
     axes.set(xlim=(0, 100), ylim=(0, 102), xlabel="recall (%)", ylabel="mean precision (%)", title=title)
     axes.grid(alpha=0.3)
     return figure

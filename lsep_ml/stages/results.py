@@ -106,9 +106,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def print_result(record: dict[str, Any], folder: Path) -> None:
     """The results in %, what was chosen, what was reused, and where the files are."""
-    table = Table(
-        title=f"{record['data']}: {record['loss']} + {record['decision']} ({record['model']})", width=92
-    )
+    table = Table(title=f"{record['data']}: {record['loss']} + {record['decision']} ({record['model']})")
     for heading in ("in %", "validation", "test", "95% interval"):
         table.add_column(heading, justify="left" if heading == "in %" else "right")
     val, test = record["metrics"]["val"], record["metrics"]["test"]
