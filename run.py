@@ -9,11 +9,11 @@ register_run_identity()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
-def main(config: DictConfig) -> None:
+def main(config: DictConfig) -> float | None:
     # torch and Lightning are imported inside the job, so that --help and --cfg answer at once.
     from lsep_ml.stages import run_job
 
-    run_job(config)
+    return run_job(config)
 
 
 if __name__ == "__main__":

@@ -46,8 +46,8 @@ EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationExce
 ERROR = "error.json"
 
 
-def run_job(config: DictConfig) -> dict[str, Any] | None:
-    """Run, or with `plan=true` plan, a job in Hydra's output folder.
+def run_job(config: DictConfig) -> float | None:
+    """Run, or with `plan=true` plan, a job in Hydra's output folder; returns the validation metric `objective`.
 
     A job that fails leaves error.json. Bad input ends it with one message and an exit code that is not 0; in a sweep
     the other jobs go on first.
@@ -61,7 +61,8 @@ def run_job(config: DictConfig) -> dict[str, Any] | None:
         if config.plan:
             plan(build_job(config), folder)
             return None
-        return run(config, folder)
+        validation: dict[str, float] = run(config, folder)["metrics"]["val"]
+        return validation[config.objective]
     except Exception as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
         message = f"{type(cause).__name__}: {cause}"
