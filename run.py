@@ -1,10 +1,15 @@
 """The main job: `python run.py loss=lsep decision=thresh_est data=nuswide`; `--help` explains the groups."""
 
+import os
+
 import hydra
 from omegaconf import DictConfig
 
 from lsep_ml.identity import register_run_identity
 
+# Read when torch loads: threads that wait for others sleep. Spinning, the default, is ten times slower as soon as
+# another process (a data loader's worker, a second job) wants the same cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 register_run_identity()
 
 
