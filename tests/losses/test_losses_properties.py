@@ -1,69 +1,14 @@
 """One table of properties over all losses, against the equations written as loops in float64."""
 
 import math
-from dataclasses import dataclass, field
-from typing import Any
 
 import loss_oracles as oracles
 import pytest
 import torch
+from loss_cases import Case, draw, every_loss
 from torch import Tensor
 
 from lsep_ml import losses
-
-
-@dataclass(frozen=True)
-class Case:
-    """A loss with its options bound, its oracle, and which properties its equation has."""
-
-    name: str
-    oracle: oracles.Oracle
-    options: dict[str, Any] = field(default_factory=dict)
-    pairwise: bool = True  # rows without a negative are free too
-    smooth: bool = True
-
-    def __call__(self, scores: Tensor, targets: Tensor, **more: Any) -> Tensor:
-        loss: Tensor = getattr(losses, f"{self.name}_loss")(scores, targets, **self.options, **more)
-        return loss
-
-    def expected(self, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
-        known = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask
-        rows = [
-            self.oracle(
-                row,
-                [k for k in range(len(row)) if y[k] and m[k]],
-                [k for k in range(len(row)) if not y[k] and m[k]],
-                **self.options,
-            )
-            for row, y, m in zip(scores.double().tolist(), targets.tolist(), known.tolist(), strict=True)
-        ]
-        return torch.tensor(rows, dtype=torch.float64)
-
-
-CASES = [
-    Case("lsep", oracles.lsep),
-    Case("bpmll", oracles.bpmll),
-    Case("bpmll", oracles.bpmll, {"normalize": True}),
-    Case("ranking", oracles.ranking, smooth=False),
-    Case("ranking", oracles.ranking, {"margin": 0.25}, smooth=False),
-    Case("warp", oracles.warp, smooth=False),
-    Case("warp", oracles.warp, {"margin": 2.5}, smooth=False),
-    Case("softmax", oracles.softmax, pairwise=False),
-    Case("softmax", oracles.softmax, {"normalize": True}, pairwise=False),
-]
-
-
-def case_name(case: Case) -> str:
-    return "-".join([case.name, *case.options])
-
-
-every_loss = pytest.mark.parametrize("case", CASES, ids=case_name)
-
-
-def draw(rows: int, labels: int, density: float, seed: int = 0) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    scores = 2 * torch.randn(rows, labels, dtype=torch.float64, generator=generator)
-    return scores, (torch.rand(rows, labels, generator=generator) < density).long()
 
 
 @every_loss
@@ -85,12 +30,40 @@ def test_value_and_gradient_are_the_equations(case: Case, labels: int, density: 
 
 
 @every_loss
+@pytest.mark.parametrize("masked", [False, True])
+def test_label_indices_are_the_same_targets(case: Case, masked: bool) -> None:
+    scores, targets = draw(9, 7, 0.3, seed=11)
+    targets[0], targets[1] = 0, 1
+    mask = torch.rand(9, 7, generator=torch.Generator().manual_seed(2)) < 0.7 if masked else None
+    results = []
+    for given in (targets, losses.LabelIndices.of(targets)):
+        f = scores.clone().requires_grad_()
+        values = case(f, given, mask=mask, reduction="none")
+        results.append((values, *torch.autograd.grad(values.sum(), f)))
+    torch.testing.assert_close(results[0], results[1])
+
+
+@every_loss
+def test_fused_and_plain_agree(case: Case) -> None:
+    scores, targets = draw(9, 20, 0.3, seed=12)
+    results = []
+    for enabled in (True, False):
+        f = scores.clone().requires_grad_()
+        with losses.fused(enabled):
+            values = case(f, targets, reduction="none")
+        results.append((values, *torch.autograd.grad(values.sum(), f)))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-12, atol=1e-12)
+
+
+@every_loss
 def test_gradcheck(case: Case) -> None:
     scores, targets = draw(4, 7, 0.4, seed=3)
     scores.requires_grad_()
-    assert torch.autograd.gradcheck(lambda f: case(f, targets), scores)
-    if case.smooth:
-        assert torch.autograd.gradgradcheck(lambda f: case(f, targets), scores)
+    for enabled in (True, False):
+        with losses.fused(enabled):
+            assert torch.autograd.gradcheck(lambda f: case(f, targets), scores)
+            if case.smooth:
+                assert torch.autograd.gradgradcheck(lambda f: case(f, targets), scores)
 
 
 @every_loss
@@ -173,13 +146,18 @@ def test_targets_of_any_dtype(case: Case, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_computed_in_float32(case: Case, dtype: torch.dtype) -> None:
     scores, targets = draw(5, 20, 0.3)
-    half = (10 * scores).clamp(-30, 30).to(dtype).requires_grad_()
+    half = scores.to(dtype).requires_grad_()
     value = case(half, targets)
     assert value.dtype == torch.float32
-    torch.testing.assert_close(value, case(half.detach().float(), targets))
+    single = half.detach().float().requires_grad_()
+    expected = case(single, targets)
+    torch.testing.assert_close(value, expected)
     value.backward()
+    expected.backward()
     assert half.grad is not None
+    assert single.grad is not None
     assert half.grad.dtype == dtype
+    assert torch.equal(half.grad, single.grad.to(dtype))
 
 
 @every_loss
@@ -242,9 +220,10 @@ def test_bpmll_counts_the_rows_its_clamp_holds() -> None:
     values = losses.bpmll_loss(scores, targets, reduction="none")
     torch.testing.assert_close(values, torch.tensor([math.exp(80), math.exp(60), math.exp(-60)]))
     values.sum().backward()
+    # The held row is pushed the right way, with the size the gradient has at the limit.
     assert scores.grad is not None
-    assert (scores.grad[0] == 0).all()
-    assert (scores.grad[1] != 0).all()
+    push = torch.tensor([[-math.exp(80), math.exp(80)], [-math.exp(60), math.exp(60)]])
+    torch.testing.assert_close(scores.grad[:2], push)
 
 
 @every_loss
