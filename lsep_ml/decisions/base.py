@@ -22,7 +22,8 @@ class Decision(nn.Module, ABC):
     The decision for one image never depends on the other images. Scores are compared as float32, which is how
     they are stored, and every threshold is a float32 number.
 
-    fit_on: the split it is fitted on: "train", "val" or "both".
+    fit_on: the split it is fitted on: "train", "val" or "both". label_names: what the columns stand for,
+    where that is known; kept in the saved decision, so that scores in another order can be refused.
     """
 
     needs_features: ClassVar[bool] = False
@@ -33,6 +34,7 @@ class Decision(nn.Module, ABC):
         if fit_on not in ("train", "val", "both"):
             raise ValueError(f"fit_on={fit_on!r}: expected 'train', 'val' or 'both'")
         self.fit_on = fit_on
+        self.label_names: list[str] | None = None
 
     def predict(self, scores: Array, features: Array | None = None) -> Tensor:
         """The label sets, bool (N, K).

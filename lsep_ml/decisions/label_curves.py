@@ -4,9 +4,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lsep_ml.decisions.search import TIE, Bools, Scores, cutoffs, first_best
+from lsep_ml.decisions.search import (
+    TIE,
+    Bools,
+    Integers,
+    Ranking,
+    Scores,
+    by_label,
+    cutoffs,
+    first_best,
+    group_ends,
+)
 from lsep_ml.metrics.functional import LabelCounts, count_label_sets, label_set_metrics
 
 _SWEEPS = 20
@@ -21,25 +30,34 @@ class LabelCurve(NamedTuple):
     """
 
     cutoffs: Scores
-    correct: NDArray[np.int64]
-    predicted: NDArray[np.int64]
+    correct: Integers
+    predicted: Integers
     actual: int
-    order: NDArray[np.int64]
-    ends: NDArray[np.int64]
+    order: Integers
+    ends: Integers
 
 
-def label_curve(scores: Scores, positive: Bools, rows: NDArray[np.int64]) -> LabelCurve:
-    """The curve of one label over the given rows, of which there is at least one."""
-    order = rows[np.argsort(-scores[rows])]  # the order within a tie does not matter
-    ranked = scores[order]
-    ends = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    found = positive[order].cumsum()
+def label_curve(ranking: Ranking) -> LabelCurve:
+    """The curve of the entries of one label, or of several pooled; there is at least one entry."""
+    ends = np.flatnonzero(group_ends(ranking.scores))
+    found = ranking.positive.cumsum()
     useful = np.diff(found[ends], prepend=0) > 0
-    thresholds = cutoffs(ranked[ends])[np.append(True, useful)]
+    thresholds = cutoffs(ranking.scores[ends])[np.append(True, useful)]
     ends = ends[useful]
     return LabelCurve(
-        thresholds, np.append(0, found[ends]), np.append(0, ends + 1), int(found[-1]), order, ends
+        thresholds, np.append(0, found[ends]), np.append(0, ends + 1), int(found[-1]), ranking.rows, ends
     )
+
+
+def label_curves(ranking: Ranking, num_labels: int) -> list[LabelCurve | None]:
+    """The curve of every label; None where no entry of a label is known."""
+    order, stops = by_label(ranking, num_labels)
+    grouped = ranking.take(order)
+    starts = np.append(0, stops[:-1])
+    return [
+        label_curve(grouped.take(slice(start, stop))) if start < stop else None
+        for start, stop in zip(starts, stops, strict=True)
+    ]
 
 
 def ascend(

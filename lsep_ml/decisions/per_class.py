@@ -4,13 +4,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lsep_ml.decisions.base import FitOn
-from lsep_ml.decisions.label_curves import LabelCurve, ascend, label_curve
+from lsep_ml.decisions.label_curves import LabelCurve, ascend, label_curve, label_curves
 from lsep_ml.decisions.rules import ThresholdRule
-from lsep_ml.decisions.search import TIE, Bools, Scores, exact_threshold, first_best
+from lsep_ml.decisions.search import (
+    TIE,
+    Bools,
+    Integers,
+    Ranking,
+    Scores,
+    exact_threshold,
+    first_best,
+    rank_entries,
+)
 from lsep_ml.metrics.functional import (
     Floats,
     LabelCounts,
@@ -71,18 +79,17 @@ class PerClassThreshold(ThresholdRule):
         return {**super().choices(), "shrinkage": float(self.shrinkage)}
 
     def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
-        prior = self._cross_fit(scores, targets, known) if self.guard else None
+        ranking = rank_entries(scores, targets, known)
+        prior = self._cross_fit(scores, targets, known, ranking) if self.guard else None
         self.shrinkage = torch.tensor(prior or 0.0)
-        self.theta = torch.from_numpy(_shrunk(*self._tune(scores, targets, known), prior))
+        self.theta = torch.from_numpy(_shrunk(*self._tune(scores, targets, known, ranking), prior))
 
-    def _tune(self, scores: Scores, targets: Bools, known: Bools) -> tuple[Scores, float, NDArray[np.int64]]:
+    def _tune(
+        self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking
+    ) -> tuple[Scores, float, Integers]:
         """Each label's own threshold (K,), the one best for all labels, the positives of each label (K,)."""
-        together = self._global(scores, targets, known)
-        columns = zip(scores.T.copy(), targets.T.copy(), known.T.copy(), strict=True)  # contiguous: faster
-        curves = [
-            label_curve(column, positive, np.flatnonzero(rows)) if rows.any() else None
-            for column, positive, rows in columns
-        ]
+        together = self._global(scores, targets, known, ranking)
+        curves = label_curves(ranking, scores.shape[1])
         theta = np.full(len(curves), together, np.float32)  # also where no entry of a label is known
         if self._separable():
             for label, curve in enumerate(curves):
@@ -97,12 +104,11 @@ class PerClassThreshold(ThresholdRule):
         constrained = self.min_precision is not None or self.min_recall is not None
         return constrained or self.criterion in ("f1", "pc_p", "pc_r")
 
-    def _global(self, scores: Scores, targets: Bools, known: Bools) -> float:
+    def _global(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
         """The threshold for all labels together; for goals other than the criterion, entries are pooled."""
         if self.min_precision is None and self.min_recall is None and self.beta == 1:
-            return exact_threshold(scores, targets, known, self.criterion)
-        pooled, positive = scores[known], targets[known]
-        curve = label_curve(pooled, positive, np.arange(len(pooled)))
+            return exact_threshold(scores, targets, known, self.criterion, ranking)
+        curve = label_curve(ranking)
         return float(curve.cutoffs[self._best(curve)])
 
     def _best(self, curve: LabelCurve) -> int:
@@ -128,15 +134,16 @@ class PerClassThreshold(ThresholdRule):
         squared = self.beta**2
         return ratio((1 + squared) * correct, predicted + squared * actual)
 
-    def _cross_fit(self, scores: Scores, targets: Bools, known: Bools) -> float:
+    def _cross_fit(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
         """The prior that does best on images that did not tune the thresholds."""
         rows = np.random.default_rng(self.seed).permutation(np.flatnonzero(known.any(1)))
         if len(rows) < 2:
             return PRIORS[0]
         totals: list[LabelCounts] = []
         for held_out in np.array_split(rows, min(self.folds, len(rows))):
-            fitted = np.setdiff1d(rows, held_out)
-            tuned = self._tune(scores[fitted], targets[fitted], known[fitted])
+            fitted = np.ones(len(scores), bool)
+            fitted[held_out] = False
+            tuned = self._tune(scores, targets, known & fitted[:, None], ranking.take(fitted[ranking.rows]))
             counts = [
                 count_label_sets(
                     scores[held_out] > _shrunk(*tuned, prior), targets[held_out], known[held_out]
@@ -160,7 +167,7 @@ class PerClassThreshold(ThresholdRule):
         return float(label_set_metrics(counts)[self.criterion])
 
 
-def _shrunk(own: Scores, together: float, positives: NDArray[np.int64], prior: float | None) -> Scores:
+def _shrunk(own: Scores, together: float, positives: Integers, prior: float | None) -> Scores:
     """own and global thresholds, weighted n_k : prior; without a prior, each label's own."""
     if prior is None:
         return own

@@ -29,6 +29,8 @@ def save(decision: Decision, path: str | Path) -> None:
         "decision": type(decision).__name__,
         "options": decision.options(),
     }
+    if decision.label_names is not None:
+        record["label_names"] = list(decision.label_names)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in decision.state_dict().items()}
     if isinstance(decision, LearntDecision):
         weights = tensor_bytes(state)
@@ -66,6 +68,7 @@ def load(path: str | Path) -> Decision:
         blank = decision.state_dict()
         state = {key: torch.tensor(value, dtype=blank[key].dtype) for key, value in record["state"].items()}
     decision.load_state_dict(state)
+    decision.label_names = record.get("label_names")
     return decision.eval()
 
 

@@ -4,6 +4,8 @@ Candidates come in order of preference (thresholds from the largest, k from the 
 best wins.
 """
 
+from typing import Any, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +21,7 @@ from lsep_ml.metrics.functional import (
 
 Bools = NDArray[np.bool_]
 Scores = NDArray[np.float32]
+Integers = NDArray[np.int64]
 TIE = 1e-9  # criterion values this close are a tie: far above the rounding of the sums, far below one image
 
 
@@ -34,20 +37,71 @@ def grid_threshold(scores: Scores, targets: Bools, known: Bools, criterion: str,
     return float(grid[::-1][first_best(values[::-1])])
 
 
-def exact_threshold(scores: Scores, targets: Bools, known: Bools, criterion: str) -> float:
+class Ranking(NamedTuple):
+    """Known entries of a score matrix by descending score, (M,) each: scores, rows, labels, whether positive."""
+
+    scores: Scores
+    rows: Integers
+    labels: Integers
+    positive: Bools
+
+    def take(self, entries: Any) -> "Ranking":
+        """Some of the entries: a mask, a slice or indices."""
+        return Ranking(self.scores[entries], self.rows[entries], self.labels[entries], self.positive[entries])
+
+
+def rank_entries(scores: Scores, targets: Bools, known: Bools) -> Ranking:
+    """Rank the known entries of scores, (N, K), by one sort of integers that hold score and place.
+
+    That is faster than a sort of indices. Raises ValueError for 2^32 entries and more.
+    """
+    if scores.size >= 2**32:
+        raise ValueError(f"scores: {scores.size} entries; an exact search ranks less than 2^32")
+    bits = (scores + np.float32(0)).view(np.int32).ravel()  # -0.0 becomes 0.0
+    keys = _ordered(bits).astype(np.int64) << 32 | np.arange(scores.size)
+    keys = keys if known.all() else keys[known.ravel()]
+    keys.sort()
+    keys = keys[::-1]
+    places = keys & 0xFFFFFFFF
+    rows = places // scores.shape[1]
+    ranked = _ordered((keys >> 32).astype(np.int32)).view(np.float32)
+    return Ranking(ranked, rows, places - rows * scores.shape[1], targets.ravel()[places])
+
+
+def _ordered(bits: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The bits of floats as integers of the same order, and back."""
+    return bits ^ ((bits >> 31) & 0x7FFFFFFF)
+
+
+def exact_threshold(
+    scores: Scores, targets: Bools, known: Bools, criterion: str, ranking: Ranking | None = None
+) -> float:
     """The best of all distinct cut-offs of the known scores, the larger on a tie, in O(NK log NK).
 
     Cut-offs lie midway between neighbouring distinct scores; two more predict nothing and everything.
+    ranking: that of the known entries, if there already.
     """
-    ranked, labels, positive = _ranking(scores, targets, known)
-    ends = np.append(ranked[1:] != ranked[:-1], True)
-    distinct = ranked[ends]  # descending; candidate j predicts the scores of the first j of them
+    ranking = ranking or rank_entries(scores, targets, known)
+    ends = group_ends(ranking.scores)
+    distinct = ranking.scores[ends]  # descending; candidate j predicts the scores of the first j of them
     if criterion == "exact_match":
         values = _exact_match_curve(scores, targets, known, distinct)
     else:
-        curve = _count_curve(positive, labels, scores.shape[1], criterion)
+        curve = _count_curve(ranking, scores.shape[1], criterion)
         values = np.append(0.0, curve[ends])
     return float(cutoffs(distinct)[first_best(values)])
+
+
+def by_label(ranking: Ranking, num_labels: int) -> tuple[Integers, Integers]:
+    """The order that groups a ranking by label, (M,), and where each label's entries end in it, (K,)."""
+    # a stable sort of small integers is a radix sort
+    small = ranking.labels.astype(np.uint16) if num_labels <= 2**16 else ranking.labels
+    return np.argsort(small, kind="stable"), np.bincount(ranking.labels, minlength=num_labels).cumsum()
+
+
+def group_ends(ranked: Scores) -> Bools:
+    """True at the last entry of every run of equal scores."""
+    return np.append(ranked[1:] != ranked[:-1], True)
 
 
 def cutoffs(distinct: Scores) -> Scores:
@@ -63,7 +117,7 @@ def _grid_counts(scores: Scores, targets: Bools, known: Bools, grid: Scores) -> 
     below = np.searchsorted(grid, scores, side="left")  # how many thresholds a score exceeds
     cells = below + np.arange(num_labels) * bins
 
-    def above(entries: Bools) -> NDArray[np.int64]:
+    def above(entries: Bools) -> Integers:
         histogram = np.bincount(cells[entries], minlength=num_labels * bins).reshape(num_labels, bins)
         return histogram[:, ::-1].cumsum(1)[:, -2::-1].T
 
@@ -79,50 +133,31 @@ def _grid_counts(scores: Scores, targets: Bools, known: Bools, grid: Scores) -> 
     )
 
 
-def _ranking(scores: Scores, targets: Bools, known: Bools) -> tuple[Scores, NDArray[np.int64], Bools]:
-    """All known entries by descending score: scores, their labels, whether they are positive; (M,) each.
-
-    One sort of integers that hold all three, score first, which is faster than a sort of indices.
-    """
-    bits = (scores + np.float32(0)).view(np.int32)  # -0.0 becomes 0.0
-    bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # in the order of the floats
-    keys = (bits.astype(np.int64) << 32) | (np.arange(scores.shape[1]) << 1) | targets
-    keys = keys.ravel() if known.all() else keys[known]
-    keys.sort()
-    keys = keys[::-1]
-    bits = (keys >> 32).astype(np.int32)
-    ranked = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).view(np.float32)
-    return ranked, (keys >> 1 & 0x7FFFFFFF).astype(np.int64), (keys & 1).astype(bool)
-
-
-def _count_curve(positive: Bools, labels: NDArray[np.int64], num_labels: int, criterion: str) -> Floats:
-    """The criterion after each entry of a descending ranking of all entries has been predicted, (M,).
+def _count_curve(ranking: Ranking, num_labels: int, criterion: str) -> Floats:
+    """The criterion after each entry of a ranking has been predicted, (M,).
 
     One entry changes the counts of one label alone, so a mean over labels is the running sum of its changes.
     """
     if criterion in ("ov_p", "ov_r", "of1"):
-        correct = positive.cumsum()
-        precision = ratio(correct, np.arange(1, len(positive) + 1))
+        correct = ranking.positive.cumsum()
+        precision = ratio(correct, np.arange(1, len(correct) + 1))
         recall = ratio(correct, correct[-1])
         return {"ov_p": precision, "ov_r": recall, "of1": harmonic_mean(precision, recall)}[criterion]
-    # a stable sort of small integers is a radix sort
-    by_label = np.argsort(labels.astype(np.uint16 if num_labels <= 2**16 else np.int64), kind="stable")
-    grouped = positive[by_label]
-    sizes = np.bincount(labels, minlength=num_labels)
-    starts = sizes.cumsum() - sizes
-    running = np.append(0, grouped.cumsum())
-    actual = running[starts + sizes] - running[starts]
-    predicted = np.arange(1, len(grouped) + 1) - np.repeat(starts, sizes)
+    order, stops = by_label(ranking, num_labels)
+    sizes = np.diff(stops, prepend=0)
+    starts = stops - sizes
+    running = np.append(0, ranking.positive[order].cumsum())
+    predicted = np.arange(1, len(order) + 1) - np.repeat(starts, sizes)
     correct = running[1:] - np.repeat(running[starts], sizes)
-    counts = correct, predicted, np.repeat(actual, sizes)
+    actual = np.repeat(running[stops] - running[starts], sizes)
 
     def mean(name: PerClass) -> Floats:
-        values = per_class_metric(name, *counts)
+        values = per_class_metric(name, correct, predicted, actual)
         change = np.diff(values, prepend=0.0)
         first = starts[sizes > 0]
         change[first] = values[first]
         ranked = np.empty_like(change)
-        ranked[by_label] = change
+        ranked[order] = change
         return ranked.cumsum() / num_labels
 
     if criterion == "cf1":
@@ -149,7 +184,7 @@ def _exact_intervals(scores: Scores, targets: Bools, known: Bools) -> tuple[Scor
     return low, high
 
 
-def _covering(start: NDArray[np.int64], stop: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+def _covering(start: Integers, stop: Integers, size: int) -> Integers:
     """How many of the intervals [start, stop) hold each index 0..size - 1."""
     some = start < stop
     change = np.bincount(start[some], minlength=size + 1) - np.bincount(stop[some], minlength=size + 1)
