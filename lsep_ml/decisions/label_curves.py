@@ -73,7 +73,7 @@ def ascend(
     theta: (K,), where to start; a label without a curve stays there.
     """
     wrong = ((scores > theta) ^ targets) & known
-    mistakes = wrong.sum(1)
+    mistakes, images = wrong.sum(1), known.any(1)
     counts = count_label_sets(scores > theta, targets, known)
     value = float(label_set_metrics(counts)[criterion])
     for _ in range(_SWEEPS):
@@ -81,7 +81,7 @@ def ascend(
         for label, curve in enumerate(curves):
             if curve is None:
                 continue
-            others_right = (mistakes == wrong[:, label]) & known.any(1)
+            others_right = (mistakes == wrong[:, label]) & images
             moved = _moves(counts, label, curve, targets[:, label], others_right)
             values = label_set_metrics(moved)[criterion]
             best = first_best(values)

@@ -40,7 +40,7 @@ def test_the_largest_threshold_that_keeps_the_risk(seed, digits, alpha):
 @pytest.mark.parametrize("digits", [None, 1])
 def test_the_guarantee_holds_in_simulation(shape, calibrated_on, digits):
     alpha, risks = 0.15, []
-    for seed in range(400):
+    for seed in range(250):
         generator = np.random.default_rng(seed)
         decision = ConformalRisk(alpha, shape, seed=seed).fit(*draw(generator, 60, digits=digits))
         assert decision.choices()["calibrated_on"] == calibrated_on

@@ -122,14 +122,6 @@ def test_thresholds_are_strict_and_float32():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_one_image_does_not_depend_on_the_others(kind):
-    decision, scores, _, features = made(kind)
-    together = decision.predict(scores, features)
-    alone = torch.cat([decision.predict(scores[i : i + 1], features[i : i + 1]) for i in range(len(scores))])
-    assert torch.equal(together, alone)
-
-
-@pytest.mark.parametrize("kind", KINDS)
 def test_starting_from_scratch_is_determined_by_the_seed_alone(kind):
     state = torch.get_rng_state()
     first, scores, targets, features = made(kind)

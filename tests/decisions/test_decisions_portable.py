@@ -4,64 +4,30 @@ import json
 
 import pytest
 import torch
-from decisions_data import learnable
+from decisions_data import EVERY, fitted, learnable, name_of
 
 from lsep_ml import decisions
-from lsep_ml.decisions import (
-    Calibrated,
-    ConformalRisk,
-    CountEstimation,
-    ExpectedF1,
-    GlobalThreshold,
-    PerClassThreshold,
-    ThresholdClass,
-    ThresholdEstimation,
-    TopK,
-    ZeroThreshold,
-)
 
-FITTED = [
-    TopK(2, 5, criterion="exact_match"),
-    GlobalThreshold("exact", fit_on="both"),
-    GlobalThreshold(steps=20),
-    PerClassThreshold(),
-    PerClassThreshold(min_precision=0.9, guard=False),
-    ZeroThreshold("bce"),
-    Calibrated(),
-    Calibrated("isotonic"),
-    ExpectedF1("isotonic"),
-    ConformalRisk(),
-    ConformalRisk(0.3, "per_class"),
-    CountEstimation(20, 6, 3, (8, 4), zero_class=True),
-    ThresholdClass(20, 6, (8,)),
-    ThresholdEstimation(20, 6, hidden=[5], standardize=False),
-]
+every = pytest.mark.parametrize("decision", EVERY, ids=name_of)
 
 
-def fitted(decision):
-    scores, targets, features = learnable()
-    if decision.needs_features:
-        decision.reset(scores, targets, features, seed=3)
-    else:
-        decision.fit(scores, targets)
-    return decision
-
-
-@pytest.mark.parametrize("decision", FITTED, ids=lambda decision: type(decision).__name__)
+@every
 def test_round_trip_gives_identical_predictions(decision, tmp_path):
     scores, _, features = learnable(seed=1)
+    decision.label_names = ["a", "b", "c", "d", "e", "f"]
     fitted(decision).save(tmp_path / "decision.json")
     loaded = decisions.load(tmp_path / "decision.json")
     assert type(loaded) is type(decision)
     assert loaded.options() == decision.options()
     assert loaded.choices() == decision.choices()
+    assert loaded.label_names == decision.label_names
     assert torch.equal(loaded.predict(scores, features), decision.predict(scores, features))
     names = {file.name for file in tmp_path.iterdir()}
     learnt = {"decision.safetensors"} if decision.needs_features else set()
     assert names == {"decision.json"} | learnt
 
 
-@pytest.mark.parametrize("decision", FITTED, ids=lambda decision: type(decision).__name__)
+@every
 def test_state_dict_round_trip(decision):
     scores, _, features = learnable(seed=1)
     other = type(decision)(**decision.options())
@@ -71,7 +37,7 @@ def test_state_dict_round_trip(decision):
 
 def test_what_cannot_be_loaded(tmp_path):
     path = tmp_path / "decision.json"
-    fitted(FITTED[0]).save(path)
+    fitted(EVERY[0]).save(path)
     record = json.loads(path.read_text())
     for change, message in [
         ({"format": 2}, "format 2, this version reads format 1"),
@@ -88,7 +54,7 @@ def test_what_cannot_be_loaded(tmp_path):
 
 def test_weights_must_be_the_ones_saved(tmp_path):
     path = tmp_path / "decision.json"
-    fitted(FITTED[-1]).save(path)
+    fitted(EVERY[-1]).save(path)
     weights = path.with_suffix(".safetensors")
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
