@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.annotations import Annotations, OnBadImage, hold_out, keep_usable, to_data_set
+from lsep_ml.data.annotations import Annotations, OnBadImage, checked, hold_out, keep_usable, to_data_set
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.tree import clean_path, find_tree, read_lines
@@ -65,8 +65,8 @@ def voc2007_annotations(root: str | Path, *, difficult: Difficult = "negative") 
     value = np.concatenate(values)
     targets = (value > 0) | ((value == 0) & (difficult == "positive"))
     mask = value != 0 if difficult == "ignore" else None
-    return Annotations(
-        "voc2007", tree, CLASSES, np.array(ids), targets.astype(np.uint8), mask, np.array(parts)
+    return checked(
+        Annotations("voc2007", tree, CLASSES, np.array(ids), targets.astype(np.uint8), mask, np.array(parts))
     )
 
 

@@ -1,4 +1,4 @@
-"""Bad input of every source: a clear error that names the thing and the way out, or a counted drop; never a crash.
+"""Bad input of every source: a clear error that names the thing and the way out, or a counted drop.
 
 Each row of a table is one case: how the tree is damaged, and what the message must say.
 """
