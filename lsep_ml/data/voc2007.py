@@ -100,9 +100,9 @@ def _class_values(tree: Path, class_name: str, listed: str, names: Sequence[str]
     return np.array([value_of[name] for name in names], np.int8)
 
 
-def voc2007_disagreements(annotations: Annotations) -> list[str]:
-    """Where Annotations/*.xml says otherwise than the lists (read with difficult=negative); for the check
-    only."""
+def voc2007_disagreements(root: str | Path) -> list[str]:
+    """Where Annotations/*.xml, which training does not read, is missing or says otherwise than the lists."""
+    annotations = voc2007_annotations(root, difficult="negative")
     found = []
     for image_id, row in zip(annotations.image_ids.tolist(), annotations.targets, strict=True):
         path = annotations.root / "Annotations" / f"{Path(image_id).stem}.xml"
