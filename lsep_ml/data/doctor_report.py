@@ -28,24 +28,29 @@ def print_report(report: Report, console: Console | None = None, all_items: bool
 
 
 def _statistics(statistics: LabelStatistics) -> list[RenderableType]:
-    images = Table("part", "images", "without a label", title="Images", title_justify="left")
+    images = _table("Images", "part", "images", "without a label")
     for part, number in statistics.images.items():
         images.add_row(part, f"{number:,}", f"{statistics.unlabelled[part]:,}")
     total = int(statistics.labels_per_image.sum())
-    per_image = Table("labels", "images", "share", title="Labels per image", title_justify="left")
+    per_image = _table("Labels per image", "labels", "images", "share")
     for labels, number in enumerate(statistics.labels_per_image.tolist()):
         if number:
             per_image.add_row(str(labels), f"{number:,}", f"{number / total:.1%}")
-    frequency = Table(
-        "label", *statistics.positives, "share", title="Images with each label", title_justify="left"
-    )
+    frequency = _table("Images with each label", "label", *statistics.positives, "share")
     for column, name in enumerate(statistics.label_names):
         counts = [int(of_part[column]) for of_part in statistics.positives.values()]
         frequency.add_row(escape(name), *(f"{count:,}" for count in counts), f"{sum(counts) / total:.1%}")
-    pairs = Table("pair", "images", "lift", title="Labels seen together most", title_justify="left")
+    pairs = _table("Labels seen together most", "pair", "images", "lift")
     for first, second, number, lift in statistics.most_together(SHOWN_PAIRS):
         pairs.add_row(escape(f"{first}, {second}"), f"{number:,}", f"{lift:.2f}")
     summary = f"{statistics.mean_labels:.2f} labels per image"
     if statistics.unknown:
         summary += f"; {statistics.unknown:,} entries unknown"
     return [images, per_image, frequency, pairs, Text(summary)]
+
+
+def _table(title: str, first: str, *numbers: str) -> Table:
+    table = Table(first, title=title, title_justify="left")
+    for name in numbers:
+        table.add_column(name, justify="right")
+    return table
