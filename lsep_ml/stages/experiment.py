@@ -55,7 +55,6 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     logging.captureWarnings(True)  # one way to the terminal and to the run's log
-    quiet_lightning()
     (folder / ERROR).unlink(missing_ok=True)
     try:
         if config.plan:
@@ -76,6 +75,7 @@ def run_job(config: DictConfig) -> float | None:
         raise SystemExit(1) from None
 
 
+@quiet_lightning()
 def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Train or find the network, extract, fit the decision, evaluate; returns the record written to result.json.
 
