@@ -22,6 +22,53 @@ def group() -> None:
     """Every verb explains itself: python -m lsep_ml VERB --help."""
 
 
+@app.command()
+def tune(
+    scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores and targets of any model.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the best decision is written.")] = Path("decision.json"),
+    decisions: Annotated[
+        str, typer.Option(help="Names separated by commas; all that the file allows when not given.")
+    ] = "",
+    criterion: Annotated[str, typer.Option(help="The metric to maximise, a key of LabelSetMetrics.")] = "f1",
+    folds: Annotated[int, typer.Option(help="Folds of the cross-fitting.")] = 5,
+    epochs: Annotated[int, typer.Option(help="Epochs of learnt decisions (which need features).")] = 50,
+    seed: Annotated[int, typer.Option(help="Of folds, bootstrap and training.")] = 0,
+) -> None:
+    """Compare decisions on a score matrix, out of fold and with intervals, and save the best."""
+    from lsep_ml.stages.tuning import print_tuning
+    from lsep_ml.stages.tuning import tune as tune_scores
+
+    names = [name.strip() for name in decisions.split(",") if name.strip()]
+    tuning = tune_scores(
+        scores,
+        out,
+        decisions=names,
+        criterion=criterion,
+        folds=folds,
+        epochs=epochs,
+        seed=seed,
+        progress=console.is_terminal,
+    )
+    print_tuning(tuning, console)
+    console.print(f"best by {criterion} out of fold: {tuning.best.name}, written to {out}")
+
+
+@app.command()
+def apply(
+    decision: Annotated[Path, typer.Argument(help="A decision saved by tune, or a run's decision.json.")],
+    scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores.")],
+    out: Annotated[Path, typer.Option("--out", help="Label sets, as npz, CSV or parquet.")] = Path("labels.csv"),
+) -> None:
+    """Run a saved decision on new scores."""
+    from lsep_ml.stages.tuning import apply as apply_decision
+
+    predictions, metrics = apply_decision(decision, scores, out)
+    console.print(f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}")
+    if metrics is not None:
+        shares = {key: value for key, value in metrics.items() if key != "labels_per_image"}
+        console.print("in %: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in shares.items()))
+
+
 @app.command("list")
 def list_results(output: Output = Path("outputs")) -> None:
     """Show the finished runs and what is stored for them, with sizes."""

@@ -141,7 +141,7 @@ def write_coco(root: Path, train: int = 40, test: int = 20, unlabelled: int = 3)
         targets = random_labels(size, len(COCO_CATEGORIES), seed=size)
         targets[:unlabelled] = 0
         for row, name in enumerate(names):
-            write_image(root / part / name, seed=1000 + 10 * row + size)
+            write_image(root / part / name, seed=(1000 if part == "train2014" else 2000) + row)
         write_json(root / "annotations" / f"instances_{part}.json", coco_content(names, targets, first_id=9))
     return root
 

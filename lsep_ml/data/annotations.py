@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.data_set import SPLITS, DataSet, Split, check_label_names
+from lsep_ml.data.data_set import SPLITS, DataSet, Split, check_label_names, repeated_id
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.image_check import MISSING, check_images
 from lsep_ml.data.image_files import ImageFiles
@@ -37,9 +37,6 @@ class Annotations:
         mask: bool (N, K), True = known; None when every entry is.
         parts: unicode (N,), "train", "val" or "test"; "" where the source does not say.
         dropped: reason -> number of images left out so far.
-
-    Raises:
-        DataError: fewer than two labels, a label or an image listed twice.
     """
 
     data: str
@@ -50,18 +47,6 @@ class Annotations:
     mask: NDArray[np.bool_] | None
     parts: NDArray[np.str_]
     dropped: Mapping[str, int] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_label_names(self.data, self.label_names)
-        ids, counts = np.unique(self.image_ids, return_counts=True)
-        if len(ids) < len(self.image_ids):
-            twice = ids[counts > 1][0]
-            where = " and ".join(sorted(set(self.parts[self.image_ids == twice].tolist()) - {""}))
-            raise DataError(
-                f"data {self.data}: image {str(twice)!r} is listed {counts.max()} times"
-                + (f" (in {where})" if where else "")
-                + "; list every image once"
-            )
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -76,6 +61,20 @@ class Annotations:
             parts=self.parts[rows],
             dropped=dict(Counter(self.dropped) + Counter(dropped or {})),
         )
+
+
+def checked(annotations: Annotations) -> Annotations:
+    """The annotations themselves, or a DataError: fewer than two labels, a label or an image listed twice."""
+    check_label_names(annotations.data, annotations.label_names)
+    repeated = repeated_id(annotations.image_ids)
+    if repeated is not None:
+        rows = annotations.image_ids == repeated
+        where = " and ".join(sorted(set(annotations.parts[rows].tolist()) - {""}))
+        raise DataError(
+            f"data {annotations.data}: image {repeated!r} is listed {rows.sum()} times"
+            f"{f' (in {where})' if where else ''}; list every image once"
+        )
+    return annotations
 
 
 def keep_usable(annotations: Annotations, on_bad_image: OnBadImage, cache: str | Path | None) -> Annotations:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.atomic import atomic_file
+from lsep_ml.data.errors import DataError
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,19 @@ def cache_file(folder: str | Path | None, kind: str, *made_from: object) -> Path
         return None
     digest = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
     return Path(folder) / f"{kind}-{digest[:24]}.npz"
+
+
+def file_state(path: Path) -> tuple[str, int, int]:
+    """A plain value that changes when the file does: its path, length and time of change.
+
+    Raises:
+        DataError: no such file.
+    """
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}; docs/data.md shows the expected tree") from error
+    return str(path.resolve()), found.st_size, found.st_mtime_ns
 
 
 def load_arrays(path: Path | None) -> dict[str, NDArray] | None:

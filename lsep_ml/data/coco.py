@@ -9,6 +9,7 @@ from lsep_ml.data.annotations import (
     Annotations,
     OnBadImage,
     Unlabelled,
+    checked,
     hold_out,
     keep_labelled,
     keep_usable,
@@ -65,12 +66,14 @@ def coco_annotations(
     if names[0] != names[1]:
         raise DataError(f"{tree / 'annotations'}: the two instances files have different categories")
     order = np.argsort(names[0], kind="stable") if label_order == "alphabetical" else np.arange(len(names[0]))
-    return Annotations(
-        "coco",
-        tree,
-        tuple(names[0][column] for column in order),
-        np.concatenate([[f"{folder}/{name}" for name in files[folder].file_names] for folder in PARTS]),
-        np.concatenate([instances.targets for instances in files.values()])[:, order],
-        None,
-        np.repeat(list(PARTS.values()), [len(instances.targets) for instances in files.values()]),
+    return checked(
+        Annotations(
+            "coco",
+            tree,
+            tuple(names[0][column] for column in order),
+            np.concatenate([[f"{folder}/{name}" for name in files[folder].file_names] for folder in PARTS]),
+            np.concatenate([instances.targets for instances in files.values()])[:, order],
+            None,
+            np.repeat(list(PARTS.values()), [len(instances.targets) for instances in files.values()]),
+        )
     )

@@ -9,6 +9,7 @@ from lsep_ml.data.annotations import (
     Annotations,
     OnBadImage,
     Unlabelled,
+    checked,
     hold_out,
     keep_labelled,
     keep_usable,
@@ -49,7 +50,7 @@ def read_coco_json(
         holdout: share of the training images for validation where only `val` is missing.
         shares: of train, val and test where `test` is missing.
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
-        cache: folder that keeps the parsed annotations and remembers which images were opened.
+        cache: folder that keeps the parsed annotations and the split, and remembers which images were opened.
 
     Raises:
         DataError: damaged annotation files, categories that differ, an image in two of them, bad images.
@@ -61,7 +62,7 @@ def read_coco_json(
     annotations = coco_json_annotations(root, train=train, val=val, test=test, cache=cache)
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
     if test is None:
-        return to_data_set(stratified_split(annotations, shares, seed))
+        return to_data_set(stratified_split(annotations, shares, seed, cache))
     return to_data_set(hold_out(annotations, holdout, seed))
 
 
@@ -93,6 +94,6 @@ def coco_json_annotations(
         places += find_images(root, instances.file_names.tolist(), folders)
     parts = [part if test is not None else "" for part, instances in files.items() for _ in instances.targets]
     targets = np.concatenate([instances.targets for instances in files.values()])
-    return Annotations(
-        "coco_json", root, names["train"], np.array(places), targets, None, np.array(parts, "U5")
+    return checked(
+        Annotations("coco_json", root, names["train"], np.array(places), targets, None, np.array(parts, "U5"))
     )

@@ -1,11 +1,8 @@
 """One's own images with a CSV file: `image,labels[,split]`, or one 0/1 column a class."""
 
-import csv
 import difflib
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,36 +11,21 @@ from lsep_ml.data.annotations import (
     Annotations,
     OnBadImage,
     Unlabelled,
+    checked,
     hold_out,
     indicator,
     keep_labelled,
     keep_usable,
     to_data_set,
 )
+from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
+from lsep_ml.data.csv_table import UNKNOWN, Table, read_table
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.stratified import stratified_split
-from lsep_ml.data.tree import clean_path, find_tree, read_text
+from lsep_ml.data.tree import clean_path, find_tree
 
-UNKNOWN = 2
-VALUES = {"0": 0, "1": 1, "": UNKNOWN, "-1": UNKNOWN}
-
-
-class Table(NamedTuple):
-    """The file's rows, column by column; kept small, as there may be many."""
-
-    path: Path
-    columns: list[str]
-    lines: list[int]
-    images: list[str]
-    splits: list[str]
-    labels: list[str]  # the cells under "labels"; empty in the other form
-    values: list[bytes]  # the codes of `VALUES` in the class columns; empty in the first form
-
-    @property
-    def class_columns(self) -> list[str]:
-        """What is neither image nor split nor labels."""
-        return [name for name in self.columns if name not in ("image", "labels", "split")]
+FORMAT = 1  # of the cached index
 
 
 def read_csv(
@@ -71,15 +53,15 @@ def read_csv(
         holdout: share of the training images for validation where a split column names no val.
         shares: of train, val and test where there is no split column.
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
-        cache: folder that remembers which images were opened.
+        cache: folder that keeps the parsed table and the split, and remembers which images were opened.
 
     Raises:
         DataError: a table that cannot be understood (with the line), bad images.
     """
-    annotations = csv_annotations(root, labels=labels, classes=classes, separator=separator)
+    annotations = csv_annotations(root, labels=labels, classes=classes, separator=separator, cache=cache)
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
     if not annotations.parts.any():
-        return to_data_set(stratified_split(annotations, shares, seed))
+        return to_data_set(stratified_split(annotations, shares, seed, cache))
     return to_data_set(hold_out(annotations, holdout, seed))
 
 
@@ -89,72 +71,42 @@ def csv_annotations(
     labels: str = "labels.csv",
     classes: Sequence[str] | None = None,
     separator: str = "|",
+    cache: str | Path | None = None,
 ) -> Annotations:
     """The table's images; without a split column they belong to no part yet.
 
     In the form with one column a class, an empty cell or -1 is an unknown label.
     """
     tree = find_tree("csv", root, [labels], [])
-    table = _read_table(tree / labels)
-    ids = np.array(_image_ids(table), np.str_)
-    parts = np.array(_parts(table), "U5")
+    path = tree / labels
+    classes = None if classes is None else list(classes)
+    stored_at = cache_file(cache, "csv", FORMAT, *file_state(path), classes, separator)
+    index = load_arrays(stored_at)
+    if index is None:
+        index = _index(read_table(path), classes, separator)
+        save_arrays(stored_at, **index)
+    names = tuple(index["label_names"].tolist())
+    mask = None if index["known"].all() else index["known"]
+    return checked(
+        Annotations("csv", tree, names, index["image_ids"], index["targets"], mask, index["parts"])
+    )
+
+
+def _index(table: Table, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
+    ids, parts = _image_ids(table), _parts(table)
     if "labels" in table.columns:
         names, targets = _from_lists(table, classes, separator)
-        return Annotations("csv", tree, names, ids, targets, None, parts)
-    names, values = _from_columns(table, classes)
-    return Annotations("csv", tree, names, ids, (values == 1).astype(np.uint8), values != UNKNOWN, parts)
-
-
-def _read_table(path: Path) -> Table:
-    reader = csv.reader(io.StringIO(read_text(path), newline=""))
-    try:
-        table = Table(path, [name.strip() for name in next(reader, [])], [], [], [], [], [])
-        _check_columns(table)
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                _append(table, reader.line_num, [cell.strip() for cell in cells])
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
-    if not table.images:
-        raise DataError(f"{path}: no image below the first line")
-    return table
-
-
-def _check_columns(table: Table) -> None:
-    columns = table.columns
-    if "image" not in columns:
-        raise DataError(
-            f"{table.path}: the first line is {','.join(columns)!r}; expected image,labels[,split]"
-        )
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
-    if repeated:
-        raise DataError(f"{table.path}: the column {repeated[0]!r} is there twice")
-    if "labels" in columns and table.class_columns:
-        raise DataError(
-            f"{table.path}: column {table.class_columns[0]!r} beside labels; expected image,labels[,split]"
-        )
-
-
-def _append(table: Table, line: int, cells: Sequence[str]) -> None:
-    if len(cells) != len(table.columns):
-        raise DataError(
-            f"{table.path}, line {line}: {len(cells)} cells under {len(table.columns)} columns; "
-            'put a name with a comma in it in quotes: "a, b.jpg"'
-        )
-    row = dict(zip(table.columns, cells, strict=True))
-    table.lines.append(line)
-    table.images.append(row["image"])
-    if "split" in row:
-        table.splits.append(row["split"])
-    if "labels" in row:
-        table.labels.append(row["labels"])
-        return
-    try:
-        table.values.append(bytes([VALUES[row[name]] for name in table.class_columns]))
-    except KeyError as error:
-        raise DataError(
-            f"{table.path}, line {line}: {error} is not 1, 0, -1 (unknown) or empty (unknown)"
-        ) from error
+        known = np.ones_like(targets, dtype=bool)
+    else:
+        names, values = _from_columns(table, classes)
+        targets, known = (values == 1).astype(np.uint8), values != UNKNOWN
+    return {
+        "label_names": np.array(names, np.str_),
+        "image_ids": np.array(ids, np.str_),
+        "targets": targets,
+        "known": known,
+        "parts": np.array(parts, "U5"),
+    }
 
 
 def _image_ids(table: Table) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -83,7 +84,9 @@ class DataSet:
             raise DataError(
                 f"data {self.name}: some splits have a mask and others have none; give all or none one"
             )
-        _check_distinct(self.name, np.concatenate([split.image_ids for split in self._splits]))
+        repeated = repeated_id(np.concatenate([split.image_ids for split in self._splits]))
+        if repeated is not None:
+            raise DataError(f"data {self.name}: image {repeated!r} is listed twice over the splits")
         missing = [
             n for n, count in zip(self.label_names, self.train.targets.sum(axis=0), strict=True) if count == 0
         ]
@@ -168,9 +171,9 @@ def _check_split(where: str, split: Split, num_labels: int) -> None:
         raise DataError(f"{where}: an entry is positive and masked as unknown at once")
 
 
-def _check_distinct(data: str, image_ids: NDArray[np.str_]) -> None:
-    ids, counts = np.unique(image_ids, return_counts=True)
-    if len(ids) < len(image_ids):
-        raise DataError(
-            f"data {data}: image {str(ids[counts > 1][0])!r} is listed {counts.max()} times over the splits"
-        )
+def repeated_id(image_ids: NDArray[np.str_]) -> str | None:
+    """An id that is there more than once, if any is."""
+    listed = image_ids.tolist()
+    if len(set(listed)) == len(listed):
+        return None
+    return Counter(listed).most_common(1)[0][0]

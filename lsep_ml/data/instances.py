@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
 from lsep_ml.data.annotations import indicator
-from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
+from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.tree import clean_path
 
@@ -43,11 +43,7 @@ def read_instances(path: Path, cache: str | Path | None) -> Instances:
         DataError: no such file, not JSON, a part missing, an image or category listed twice, an annotation
             for an unknown image or category.
     """
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; docs/data.md shows the expected tree") from error
-    stored_at = cache_file(cache, "instances", FORMAT, str(path.resolve()), found.st_size, found.st_mtime_ns)
+    stored_at = cache_file(cache, "instances", FORMAT, *file_state(path))
     stored = load_arrays(stored_at)
     if stored is None:
         instances = _parse(path)

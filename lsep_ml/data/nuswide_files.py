@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.annotations import Annotations, indicator
+from lsep_ml.data.annotations import Annotations, checked, indicator
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.tree import GUIDE, clean_path, find_images, find_tree, read_lines, read_text
 
@@ -55,7 +55,9 @@ def _assemble(tree: Path, listed: dict[str, Listed]) -> Annotations:
     ids = [place for paths, _ in listed.values() for place in find_images(tree, paths, IMAGE_FOLDERS)]
     targets = np.concatenate([targets for _, targets in listed.values()])
     parts = [part for part, (paths, _) in listed.items() for _ in paths]
-    return Annotations("nuswide", tree, CONCEPTS, np.array(ids, np.str_), targets, None, np.array(parts))
+    return checked(
+        Annotations("nuswide", tree, CONCEPTS, np.array(ids, np.str_), targets, None, np.array(parts))
+    )
 
 
 def _read_official(tree: Path) -> dict[str, Listed]:

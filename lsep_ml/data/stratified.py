@@ -1,17 +1,24 @@
 """Splits that keep each label's share, for images that come without a split."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Annotations
+from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
 
+FORMAT = 1  # of the cached split
 
-def stratified_split(annotations: Annotations, shares: Sequence[float], seed: int) -> Annotations:
+
+def stratified_split(
+    annotations: Annotations, shares: Sequence[float], seed: int, cache: str | Path | None
+) -> Annotations:
     """Divide all images into train, val and test so that each label keeps its share in each.
 
     Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011).
@@ -20,6 +27,7 @@ def stratified_split(annotations: Annotations, shares: Sequence[float], seed: in
     Args:
         shares: of train, val and test; positive, with sum 1. Sizes come out near them: labels go first.
         seed: the split is a function of the labels and the seed.
+        cache: folder that keeps the split; it takes seconds for a hundred thousand images.
     """
     shares = tuple(float(share) for share in shares)
     if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
@@ -28,13 +36,23 @@ def stratified_split(annotations: Annotations, shares: Sequence[float], seed: in
         raise DataError(
             f"data {annotations.data}: {len(annotations)} usable images; three splits need at least 3"
         )
-    everything = np.arange(len(annotations))
-    rest, test = _divide(everything, annotations.targets, shares[2], seed)
-    train, val = _divide(rest, annotations.targets, shares[1] / (shares[0] + shares[1]), seed)
-    parts = np.empty(len(annotations), "U5")
+    targets = annotations.targets
+    content = hashlib.sha256(np.ascontiguousarray(targets).tobytes()).hexdigest()
+    stored_at = cache_file(cache, "split", FORMAT, content, targets.shape, shares, seed)
+    stored = load_arrays(stored_at)
+    if stored is None:
+        stored = {"parts": _draw(targets, shares, seed)}
+        save_arrays(stored_at, **stored)
+    return dataclasses.replace(annotations, parts=stored["parts"])
+
+
+def _draw(targets: NDArray[np.uint8], shares: Sequence[float], seed: int) -> NDArray[np.str_]:
+    rest, test = _divide(np.arange(len(targets)), targets, shares[2], seed)
+    train, val = _divide(rest, targets, shares[1] / (shares[0] + shares[1]), seed)
+    parts = np.empty(len(targets), "U5")
     for name, rows in (("train", train), ("val", val), ("test", test)):
         parts[rows] = name
-    return dataclasses.replace(annotations, parts=parts)
+    return parts
 
 
 def _divide(

@@ -9,13 +9,15 @@ from lsep_ml.data.errors import DataError
 
 Size = int | Sequence[int] | None
 
+LONGEST = 16  # a strip of 1 x 20,000 pixels with its shorter side at 256 would take gigabytes
+
 
 class Transform:
     """Resize, then crop, then flip; random in training, fixed in evaluation.
 
     Args:
-        resize: (height, width), or the length of the shorter side as one int, or None to keep the size.
-            Bilinear with antialiasing.
+        resize: (height, width), or the length of the shorter side as one int (the longer one at most 16 times
+            that), or None to keep the size. Bilinear with antialiasing.
         crop: (height, width), or one int for a square; at a random place in training, the centre in
             evaluation. An image smaller than the crop is padded with zeros on all sides. None: no crop.
         flip: mirror left to right with probability 1/2 in training.
@@ -73,7 +75,8 @@ class Transform:
         if images.shape[-3] != self.channels:
             images = F.rgb_to_grayscale(images) if self.channels == 1 else F.grayscale_to_rgb(images)
         if self.resize is not None:
-            images = F.resize(images, list(self.resize), antialias=True)
+            max_size = LONGEST * self.resize[0] if len(self.resize) == 1 else None
+            images = F.resize(images, list(self.resize), max_size=max_size, antialias=True)
         if draws is None:
             return images if self.crop is None else F.center_crop(images, list(self.crop))
         if self.crop is not None:

@@ -2,11 +2,15 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 from lsep_ml.data.errors import DataError
 
+PLAIN_PATH = re.compile(r"[\w-]+(/[\w-]+)*\.\w+", re.ASCII)  # nearly all are, and need no closer look
+IN_NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")
+ABSOLUTE = re.compile(r"/|[A-Za-z]:")
 GUIDE = "docs/data.md shows the expected tree"
 
 
@@ -58,11 +62,13 @@ def clean_path(listed: str, where: str) -> str:
         DataError: absolute, leaving the root, empty, or with characters that no path has; `where` tells the
             place.
     """
+    if PLAIN_PATH.fullmatch(listed):
+        return listed
     path = listed.strip().replace("\\", "/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
-    if not parts or any(ord(character) < 32 or "\ud800" <= character <= "\udfff" for character in path):
+    if not parts or IN_NO_PATH.search(path):
         raise DataError(f"{where}: {listed!r} is not the path of an image")
-    if path.startswith("/") or re.match(r"[A-Za-z]:", path) or ".." in parts:
+    if ABSOLUTE.match(path) or ".." in parts:
         raise DataError(f"{where}: {listed!r} leads out of data.root; list images relative to it")
     return "/".join(parts)
 
@@ -70,30 +76,35 @@ def clean_path(listed: str, where: str) -> str:
 def find_images(root: Path, listed: Iterable[str], folders: Sequence[str]) -> list[str]:
     """Where the listed images are, relative to root: under one of `folders`, else anywhere by base name.
 
-    An image found nowhere, or whose base name occurs more than once, stays in the first folder, where it is
-    missing.
+    An image found nowhere, or whose base name occurs more than once, is given as missing in the first folder.
     """
-    by_name: Callable[[str], str | None] | None = None
+    prefixes = [f"{folder}/" if folder else "" for folder in folders]
+    names_in = cache(lambda folder: frozenset(_names_in(root / folder)))
+    anywhere = cache(lambda: _by_base_name(root))
     found = []
     for path in listed:
-        candidates = [f"{folder}/{path}" if folder else path for folder in folders]
-        place = next((candidate for candidate in candidates if os.path.isfile(f"{root}/{candidate}")), None)
-        if place is None:
-            by_name = by_name or _base_names(root)
-            place = by_name(path.rpartition("/")[2]) or candidates[0]
-        found.append(place)
+        above, _, name = path.rpartition("/")
+        place = next((prefix + path for prefix in prefixes if name in names_in(prefix + above)), None)
+        found.append(place or anywhere().get(name) or prefixes[0] + path)
     return found
 
 
-def _base_names(root: Path) -> Callable[[str], str | None]:
-    """base name -> the one file below root that has it."""
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _by_base_name(root: Path) -> dict[str, str | None]:
+    """base name -> the one file below root that has it, None where several do."""
     places: dict[str, str | None] = {}
     for folder, _, names in os.walk(root):
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
         for name in names:
             place = name if relative == "." else f"{relative}/{name}"
             places[name] = None if name in places else place
-    return places.get
+    return places
 
 
 def _some(names: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.annotations import Annotations, OnBadImage, hold_out, keep_usable, to_data_set
+from lsep_ml.data.annotations import Annotations, OnBadImage, checked, hold_out, keep_usable, to_data_set
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.tree import clean_path, find_tree, read_lines
@@ -65,8 +65,8 @@ def voc2007_annotations(root: str | Path, *, difficult: Difficult = "negative") 
     value = np.concatenate(values)
     targets = (value > 0) | ((value == 0) & (difficult == "positive"))
     mask = value != 0 if difficult == "ignore" else None
-    return Annotations(
-        "voc2007", tree, CLASSES, np.array(ids), targets.astype(np.uint8), mask, np.array(parts)
+    return checked(
+        Annotations("voc2007", tree, CLASSES, np.array(ids), targets.astype(np.uint8), mask, np.array(parts))
     )
 
 
@@ -100,9 +100,9 @@ def _class_values(tree: Path, class_name: str, listed: str, names: Sequence[str]
     return np.array([value_of[name] for name in names], np.int8)
 
 
-def voc2007_disagreements(annotations: Annotations) -> list[str]:
-    """Where Annotations/*.xml says otherwise than the lists (read with difficult=negative); for the check
-    only."""
+def voc2007_disagreements(root: str | Path) -> list[str]:
+    """Where Annotations/*.xml, which training does not read, is missing or says otherwise than the lists."""
+    annotations = voc2007_annotations(root, difficult="negative")
     found = []
     for image_id, row in zip(annotations.image_ids.tolist(), annotations.targets, strict=True):
         path = annotations.root / "Annotations" / f"{Path(image_id).stem}.xml"

@@ -1,7 +1,7 @@
 """Stage 1: fit the scores f(x) with a loss over label pairs or labels."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ class LabelPrediction(LightningModule):
         decision: a learnt decision to train at the same time, its gradient flowing into the network; None trains the
             prediction alone, as the paper does.
         decision_weight: factor on the decision's loss.
+        diagnostics: name -> function of (scores, targets, mask) that counts rows of a batch; summed over an epoch and
+            logged as train/<name>.
 
     Logs train/loss, val/loss and val/<key> for every key of RankingMetrics.
 
@@ -50,6 +52,7 @@ class LabelPrediction(LightningModule):
         score_layer_lr: float = 1.0,
         decision: LearntDecision | None = None,
         decision_weight: float = 1.0,
+        diagnostics: Mapping[str, Callable[..., Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -60,6 +63,7 @@ class LabelPrediction(LightningModule):
         self.score_layer_lr = score_layer_lr
         self.decision = decision
         self.decision_weight = decision_weight
+        self.diagnostics = dict(diagnostics or {})
         self.ranking = RankingMetrics(network.num_labels)
         self.val_losses = CatMetric()
 
@@ -79,11 +83,18 @@ class LabelPrediction(LightningModule):
                 f"(epoch {self.current_epoch + 1}); "
                 "lower optimizer.lr, or bound the gradient with trainer.gradient_clip_val=1"
             )
+        for name, count in self.diagnostics.items():
+            rows = count(scores.detach(), batch.targets, batch.mask).float()
+            self.log(f"train/{name}", rows, on_step=False, on_epoch=True, reduce_fx="sum")
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         scores = self(batch.images).scores.float()
+        if not torch.isfinite(scores).all():
+            raise FloatingPointError(
+                f"scores of loss={self.loss_name} are not finite at step {self.global_step}; lower optimizer.lr"
+            )
         self.val_losses.update(self.loss(scores, batch.targets, mask=batch.mask, reduction="none"))
         self.ranking.update(scores, batch.targets, batch.mask)
 

@@ -102,6 +102,7 @@ def build_prediction(config: DictConfig, network: Network) -> LabelPrediction:
         optimizer=instantiate(config.optimizer),
         schedule=instantiate(config.schedule),
         score_layer_lr=config.training.score_layer_lr,
+        diagnostics=instantiate(config.diagnostics),
     )
 
 

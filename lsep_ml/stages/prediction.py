@@ -38,7 +38,9 @@ class History(Callback):
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {key.replace("/", "_"): float(value) for key, value in trainer.callback_metrics.items()}
+        metrics = {
+            key.replace("/", "_"): float(value) for key, value in sorted(trainer.callback_metrics.items())
+        }
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         seconds = round(time.perf_counter() - self._started, 3)
         row = {

@@ -32,7 +32,7 @@ def largest_deviation(targets: np.ndarray, parts: np.ndarray) -> float:
 
 def test_each_label_keeps_its_share():
     targets = long_tail(1000)
-    parts = stratified_split(annotations(targets), SHARES, seed=0).parts
+    parts = stratified_split(annotations(targets), SHARES, 0, None).parts
     assert [(parts == part).sum() for part in ("train", "val", "test")] == [800, 100, 100]
     by_chance = [
         largest_deviation(targets, np.random.default_rng(seed).permutation(parts)) for seed in range(100)
@@ -43,7 +43,7 @@ def test_each_label_keeps_its_share():
 
 def test_a_function_of_the_seed():
     first, again, other = (
-        stratified_split(annotations(long_tail(200)), SHARES, seed).parts for seed in (0, 0, 1)
+        stratified_split(annotations(long_tail(200)), SHARES, seed, None).parts for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -55,16 +55,16 @@ def test_a_function_of_the_seed():
     ids=["3 images", "10 images", "no label", "all labels", "each label once", "two classes"],
 )
 def test_no_part_is_empty(targets):
-    parts = stratified_split(annotations(targets), SHARES, seed=0).parts
+    parts = stratified_split(annotations(targets), SHARES, 0, None).parts
     assert set(parts.tolist()) == {"train", "val", "test"}
 
 
 @pytest.mark.parametrize("shares", [(0.8, 0.2), (0.8, 0.3, 0.1), (1.0, 0.0, 0.0), (1.2, -0.1, -0.1)])
 def test_shares_are_checked(shares):
     with pytest.raises(DataError, match=r"data\.shares"):
-        stratified_split(annotations(long_tail(10)), shares, seed=0)
+        stratified_split(annotations(long_tail(10)), shares, 0, None)
 
 
 def test_too_few_images():
     with pytest.raises(DataError, match="2 usable images"):
-        stratified_split(annotations(long_tail(2)), SHARES, seed=0)
+        stratified_split(annotations(long_tail(2)), SHARES, 0, None)

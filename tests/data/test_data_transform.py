@@ -29,6 +29,8 @@ def test_resize_agrees_with_pillow(height, width):
 
 def test_one_int_resizes_the_shorter_side():
     assert Transform(resize=16)(picture(48, 96)).shape == (3, 16, 32)
+    assert Transform(resize=16)(picture(1, 2000)).shape == (3, 1, 256)
+    assert Transform(resize=16, crop=12)(picture(2000, 1)).shape == (3, 12, 12)
 
 
 def test_evaluation_takes_the_centre():
