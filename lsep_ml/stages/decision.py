@@ -20,7 +20,7 @@ from lsep_ml.stages.progress import quiet_lightning
 
 D = TypeVar("D", bound=Decision)
 OnEpoch = Callable[[int, float], None]
-# Section 5 of the paper
+# As the paper trains both stages
 paper_sgd: OptimizerFactory = partial(torch.optim.SGD, lr=0.001, momentum=0.9, weight_decay=5e-5)
 
 
@@ -125,7 +125,7 @@ def _train(
         "enable_model_summary": False,
         "log_every_n_steps": 1,
     }
-    with torch.random.fork_rng(), torch.enable_grad(), quiet_lightning():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), quiet_lightning():
         pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader)
 
 

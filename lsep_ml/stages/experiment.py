@@ -119,6 +119,7 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
     outcome = evaluate(decision, extraction)
     names = config.names
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
+    decision.label_names = list(data.data_set.label_names)
     decision.save(folder / "decision.json")
     write_history(folder / HISTORY, rows)
     write_files(folder, outcome, data.data_set, f"{names.data} test: {names.loss} + {names.decision}")
