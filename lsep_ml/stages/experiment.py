@@ -117,6 +117,8 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         fit(config, decision, extraction, note)
     fitted = time.perf_counter()
     outcome = evaluate(decision, extraction)
+    for warning in outcome.warnings:
+        log.warning("%s on validation: %s", config.names.decision, warning)
     names = config.names
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
     decision.label_names = list(data.data_set.label_names)
@@ -136,6 +138,7 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         "choices": {"epoch": prediction.facts["epoch"], **decision.choices()},
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
+        "warnings": outcome.warnings,
         "label_names": list(data.data_set.label_names),
         "counts": data.data_set.counts,
         "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
