@@ -23,9 +23,45 @@ def group() -> None:
 
 
 @app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="voc2007, coco, nuswide, csv or coco_json.")],
+    root: Annotated[Path, typer.Option("--root", help="The data set's folder, as data.root.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every file that is wrong, not the first few.")
+    ] = False,
+) -> None:
+    """Is a data set sound: layout, counts, every image opened, label statistics, and a verdict."""
+    from lsep_ml.data.doctor import check as check_data
+    from lsep_ml.data.doctor_report import print_report
+
+    report = check_data(data, root, cache=root.parent / ".cache")
+    print_report(report, console, all_items=everything)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def prepare(
+    data: Annotated[str, typer.Argument(help="voc2007, coco or nuswide.")],
+    source: Annotated[Path, typer.Option("--from", help="The folder with the archives you fetched.")],
+    root: Annotated[
+        Path, typer.Option("--root", help="The data set's folder, as data.root; made if need be.")
+    ],
+) -> None:
+    """Unpack fetched archives into the expected tree; can be interrupted, never overwrites."""
+    from lsep_ml.data.prepare import prepare as prepare_data
+
+    prepared = prepare_data(data, source, root, cache=root.parent / ".cache")
+    for line in prepared.lines():
+        console.print(line, markup=False, highlight=False)
+    raise typer.Exit(prepared.exit_code)
+
+
+@app.command()
 def tune(
     scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores and targets of any model.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the best decision is written.")] = Path("decision.json"),
+    out: Annotated[Path, typer.Option("--out", help="Where the best decision is written.")] = Path(
+        "decision.json"
+    ),
     decisions: Annotated[
         str, typer.Option(help="Names separated by commas; all that the file allows when not given.")
     ] = "",
@@ -57,13 +93,17 @@ def tune(
 def apply(
     decision: Annotated[Path, typer.Argument(help="A decision saved by tune, or a run's decision.json.")],
     scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores.")],
-    out: Annotated[Path, typer.Option("--out", help="Label sets, as npz, CSV or parquet.")] = Path("labels.csv"),
+    out: Annotated[Path, typer.Option("--out", help="Label sets, as npz, CSV or parquet.")] = Path(
+        "labels.csv"
+    ),
 ) -> None:
     """Run a saved decision on new scores."""
     from lsep_ml.stages.tuning import apply as apply_decision
 
     predictions, metrics = apply_decision(decision, scores, out)
-    console.print(f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}")
+    console.print(
+        f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}"
+    )
     if metrics is not None:
         shares = {key: value for key, value in metrics.items() if key != "labels_per_image"}
         console.print("in %: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in shares.items()))

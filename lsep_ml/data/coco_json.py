@@ -95,5 +95,7 @@ def coco_json_annotations(
     parts = [part if test is not None else "" for part, instances in files.items() for _ in instances.targets]
     targets = np.concatenate([instances.targets for instances in files.values()])
     return checked(
-        Annotations("coco_json", root, names["train"], np.array(places), targets, None, np.array(parts, "U5"))
+        Annotations(
+            "coco_json", root, names["train"], np.array(places, np.str_), targets, None, np.array(parts, "U5")
+        )
     )

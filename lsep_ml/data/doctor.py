@@ -27,7 +27,7 @@ ANNOTATIONS: Mapping[str, Callable[..., Annotations]] = {
     "coco_json": coco_json_annotations,
 }
 
-KEEP_AN_INDEX = ("coco", "csv", "coco_json")  # their annotation files take long to parse
+KEEP_AN_INDEX = ("coco", "nuswide", "csv", "coco_json")  # their annotation files take long to parse
 PLACEHOLDER_SIDE = 32  # no photograph is smaller on both sides; "no longer available" pictures and icons are
 NOT_THE_PAPER = "not the paper's protocol"
 

@@ -91,15 +91,15 @@ def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
 
 def _file_states(root: Path, image_ids: NDArray[np.str_]) -> NDArray[np.int64]:
     """Length and time of change of each file, (N, 2); -1 where there is no file."""
-    states = np.full((len(image_ids), 2), -1, np.int64)
+    states = []
     folder = f"{root}{os.sep}"
-    for row, name in enumerate(image_ids.tolist()):
+    for name in image_ids.tolist():
         try:
             found = os.stat(folder + name)
+            states.append((found.st_size, found.st_mtime_ns))
         except (OSError, ValueError):
-            continue
-        states[row] = found.st_size, found.st_mtime_ns
-    return states
+            states.append((-1, -1))
+    return np.array(states, np.int64).reshape(-1, 2)
 
 
 def _unchanged(

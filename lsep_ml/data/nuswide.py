@@ -40,14 +40,16 @@ def read_nuswide(
         holdout: share of the training images for validation (the paper: 5%).
         on_bad_image: an image that is missing or cannot be decoded: drop (counted) | error. Many are no
             longer to be had, so drop is the default.
-        cache: folder that remembers which images were opened.
+        cache: folder that keeps the parsed lists and remembers which images were opened.
 
     Raises:
         DataError: another tree, lists that do not fit together, bad images where on_bad_image=error.
     """
     if split not in ("paper", "official"):
         raise DataError(f"data.split={split}: paper or official")
-    annotations = keep_usable(keep_labelled(nuswide_annotations(root), unlabelled), on_bad_image, cache)
+    annotations = keep_usable(
+        keep_labelled(nuswide_annotations(root, cache=cache), unlabelled), on_bad_image, cache
+    )
     if split == "paper":
         annotations = paper_split(annotations, train_images, seed)
     return to_data_set(hold_out(annotations, holdout, seed))

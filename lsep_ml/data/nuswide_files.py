@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Annotations, checked, indicator
+from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.tree import GUIDE, clean_path, find_images, find_tree, read_lines, read_text
 
@@ -27,11 +28,13 @@ NUMBER_OF = {name: number for number, name in enumerate(CONCEPTS)}
 
 OFFICIAL, TABLE, LISTS = "ImageList/TrainImagelist.txt", "nus_wid_data.csv", ("train.txt", "test.txt")
 IMAGE_FOLDERS = ["Flickr", "", "images"]
+ANNOTATION_FILES = ["*.txt", "*.csv", "ImageList/*", "ConceptsList/*", "Groundtruth/*/*"]
+FORMAT = 1  # of the cached index
 
 Listed = tuple[list[str], NDArray[np.uint8]]  # image paths (n) and targets (n, 81)
 
 
-def nuswide_annotations(root: str | Path) -> Annotations:
+def nuswide_annotations(root: str | Path, *, cache: str | Path | None = None) -> Annotations:
     """Read whichever layout `root` (or NUS-WIDE/ in it) has; parts are the official train and test images.
 
     - official: ImageList/, Groundtruth/ (TrainTestLabels, or AllLabels with Imagelist.txt), Flickr/
@@ -39,25 +42,35 @@ def nuswide_annotations(root: str | Path) -> Annotations:
     - lists: train.txt and test.txt with lines "path 0 1 0 ...", 81 columns
 
     An image is looked for at its listed path in Flickr/, in root, and in images/, then by its base name.
+    `cache` is a folder that keeps the parsed lists.
     """
     tree = find_tree("nuswide", root, [OFFICIAL, TABLE, LISTS[0]], ["NUS-WIDE"])
+    files = sorted(path for pattern in ANNOTATION_FILES for path in tree.glob(pattern))
+    stored_at = cache_file(cache, "nuswide", FORMAT, [file_state(path) for path in files])
+    index = load_arrays(stored_at)
+    if index is None:
+        index = _index(tree)
+        save_arrays(stored_at, **index)
+    ids = np.array(find_images(tree, index["paths"].tolist(), IMAGE_FOLDERS), np.str_)
+    return checked(Annotations("nuswide", tree, CONCEPTS, ids, index["targets"], None, index["parts"]))
+
+
+def _index(tree: Path) -> dict[str, NDArray]:
+    """Listed paths (N,), targets (N, 81) and parts (N,) of whichever layout it is."""
     if (tree / OFFICIAL).exists():
-        return _assemble(tree, _read_official(tree))
-    if (tree / TABLE).exists():
-        return _assemble(tree, _read_table(tree))
-    return _assemble(tree, _read_lists(tree))
-
-
-def _assemble(tree: Path, listed: dict[str, Listed]) -> Annotations:
+        listed = _read_official(tree)
+    elif (tree / TABLE).exists():
+        listed = _read_table(tree)
+    else:
+        listed = {name.removesuffix(".txt"): _read_list(tree / name) for name in LISTS}
     for part, (paths, _) in listed.items():
         if not paths:
             raise DataError(f"data nuswide: no {part} image listed in {tree}")
-    ids = [place for paths, _ in listed.values() for place in find_images(tree, paths, IMAGE_FOLDERS)]
-    targets = np.concatenate([targets for _, targets in listed.values()])
-    parts = [part for part, (paths, _) in listed.items() for _ in paths]
-    return checked(
-        Annotations("nuswide", tree, CONCEPTS, np.array(ids, np.str_), targets, None, np.array(parts))
-    )
+    return {
+        "paths": np.array([path for paths, _ in listed.values() for path in paths], np.str_),
+        "targets": np.concatenate([targets for _, targets in listed.values()]),
+        "parts": np.repeat(list(listed), [len(paths) for paths, _ in listed.values()]),
+    }
 
 
 def _read_official(tree: Path) -> dict[str, Listed]:
@@ -142,10 +155,6 @@ def _concept_numbers(written: str, where: str) -> list[int]:
         raise DataError(f"{where}: label {written!r} is not a list of concepts") from error
     except KeyError as error:
         raise DataError(f"{where}: {error} is none of the 81 concepts") from error
-
-
-def _read_lists(tree: Path) -> dict[str, Listed]:
-    return {name.removesuffix(".txt"): _read_list(tree / name) for name in LISTS}
 
 
 def _read_list(path: Path) -> Listed:

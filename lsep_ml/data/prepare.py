@@ -120,7 +120,7 @@ def write_paper_split(root: Path, seed: int, train_images: int, cache: str | Pat
     Raises:
         DataError: the lists are not in place.
     """
-    annotations = keep_usable(keep_labelled(nuswide_annotations(root), "drop"), "drop", cache)
+    annotations = keep_usable(keep_labelled(nuswide_annotations(root, cache=cache), "drop"), "drop", cache)
     path = split_file(annotations.root, seed)
     if not path.exists():
         content = split_content(draw_paper_split(annotations, train_images, seed))

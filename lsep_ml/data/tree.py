@@ -84,8 +84,12 @@ def find_images(root: Path, listed: Iterable[str], folders: Sequence[str]) -> li
     found = []
     for path in listed:
         above, _, name = path.rpartition("/")
-        place = next((prefix + path for prefix in prefixes if name in names_in(prefix + above)), None)
-        found.append(place or anywhere().get(name) or prefixes[0] + path)
+        for prefix in prefixes:
+            if name in names_in(prefix + above):
+                found.append(prefix + path)
+                break
+        else:
+            found.append(anywhere().get(name) or prefixes[0] + path)
     return found
 
 

@@ -66,7 +66,9 @@ def voc2007_annotations(root: str | Path, *, difficult: Difficult = "negative") 
     targets = (value > 0) | ((value == 0) & (difficult == "positive"))
     mask = value != 0 if difficult == "ignore" else None
     return checked(
-        Annotations("voc2007", tree, CLASSES, np.array(ids), targets.astype(np.uint8), mask, np.array(parts))
+        Annotations(
+            "voc2007", tree, CLASSES, np.array(ids, np.str_), targets.astype(np.uint8), mask, np.array(parts)
+        )
     )
 
 

@@ -59,7 +59,8 @@ def check_fit(scores: Array, targets: Array, mask: Array | None) -> None:
             raise ValueError(f"{name}: shape {tuple(values.shape)}, but scores have {tuple(scores.shape)}")
     if len(scores) == 0:
         raise ValueError("scores: no rows; a decision cannot be fitted on an empty split")
-    values, labels = as_numpy(scores), as_numpy(targets)
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused below
+        values, labels = as_numpy(scores).astype(np.float32, copy=False), as_numpy(targets)
     known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
     if not np.isfinite(values).all():
         raise ValueError("scores: infinite values; a threshold cannot be fitted on them, clip them first")

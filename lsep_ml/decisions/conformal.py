@@ -66,8 +66,7 @@ class ConformalRisk(ThresholdRule):
             )
         margins = scores[rows].astype(np.float64) - base
         critical = _critical_margin(margins, targets[rows] & known[rows], self.alpha)
-        # just below, and rounded down: a score at the critical margin is predicted, and the risk can only
-        # fall
+        # just below, and rounded down: a score at the critical margin is predicted, the risk can only fall
         theta = np.nextafter((base.astype(np.float64) + critical).astype(np.float32), np.float32(-np.inf))
         self.theta = torch.from_numpy(theta) if self.shape == "per_class" else torch.tensor(theta[0])
         self.calibrated_on = torch.tensor(len(rows))
@@ -75,9 +74,7 @@ class ConformalRisk(ThresholdRule):
 
 def _critical_margin(margins: NDArray[np.float64], positive: Bools, alpha: float) -> float:
     """The highest margin that must be predicted to keep the risk; the largest one where none must."""
-    weight = (
-        positive * ratio(1, positive.sum(1))[:, None]
-    )  # of missing a label: its share of the image's labels
+    weight = positive * ratio(1, positive.sum(1))[:, None]  # a missed label's share of its image's labels
     order = np.argsort(margins[positive], kind="stable")
     ranked, missed = margins[positive][order], weight[positive][order].cumsum()
     ends = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsep_ml.decisions.search import (
     TIE,
@@ -33,7 +34,7 @@ class LabelCurve(NamedTuple):
     correct: Integers
     predicted: Integers
     actual: int
-    order: Integers
+    order: NDArray[np.uint32]
     ends: Integers
 
 
@@ -49,9 +50,9 @@ def label_curve(ranking: Ranking) -> LabelCurve:
     )
 
 
-def label_curves(ranking: Ranking, num_labels: int) -> list[LabelCurve | None]:
+def label_curves(ranking: Ranking) -> list[LabelCurve | None]:
     """The curve of every label; None where no entry of a label is known."""
-    order, stops = by_label(ranking, num_labels)
+    order, stops = by_label(ranking)
     grouped = ranking.take(order)
     starts = np.append(0, stops[:-1])
     return [

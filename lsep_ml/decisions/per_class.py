@@ -89,7 +89,7 @@ class PerClassThreshold(ThresholdRule):
     ) -> tuple[Scores, float, Integers]:
         """Each label's own threshold (K,), the one best for all labels, the positives of each label (K,)."""
         together = self._global(scores, targets, known, ranking)
-        curves = label_curves(ranking, scores.shape[1])
+        curves = label_curves(ranking)
         theta = np.full(len(curves), together, np.float32)  # also where no entry of a label is known
         if self._separable():
             for label, curve in enumerate(curves):

@@ -38,16 +38,27 @@ def grid_threshold(scores: Scores, targets: Bools, known: Bools, criterion: str,
 
 
 class Ranking(NamedTuple):
-    """Known entries of a score matrix by descending score, (M,) each: scores, rows, labels, whether positive."""
+    """Known entries of a score matrix by descending score, (M,) each.
+
+    places: where they stand in the matrix, row * num_labels + label; positive: whether their target is 1.
+    """
 
     scores: Scores
-    rows: Integers
-    labels: Integers
+    places: NDArray[np.uint32]
     positive: Bools
+    num_labels: int
+
+    @property
+    def rows(self) -> NDArray[np.uint32]:
+        return self.places // np.uint32(self.num_labels)
+
+    @property
+    def labels(self) -> NDArray[np.uint32]:
+        return self.places - self.rows * np.uint32(self.num_labels)
 
     def take(self, entries: Any) -> "Ranking":
         """Some of the entries: a mask, a slice or indices."""
-        return Ranking(self.scores[entries], self.rows[entries], self.labels[entries], self.positive[entries])
+        return Ranking(self.scores[entries], self.places[entries], self.positive[entries], self.num_labels)
 
 
 def rank_entries(scores: Scores, targets: Bools, known: Bools) -> Ranking:
@@ -57,15 +68,15 @@ def rank_entries(scores: Scores, targets: Bools, known: Bools) -> Ranking:
     """
     if scores.size >= 2**32:
         raise ValueError(f"scores: {scores.size} entries; an exact search ranks less than 2^32")
-    bits = (scores + np.float32(0)).view(np.int32).ravel()  # -0.0 becomes 0.0
-    keys = _ordered(bits).astype(np.int64) << 32 | np.arange(scores.size)
+    bits = ~_ordered((scores + np.float32(0)).view(np.int32).ravel())  # descending; -0.0 becomes 0.0
+    keys = bits.astype(np.int64) << 32
+    keys |= np.arange(scores.size)
     keys = keys if known.all() else keys[known.ravel()]
     keys.sort()
-    keys = keys[::-1]
-    places = keys & 0xFFFFFFFF
-    rows = places // scores.shape[1]
-    ranked = _ordered((keys >> 32).astype(np.int32)).view(np.float32)
-    return Ranking(ranked, rows, places - rows * scores.shape[1], targets.ravel()[places])
+    places = keys.astype(np.uint32)  # the lower half
+    keys >>= 32
+    ranked = _ordered(~keys.astype(np.int32)).view(np.float32)
+    return Ranking(ranked, places, targets.ravel()[places], scores.shape[1])
 
 
 def _ordered(bits: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -87,16 +98,16 @@ def exact_threshold(
     if criterion == "exact_match":
         values = _exact_match_curve(scores, targets, known, distinct)
     else:
-        curve = _count_curve(ranking, scores.shape[1], criterion)
+        curve = _count_curve(ranking, criterion)
         values = np.append(0.0, curve[ends])
     return float(cutoffs(distinct)[first_best(values)])
 
 
-def by_label(ranking: Ranking, num_labels: int) -> tuple[Integers, Integers]:
+def by_label(ranking: Ranking) -> tuple[Integers, Integers]:
     """The order that groups a ranking by label, (M,), and where each label's entries end in it, (K,)."""
-    # a stable sort of small integers is a radix sort
-    small = ranking.labels.astype(np.uint16) if num_labels <= 2**16 else ranking.labels
-    return np.argsort(small, kind="stable"), np.bincount(ranking.labels, minlength=num_labels).cumsum()
+    labels = ranking.labels
+    small = labels.astype(np.uint16) if ranking.num_labels <= 2**16 else labels  # sorted by radix
+    return np.argsort(small, kind="stable"), np.bincount(labels, minlength=ranking.num_labels).cumsum()
 
 
 def group_ends(ranked: Scores) -> Bools:
@@ -133,7 +144,7 @@ def _grid_counts(scores: Scores, targets: Bools, known: Bools, grid: Scores) -> 
     )
 
 
-def _count_curve(ranking: Ranking, num_labels: int, criterion: str) -> Floats:
+def _count_curve(ranking: Ranking, criterion: str) -> Floats:
     """The criterion after each entry of a ranking has been predicted, (M,).
 
     One entry changes the counts of one label alone, so a mean over labels is the running sum of its changes.
@@ -143,7 +154,7 @@ def _count_curve(ranking: Ranking, num_labels: int, criterion: str) -> Floats:
         precision = ratio(correct, np.arange(1, len(correct) + 1))
         recall = ratio(correct, correct[-1])
         return {"ov_p": precision, "ov_r": recall, "of1": harmonic_mean(precision, recall)}[criterion]
-    order, stops = by_label(ranking, num_labels)
+    order, stops = by_label(ranking)
     sizes = np.diff(stops, prepend=0)
     starts = stops - sizes
     running = np.append(0, ranking.positive[order].cumsum())
@@ -158,7 +169,7 @@ def _count_curve(ranking: Ranking, num_labels: int, criterion: str) -> Floats:
         change[first] = values[first]
         ranked = np.empty_like(change)
         ranked[order] = change
-        return ranked.cumsum() / num_labels
+        return ranked.cumsum() / ranking.num_labels
 
     if criterion == "cf1":
         return harmonic_mean(mean("precision"), mean("recall"))

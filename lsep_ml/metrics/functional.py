@@ -178,9 +178,8 @@ def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[An
     positive = np.take_along_axis(positives, order, 1)
     position = np.where(group_ends(ranked), np.arange(scores.shape[1]), scores.shape[1] - 1)
     end = np.minimum.accumulate(position[:, ::-1], axis=1)[:, ::-1]  # last place of each entry's tie
-    above = np.take_along_axis(
-        np.take_along_axis(known, order, 1).cumsum(1), end, 1
-    )  # known entries scored >= this
+    ranked_known = np.take_along_axis(known, order, 1)
+    above = np.take_along_axis(ranked_known.cumsum(1), end, 1)  # known entries with at least this score
     positive_above = np.take_along_axis(positive.cumsum(1), end, 1)
     n_positive, n_known = positives.sum(1), known.sum(1)
     inverted = ((above - positive_above) * positive).sum(1)

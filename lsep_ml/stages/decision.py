@@ -1,6 +1,5 @@
 """Stage 2: fit any decision on scores, features and targets that are already there, arrays or tensors."""
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.warnings import PossibleUserWarning
 from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
@@ -18,10 +16,11 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 from lsep_ml.decisions import Decision, LearntDecision, Rule
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.modules.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
+from lsep_ml.stages.progress import quiet_lightning
 
 D = TypeVar("D", bound=Decision)
 OnEpoch = Callable[[int, float], None]
-# Section 5 of the paper
+# As the paper trains both stages
 paper_sgd: OptimizerFactory = partial(torch.optim.SGD, lr=0.001, momentum=0.9, weight_decay=5e-5)
 
 
@@ -126,28 +125,8 @@ def _train(
         "enable_model_summary": False,
         "log_every_n_steps": 1,
     }
-    with torch.random.fork_rng(), torch.enable_grad(), _silenced():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), quiet_lightning():
         pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader)
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Without Lightning's notices on devices and on loader workers, which cached arrays do not need."""
-    loggers = [
-        logging.getLogger(f"pytorch_lightning.{name}")
-        for name in ("utilities.rank_zero", "accelerators.cuda")
-    ]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=PossibleUserWarning)
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 @contextmanager

@@ -55,7 +55,6 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     logging.captureWarnings(True)  # one way to the terminal and to the run's log
-    quiet_lightning()
     (folder / ERROR).unlink(missing_ok=True)
     try:
         if config.plan:
@@ -76,6 +75,7 @@ def run_job(config: DictConfig) -> float | None:
         raise SystemExit(1) from None
 
 
+@quiet_lightning()
 def run(config: DictConfig, folder: Path) -> dict[str, Any]:
     """Train or find the network, extract, fit the decision, evaluate; returns the record written to result.json.
 
@@ -117,8 +117,12 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         fit(config, decision, extraction, note)
     fitted = time.perf_counter()
     outcome = evaluate(decision, extraction)
+    for warning in outcome.warnings:
+        log.warning("%s on validation: %s", config.names.decision, warning)
     names = config.names
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
+    data.data_set.write_split(folder / "split.json")
+    decision.label_names = list(data.data_set.label_names)
     decision.save(folder / "decision.json")
     write_history(folder / HISTORY, rows)
     write_files(folder, outcome, data.data_set, f"{names.data} test: {names.loss} + {names.decision}")
@@ -135,6 +139,7 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         "choices": {"epoch": prediction.facts["epoch"], **decision.choices()},
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
+        "warnings": outcome.warnings,
         "label_names": list(data.data_set.label_names),
         "counts": data.data_set.counts,
         "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},

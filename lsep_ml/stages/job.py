@@ -20,6 +20,7 @@ from lsep_ml.models import Network
 from lsep_ml.modules.label_prediction import LabelPrediction
 from lsep_ml.stages.extraction import SPLITS
 from lsep_ml.stages.prediction import prediction_made_by
+from lsep_ml.stages.progress import quiet_lightning
 from lsep_ml.store import Store
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Job:
     made_by: dict[str, Any]  # the stage-1 result
 
 
+@quiet_lightning()
 def build_job(config: DictConfig) -> Job:
     """Read the data, build the network and the decision, and find the device of a configuration.
 

@@ -3,6 +3,8 @@
 import logging
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
@@ -38,12 +40,24 @@ class EpochLines(Callback):
         )
 
 
-def quiet_lightning() -> None:
-    """Keep Lightning's notices (devices, tips, loader workers) off the terminal for the rest of the process."""
-    for name in ("utilities.rank_zero", "accelerators.cuda"):
-        logging.getLogger(f"pytorch_lightning.{name}").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", category=PossibleUserWarning)
-    warnings.filterwarnings("ignore", "`isinstance\\(treespec, LeafSpec\\)", category=FutureWarning)
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's notices: on devices, on products, on loader workers that cached arrays do not need."""
+    loggers = [
+        logging.getLogger(f"pytorch_lightning.{name}")
+        for name in ("utilities.rank_zero", "accelerators.cuda")
+    ]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def progress_callbacks(epochs: int) -> list[Callback]:

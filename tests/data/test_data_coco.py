@@ -167,6 +167,18 @@ def test_coco_json_refused(trees, tmp_path):
         read_coco_json(root, test="annotations.json")
 
 
+@pytest.mark.parametrize("targets", [np.zeros((0, 8)), np.zeros((3, 8))], ids=["no image", "no annotation"])
+def test_coco_json_without_content(copies, targets):
+    root = copies("coco_json")
+    names = [f"{row:03d}.jpg" for row in range(len(targets))]
+    (root / "annotations.json").write_text(json.dumps(coco_content(names, targets)))
+    if len(targets):
+        assert images_of(read_coco_json(root)) == {"train": 1, "val": 1, "test": 1}
+    for policy in ("keep", "drop")[len(targets) > 0 :]:
+        with pytest.raises(DataError, match="0 usable images"):
+            read_coco_json(root, unlabelled=policy)
+
+
 def test_coco_json_with_categories_that_differ(copies):
     root = copies("coco_json")
     others = {**COCO_CATEGORIES, 1: "human"}

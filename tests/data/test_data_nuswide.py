@@ -41,6 +41,20 @@ def test_nuswide_official_split_in_every_layout(trees, layout):
     )
 
 
+def test_parsed_lists_are_kept_until_a_file_changes(copies, tmp_path):
+    root, cache = copies("nuswide"), tmp_path / "cache"
+    first = nuswide_annotations(root, cache=cache)
+    path = root / "Groundtruth" / "TrainTestLabels" / "Labels_zebra_Train.txt"
+    flipped = path.read_text().translate(str.maketrans("01", "10"))
+    again = nuswide_annotations(root, cache=cache)
+    assert np.array_equal(again.targets, first.targets)
+    assert again.image_ids.tolist() == first.image_ids.tolist()
+    path.write_text(flipped)
+    changed = nuswide_annotations(root, cache=cache)
+    assert np.array_equal(changed.targets[:50, -1], 1 - first.targets[:50, -1])
+    assert np.array_equal(changed.targets[:, :-1], first.targets[:, :-1])
+
+
 @pytest.mark.parametrize("labels", ["TrainTestLabels", "AllLabels"])
 def test_nuswide_label_files_belong_to_their_own_lists(tmp_path, labels):
     only = nuswide_annotations(write_nuswide(tmp_path, train=6, test=5, labels=labels))

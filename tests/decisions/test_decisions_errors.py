@@ -32,6 +32,8 @@ RULES = [TopK, GlobalThreshold, PerClassThreshold, ZeroThreshold, Calibrated, Ex
         (lambda s, y, m: (s * 0 + 2, y, m), r"all equal \(2.0\)"),
         (lambda s, y, m: (s.index_fill(0, torch.tensor([3]), torch.nan), y, m), "NaN in row 3"),
         (lambda s, y, m: (s.index_fill(0, torch.tensor([3]), torch.inf), y, m), "infinite values"),
+        (lambda s, y, m: (s.double() * 1e39, y, m), "infinite values"),
+        (lambda s, y, m: (1 + s.double() * 1e-12, y, m), r"all equal \(1.0\)"),
         (lambda s, y, m: (s, y[:, :4], m), r"targets: shape \(400, 4\), but scores have \(400, 6\)"),
         (lambda s, y, m: (s, y, m[:10]), r"mask: shape \(10, 6\)"),
         (lambda s, y, m: (s, y * 3, m), "targets: 3 found, expected only 0 and 1"),
