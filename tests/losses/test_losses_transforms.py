@@ -1,5 +1,6 @@
 """The losses under torch.func, torch.compile and DistributedDataParallel."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,11 +47,13 @@ def test_hessian_of_torch_func_is_that_of_autograd(case: Case) -> None:
     torch.testing.assert_close(hessian(lambda f: case(f, targets))(scores), expected)
 
 
-def compiled_agrees(case: Case, backend: str) -> None:
+@pytest.mark.parametrize("case", [case for case in CASES if not case.options], ids=case_name)
+@pytest.mark.filterwarnings("ignore")  # of torch's own tracing
+def test_traced_whole_by_torch_compile(case: Case) -> None:
     scores, targets = draw(4, 9, 0.4, seed=1)
     mask = draw_mask(4, 9)
     torch.compiler.reset()
-    compiled = torch.compile(case.__call__, backend=backend, fullgraph=True)
+    compiled = torch.compile(case.__call__, backend="aot_eager", fullgraph=True)
     for given in (targets, losses.LabelIndices.of(targets)):
         f = scores.clone().requires_grad_()
         values = compiled(f, given, mask=mask, reduction="none")
@@ -58,10 +61,16 @@ def compiled_agrees(case: Case, backend: str) -> None:
         torch.testing.assert_close(computed, case.computed(scores, given, mask=mask))
 
 
-@every_loss
-@pytest.mark.filterwarnings("ignore")  # of torch's own tracing
-def test_traced_whole_by_torch_compile(case: Case) -> None:
-    compiled_agrees(case, "aot_eager")
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+def test_a_compiled_model_trains_as_the_plain_one() -> None:
+    layer, features, targets = problem()
+    losses.lsep_loss(layer(features), targets).backward()
+    expected, layer.weight.grad = layer.weight.grad, None
+    torch.compiler.reset()
+    step = torch.compile(lambda x, y: losses.lsep_loss(layer(x), y))
+    step(features, targets).backward()
+    torch.testing.assert_close(layer.weight.grad, expected)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -76,33 +85,31 @@ def test_sampled_losses_under_torch_compile() -> None:
         assert torch.isfinite(f.grad).all()
 
 
-def gradient_of_a_rank(rank: int, folder: Path, name: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    try:
-        layer, features, targets = problem()
-        model = DistributedDataParallel(layer)
-        loss: Callable[..., Tensor] = getattr(losses, f"{name}_loss")
-        loss(model(features[rank::2]), targets[rank::2]).backward()
-        torch.save(layer.weight.grad, folder / f"{rank}.pt")
-    finally:
-        dist.destroy_process_group()
-
-
 def problem() -> tuple[nn.Linear, Tensor, Tensor]:
     torch.manual_seed(0)
     features, targets = draw(6, 4, 0.5)[0], draw(6, 1100, 0.01)[1]
     return nn.Linear(4, 1100).double(), features, targets
 
 
+def gradients_of_a_rank(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    try:
+        for loss in (losses.lsep_loss, losses.warp_loss):
+            layer, features, targets = problem()
+            model = DistributedDataParallel(layer)
+            loss(model(features[rank::2]), targets[rank::2]).backward()
+            torch.save(layer.weight.grad, folder / f"{loss.__name__}{rank}.pt")
+    finally:
+        dist.destroy_process_group()
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_two_processes_have_the_gradient_of_one(tmp_path: Path) -> None:
-    for name in ("lsep", "warp"):
-        folder = tmp_path / name
-        folder.mkdir()
-        torch.multiprocessing.spawn(gradient_of_a_rank, (folder, name), nprocs=2)
+    torch.multiprocessing.spawn(gradients_of_a_rank, (tmp_path,), nprocs=2)
+    for loss in (losses.lsep_loss, losses.warp_loss):
         layer, features, targets = problem()
-        getattr(losses, f"{name}_loss")(layer(features), targets).backward()
+        loss(layer(features), targets).backward()
         for rank in range(2):
-            gradient = torch.load(folder / f"{rank}.pt", weights_only=True)
+            gradient = torch.load(tmp_path / f"{loss.__name__}{rank}.pt", weights_only=True)
             torch.testing.assert_close(gradient, layer.weight.grad)
