@@ -110,11 +110,14 @@ def apply(
 
 
 @app.command("list")
-def list_results(output: Output = Path("outputs")) -> None:
+def list_results(
+    output: Output = Path("outputs"),
+    by: Annotated[str, typer.Option(help="Sort the runs by this validation metric, the best first.")] = "f1",
+) -> None:
     """Show the finished runs and what is stored for them, with sizes."""
     from lsep_ml.inventory import print_inventory, take_inventory
 
-    print_inventory(take_inventory(output), console)
+    print_inventory(take_inventory(output), console, by)
 
 
 @app.command()
