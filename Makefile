@@ -32,7 +32,7 @@ lint: setup  ## ruff and mypy
 	$(BIN)/mypy
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra onnx --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra dev --extra onnx --extra dashboard --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
 
 clean:  ## remove caches and the virtual environment; results under outputs/ stay

@@ -121,6 +121,19 @@ def list_results(
 
 
 @app.command()
+def dashboard(
+    entity: Annotated[str, typer.Option(help="Your W&B account or team.")],
+    project: Annotated[
+        str, typer.Option(help="The project the runs are in (logger.wandb.project).")
+    ] = "lsep_ml",
+) -> None:
+    """Create the W&B workspace with the tables, curves and galleries (needs `wandb login`)."""
+    from lsep_ml.dashboard import build_workspace
+
+    console.print(f"created {build_workspace(entity, project).save().url}")
+
+
+@app.command()
 def prune(
     output: Output = Path("outputs"),
     delete: Annotated[
