@@ -1,0 +1,131 @@
+"""Which differences are real: the paired bootstrap over test images and seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts, label_set_metrics
+
+LEVEL = 0.95
+_BLOCK = 100  # replicates drawn at a time: bounds the memory
+Replicates = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric's difference between two rows, in points of %, with its 95% interval."""
+
+    first: str
+    second: str
+    key: str
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def real(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.low > 0 or self.high < 0
+
+
+class PairedBootstrap:
+    """Metrics of many runs on the same bootstrap samples of the test images.
+
+    The weights of N images are drawn once and shared by every run on N images, so that differences between runs are
+    paired. Deterministic in `seed`.
+    """
+
+    def __init__(self, replicates: int = 1000, seed: int = 0) -> None:
+        self.replicates = replicates
+        self._seed = seed
+        self._weights: dict[int, NDArray[np.float32]] = {}
+        self._actual: dict[str, NDArray[np.float32]] = {}
+
+    def run_metrics(
+        self,
+        predictions: NDArray[np.uint8],
+        targets: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        content: str,
+    ) -> Replicates:
+        """The label-set metrics (R, 8) of every replicate, in the order of LABEL_SET_KEYS.
+
+        predictions, targets, mask: 0/1 (N, K); `content` names targets and mask, whose counts are kept. A replicate's
+        counts are a product of its weights with 0/1 columns: exact in float32 below 2^24.
+        """
+        weights = self._weights_of(len(targets))
+        known = np.any(mask, axis=1)
+        if content not in self._actual:
+            self._actual[content] = weights @ np.column_stack([targets, known]).astype(np.float32)
+        actual = self._actual[content].astype(np.float64)
+        predictions = predictions * mask
+        exact = np.all(predictions == targets, axis=1) & known
+        columns = np.column_stack([predictions & targets, predictions, exact]).astype(np.float32)
+        counts = (weights @ columns).astype(np.float64)
+        labels = targets.shape[1]
+        values = label_set_metrics(
+            LabelCounts(
+                correct=counts[:, :labels],
+                predicted=counts[:, labels:-1],
+                actual=actual[:, :-1],
+                exact=counts[:, -1],
+                images=actual[:, -1],
+            )
+        )
+        return np.stack([values[key] for key in LABEL_SET_KEYS], axis=1)
+
+    def mean_over_seeds(self, runs: Sequence[Replicates]) -> Replicates:
+        """A row's replicates (R, 8): the mean over its runs, which are drawn with replacement too.
+
+        Rows of equally many runs draw the same positions, so that their seeds stay paired.
+        """
+        draws = np.random.default_rng([self._seed, len(runs)]).integers(
+            0, len(runs), (self.replicates, len(runs))
+        )
+        stacked = np.stack(runs)
+        every = np.arange(self.replicates)[:, None]
+        mean: Replicates = stacked[draws, every].mean(axis=1)
+        return mean
+
+    def _weights_of(self, images: int) -> NDArray[np.float32]:
+        if images not in self._weights:
+            generator, uniform = np.random.default_rng(self._seed), np.full(images, 1 / images)
+            weights = np.empty((self.replicates, images), np.float32)
+            for start in range(0, self.replicates, _BLOCK):
+                block = weights[start : start + _BLOCK]
+                block[:] = generator.multinomial(images, uniform, size=len(block))
+            self._weights[images] = weights
+        return self._weights[images]
+
+
+def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The 95% percentile interval (2, ...) over the first axis."""
+    return np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+
+
+def compare(
+    first: str,
+    second: str,
+    means: tuple[NDArray[np.float64], NDArray[np.float64]],
+    replicates: tuple[Replicates, Replicates],
+) -> list[Comparison]:
+    """Every metric's difference, first minus second; means (8,) and replicates (R, 8) are fractions."""
+    low, high = 100 * interval(replicates[0] - replicates[1])
+    difference = 100 * (means[0] - means[1])
+    return [
+        Comparison(first, second, key, float(d), float(lo), float(hi))
+        for key, d, lo, hi in zip(LABEL_SET_KEYS, difference, low, high, strict=True)
+    ]
+
+
+def compare_all(
+    rows: dict[str, tuple[NDArray[np.float64], Replicates]],
+) -> dict[tuple[str, str], list[Comparison]]:
+    """Every pair of rows, once; `rows` maps a label to its means (8,) and replicates (R, 8)."""
+    return {
+        (a, b): compare(a, b, (rows[a][0], rows[b][0]), (rows[a][1], rows[b][1]))
+        for a, b in combinations(rows, 2)
+    }

@@ -1,0 +1,59 @@
+"""What the tables and figures call the parts of a method."""
+
+LOSSES = {
+    "softmax": "Softmax",
+    "ranking": "Ranking",
+    "bpmll": "BP-MLL",
+    "warp": "WARP",
+    "cnn_rnn": "Wang et al. (CNN-RNN)",
+    "lsep": "LSEP",
+    "bce": "Binary cross entropy",
+}
+DECISIONS = {
+    "topk": "top-k",
+    "threshold": "threshold",
+    "count_est": "label count est.",
+    "thresh_est": "threshold est.",
+}
+SHORT_DECISIONS = {"topk": "K", "threshold": "θ", "count_est": "count est.", "thresh_est": "threshold est."}
+METRICS = {
+    "pc_p": "PC-P",
+    "pc_r": "PC-R",
+    "ov_p": "OV-P",
+    "ov_r": "OV-R",
+    "f1": "F1",
+    "exact_match": "0-1",
+    "cf1": "CF1",
+    "of1": "OF1",
+    "map": "mAP",
+    "lrap": "LRAP",
+}
+PAPER_METRICS = ("pc_p", "pc_r", "ov_p", "ov_r", "f1", "exact_match")
+"""The columns of the paper's tables, in its order."""
+
+METRIC_NOTES = {
+    "pc_p": "precision, mean over the classes (eqn 27)",
+    "pc_r": "recall, mean over the classes (eqn 27)",
+    "ov_p": "precision over all labels pooled (eqn 28)",
+    "ov_r": "recall over all labels pooled (eqn 28)",
+    "f1": "macro F1: the mean of the per-class F1",
+    "exact_match": "exact match: images whose whole label set is right",
+    "cf1": "harmonic mean of PC-P and PC-R",
+    "of1": "harmonic mean of OV-P and OV-R",
+    "map": "mean average precision of the scores",
+    "lrap": "label ranking average precision of the scores",
+}
+
+
+def loss_name(loss: str) -> str:
+    return LOSSES.get(loss, loss)
+
+
+def decision_name(decision: str) -> str:
+    return DECISIONS.get(decision, decision)
+
+
+def method_name(loss: str, decision: str) -> str:
+    """A method as in the paper's Table 1: the loss, and the decision in brackets."""
+    short = SHORT_DECISIONS.get(decision, decision)
+    return f"{loss_name(loss)} ({short})" if short and short != "none" else loss_name(loss)
