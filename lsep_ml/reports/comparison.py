@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,13 +118,3 @@ def compare(
         Comparison(first, second, key, float(d), float(lo), float(hi))
         for key, d, lo, hi in zip(LABEL_SET_KEYS, difference, low, high, strict=True)
     ]
-
-
-def compare_all(
-    rows: dict[str, tuple[NDArray[np.float64], Replicates]],
-) -> dict[tuple[str, str], list[Comparison]]:
-    """Every pair of rows, once; `rows` maps a label to its means (8,) and replicates (R, 8)."""
-    return {
-        (a, b): compare(a, b, (rows[a][0], rows[b][0]), (rows[a][1], rows[b][1]))
-        for a, b in combinations(rows, 2)
-    }

@@ -7,11 +7,12 @@ every setting but the seed. Anything else is shown apart, with what differs.
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from lsep_ml.reports.names import method_order
 from lsep_ml.reports.records import Problem, Run
 
 _PROTOCOL_DATA = ("seed", "difficult")
@@ -178,10 +179,11 @@ def _bench(name: str, data: str, model: str, facts: Mapping[str, str], runs: lis
     for group in by_row.values():
         by_pair[group[0].loss, group[0].decision].append(tuple(group))
     rows, chosen = [], {}
-    for (loss, decision), groups in sorted(by_pair.items()):
+    for (loss, decision), groups in sorted(by_pair.items(), key=lambda item: method_order(item[0])):
         found = [settings(group[0]) for group in groups]
+        differing = _differing(found)
         variants = [
-            Row(loss, decision, group, own, _variant(own, found))
+            Row(loss, decision, group, own, _variant(own, differing))
             for group, own in zip(groups, found, strict=True)
         ]
         rows += variants
@@ -196,17 +198,21 @@ def mean_of(row: Row, split: str, key: str) -> float:
     return fmean(values) if values else -1.0
 
 
-def _variant(own: Mapping[str, str], all_settings: list[dict[str, str]]) -> str:
-    keys = sorted({key for other in all_settings for key in [*other, *own] if other.get(key) != own.get(key)})
-    shown = [f"{key}={own.get(key, 'null')}" for key in keys[:3]]
-    return ", ".join(shown + ([f"{len(keys) - 3} more"] if len(keys) > 3 else []))
+def _differing(mappings: Sequence[Mapping[str, str]]) -> list[str]:
+    """The keys that not all mappings agree on."""
+    keys = sorted({key for mapping in mappings for key in mapping})
+    return [key for key in keys if len({mapping.get(key) for mapping in mappings}) > 1]
+
+
+def _variant(own: Mapping[str, str], differing: Sequence[str]) -> str:
+    shown = [f"{key}={own.get(key, 'null')}" for key in differing[:3]]
+    return ", ".join(shown + ([f"{len(differing) - 3} more"] if len(differing) > 3 else []))
 
 
 def _not_averaged(
     data: str, protocols: Mapping[str, Mapping[str, str]], groups: Mapping[tuple[str, str], list[Run]]
 ) -> Problem:
-    names = {name for facts in protocols.values() for name in facts}
-    differing = sorted(name for name in names if len({facts.get(name) for facts in protocols.values()}) > 1)
+    differing = _differing(list(protocols.values()))
     sizes = [sum(len(runs) for (key, _), runs in groups.items() if key == wanted) for wanted in protocols]
     values = [
         f"{name} {' / '.join(facts.get(name, 'none')[:12] for facts in protocols.values())}"

@@ -6,9 +6,11 @@ LOSSES = {
     "bpmll": "BP-MLL",
     "warp": "WARP",
     "cnn_rnn": "Wang et al. (CNN-RNN)",
-    "lsep": "LSEP",
     "bce": "Binary cross entropy",
+    "lsep": "LSEP",
 }
+"""In the paper's order; what it lacks comes before its own method."""
+
 DECISIONS = {
     "topk": "top-k",
     "threshold": "threshold",
@@ -57,3 +59,15 @@ def method_name(loss: str, decision: str) -> str:
     """A method as in the paper's Table 1: the loss, and the decision in brackets."""
     short = SHORT_DECISIONS.get(decision, decision)
     return f"{loss_name(loss)} ({short})" if short and short != "none" else loss_name(loss)
+
+
+def method_order(method: tuple[str, str]) -> tuple[float, str, float, str]:
+    """Sorts methods in the paper's order, LSEP last; what the paper lacks before LSEP, and after its decisions."""
+    losses, decisions = list(LOSSES), list(DECISIONS)
+    loss, decision = method
+    return (
+        losses.index(loss) if loss in losses else losses.index("lsep") - 0.5,
+        loss,
+        decisions.index(decision) if decision in decisions else len(decisions),
+        decision,
+    )

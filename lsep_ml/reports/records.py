@@ -23,7 +23,7 @@ class RecordError(ValueError):
     """A file of a run that cannot be used; the message says what is wrong with it and the way out."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Run:
     """A finished run: its checked result.json and the folder of its arrays.
 
