@@ -84,6 +84,11 @@ class BenchFiles:
             self.problems.append(Problem(run.folder, f"{error}; left out of the figures"))
             return None
 
+    def image_ids(self, run: Run) -> list[str]:
+        """The ids of a usable run's test images."""
+        ids: list[str] = read_arrays(run, TEST, "image_ids")["image_ids"].tolist()
+        return ids
+
     def training_curve(self, runs: Sequence[Run], stage: str, column: str) -> NDArray[np.float64] | None:
         """A column of the runs' histories, (seeds, epochs) up to the shortest; None where no run has it."""
         curves = []

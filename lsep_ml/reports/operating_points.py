@@ -70,7 +70,7 @@ def count_at_k(scores: Matrix, targets: Matrix, mask: Matrix, highest: int) -> L
             [np.bincount(order[counted[:, p], p], minlength=labels) for p in range(highest)]
         ).cumsum(0),
         actual=positive.sum(0),
-        exact=same_at_k(hits, counted, positive.sum(1), known.any(1)),
+        exact=same_at_k(hits, counted, positive.sum(1), np.any(known, axis=1)),
         images=known.any(1).sum(),
     )
 

@@ -1,12 +1,15 @@
 """The paper's Tables 1 and 2 from our runs, and a table of every row there is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
+from lsep_ml.metrics.functional import LABEL_SET_KEYS
+from lsep_ml.reports.comparison import Comparison, interval
 from lsep_ml.reports.grouping import Bench, Row
 from lsep_ml.reports.names import PAPER_METRICS, decision_name, method_name
 from lsep_ml.reports.paper import OURS, departures, paper_numbers, paper_table
+from lsep_ml.reports.verdicts import Evidence, Method
 
 ALL_METRICS = (*PAPER_METRICS, "cf1", "of1", "map", "lrap")
 
@@ -34,7 +37,7 @@ class Cell:
         return None if self.mean is None or self.paper is None else self.mean - self.paper
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TableRow:
     """One method: its label, its runs' row (None without runs) and a cell for each column.
 
@@ -144,3 +147,53 @@ def _notes(bench: Bench, rows: Sequence[TableRow]) -> list[str]:
                 f"({row.row.variant})."
             )
     return notes
+
+
+def with_bootstrap(
+    table: Table,
+    evidence: Mapping[Method, Evidence],
+    pairs: Mapping[tuple[Method, Method], Sequence[Comparison]],
+) -> Table:
+    """The table with intervals, and with marks at the best of each column and at what is not told apart from it.
+
+    evidence and pairs are of the bench's chosen rows (`gather`, `compare_all`); other rows get neither.
+    """
+    tied = {
+        (method, c.key)
+        for (first, second), found in pairs.items()
+        for c in found
+        if not c.real
+        for method in ((first, second), (second, first))
+    }
+    rows = [replace(row, cells=_with_intervals(table.bench, row, evidence)) for row in table.rows]
+    for key in table.columns:
+        filled = [row for row in rows if row.cells[key].mean is not None]
+        if len(filled) < 2:
+            continue
+        best = max(filled, key=lambda row: row.cells[key].mean or 0.0)
+        for row in filled:
+            method, other = _evidence_key(table.bench, row), _evidence_key(table.bench, best)
+            mark = "best" if row.cells[key].mean == best.cells[key].mean else ""
+            if not mark and method and other and ((method, other), key) in tied:
+                mark = "tied"
+            cells = {**row.cells, key: replace(row.cells[key], mark=mark)}
+            rows[rows.index(row)] = replace(row, cells=cells)
+    return replace(table, rows=rows)
+
+
+def _with_intervals(bench: Bench, row: TableRow, evidence: Mapping[Method, Evidence]) -> dict[str, Cell]:
+    method, cells = _evidence_key(bench, row), dict(row.cells)
+    if method is not None and method in evidence:
+        low, high = 100 * interval(evidence[method].replicates)
+        for position, key in enumerate(LABEL_SET_KEYS):
+            if key in cells:
+                cells[key] = replace(cells[key], low=float(low[position]), high=float(high[position]))
+    return cells
+
+
+def _evidence_key(bench: Bench, row: TableRow) -> Method | None:
+    """The row's method when it is the bench's chosen row of it."""
+    own = row.row
+    if own is None or bench.chosen.get((own.loss, own.decision)) is not own:
+        return None
+    return own.loss, own.decision
