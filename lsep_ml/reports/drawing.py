@@ -10,6 +10,8 @@ from PIL import Image
 from lsep_ml.reports.figures import save_figure
 from lsep_ml.reports.pictures import address, webp_uri
 
+_PIXELS = 104  # an inch of a figure on the page
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -24,11 +26,12 @@ class Drawing:
 
 @dataclass(frozen=True)
 class SavedDrawing:
-    """A drawing inside the page: its data address, and the names of its files."""
+    """A drawing inside the page: its data address, its width in CSS pixels, and the names of its files."""
 
     title: str
     caption: str
     address: str
+    width: int
     photographs: bool
     files: str
 
@@ -45,6 +48,6 @@ def save_drawing(drawing: Drawing, folder: Path, prefix: str) -> SavedDrawing:
             shown = webp_uri(image)
     else:
         shown = address("image/svg+xml", svg.read_bytes())
-    return SavedDrawing(
-        drawing.title, drawing.caption, shown, drawing.photographs, f"{folder.name}/{png.stem}.png, .svg"
-    )
+    width = round(_PIXELS * drawing.figure.get_figwidth())
+    files = f"{folder.name}/{png.stem}.png, .svg"
+    return SavedDrawing(drawing.title, drawing.caption, shown, width, drawing.photographs, files)

@@ -54,7 +54,7 @@ def plot_frequent_classes(
     axes.set(ylim=(0, 100), ylabel="F1 (%)", xlabel="classes, the most frequent first")
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
-    figure.legend(loc="outside upper center", ncols=min(5, len(class_f1)), frameon=False, fontsize=9)
+    figure.legend(loc="outside upper center", ncols=len(class_f1) if len(class_f1) < 6 else -(-len(class_f1) // 2), frameon=False, fontsize=9)
     return figure
 
 
@@ -63,7 +63,7 @@ def plot_mean_precision_recall(curves: Mapping[str, Floats]) -> Figure:
 
     curves: loss -> (seeds, 101) mean precision at RECALLS.
     """
-    figure, axes = new_figure(5.4, 4.2)
+    figure, axes = new_figure(8.4, 4.2)
     for loss, look in loss_looks(curves).items():
         _line(axes, 100 * RECALLS, 100 * curves[loss], look, loss_name(loss))
     axes.set(xlim=(0, 100), ylim=(0, 102), xlabel="recall (%)", ylabel="mean precision (%)")

@@ -14,7 +14,7 @@ from lsep_ml.reports.names import METRIC_NOTES, METRICS
 from lsep_ml.reports.provenance import Provenance
 from lsep_ml.reports.records import Found
 from lsep_ml.reports.tables import Table
-from lsep_ml.reports.text_tables import DASH, LEGEND, interval, number, runs_of, signed
+from lsep_ml.reports.text_tables import DASH, LEGEND, interval, number, paper_number, runs_of, signed
 
 
 def render_table(table: Table) -> str:
@@ -67,7 +67,7 @@ def _environment() -> Environment:
         "runs_of": runs_of,
         "interval": interval,
     }
-    environment.filters |= {"number": number, "signed": signed}
+    environment.filters |= {"number": number, "paper_number": paper_number, "signed": signed}
     return environment
 
 

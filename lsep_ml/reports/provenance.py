@@ -20,7 +20,10 @@ _STAGES = ("prediction", "extraction", "decision", "evaluation")
 
 @dataclass(frozen=True)
 class Provenance:
-    """A run's origins as texts, one for each column of runs.csv."""
+    """A run's origins as texts, one for each column of runs.csv.
+
+    total: seconds of all stages, those of a reused stage from when it was made. seconds: stage by stage.
+    """
 
     bench: str
     method: str
@@ -28,6 +31,7 @@ class Provenance:
     seed: str
     command: str
     chosen: str
+    total: str
     seconds: str
     reused: str
     split_hash: str
@@ -46,6 +50,7 @@ def provenance(bench: Bench, row: Row, run: Run) -> Provenance:
         seed=str(run.seed),
         command=command(run),
         chosen=_pairs(run.choices),
+        total=f"{sum(seconds.values()):.1f}",
         seconds=_pairs(seconds),
         reused=", ".join(stage for stage, reused in run.reused.items() if reused) or "nothing",
         split_hash=run.split_hash,

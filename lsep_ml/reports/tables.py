@@ -74,7 +74,7 @@ def table_one(bench: Bench) -> Table:
     """
     numbers, rows = paper_numbers(1, bench.data), []
     for method in paper_table(1):
-        if method not in bench.chosen and method not in numbers and method[0] == "cnn_rnn":
+        if method not in bench.chosen and not numbers.get(method) and method[0] == "cnn_rnn":
             continue  # nobody's row on this data set
         kind = "ours" if method == OURS else "paper"
         rows.append(_row(method_name(*method), bench.chosen.get(method), numbers.get(method, {}), kind))

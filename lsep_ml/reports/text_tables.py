@@ -35,6 +35,11 @@ def number(value: float | None) -> str:
     return DASH if value is None else f"{value:.1f}"
 
 
+def paper_number(value: float) -> str:
+    """Three significant digits, as the paper prints them."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
 def mean_std(cell: Cell) -> str:
     """`67.9 ± 0.4`, `67.9` for a single run, or a dash."""
     return number(cell.mean) if cell.std is None else f"{cell.mean:.1f} ± {cell.std:.1f}"
@@ -63,16 +68,13 @@ def markdown_table(table: Table) -> str:
 
 
 def markdown_verdict(verdict: Verdict) -> str:
-    """A question and its comparisons as a Markdown table."""
-    lines = [
-        f"#### {_md(verdict.question)}",
-        "",
-        _cells(["first", "second", "metric", "difference [95%]", "real"]),
-    ]
-    lines.append("| --- | --- | --- | ---: | --- |")
-    for c in verdict.comparisons:
-        real = "yes" if c.real else "not told apart"
-        lines.append(_cells([_md(c.first), _md(c.second), METRICS[c.key], interval(c), real]))
+    """A question and its comparisons as a Markdown table; bold: real at 95%."""
+    head = ["against", *(f"{METRICS[key]} [95%]" for key in verdict.keys)]
+    lines = [f"#### {_md(verdict.question)}", "", _cells(head), "| --- |" + " ---: |" * len(verdict.keys)]
+    for name, comparisons in verdict.rows:
+        lines.append(
+            _cells([_md(name), *(f"**{interval(c)}**" if c.real else interval(c) for c in comparisons)])
+        )
     return "\n".join([*lines, ""])
 
 
@@ -97,7 +99,7 @@ def latex_table(table: Table) -> str:
         cells = [_latex_cell(row.cells[key]) for key in table.columns]
         lines.append(" & ".join([_latex(row.label), *cells, _latex(runs_of(row))]) + r" \\")
         if with_paper and any(row.cells[key].paper is not None for key in with_paper):
-            paper = [_latex(number(row.cells[key].paper)) for key in table.columns]
+            paper = [_latex(_paper(row.cells[key])) for key in table.columns]
             lines.append(r" & ".join([r"\quad paper", *paper, ""]) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
@@ -171,13 +173,17 @@ def _md_cell(cell: Cell) -> str:
     if cell.paper is None:
         return text
     difference = f", {signed(cell.difference)}" if cell.difference is not None else ""
-    return f"{text} ({cell.paper:g}{difference})"
+    return f"{text} ({paper_number(cell.paper)}{difference})"
 
 
 def _latex_cell(cell: Cell) -> str:
     text = _latex(mean_std(cell))
     command = {"best": r"\textbf", "tied": r"\textit"}.get(cell.mark)
     return f"{command}{{{text}}}" if command else text
+
+
+def _paper(cell: Cell) -> str:
+    return DASH if cell.paper is None else paper_number(cell.paper)
 
 
 def _seeds(row: Row | None) -> str:

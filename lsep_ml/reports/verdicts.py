@@ -21,10 +21,21 @@ _KEYS = ("f1", "exact_match")
 
 @dataclass(frozen=True)
 class Verdict:
-    """A question and the comparisons that answer it."""
+    """A question and the comparisons that answer it: one row against others, in one metric or more."""
 
     question: str
     comparisons: list[Comparison]
+
+    @property
+    def keys(self) -> list[str]:
+        """The metrics compared."""
+        return list(dict.fromkeys(comparison.key for comparison in self.comparisons))
+
+    @property
+    def rows(self) -> list[tuple[str, list[Comparison]]]:
+        """Each opponent with its comparisons, in the order of `keys`."""
+        opponents = dict.fromkeys(comparison.second for comparison in self.comparisons)
+        return [(name, [c for c in self.comparisons if c.second == name]) for name in opponents]
 
 
 @dataclass(frozen=True)
@@ -62,11 +73,11 @@ def answer(bench: Bench, evidence: Mapping[Method, Evidence]) -> list[Verdict]:
         best = best_decisions(bench, evidence, key)
         ours = best.pop("lsep", None)
         name = METRICS[key]
-        question = f"{name}: LSEP against each loss, both under the decision of highest validation {name}"
+        question = f"{name}: {{first}} against each loss, all under the decision of highest validation {name}"
         verdicts.append(_against(question, ours, list(best.values()), evidence, [key]))
     verdicts.append(
         _against(
-            "Threshold estimation against the other decisions, on LSEP's scores",
+            "{first} against the other decisions on LSEP's scores",
             OURS,
             [method for method in evidence if method[0] == "lsep"],
             evidence,
@@ -75,7 +86,7 @@ def answer(bench: Bench, evidence: Mapping[Method, Evidence]) -> list[Verdict]:
     )
     verdicts.append(
         _against(
-            "LSEP with threshold estimation against Table 1's other rows",
+            "{first} against Table 1's other rows",
             OURS,
             [method for method in evidence if method in paper_table(1) or method == ("bce", "thresh_est")],
             evidence,
@@ -111,7 +122,7 @@ def _against(
         for comparison in _compare(first, other, evidence)
         if comparison.key in keys
     ]
-    return Verdict(question, found)
+    return Verdict(question.format(first=method_name(*first)), found)
 
 
 def _compare(first: Method, second: Method, evidence: Mapping[Method, Evidence]) -> list[Comparison]:

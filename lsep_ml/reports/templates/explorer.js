@@ -145,7 +145,7 @@
     [...$("classes").tHead.rows[0].cells].forEach((head) => head.setAttribute("aria-sort", "none"));
   };
 
-  const chart = { left: 36, right: 410, top: 10, bottom: 225 };
+  const chart = { left: 36, right: 400, top: 10, bottom: 225 };
   const place = (step) => chart.left + (chart.right - chart.left) * (steps.values.length < 2 ? 0.5 : step / (steps.values.length - 1));
   const height = (fraction) => chart.bottom - (chart.bottom - chart.top) * fraction;
   const svg = (name, attributes, text) => {
