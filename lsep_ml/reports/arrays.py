@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import math
 import zipfile
 import zlib
@@ -71,9 +72,9 @@ def read_history(run: Run) -> dict[str, dict[str, NDArray[np.float64]]]:
     return stages
 
 
-def content_of(test: Arrays) -> str:
-    """A hash of what every run on one split must agree in: image ids, targets and mask."""
-    digest = hashlib.sha256(np.ascontiguousarray(test["image_ids"]).astype("U").tobytes())
+def content_of(test: Arrays, label_names: tuple[str, ...]) -> str:
+    """A hash of what every run on one split must agree in: labels, image ids, targets and mask."""
+    digest = hashlib.sha256(json.dumps([label_names, test["image_ids"].tolist()]).encode())
     for name in ("targets", "mask"):
         digest.update(np.ascontiguousarray(test[name]).tobytes())
     return digest.hexdigest()

@@ -50,6 +50,11 @@ class BenchFiles:
         """Loss -> one run for each seed."""
         return score_runs(self.bench, set(self.digests))
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels, in the order of the columns."""
+        return next(iter(self.digests)).label_names
+
     def methods(self) -> list[Method]:
         """Each loss as the paper's figures show it: LSEP with threshold estimation last, the others thresholded."""
         found = []

@@ -100,7 +100,7 @@ def _suspects(files: BenchFiles) -> str:
     loss = suspecting_loss(files)
     if loss is None:
         return csv_text(head, [])
-    names, ids = files.bench.label_names, files.image_ids(files.score_runs()[loss][0])
+    names, ids = files.label_names, files.image_ids(files.score_runs()[loss][0])
     return csv_text(
         head,
         [

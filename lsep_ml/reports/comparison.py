@@ -1,6 +1,6 @@
 """Which differences are real: the paired bootstrap over test images and seeds."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts, label_set_metrics
 
 LEVEL = 0.95
-_BLOCK = 100  # replicates drawn at a time: bounds the memory
+_BLOCK = 100  # replicates at a time: bounds the memory
 Replicates = NDArray[np.float64]
 
 
@@ -40,8 +40,8 @@ class PairedBootstrap:
     def __init__(self, replicates: int = 1000, seed: int = 0) -> None:
         self.replicates = replicates
         self._seed = seed
-        self._weights: dict[int, NDArray[np.float32]] = {}
-        self._actual: dict[str, NDArray[np.float32]] = {}
+        self._weights: dict[int, NDArray[np.uint8]] = {}
+        self._actual: dict[str, NDArray[np.float64]] = {}
 
     def run_metrics(
         self,
@@ -55,15 +55,13 @@ class PairedBootstrap:
         predictions, targets, mask: 0/1 (N, K); `content` names targets and mask, whose counts are kept. A replicate's
         counts are a product of its weights with 0/1 columns: exact in float32 below 2^24.
         """
-        weights = self._weights_of(len(targets))
         known = np.any(mask, axis=1)
         if content not in self._actual:
-            self._actual[content] = weights @ np.column_stack([targets, known]).astype(np.float32)
-        actual = self._actual[content].astype(np.float64)
+            self._actual[content] = self._weighted(np.column_stack([targets, known]))
+        actual = self._actual[content]
         predictions = predictions * mask
         exact = np.all(predictions == targets, axis=1) & known
-        columns = np.column_stack([predictions & targets, predictions, exact]).astype(np.float32)
-        counts = (weights @ columns).astype(np.float64)
+        counts = self._weighted(np.column_stack([predictions & targets, predictions, exact]))
         labels = targets.shape[1]
         values = label_set_metrics(
             LabelCounts(
@@ -89,15 +87,27 @@ class PairedBootstrap:
         mean: Replicates = stacked[draws, every].mean(axis=1)
         return mean
 
-    def _weights_of(self, images: int) -> NDArray[np.float32]:
+    def _weighted(self, columns: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """Sums of 0/1 columns (N, C) over every replicate's images, (R, C)."""
+        numbers = columns.astype(np.float32)
+        sums = [block.astype(np.float32) @ numbers for block in _blocks(self._weights_of(len(numbers)))]
+        return np.vstack(sums).astype(np.float64)
+
+    def _weights_of(self, images: int) -> NDArray[np.uint8]:
+        """How often each image is drawn in each replicate, (R, N)."""
         if images not in self._weights:
             generator, uniform = np.random.default_rng(self._seed), np.full(images, 1 / images)
-            weights = np.empty((self.replicates, images), np.float32)
-            for start in range(0, self.replicates, _BLOCK):
-                block = weights[start : start + _BLOCK]
+            weights = np.empty((self.replicates, images), np.uint8)
+            for block in _blocks(weights):
+                # A count above 255 does not occur: it is about Poisson(1).
                 block[:] = generator.multinomial(images, uniform, size=len(block))
             self._weights[images] = weights
         return self._weights[images]
+
+
+def _blocks(weights: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+    """Views of some replicates at a time."""
+    return (weights[start : start + _BLOCK] for start in range(0, len(weights), _BLOCK))
 
 
 def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:

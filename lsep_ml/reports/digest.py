@@ -35,7 +35,7 @@ def digest_run(run: Run, bootstrap: PairedBootstrap) -> Digest:
         RecordError: it is missing, damaged, or gives other metrics than result.json.
     """
     test = read_arrays(run, TEST, "predictions", "targets", "mask", "image_ids")
-    content = content_of(test)
+    content = content_of(test, run.label_names)
     predictions, targets, mask = (test[name].astype(np.uint8) for name in ("predictions", "targets", "mask"))
     counts = count_label_sets(predictions, targets, mask)
     found = label_set_metrics(counts)

@@ -39,7 +39,7 @@ def _frequent_classes(files: BenchFiles) -> Drawing | None:
     if not methods:
         return None
     figure = plot_frequent_classes(
-        {method: files.class_f1(method) for method in methods}, files.frequency(), files.bench.label_names
+        {method: files.class_f1(method) for method in methods}, files.frequency(), files.label_names
     )
     caption = (
         "F1 of the most frequent classes of the test split: LSEP with threshold estimation, the other losses with "

@@ -54,7 +54,7 @@ def explore(
     shown = shown[spread_rows(len(shown), SPREAD)]
     bench: Json = {
         "name": files.bench.name,
-        "labels": list(files.bench.label_names),
+        "labels": list(files.label_names),
         "models": [],
         "runs": [],
     }
@@ -172,6 +172,7 @@ def _steps(values: NDArray[Any], counts: LabelCounts) -> Json:
 def _test_split(files: BenchFiles, test: Arrays, shown: NDArray[np.intp]) -> Json:
     known = test["mask"] != 0
     return {
+        "labels": list(files.label_names),
         "images": int(known.any(1).sum()),
         "actual": ((test["targets"] != 0) & known).sum(0).tolist(),
         "shown": [

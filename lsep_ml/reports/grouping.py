@@ -40,7 +40,7 @@ _NEUTRAL = {
 """Where the data lie, what computes, and what is the protocol's: no settings of a row."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """Runs that differ in nothing but their seed, by ascending seed.
 
@@ -59,7 +59,7 @@ class Row:
         return tuple(run.seed for run in self.runs)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Bench:
     """All rows of one data set, network and protocol: what one table may show.
 

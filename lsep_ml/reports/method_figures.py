@@ -54,7 +54,8 @@ def plot_frequent_classes(
     axes.set(ylim=(0, 100), ylabel="F1 (%)", xlabel="classes, the most frequent first")
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
-    figure.legend(loc="outside upper center", ncols=len(class_f1) if len(class_f1) < 6 else -(-len(class_f1) // 2), frameon=False, fontsize=9)
+    columns = len(class_f1) if len(class_f1) < 6 else -(-len(class_f1) // 2)
+    figure.legend(loc="outside upper center", ncols=columns, frameon=False, fontsize=9)
     return figure
 
 

@@ -25,7 +25,7 @@ def draw_threshold_order(files: BenchFiles) -> Drawing | None:
         )
         if len(shown) >= 3 and len(rows) < _LABELS:
             ordered = shown[np.argsort(test["thresholds"][shown, k], kind="stable")]
-            rows[files.bench.label_names[k]] = [
+            rows[files.label_names[k]] = [
                 Tile(files.thumbnails[row], f"θ = {test['thresholds'][row, k]:.2f}")
                 for row in ordered[spread_rows(len(ordered), _TILES)].tolist()
             ]
@@ -71,7 +71,7 @@ def draw_label_sets(files: BenchFiles) -> Drawing | None:
         f"The same test images under every method (seed {files.usable(last)[0].seed}): first images whose whole "
         f"label set {method_name(*last)} gets right, then images where it does not."
     )
-    figure = plot_label_sets(judged, files.bench.label_names)
+    figure = plot_label_sets(judged, files.label_names)
     return Drawing("figure5_label_sets", "Figure 5. Label sets under every method", caption, figure, True)
 
 
@@ -85,8 +85,8 @@ def draw_suspects(files: BenchFiles) -> Drawing | None:
         if suspect.row in files.thumbnails:
             said = "labelled" if suspect.present else "not labelled"
             tile = Tile(files.thumbnails[suspect.row], f"{said}, {100 * suspect.belief:.0f}%")
-            rows.setdefault(files.bench.label_names[suspect.label], []).append(tile)
-    frequent = [files.bench.label_names[k] for k in np.argsort(-files.frequency(), kind="stable").tolist()]
+            rows.setdefault(files.label_names[suspect.label], []).append(tile)
+    frequent = [files.label_names[k] for k in np.argsort(-files.frequency(), kind="stable").tolist()]
     shown = {name: rows[name][:_TILES] for name in frequent if name in rows}
     if not shown:
         return None

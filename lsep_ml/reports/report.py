@@ -50,6 +50,8 @@ def build_report(
     digests = _digest(folder, found, bootstrap)
     benches, problems = group_runs(found.runs)
     found.problems += problems
+    if not benches:
+        raise ReportError(f"{folder}: no run can be used; {problems[0].path}: {problems[0].message}")
     out = folder / FOLDER if out is None else out
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)

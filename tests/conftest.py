@@ -1,0 +1,1 @@
+"""Being here, this file lets tests import what they share, such as `report_runs`, whichever of them are run."""
