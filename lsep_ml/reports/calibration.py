@@ -26,7 +26,9 @@ def platt_probabilities(val: Arrays, test: Arrays) -> Floats:
         scores, targets = val["scores"][known, k].astype(np.float64), val["targets"][known, k]
         if len(np.unique(targets)) == 2:
             centre, scale = scores.mean(), scores.std() or 1.0
-            curve = LogisticRegression(C=100.0).fit((scores[:, None] - centre) / scale, targets)
+            curve = LogisticRegression(C=100.0, solver="newton-cholesky").fit(
+                (scores[:, None] - centre) / scale, targets
+            )
             slope, offset = curve.coef_[0, 0] / scale, curve.intercept_[0]
             probabilities[:, k] = sigmoid(slope * (test["scores"][:, k] - centre) + offset)
     return probabilities

@@ -1,7 +1,8 @@
 """Which differences are real: the paired bootstrap over test images and seeds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +10,18 @@ from numpy.typing import NDArray
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts, label_set_metrics
 
 LEVEL = 0.95
-_BLOCK = 100  # replicates at a time: bounds the memory
+GROUPS = 5000
+"""More images than this are drawn in so many random groups of equal size."""
+
 Replicates = NDArray[np.float64]
+
+
+class Draws(NamedTuple):
+    """weights float32 (R, G), how often a group is drawn; order (N,), the images group by group; starts (G,)."""
+
+    weights: NDArray[np.float32]
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -33,14 +44,16 @@ class Comparison:
 class PairedBootstrap:
     """Metrics of many runs on the same bootstrap samples of the test images.
 
-    The weights of N images are drawn once and shared by every run on N images, so that differences between runs are
-    paired. Deterministic in `seed`.
+    The draws of N images are made once and shared by every run on N images, so that differences between runs are
+    paired. Up to GROUPS images are drawn one by one; more are first dealt into GROUPS random groups, which are drawn
+    whole: the spread of a mean over images is the same, estimated from 5,000 groups, at a fraction of the cost.
+    Deterministic in `seed`.
     """
 
     def __init__(self, replicates: int = 1000, seed: int = 0) -> None:
         self.replicates = replicates
         self._seed = seed
-        self._weights: dict[int, NDArray[np.uint8]] = {}
+        self._draws: dict[int, Draws] = {}
         self._actual: dict[str, NDArray[np.float64]] = {}
 
     def run_metrics(
@@ -89,25 +102,19 @@ class PairedBootstrap:
 
     def _weighted(self, columns: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Sums of 0/1 columns (N, C) over every replicate's images, (R, C)."""
-        numbers = columns.astype(np.float32)
-        sums = [block.astype(np.float32) @ numbers for block in _blocks(self._weights_of(len(numbers)))]
-        return np.vstack(sums).astype(np.float64)
+        weights, order, starts = self._draws_of(len(columns))
+        groups = np.add.reduceat(columns[order].astype(np.float32), starts, axis=0)
+        return (weights @ groups).astype(np.float64)
 
-    def _weights_of(self, images: int) -> NDArray[np.uint8]:
-        """How often each image is drawn in each replicate, (R, N)."""
-        if images not in self._weights:
-            generator, uniform = np.random.default_rng(self._seed), np.full(images, 1 / images)
-            weights = np.empty((self.replicates, images), np.uint8)
-            for block in _blocks(weights):
-                # A count above 255 does not occur: it is about Poisson(1).
-                block[:] = generator.multinomial(images, uniform, size=len(block))
-            self._weights[images] = weights
-        return self._weights[images]
-
-
-def _blocks(weights: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-    """Views of some replicates at a time."""
-    return (weights[start : start + _BLOCK] for start in range(0, len(weights), _BLOCK))
+    def _draws_of(self, images: int) -> Draws:
+        """How often each group is drawn in each replicate, (R, G), and the images group by group."""
+        if images not in self._draws:
+            generator, groups = np.random.default_rng(self._seed), min(images, GROUPS)
+            order = generator.permutation(images)
+            starts = np.linspace(0, images, groups, endpoint=False).astype(np.intp)
+            weights = generator.multinomial(groups, np.full(groups, 1 / groups), size=self.replicates)
+            self._draws[images] = Draws(weights.astype(np.float32), order, starts)
+        return self._draws[images]
 
 
 def interval(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,19 +15,14 @@ from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts
 from lsep_ml.reports.arrays import TEST, Arrays, read_arrays
 from lsep_ml.reports.bench_files import BenchFiles
 from lsep_ml.reports.names import method_name
-from lsep_ml.reports.operating_points import (
-    count_at_k,
-    count_at_thresholds,
-    exact_at_thresholds,
-    same_at_k,
-    threshold_grid,
-)
+from lsep_ml.reports.operating_points import Ranked, Thresholded, threshold_grid
 from lsep_ml.reports.pictures import data_uri
 from lsep_ml.reports.records import Problem, RecordError, Run
 from lsep_ml.reports.selection import SPREAD, spread_rows
 
 HIGHEST_K = 10
 Json = dict[str, Any]
+Cuts = dict[str, Thresholded | Ranked]
 
 
 def choose_runs(files: BenchFiles, limit: int) -> list[Run]:
@@ -52,12 +47,7 @@ def explore(
         groups.setdefault((run.identity, run.seed), []).append(run)
     shown = np.array(list(files.thumbnails), np.intp)
     shown = shown[spread_rows(len(shown), SPREAD)]
-    bench: Json = {
-        "name": files.bench.name,
-        "labels": list(files.label_names),
-        "models": [],
-        "runs": [],
-    }
+    bench: Json = {"name": files.bench.name, "models": [], "runs": []}
     problems = []
     for group in groups.values():
         try:
@@ -65,7 +55,7 @@ def explore(
         except RecordError as error:
             problems += [Problem(run.folder, f"{error}; left out of the decision explorer") for run in group]
             continue
-        model, decided = _model(test, group, shown)
+        model, cuts = _model(test, group, shown)
         if "images" not in bench:
             bench |= _test_split(files, test, shown)
         for run in group:
@@ -75,86 +65,50 @@ def explore(
                 problems.append(Problem(run.folder, f"{error}; left out of the decision explorer"))
                 continue
             place = {"model": len(bench["models"]), "variant": variants.get(run, "")}
-            bench["runs"].append(place | _run(run, own, test, decided, shown))
+            bench["runs"].append(place | _run(run, own, test, cuts, shown))
         bench["models"].append(model)
     return bench, problems
 
 
-class _Decided:
-    """Where the scores of a model stand: places among the thresholds, and the labels at the highest ranks."""
-
-    def __init__(self, scores: NDArray[np.float32], thetas: NDArray[np.float32]) -> None:
-        self.thetas = thetas
-        self.places = np.searchsorted(thetas, scores)
-        self.order = np.argsort(-scores, axis=1, kind="stable")[:, :HIGHEST_K]
-
-
-def _model(test: Arrays, group: list[Run], shown: NDArray[np.intp]) -> tuple[Json, _Decided]:
+def _model(test: Arrays, group: list[Run], shown: NDArray[np.intp]) -> tuple[Json, Cuts]:
+    """Counts that all runs on these scores share, and where the scores stand at the sliders' steps."""
     scores, targets, mask = test["scores"], test["targets"], test["mask"]
     chosen = [run.choices.get("theta") for run in group]
     thetas = threshold_grid(
         scores, targets, [float(theta) for theta in chosen if isinstance(theta, int | float)]
     )
     highest = min(HIGHEST_K, scores.shape[1])
+    cuts: Cuts = {"theta": Thresholded(scores, mask, thetas), "k": Ranked(scores, mask, highest)}
     model = {
         "scores": _pack(scores[shown], np.float32),
-        "theta": _steps(thetas, count_at_thresholds(scores, targets, mask, thetas)),
-        "k": _steps(np.arange(1, highest + 1), count_at_k(scores, targets, mask, highest)),
+        "theta": _steps(thetas, cuts["theta"].counts(targets)),
+        "k": _steps(np.arange(1, highest + 1), cuts["k"].counts(targets)),
     }
-    return model, _Decided(scores, thetas)
+    return model, cuts
 
 
-def _run(run: Run, own: Arrays, test: Arrays, decided: _Decided, shown: NDArray[np.intp]) -> Json:
-    """A run's own label sets, and how many images keep them, or turn right or wrong, at each step."""
-    known = test["mask"] != 0
-    predicted, positive = (own["predictions"] != 0) & known, (test["targets"] != 0) & known
-    right = ~(predicted ^ positive).any(1) & known.any(1)
+def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp]) -> Json:
+    """A run's own label sets, and how many images keep them, or stay right, at each step."""
+    targets, known = test["targets"], test["mask"] != 0
+    right = ~((own["predictions"] != targets) & known).any(1) & known.any(1)
     found: Json = {
         "label": f"{method_name(run.loss, run.decision)}, seed {run.seed}",
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
         "predictions": _pack(own["predictions"][shown], np.uint8),
-        "theta": _kept(decided.places, predicted, positive, known, right, len(decided.thetas)),
-        "k": _kept_at_k(decided.order, predicted, positive, known, right),
     }
+    steps = {}
     if "thresholds" in own and np.ptp(own["thresholds"], axis=0).any():
         margins = test["scores"] - own["thresholds"]
-        shifts = threshold_grid(margins, test["targets"], [0.0])
+        shifts = threshold_grid(margins, targets, [0.0])
+        cuts = {**cuts, "shift": Thresholded(margins, test["mask"], shifts)}
+        steps["shift"] = _steps(shifts, cuts["shift"].counts(targets))
         found["thresholds"] = _pack(own["thresholds"][shown], np.float32)
-        places = np.searchsorted(shifts, margins)
-        counts = count_at_thresholds(margins, test["targets"], test["mask"], shifts)
-        kept = _kept(places, predicted, positive, known, right, len(shifts))
-        found["shift"] = _steps(shifts, counts) | kept
+    every = np.ones(len(targets), bool)
+    for mode, cut in cuts.items():
+        same, still_right = cut.exact(own["predictions"], every), cut.exact(targets, right)
+        found[mode] = steps.get(mode, {}) | {"same": same.tolist(), "stillRight": still_right.tolist()}
     return found
-
-
-def _kept(
-    places: NDArray[np.intp],
-    predicted: NDArray[np.bool_],
-    positive: NDArray[np.bool_],
-    known: NDArray[np.bool_],
-    right: NDArray[np.bool_],
-    steps: int,
-) -> Json:
-    return {
-        "same": exact_at_thresholds(places, predicted, known, steps).tolist(),
-        "stillRight": exact_at_thresholds(places, positive, known, steps, only=right).tolist(),
-    }
-
-
-def _kept_at_k(
-    order: NDArray[np.intp],
-    predicted: NDArray[np.bool_],
-    positive: NDArray[np.bool_],
-    known: NDArray[np.bool_],
-    right: NDArray[np.bool_],
-) -> Json:
-    counted = np.take_along_axis(known, order, 1)
-    own, true = (np.take_along_axis(sets, order, 1) for sets in (predicted, positive))
-    return {
-        "same": same_at_k(own, counted, predicted.sum(1), np.any(known, axis=1)).tolist(),
-        "stillRight": same_at_k(true, counted, positive.sum(1), right).tolist(),
-    }
 
 
 def _steps(values: NDArray[Any], counts: LabelCounts) -> Json:

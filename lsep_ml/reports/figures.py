@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lsep_ml.files import atomic_write
-from lsep_ml.metrics.functional import count_label_sets, group_ends, per_class_metrics
+from lsep_ml.metrics.functional import count_label_sets, per_class_metrics
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "#1f5fbf", "#c8281e", "#7a7a7a"
 """Blue, red and grey: told apart by colour-blind eyes too; the marks beside the names say the same."""
@@ -25,16 +25,16 @@ def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndar
     targets and mask 0/1 (N, K); only known entries count.
     """
     curves = []
-    for k in range(scores.shape[1]):
-        known = mask[:, k].astype(bool)
-        positives = int(targets[known, k].sum())
-        if positives:
-            order = np.argsort(-scores[known, k])
-            ends = group_ends(scores[known, k][order][None])[0]  # ties are taken together
-            found = np.cumsum(targets[known, k][order], dtype=np.int64)[ends]
-            precision = found / (np.flatnonzero(ends) + 1)
+    for column, true, counted in zip(scores.T, targets.T, mask.T, strict=True):
+        ranked = np.sort(column[counted != 0])
+        found = np.sort(column[(counted != 0) & (true != 0)])
+        if len(found):
+            # At a cut-off on each positive, from the highest: positives and all entries from there up, ties included.
+            cuts = found[::-1]
+            positives = len(found) - np.searchsorted(found, cuts)
+            precision = positives / (len(ranked) - np.searchsorted(ranked, cuts))
             highest = np.maximum.accumulate(precision[::-1])[::-1]
-            curves.append(highest[np.searchsorted(found, RECALLS * positives - 1e-9)])
+            curves.append(highest[np.searchsorted(positives, RECALLS * len(found) - 1e-9)])
     return np.mean(curves, axis=0) if curves else np.full(len(RECALLS), np.nan)
 
 
@@ -131,6 +131,7 @@ def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as the format its name says."""
+    """Write a figure as the format its name says; the same figure gives the same bytes."""
+    kind = path.suffix[1:]
     with atomic_write(path, "wb") as file, matplotlib.rc_context({"svg.hashsalt": "lsep_ml"}):
-        figure.savefig(file, format=path.suffix[1:], dpi=130)
+        figure.savefig(file, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)

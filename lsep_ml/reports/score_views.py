@@ -12,7 +12,7 @@ from lsep_ml.reports.calibration import Suspect, find_suspects, platt_probabilit
 from lsep_ml.reports.figures import mean_precision_recall
 from lsep_ml.reports.grouping import Bench
 from lsep_ml.reports.method_figures import Reliability, Search
-from lsep_ml.reports.operating_points import count_at_k, count_at_thresholds
+from lsep_ml.reports.operating_points import Ranked, Thresholded
 from lsep_ml.reports.records import Problem, RecordError, Run
 
 STEPS = 50
@@ -86,7 +86,7 @@ def _search_theta(val: Arrays, test: Arrays, chosen: float | None) -> Search:
     grid = np.linspace(val["scores"].min(), val["scores"].max(), STEPS, dtype=np.float64).astype(np.float32)
 
     def f1(split: Arrays) -> NDArray[np.float64]:
-        counts = count_at_thresholds(split["scores"], split["targets"], split["mask"], grid)
+        counts = Thresholded(split["scores"], split["mask"], grid).counts(split["targets"])
         return label_set_metrics(counts)["f1"]
 
     return Search(grid.astype(np.float64), f1(val), f1(test), chosen)
@@ -96,7 +96,8 @@ def _search_k(val: Arrays, test: Arrays, chosen: float | None) -> Search:
     highest = min(HIGHEST_K, val["scores"].shape[1])
 
     def f1(split: Arrays) -> NDArray[np.float64]:
-        return label_set_metrics(count_at_k(split["scores"], split["targets"], split["mask"], highest))["f1"]
+        counts = Ranked(split["scores"], split["mask"], highest).counts(split["targets"])
+        return label_set_metrics(counts)["f1"]
 
     return Search(np.arange(1.0, highest + 1), f1(val), f1(test), chosen)
 

@@ -24,25 +24,41 @@ def test_a_replicate_is_the_metrics_of_the_drawn_images() -> None:
     mask[5] = 0  # an image of which nothing is known
     bootstrap = PairedBootstrap(replicates=100)
     found = bootstrap.run_metrics(predictions, targets * mask, mask, "split")
-    weights = bootstrap._weights_of(30)
+    weights, order, _ = bootstrap._draws_of(30)
     assert (weights.sum(axis=1) == 30).all()
     for replicate in (0, 7, 99):
-        drawn = np.repeat(np.arange(30), weights[replicate])
+        drawn = np.repeat(order, weights[replicate].astype(int))
         expected = values(predictions[drawn], targets[drawn], mask[drawn])
         np.testing.assert_allclose(found[replicate], expected, atol=1e-12)
 
 
 def test_weights_are_multinomial() -> None:
-    weights = PairedBootstrap(replicates=2000)._weights_of(50).astype(float)
+    weights = PairedBootstrap(replicates=2000)._draws_of(50).weights.astype(float)
     assert weights.mean() == 1
     assert weights.var() == pytest.approx(1 - 1 / 50, rel=0.05)
     assert np.corrcoef(weights[:, 0], weights[:, 1])[0, 1] == pytest.approx(-1 / 49, abs=0.07)
 
 
+def test_many_images_are_drawn_in_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every image is in one group, groups are of one size, and the spread is that of images drawn one by one."""
+    predictions, targets, _ = split(3000, 4)
+    mask = np.ones_like(targets)
+    single = PairedBootstrap(1000).run_metrics(predictions, targets, mask, "split")
+    monkeypatch.setattr("lsep_ml.reports.comparison.GROUPS", 700)
+    bootstrap = PairedBootstrap(1000)
+    grouped = bootstrap.run_metrics(predictions, targets, mask, "split")
+    _, order, starts = bootstrap._draws_of(3000)
+    assert sorted(order) == list(range(3000))
+    assert set(np.diff([*starts, 3000])) == {4, 5}
+    np.testing.assert_allclose(grouped.mean(0), single.mean(0), atol=2e-3)
+    np.testing.assert_allclose(grouped.std(0), single.std(0), rtol=0.12)
+
+
 def test_it_is_a_function_of_its_seed_alone() -> None:
     predictions, targets, mask = split(40, 3)
     first, again, other = (
-        PairedBootstrap(100, seed).run_metrics(predictions, targets * mask, mask, "split") for seed in (0, 0, 1)
+        PairedBootstrap(100, seed).run_metrics(predictions, targets * mask, mask, "split")
+        for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, other)

@@ -36,7 +36,15 @@ def test_another_protocol_is_never_averaged(tmp_path: Path) -> None:
     assert sorted(len(row.runs) for bench in benches for row in bench.rows) == [1, 2, 2]
     assert len({bench.name for bench in benches}) == 3
     assert all(bench.name.startswith("voc2007-") for bench in benches)
-    for word in ("voc2007", "3 protocols", "not averaged", "split_hash", "data.difficult", "negative", "data.seed"):
+    for word in (
+        "voc2007",
+        "3 protocols",
+        "not averaged",
+        "split_hash",
+        "data.difficult",
+        "negative",
+        "data.seed",
+    ):
         assert word in problem.message
 
 
@@ -57,7 +65,11 @@ def test_networks_have_tables_of_their_own(tmp_path: Path) -> None:
     write_run(tmp_path, model="timm", settings={"model.name": "resnet50"})
     benches, problems = group(tmp_path)
     assert [bench.model for bench in benches] == ["small_cnn", "timm resnet18", "timm resnet50"]
-    assert [bench.name for bench in benches] == ["digits-small_cnn", "digits-timm_resnet18", "digits-timm_resnet50"]
+    assert [bench.name for bench in benches] == [
+        "digits-small_cnn",
+        "digits-timm_resnet18",
+        "digits-timm_resnet50",
+    ]
     assert problems == []
 
 
@@ -82,7 +94,12 @@ def test_of_as_many_seeds_validation_chooses(tmp_path: Path) -> None:
 
 def test_where_data_lie_and_what_computes_is_no_setting(tmp_path: Path) -> None:
     write_run(tmp_path)
-    elsewhere = {"data.root": "/elsewhere", "data.num_workers": 8, "trainer.devices": 4, "trainer.accelerator": "gpu"}
+    elsewhere = {
+        "data.root": "/elsewhere",
+        "data.num_workers": 8,
+        "trainer.devices": 4,
+        "trainer.accelerator": "gpu",
+    }
     write_run(tmp_path, seed=1, settings=elsewhere)
     [bench], _ = group(tmp_path)
     assert [row.seeds for row in bench.rows] == [(0, 1)]

@@ -7,18 +7,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lsep_ml.metrics.functional import LabelCounts, count_label_sets
-from lsep_ml.reports.operating_points import (
-    count_at_k,
-    count_at_thresholds,
-    exact_at_thresholds,
-    same_at_k,
-    threshold_grid,
-)
+from lsep_ml.reports.operating_points import Ranked, Thresholded, threshold_grid
 
 
 @st.composite
 def splits(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores with many ties, targets and mask; rows without a positive, without a negative and without a known entry."""
+    """Scores with many ties, targets and mask; some rows lack a positive, a negative, or any known entry."""
     shape = draw(st.tuples(st.integers(1, 12), st.integers(1, 6)))
     scores = draw(hnp.arrays(np.float32, shape, elements=st.sampled_from([-1.5, -0.5, 0.0, 0.25, 1.0, 3e38])))
     targets = draw(hnp.arrays(np.uint8, shape, elements=st.integers(0, 1)))
@@ -39,7 +33,7 @@ def assert_same(found: LabelCounts, step: int, expected: LabelCounts) -> None:
 def test_every_threshold(split: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, targets, mask = split
     thresholds = np.array([-2.0, -0.5, 0.0, 0.1, 0.25, 3e38], np.float32)
-    found = count_at_thresholds(scores, targets, mask, thresholds)
+    found = Thresholded(scores, mask, thresholds).counts(targets)
     for step, theta in enumerate(thresholds):
         assert_same(found, step, count_label_sets(scores > theta, targets, mask))
 
@@ -58,28 +52,35 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 def test_every_k(split: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, targets, mask = split
     highest = min(4, scores.shape[1])
-    found = count_at_k(scores, targets, mask, highest)
+    found = Ranked(scores, mask, highest).counts(targets)
     for k in range(1, highest + 1):
         assert_same(found, k - 1, count_label_sets(top_k(scores, k), targets, mask))
 
 
 @settings(max_examples=100, deadline=None)
-@given(splits(), st.randoms(use_true_random=False))
-def test_images_that_keep_a_label_set(split: tuple[np.ndarray, np.ndarray, np.ndarray], random: object) -> None:
-    """`same` is exact match against given label sets instead of the targets, over some of the images."""
+@given(splits())
+def test_images_that_keep_a_label_set(split: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """`exact` is exact match against given label sets instead of the targets, over some of the images."""
     scores, sets, mask = split
-    known, own = mask != 0, (sets != 0) & (mask != 0)
-    only = np.arange(len(scores)) % 2 == 0
+    some = np.arange(len(scores)) % 2 == 0
     thresholds = np.array([-1.0, 0.0, 0.5], np.float32)
-    found = exact_at_thresholds(np.searchsorted(thresholds, scores), own, known, len(thresholds), only=only)
+    found = Thresholded(scores, mask, thresholds).exact(sets, some)
     for step, theta in enumerate(thresholds):
-        assert found[step] == count_label_sets((scores > theta)[only], sets[only], mask[only]).exact
+        assert found[step] == count_label_sets((scores > theta)[some], sets[some], mask[some]).exact
     highest = min(3, scores.shape[1])
-    order = np.argsort(-scores, axis=1, kind="stable")[:, :highest]
-    hits, counted = (np.take_along_axis(array, order, 1) for array in (own, known))
-    kept = same_at_k(hits, counted, own.sum(1), known.any(1) & only)
+    found = Ranked(scores, mask, highest).exact(sets, some)
     for k in range(1, highest + 1):
-        assert kept[k - 1] == count_label_sets(top_k(scores, k)[only], sets[only], mask[only]).exact
+        assert found[k - 1] == count_label_sets(top_k(scores, k)[some], sets[some], mask[some]).exact
+
+
+def test_more_thresholds_than_a_byte_holds() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.random((50, 3)).astype(np.float32)
+    targets, mask = (rng.random((2, 50, 3)) < 0.5).astype(np.uint8)
+    thresholds = np.linspace(0, 1, 400).astype(np.float32)
+    found = Thresholded(scores, mask, thresholds).counts(targets)
+    for step in (0, 100, 255, 256, 399):
+        assert_same(found, step, count_label_sets(scores > thresholds[step], targets, mask))
 
 
 def test_the_grid_covers_the_decision_and_holds_what_was_chosen() -> None:

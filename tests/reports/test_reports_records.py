@@ -28,7 +28,10 @@ VALUE_DAMAGE: dict[str, tuple[dict[str, Any], str]] = {
     "metrics a list": ({"metrics": []}, "metrics is"),
     "no test metrics": ({"metrics": {"val": {}, "test": {}}}, "metrics.test is {}"),
     "no validation metrics": ({"metrics": {"test": {"f1": 0.5}}}, "metrics.val is absent"),
-    "F1 in per cent": ({"metrics": {"val": {}, "test": {"f1": 62.9}}}, r"f1 is 62.9, not a fraction in \[0, 1\]"),
+    "F1 in per cent": (
+        {"metrics": {"val": {}, "test": {"f1": 62.9}}},
+        r"f1 is 62.9, not a fraction in \[0, 1\]",
+    ),
     "F1 negative": ({"metrics": {"val": {}, "test": {"f1": -0.1}}}, "f1 is -0.1"),
     "F1 a text": ({"metrics": {"val": {}, "test": {"f1": "0.5"}}}, "f1 is '0.5'"),
     "config a text": ({"config": "lsep"}, "config is 'lsep', not an object"),

@@ -120,13 +120,21 @@ def test_a_metric_that_a_record_lacks_is_a_dash(tmp_path: Path) -> None:
 def finished(folder: Path) -> tuple[Bench, Table, Table]:
     """Table 1 and the table of all rows with intervals and marks."""
     bench, bootstrap = only_bench(folder), PairedBootstrap(200)
-    evidence = gather(bench, {run: digest_run(run, bootstrap) for row in bench.rows for run in row.runs}, bootstrap)
+    evidence = gather(
+        bench, {run: digest_run(run, bootstrap) for row in bench.rows for run in row.runs}, bootstrap
+    )
     pairs = compare_all(evidence)
-    return bench, with_bootstrap(table_one(bench), evidence, pairs), with_bootstrap(table_of_all(bench), evidence, pairs)
+    return (
+        bench,
+        with_bootstrap(table_one(bench), evidence, pairs),
+        with_bootstrap(table_of_all(bench), evidence, pairs),
+    )
 
 
 def test_marks_and_intervals(tmp_path: Path) -> None:
-    write_sweep(tmp_path, losses=["lsep", "bpmll"], decisions=["threshold", "thresh_est"], images=400, seeds=[0, 1])
+    write_sweep(
+        tmp_path, losses=["lsep", "bpmll"], decisions=["threshold", "thresh_est"], images=400, seeds=[0, 1]
+    )
     _, table, every = finished(tmp_path)
     means = {row.label: row.cells["f1"].mean for row in table.rows if row.cells["f1"].mean is not None}
     best = max(means, key=lambda label: means[label])  # type: ignore[return-value, arg-type]
