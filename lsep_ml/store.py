@@ -50,11 +50,11 @@ class Store:
         Raises:
             OSError: the store cannot be written.
         """
-        identity = content_hash({**made_by, "format_version": FORMAT_VERSION})
-        folder = self.root / kind / identity
+        identity = self.identity(made_by)
+        folder = self.folder(kind, made_by)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            entry = self._find(folder, made_by)
+            entry = self.find(kind, made_by)
             if entry is not None:
                 return entry
             work = folder.with_suffix(".work")
@@ -66,7 +66,18 @@ class Store:
             os.replace(work, folder)
         return Entry(folder, identity, made_by, facts, reused=False)
 
-    def _find(self, folder: Path, made_by: dict[str, Any]) -> Entry | None:
+    @staticmethod
+    def identity(made_by: dict[str, Any]) -> str:
+        """What an entry made by this is called."""
+        return content_hash({**made_by, "format_version": FORMAT_VERSION})
+
+    def folder(self, kind: str, made_by: dict[str, Any]) -> Path:
+        """Where an entry made by this lies, or would."""
+        return self.root / kind / self.identity(made_by)
+
+    def find(self, kind: str, made_by: dict[str, Any]) -> Entry | None:
+        """The finished, undamaged entry made by exactly this, or None; damage is said aloud."""
+        folder = self.folder(kind, made_by)
         if not folder.is_dir():
             return None
         try:

@@ -1,1 +1,5 @@
-"""Being here, this file lets tests import what they share, such as `report_runs`, whichever of them are run."""
+"""Set before torch is loaded: waiting threads sleep, as in run.py, so that tests beside other work stay quick."""
+
+import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -61,8 +61,8 @@ class ImageDataModule(pl.LightningDataModule):
         self.data_set = reader(**options)
         if not transform.fixed_size and not isinstance(self.data_set.train.images, Tensor):
             raise DataError(
-                f"data {self.data_set.name}: image files differ in size, and this transform does not bring them to "
-                "one size; choose transform=small or transform=imagenet224, or set transform.resize=[H,W]"
+                f"data {self.data_set.name}: image files differ in size, and this transform leaves them so; "
+                "choose transform=small or transform=imagenet224, or set transform.resize=[H,W]"
             )
         train = self.data_set.train
         repeats = repeat_factors(train.targets, repeat_threshold) if sampler == "balanced" else None

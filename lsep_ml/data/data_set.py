@@ -3,15 +3,18 @@
 import hashlib
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lsep_ml.data.atomic import atomic_file
 from lsep_ml.data.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -72,7 +75,7 @@ class DataSet:
     dropped: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _check_label_names(self.name, self.label_names)
+        check_label_names(self.name, self.label_names)
         for split_name in SPLITS:
             _check_split(
                 f"data {self.name}, {split_name} split", self.split(split_name), len(self.label_names)
@@ -81,7 +84,9 @@ class DataSet:
             raise DataError(
                 f"data {self.name}: some splits have a mask and others have none; give all or none one"
             )
-        _check_distinct(self.name, np.concatenate([split.image_ids for split in self._splits]))
+        repeated = repeated_id(np.concatenate([split.image_ids for split in self._splits]))
+        if repeated is not None:
+            raise DataError(f"data {self.name}: image {repeated!r} is listed twice over the splits")
         missing = [
             n for n, count in zip(self.label_names, self.train.targets.sum(axis=0), strict=True) if count == 0
         ]
@@ -121,8 +126,16 @@ class DataSet:
             digest.update(b"known" if split.mask is None else np.ascontiguousarray(split.mask).tobytes())
         return digest.hexdigest()
 
+    def write_split(self, path: Path) -> None:
+        """Write each split's image ids with the label names and the hash, as JSON."""
+        lists = {name: self.split(name).image_ids.tolist() for name in SPLITS}
+        content = {"data": self.name, "split_hash": self.split_hash, "label_names": self.label_names, **lists}
+        with atomic_file(path) as file:
+            file.write(json.dumps(content, indent=0).encode())
 
-def _check_label_names(data: str, label_names: tuple[str, ...]) -> None:
+
+def check_label_names(data: str, label_names: tuple[str, ...]) -> None:
+    """At least two, all distinct."""
     if len(label_names) < 2:
         raise DataError(
             f"data {data}: {len(label_names)} label {label_names}; multi-label data needs at least 2"
@@ -158,9 +171,9 @@ def _check_split(where: str, split: Split, num_labels: int) -> None:
         raise DataError(f"{where}: an entry is positive and masked as unknown at once")
 
 
-def _check_distinct(data: str, image_ids: NDArray[np.str_]) -> None:
-    ids, counts = np.unique(image_ids, return_counts=True)
-    if len(ids) < len(image_ids):
-        raise DataError(
-            f"data {data}: image {str(ids[counts > 1][0])!r} is listed {counts.max()} times over the splits"
-        )
+def repeated_id(image_ids: NDArray[np.str_]) -> str | None:
+    """An id that is there more than once, if any is."""
+    listed = image_ids.tolist()
+    if len(set(listed)) == len(listed):
+        return None
+    return Counter(listed).most_common(1)[0][0]

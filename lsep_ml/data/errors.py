@@ -1,6 +1,9 @@
-"""The one exception of this package."""
+"""What this package raises."""
 
 
 class DataError(ValueError):
-    """The data set on disk, or what was asked of it, is unusable; the message names what, where and the way
-    out."""
+    """The data set, or what was asked of it, is unusable; the message names what, where and the way out."""
+
+
+class ImageError(DataError):
+    """One image file cannot be used; the message is the reason."""

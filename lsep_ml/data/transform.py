@@ -9,13 +9,15 @@ from lsep_ml.data.errors import DataError
 
 Size = int | Sequence[int] | None
 
+LONGEST = 16  # a strip of 1 x 20,000 pixels with its shorter side at 256 would take gigabytes
+
 
 class Transform:
     """Resize, then crop, then flip; random in training, fixed in evaluation.
 
     Args:
-        resize: (height, width), or the length of the shorter side as one int, or None to keep the size.
-            Bilinear with antialiasing.
+        resize: (height, width), or the length of the shorter side as one int (the longer one at most 16 times
+            that: thinner strips are squeezed), or None to keep the size. Bilinear with antialiasing.
         crop: (height, width), or one int for a square; at a random place in training, the centre in
             evaluation. An image smaller than the crop is padded with zeros on all sides. None: no crop.
         flip: mirror left to right with probability 1/2 in training.
@@ -73,12 +75,20 @@ class Transform:
         if images.shape[-3] != self.channels:
             images = F.rgb_to_grayscale(images) if self.channels == 1 else F.grayscale_to_rgb(images)
         if self.resize is not None:
-            images = F.resize(images, list(self.resize), antialias=True)
+            images = F.resize(images, _resized(self.resize, *images.shape[-2:]), antialias=True)
         if draws is None:
             return images if self.crop is None else F.center_crop(images, list(self.crop))
         if self.crop is not None:
             images = _random_crop(images, self.crop, draws)
         return F.horizontal_flip(images) if self.flip and draws[2] < 0.5 else images
+
+
+def _resized(size: tuple[int, ...], height: int, width: int) -> list[int]:
+    """Height and width of an image after resizing to (height, width) or to the shorter side."""
+    if len(size) == 2:
+        return list(size)
+    longer = min(size[0] * max(height, width) // min(height, width), LONGEST * size[0])
+    return [size[0], longer] if height <= width else [longer, size[0]]
 
 
 def _random_crop(images: Tensor, size: tuple[int, ...], draws: Sequence[float]) -> Tensor:

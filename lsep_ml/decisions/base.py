@@ -1,6 +1,7 @@
 """What every label decision shares: from scores (and features) to label sets."""
 
 import inspect
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -15,13 +16,14 @@ from lsep_ml.metrics.functional import LABEL_SET_KEYS, as_numpy
 FitOn = Literal["train", "val", "both"]
 
 
-class Decision(nn.Module):
+class Decision(nn.Module, ABC):
     """A label decision g: scores f(x) (N, K), where needed features f'(x) (N, D), to label sets, bool (N, K).
 
     The decision for one image never depends on the other images. Scores are compared as float32, which is how
     they are stored, and every threshold is a float32 number.
 
-    fit_on: the split it is fitted on: "train", "val" or "both".
+    fit_on: the split it is fitted on: "train", "val" or "both". label_names: what the columns stand for,
+    where that is known; kept in the saved decision, so that scores in another order can be refused.
     """
 
     needs_features: ClassVar[bool] = False
@@ -32,6 +34,7 @@ class Decision(nn.Module):
         if fit_on not in ("train", "val", "both"):
             raise ValueError(f"fit_on={fit_on!r}: expected 'train', 'val' or 'both'")
         self.fit_on = fit_on
+        self.label_names: list[str] | None = None
 
     def predict(self, scores: Array, features: Array | None = None) -> Tensor:
         """The label sets, bool (N, K).
@@ -46,7 +49,7 @@ class Decision(nn.Module):
             return self._select(float_tensor(scores), features)
 
     def save(self, path: str | Path) -> None:
-        """Write the decision to `path` as JSON (and weights beside it, if learnt); see `lsep_ml.decisions.load`."""
+        """Write the decision to `path` as JSON (learnt weights beside it); see `decisions.load`."""
         from lsep_ml.decisions.portable import save  # which knows the classes that are defined on this one
 
         save(self, path)
@@ -59,8 +62,9 @@ class Decision(nn.Module):
         """The constructor's arguments: with the state_dict, all there is to know about the decision."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
+    @abstractmethod
     def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        raise NotImplementedError
+        """The label sets from checked float32 scores."""
 
 
 class Rule(Decision):
@@ -88,8 +92,9 @@ class Rule(Decision):
         self.num_labels = torch.tensor(scores.shape[1])
         return self
 
+    @abstractmethod
     def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
-        raise NotImplementedError
+        """Set the buffers from checked arrays; `known` is True everywhere when there is no mask."""
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

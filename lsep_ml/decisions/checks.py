@@ -10,7 +10,7 @@ from torch import Tensor
 from lsep_ml.metrics.functional import as_numpy
 
 Array = Tensor | np.ndarray[Any, Any]
-_ROWS = 8192  # rows converted at a time
+BLOCK = 8192  # rows converted at a time
 
 
 def float_tensor(values: Array) -> Tensor:
@@ -22,8 +22,8 @@ def float_tensor(values: Array) -> Tensor:
 
 def row_blocks(values: Array) -> Iterator[Tensor]:
     """The rows as float32 tensors, a block at a time: a memory map is never read as a whole."""
-    for start in range(0, max(len(values), 1), _ROWS):
-        yield float_tensor(values[start : start + _ROWS])
+    for start in range(0, max(len(values), 1), BLOCK):
+        yield float_tensor(values[start : start + BLOCK])
 
 
 def check_scores(scores: Array, num_labels: int = 0) -> None:
@@ -59,7 +59,8 @@ def check_fit(scores: Array, targets: Array, mask: Array | None) -> None:
             raise ValueError(f"{name}: shape {tuple(values.shape)}, but scores have {tuple(scores.shape)}")
     if len(scores) == 0:
         raise ValueError("scores: no rows; a decision cannot be fitted on an empty split")
-    values, labels = as_numpy(scores), as_numpy(targets)
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused below
+        values, labels = as_numpy(scores).astype(np.float32, copy=False), as_numpy(targets)
     known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
     if not np.isfinite(values).all():
         raise ValueError("scores: infinite values; a threshold cannot be fitted on them, clip them first")

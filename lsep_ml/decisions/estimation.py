@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lsep_ml.decisions.base import FitOn
 from lsep_ml.decisions.checks import Array
-from lsep_ml.decisions.learnt import LearntDecision
+from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
 from lsep_ml.decisions.rules import ranks
 from lsep_ml.metrics.functional import as_numpy
 
@@ -44,7 +44,7 @@ class CountEstimation(LearntDecision):
 
     def counts(self, features: Array) -> Tensor:
         """The estimated label counts k^, int64 (N,)."""
-        return self._evaluate(features, len(features)).argmax(1) + self.lowest
+        return self._estimates(features, len(features)).squeeze(1)
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Cross entropy of the capped label count, averaged over the images whose every entry is known."""
@@ -52,10 +52,6 @@ class CountEstimation(LearntDecision):
         classes = (targets != 0).sum(1).clamp(self.lowest, self.highest) - self.lowest
         losses = F.cross_entropy(self.outputs(features), classes, reduction="none")
         return (losses * counted).sum() / counted.sum().clamp_min(1)
-
-    def is_constant(self, scores: Array, features: Array) -> bool:
-        counts = self.counts(features)
-        return bool((counts == counts[:1]).all())
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
         labels = as_numpy(targets) != 0
@@ -67,9 +63,11 @@ class CountEstimation(LearntDecision):
         frequency = np.bincount(counts, minlength=self.highest - self.lowest + 1) + 1.0
         return torch.from_numpy(np.log(frequency / frequency.sum())).float()
 
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        counts = self._evaluate(features, len(scores)).argmax(1) + self.lowest
-        return ranks(scores) < counts.to(scores.device)[:, None]
+    def _estimate(self, outputs: Tensor) -> Tensor:
+        return outputs.argmax(1, keepdim=True) + self.lowest
+
+    def _decide(self, scores: Tensor, estimates: Tensor) -> Tensor:
+        return ranks(scores) < estimates
 
 
 class ThresholdEstimation(LearntDecision):
@@ -92,26 +90,20 @@ class ThresholdEstimation(LearntDecision):
 
     def thresholds(self, features: Array | None, n: int) -> Tensor:
         """theta(x) for the `n` images, float32 (n, K)."""
-        return self._evaluate(features, n)
+        return self._estimates(features, n)
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Eqn 16 over the known entries, differentiable in scores, features and the head."""
-        logits = scores.float() - self.outputs(features)
+        thresholds = self.outputs(features)
+        logits = scores.to(thresholds.dtype) - thresholds
         losses = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
         return (losses if mask is None else losses * mask).sum() / max(len(scores), 1)
 
-    def is_constant(self, scores: Array, features: Array) -> bool:
-        theta = self._evaluate(features, len(features))
-        spread = theta.amax(0) - theta.amin(0)
-        return bool((spread <= 1e-6 * theta.abs().amax().clamp_min(1)).all())
-
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
-        """One threshold for all: midway between the mean score of the positives and that of the negatives."""
-        values, labels = as_numpy(scores), as_numpy(targets) != 0
-        known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
-        positive = values[labels & known].mean(dtype=np.float64)
-        negative = values[~labels & known].mean(dtype=np.float64)
-        return torch.full((int(self.num_labels),), float(positive + negative) / 2)
+        return torch.full((self.num_labels,), middle_threshold(scores, targets, mask))
 
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        return scores > self._evaluate(features, len(scores)).to(scores.device)
+    def _estimate(self, outputs: Tensor) -> Tensor:
+        return outputs.float()
+
+    def _decide(self, scores: Tensor, estimates: Tensor) -> Tensor:
+        return scores > estimates

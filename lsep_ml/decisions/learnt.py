@@ -1,15 +1,18 @@
 """What learnt decisions share: an MLP on the frozen features, and how it starts."""
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from lsep_ml.decisions.base import Decision, FitOn
-from lsep_ml.decisions.checks import Array, check_features, row_blocks
+from lsep_ml.decisions.checks import BLOCK, Array, check_features, row_blocks
+from lsep_ml.metrics.functional import as_numpy
 
 
 class LearntDecision(Decision):
@@ -23,6 +26,7 @@ class LearntDecision(Decision):
     """
 
     needs_features: ClassVar[bool] = True
+    num_labels: int
     feature_mean: Tensor
     feature_scale: Tensor
 
@@ -48,12 +52,12 @@ class LearntDecision(Decision):
         self._draw(torch.Generator().manual_seed(0), torch.zeros(num_outputs))
 
     def outputs(self, features: Tensor) -> Tensor:
-        """The head's outputs for features (N, D), differentiable, float32."""
-        return self.head((features.float() - self.feature_mean) * self.feature_scale)
+        """The head's outputs for features (N, D), differentiable, in the head's dtype."""
+        return self.head((features.to(self.feature_mean.dtype) - self.feature_mean) * self.feature_scale)
 
+    @abstractmethod
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """The training loss, a mean over images; differentiable in scores, features and the head."""
-        raise NotImplementedError
 
     def reset(
         self, scores: Array, targets: Array, features: Array, mask: Array | None = None, *, seed: int = 0
@@ -70,20 +74,32 @@ class LearntDecision(Decision):
             self.feature_scale = scale.to(self.feature_scale)
         self._draw(torch.Generator().manual_seed(seed), self._constant(scores, targets, mask))
 
-    def is_constant(self, scores: Array, features: Array) -> bool:
-        """Whether the head gives every image the same output, as a dead one does."""
-        raise NotImplementedError
+    def problems(self, scores: Array, features: Array) -> list[str]:
+        """What is suspicious about a fitted head on these data: constant, or only empty label sets."""
+        estimates = self._estimates(features, len(scores))
+        spread = (estimates.amax(0) - estimates.amin(0)).amax()
+        found = []
+        if spread <= 1e-6 * estimates.abs().amax().clamp_min(1):
+            found.append(
+                "the head predicts the same for every image (a dead ReLU layer, or nothing to learn); "
+                "lower the learning rate, standardise the features or check them"
+            )
+        if not any(
+            self._decide(*block).any()
+            for block in zip(row_blocks(scores), estimates.split(BLOCK), strict=True)
+        ):
+            found.append("every predicted label set is empty")
+        return found
 
+    @abstractmethod
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
         """The best constant output, up to a simple estimate."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator, bias: Tensor) -> None:
         linear = [layer for layer in self.head if isinstance(layer, nn.Linear)]
         for layer in linear:
-            # uniform of variance 2 / inputs before a ReLU, and as in torch, 1 / (3 inputs), in the output
-            # layer
+            # uniform, of variance 2 / inputs before a ReLU and 1 / (3 inputs), as in torch, in the last
             bound = (6 if layer is not linear[-1] else 1) / layer.in_features
             weight = torch.empty(layer.weight.shape).uniform_(-(bound**0.5), bound**0.5, generator=generator)
             layer.weight.copy_(weight)
@@ -91,10 +107,21 @@ class LearntDecision(Decision):
         linear[-1].bias.copy_(bias)
 
     @torch.no_grad()
-    def _evaluate(self, features: Array | None, rows: int) -> Tensor:
+    def _estimates(self, features: Array | None, rows: int) -> Tensor:
         features = check_features(features, rows, self.num_features, type(self).__name__)
         device = self.feature_mean.device
-        return torch.cat([self.outputs(block.to(device)) for block in row_blocks(features)])
+        return torch.cat([self._estimate(self.outputs(block.to(device))) for block in row_blocks(features)])
+
+    @abstractmethod
+    def _estimate(self, outputs: Tensor) -> Tensor:
+        """What the head estimates, counts (N, 1) or thresholds (N, 1) or (N, K), from its outputs."""
+
+    @abstractmethod
+    def _decide(self, scores: Tensor, estimates: Tensor) -> Tensor:
+        """The label sets, bool (N, K)."""
+
+    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
+        return self._decide(scores, self._estimates(features, len(scores)).to(scores.device))
 
 
 def _moments(features: Array) -> tuple[Tensor, Tensor]:
@@ -112,3 +139,12 @@ def _moments(features: Array) -> tuple[Tensor, Tensor]:
     deviation = (square / len(features) - mean.square()).clamp_min(0).sqrt()
     constant = deviation <= 1e-6 * (mean + shift).abs()
     return mean + shift, torch.where(constant, 1.0, 1 / deviation)
+
+
+def middle_threshold(scores: Array, targets: Array, mask: Array | None) -> float:
+    """Midway between the mean scores of positives and of negatives: where learnt thresholds start."""
+    values, labels = as_numpy(scores), as_numpy(targets) != 0
+    known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
+    positive = values[labels & known].mean(dtype=np.float64)
+    negative = values[~labels & known].mean(dtype=np.float64)
+    return float(positive + negative) / 2

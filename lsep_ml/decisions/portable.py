@@ -1,6 +1,7 @@
-"""Decisions as files: JSON for rules; JSON and, beside it, safetensors for learnt decisions. No code is stored."""
+"""Decisions as files: JSON for rules; JSON and, beside it, safetensors for learnt decisions."""
 
 import hashlib
+import inspect
 import json
 import os
 from pathlib import Path
@@ -17,7 +18,7 @@ FORMAT = 1
 
 
 def save(decision: Decision, path: str | Path) -> None:
-    """Write a fitted decision to `path` (JSON), its weights, if learnt, beside it with the suffix .safetensors.
+    """Write a fitted decision to `path` as JSON, learnt weights beside it with the suffix .safetensors.
 
     Loading gives a decision with identical predictions. Each file is written beside its place and then
     renamed.
@@ -28,6 +29,8 @@ def save(decision: Decision, path: str | Path) -> None:
         "decision": type(decision).__name__,
         "options": decision.options(),
     }
+    if decision.label_names is not None:
+        record["label_names"] = list(decision.label_names)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in decision.state_dict().items()}
     if isinstance(decision, LearntDecision):
         weights = tensor_bytes(state)
@@ -55,7 +58,7 @@ def load(path: str | Path) -> Decision:
         raise ValueError(f"{path}: not a saved decision ({error!r})") from error
     if version != FORMAT:
         raise ValueError(f"{path}: format {version}, this version reads format {FORMAT}")
-    kinds = _kinds(Decision)
+    kinds = _kinds(Decision)  # type: ignore[type-abstract]
     if name not in kinds:
         raise ValueError(f"{path}: unknown decision {name!r}; known are {', '.join(sorted(kinds))}")
     decision = kinds[name](**options)
@@ -65,6 +68,7 @@ def load(path: str | Path) -> Decision:
         blank = decision.state_dict()
         state = {key: torch.tensor(value, dtype=blank[key].dtype) for key, value in record["state"].items()}
     decision.load_state_dict(state)
+    decision.label_names = record.get("label_names")
     return decision.eval()
 
 
@@ -81,11 +85,11 @@ def _read_weights(path: Path, weights: dict[str, str]) -> bytes:
 
 
 def _kinds(base: type[Decision]) -> dict[str, type[Decision]]:
-    """Every decision class by name: those that bring no method of their own cannot decide and are left out."""
+    """Every decision class by name, the abstract bases left out."""
     found: dict[str, type[Decision]] = {}
     for kind in base.__subclasses__():
         found |= _kinds(kind)
-        if "_select" in vars(kind):
+        if not inspect.isabstract(kind):
             found[kind.__name__] = kind
     return found
 

@@ -58,15 +58,33 @@ class TopK(Rule):
         return ranks(scores) < int(self.k)
 
 
-class GlobalThreshold(Rule):
+class ThresholdRule(Rule):
+    """The labels with f_k(x) > theta_k; theta, one number or one a label, is the same for every image."""
+
+    theta: Tensor
+
+    def __init__(self, criterion: str, fit_on: FitOn) -> None:
+        super().__init__(criterion, fit_on)
+        self.register_buffer("theta", torch.tensor(0.0))
+
+    def choices(self) -> dict[str, Any]:
+        return {"theta": self.theta.tolist()}
+
+    def thresholds(self, features: Array | None, n: int) -> Tensor:
+        """theta for each of `n` images and every label, float32 (n, K)."""
+        return self.theta.expand(n, int(self.num_labels))
+
+    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
+        return scores > self.theta.to(scores.device)
+
+
+class GlobalThreshold(ThresholdRule):
     """The labels with f_k(x) > theta, one theta for the data set.
 
     search: "grid", the paper's `steps` = 50 equally spaced values from the lowest to the highest score, or
     "exact", every distinct cut-off (midway between neighbouring scores). theta maximises the criterion; the
     larger on a tie.
     """
-
-    theta: Tensor
 
     def __init__(
         self,
@@ -82,14 +100,6 @@ class GlobalThreshold(Rule):
         if steps < 2:
             raise ValueError(f"steps={steps}: expected at least 2")
         self.search, self.steps = search, steps
-        self.register_buffer("theta", torch.tensor(0.0))
-
-    def choices(self) -> dict[str, Any]:
-        return {"theta": float(self.theta)}
-
-    def thresholds(self, features: Array | None, n: int) -> Tensor:
-        """theta for each of `n` images and every label, float32 (n, K)."""
-        return self.theta.expand(n, int(self.num_labels))
 
     def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
         if self.search == "grid":
@@ -98,5 +108,26 @@ class GlobalThreshold(Rule):
             theta = exact_threshold(scores, targets, known, self.criterion)
         self.theta = torch.tensor(theta)
 
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        return scores > self.theta.to(scores.device)
+
+SHIFT_INVARIANT = ("lsep", "ranking", "warp", "bpmll", "softmax")
+
+
+class ZeroThreshold(ThresholdRule):
+    """The labels with f_k(x) > 0, for losses that fix the zero of the scores, such as BCE and ZLPR.
+
+    loss: the name of the loss that trained the scores. The paper's five (and others that only compare the
+    scores of one image) are refused: adding a constant to all scores of an image changes nothing for them, so
+    that zero has no meaning. Nothing is chosen; `fit` only checks the data.
+    """
+
+    def __init__(self, loss: str | None = None, *, fit_on: FitOn = "val") -> None:
+        super().__init__("f1", fit_on)
+        if loss in SHIFT_INVARIANT:
+            raise ValueError(
+                f"loss={loss!r}: its scores are only defined up to a constant for each image, so a threshold at "
+                "zero means nothing; use decision=threshold or thresh_est, or a loss that fixes the zero (bce, zlpr)"
+            )
+        self.loss = loss
+
+    def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
+        self.theta = torch.tensor(0.0)

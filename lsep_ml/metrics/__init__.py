@@ -10,6 +10,7 @@ from lsep_ml.metrics.functional import (
     average_precisions,
     count_label_sets,
     label_set_metrics,
+    per_class_metric,
     per_class_metrics,
     ranking_metrics,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "bootstrap_ranking",
     "count_label_sets",
     "label_set_metrics",
+    "per_class_metric",
     "per_class_metrics",
     "ranking_metrics",
 ]

@@ -7,7 +7,7 @@ are always taken together.
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ LABEL_SET_KEYS = ("pc_p", "pc_r", "ov_p", "ov_r", "f1", "exact_match", "cf1", "o
 RANKING_KEYS = ("map", "map_classes", "ranking_loss", "coverage", "one_error", "lrap")
 
 Floats = NDArray[np.float64]
+PerClass = Literal["precision", "recall", "f1"]
 _CHUNK = 8192  # images sorted at a time: bounds the memory of the ranking metrics
 
 
@@ -58,8 +59,10 @@ def count_label_sets(predictions: Any, targets: Any, mask: Any = None) -> LabelC
 
 def ratio(numerator: Any, denominator: Any) -> Floats:
     """`numerator / denominator` in float64, 0 where the denominator is 0."""
-    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    return numerator / np.where(denominator == 0, 1.0, denominator) * (denominator != 0)
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    result = np.zeros(numerator.shape)
+    np.divide(numerator, denominator, out=result, where=denominator != 0, dtype=np.float64)
+    return result
 
 
 def harmonic_mean(precision: Floats, recall: Floats) -> Floats:
@@ -67,14 +70,18 @@ def harmonic_mean(precision: Floats, recall: Floats) -> Floats:
     return ratio(2 * precision * recall, precision + recall)
 
 
-def per_class_metrics(correct: Any, predicted: Any, actual: Any) -> dict[str, Floats]:
-    """Precision N^c / N^p, recall N^c / N^g and F1 = 2 N^c / (N^p + N^g), in the shape of the counts."""
-    correct, predicted, actual = (np.asarray(count, np.float64) for count in (correct, predicted, actual))
-    return {
-        "precision": ratio(correct, predicted),
-        "recall": ratio(correct, actual),
-        "f1": ratio(2 * correct, predicted + actual),
-    }
+def per_class_metric(name: PerClass, correct: Any, predicted: Any, actual: Any) -> Floats:
+    """Precision N^c / N^p, recall N^c / N^g or F1 = 2 N^c / (N^p + N^g), in the shape of the counts."""
+    if name == "precision":
+        return ratio(correct, predicted)
+    if name == "recall":
+        return ratio(correct, actual)
+    return ratio(2 * correct, predicted + actual)
+
+
+def per_class_metrics(correct: Any, predicted: Any, actual: Any) -> dict[PerClass, Floats]:
+    """Precision, recall and F1 of every label, see `per_class_metric`."""
+    return {name: per_class_metric(name, correct, predicted, actual) for name in get_args(PerClass)}
 
 
 def label_set_metrics(counts: LabelCounts) -> dict[str, Floats]:
@@ -171,9 +178,8 @@ def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[An
     positive = np.take_along_axis(positives, order, 1)
     position = np.where(group_ends(ranked), np.arange(scores.shape[1]), scores.shape[1] - 1)
     end = np.minimum.accumulate(position[:, ::-1], axis=1)[:, ::-1]  # last place of each entry's tie
-    above = np.take_along_axis(
-        np.take_along_axis(known, order, 1).cumsum(1), end, 1
-    )  # known entries scored >= this
+    ranked_known = np.take_along_axis(known, order, 1)
+    above = np.take_along_axis(ranked_known.cumsum(1), end, 1)  # known entries with at least this score
     positive_above = np.take_along_axis(positive.cumsum(1), end, 1)
     n_positive, n_known = positives.sum(1), known.sum(1)
     inverted = ((above - positive_above) * positive).sum(1)

@@ -24,7 +24,7 @@ class SmallCNN(nn.Module):
     def __init__(
         self,
         in_channels: int = 1,
-        widths: Sequence[int] = (24, 48, 96),
+        widths: Sequence[int] = (16, 32, 64),
         num_features: int = 128,
         dropout: float = 0.0,
     ) -> None:

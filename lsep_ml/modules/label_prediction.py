@@ -1,7 +1,7 @@
 """Stage 1: fit the scores f(x) with a loss over label pairs or labels."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import CatMetric
 
 from lsep_ml.data import Batch
+from lsep_ml.decisions import LearntDecision
 from lsep_ml.metrics import RankingMetrics
 from lsep_ml.models import Network, Prediction
 
@@ -29,6 +30,11 @@ class LabelPrediction(LightningModule):
         optimizer: parameter groups -> optimizer.
         schedule: (optimizer, total number of steps) -> learning-rate schedule, stepped after every batch.
         score_layer_lr: factor on the learning rate of the new score layer.
+        decision: a learnt decision to train at the same time, its gradient flowing into the network; None trains the
+            prediction alone, as the paper does.
+        decision_weight: factor on the decision's loss.
+        diagnostics: name -> function of (scores, targets, mask) that counts rows of a batch; summed over an epoch and
+            logged as train/<name>.
 
     Logs train/loss, val/loss and val/<key> for every key of RankingMetrics.
 
@@ -44,6 +50,9 @@ class LabelPrediction(LightningModule):
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         schedule: Callable[[Optimizer, int], LRScheduler],
         score_layer_lr: float = 1.0,
+        decision: LearntDecision | None = None,
+        decision_weight: float = 1.0,
+        diagnostics: Mapping[str, Callable[..., Tensor]] | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -52,6 +61,9 @@ class LabelPrediction(LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.score_layer_lr = score_layer_lr
+        self.decision = decision
+        self.decision_weight = decision_weight
+        self.diagnostics = dict(diagnostics or {})
         self.ranking = RankingMetrics(network.num_labels)
         self.val_losses = CatMetric()
 
@@ -60,18 +72,29 @@ class LabelPrediction(LightningModule):
         return prediction
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.loss(self(batch.images).scores, batch.targets, mask=batch.mask)
+        scores, features = self(batch.images)
+        loss = self.loss(scores, batch.targets, mask=batch.mask)
+        if self.decision is not None:
+            decision_loss = self.decision.loss(scores, batch.targets, features, batch.mask)
+            loss = loss + self.decision_weight * decision_loss
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"loss={self.loss_name} became {loss.item()} at step {self.global_step} "
                 f"(epoch {self.current_epoch + 1}); "
                 "lower optimizer.lr, or bound the gradient with trainer.gradient_clip_val=1"
             )
+        for name, count in self.diagnostics.items():
+            rows = count(scores.detach(), batch.targets, batch.mask).float()
+            self.log(f"train/{name}", rows, on_step=False, on_epoch=True, reduce_fx="sum")
         self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         scores = self(batch.images).scores.float()
+        if not torch.isfinite(scores).all():
+            raise FloatingPointError(
+                f"scores of loss={self.loss_name} are not finite at step {self.global_step}; lower optimizer.lr"
+            )
         self.val_losses.update(self.loss(scores, batch.targets, mask=batch.mask, reduction="none"))
         self.ranking.update(scores, batch.targets, batch.mask)
 
@@ -89,6 +112,9 @@ class LabelPrediction(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer([{"params": self.network.backbone.parameters()}])
         lr = optimizer.param_groups[0]["lr"] * self.score_layer_lr
-        optimizer.add_param_group({"params": self.network.score_layer.parameters(), "lr": lr})
+        new_layers = [self.network.score_layer, *([self.decision] if self.decision is not None else [])]
+        optimizer.add_param_group(
+            {"params": [p for layer in new_layers for p in layer.parameters()], "lr": lr}
+        )
         schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -83,7 +83,9 @@ def content_of(test: Arrays, label_names: tuple[str, ...]) -> str:
 def _read_npz(path: Path, names: tuple[str, ...] | None, optional: str = "") -> Arrays:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            wanted = arrays.files if names is None else [n for n in names if n != optional or n in arrays.files]
+            wanted = (
+                arrays.files if names is None else [n for n in names if n != optional or n in arrays.files]
+            )
             return {name: arrays[name] for name in wanted}
     except FileNotFoundError:
         raise RecordError(f"{path.name}: missing; run the job again to have it") from None

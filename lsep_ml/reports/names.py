@@ -7,6 +7,10 @@ LOSSES = {
     "warp": "WARP",
     "cnn_rnn": "Wang et al. (CNN-RNN)",
     "bce": "Binary cross entropy",
+    "focal": "Focal",
+    "asl": "Asymmetric",
+    "pairwise_logistic": "Pairwise logistic",
+    "zlpr": "ZLPR",
     "lsep": "LSEP",
 }
 """In the paper's order; what it lacks comes before its own method."""
@@ -16,8 +20,20 @@ DECISIONS = {
     "threshold": "threshold",
     "count_est": "label count est.",
     "thresh_est": "threshold est.",
+    "per_class": "threshold per class",
+    "zero": "threshold 0",
+    "threshold_class": "threshold class",
+    "expected_f1": "expected F1",
+    "calibrated": "calibrated",
+    "conformal": "conformal risk",
 }
-SHORT_DECISIONS = {"topk": "K", "threshold": "θ", "count_est": "count est.", "thresh_est": "threshold est."}
+SHORT_DECISIONS = {
+    **DECISIONS,
+    "topk": "K",
+    "threshold": "θ",
+    "count_est": "count est.",
+    "per_class": "θ per class",
+}
 METRICS = {
     "pc_p": "PC-P",
     "pc_r": "PC-R",

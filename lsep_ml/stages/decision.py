@@ -1,6 +1,5 @@
 """Stage 2: fit any decision on scores, features and targets that are already there, arrays or tensors."""
 
-import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,18 +9,18 @@ from typing import Any, TypeVar
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.warnings import PossibleUserWarning
 from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from lsep_ml.decisions import Decision, LearntDecision, Rule
-from lsep_ml.decisions.checks import Array, check_features, check_fit, float_tensor
+from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.modules.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
+from lsep_ml.stages.progress import quiet_lightning
 
 D = TypeVar("D", bound=Decision)
 OnEpoch = Callable[[int, float], None]
-# Section 5 of the paper
+# As the paper trains both stages
 paper_sgd: OptimizerFactory = partial(torch.optim.SGD, lr=0.001, momentum=0.9, weight_decay=5e-5)
 
 
@@ -65,6 +64,7 @@ def fit_decision(
     if not isinstance(decision, LearntDecision):
         raise TypeError(f"decision: {type(decision).__name__} is neither a Rule nor a LearntDecision")
     features = check_features(features, len(scores), decision.num_features, type(decision).__name__)
+    check_scores(scores, decision.num_labels)
     decision.reset(scores, targets, features, mask, seed=seed)
     rows = CachedRows(scores, targets, features, mask)
     with _epoch_bar(type(decision).__name__, epochs, progress) as advance:
@@ -77,7 +77,8 @@ def fit_decision(
         module = LabelDecision(decision, optimizer, after)
         _train(module, rows, epochs, batch_size, seed, trainer or {})
     decision.eval()
-    _warn_if_dead(decision, scores, features)
+    for problem in decision.problems(scores, features):
+        warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=2)
     return decision
 
 
@@ -124,28 +125,8 @@ def _train(
         "enable_model_summary": False,
         "log_every_n_steps": 1,
     }
-    with torch.random.fork_rng(), torch.enable_grad(), _silenced():
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), quiet_lightning():
         pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader)
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """Without Lightning's notices on devices and on loader workers, which cached arrays do not need."""
-    loggers = [
-        logging.getLogger(f"pytorch_lightning.{name}")
-        for name in ("utilities.rank_zero", "accelerators.cuda")
-    ]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=PossibleUserWarning)
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15
-        for logger in loggers:
-            logger.setLevel(logging.WARNING)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
 
 
 @contextmanager
@@ -155,16 +136,3 @@ def _epoch_bar(name: str, epochs: int, shown: bool) -> Iterator[OnEpoch]:
         yield lambda epoch, loss: bar.update(
             task, completed=epoch + 1, description=f"{name}, loss {loss:.4f}"
         )
-
-
-def _warn_if_dead(decision: LearntDecision, scores: Array, features: Array) -> None:
-    name = type(decision).__name__
-    if decision.is_constant(scores, features):
-        warnings.warn(
-            f"{name}: the head predicts the same for every image (a dead ReLU layer, or nothing to learn); "
-            "lower the learning rate, standardise the features or check them",
-            DecisionWarning,
-            stacklevel=3,
-        )
-    if not decision.predict(scores, features).any():
-        warnings.warn(f"{name}: every predicted label set is empty", DecisionWarning, stacklevel=3)

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.metrics import (
     LabelSetMetrics,
     RankingMetrics,
@@ -30,14 +30,18 @@ class SplitOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Both splits a run reports on, and the 95% bootstrap intervals of the test metrics (over images, seeded)."""
+    """Both splits a run reports on, and the 95% bootstrap intervals of the test metrics (over images, seeded).
+
+    warnings: what is suspicious about a learnt decision on the validation split.
+    """
 
     val: SplitOutcome
     test: SplitOutcome
     intervals: dict[str, list[float]]
+    warnings: list[str]
 
 
-def evaluate(decision: nn.Module, extraction: Extraction) -> Outcome:
+def evaluate(decision: Decision, extraction: Extraction) -> Outcome:
     """Apply a fitted decision to validation and test and measure both; the test split is reported, nothing else."""
     val, test = (_evaluate_split(decision, extraction.split(name)) for name in ("val", "test"))
     arrays = test.arrays
@@ -45,10 +49,15 @@ def evaluate(decision: nn.Module, extraction: Extraction) -> Outcome:
         **bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask),
         **bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask),
     }
-    return Outcome(val, test, {key: list(interval) for key, interval in intervals.items()})
+    warnings = (
+        decision.problems(val.arrays.scores, val.arrays.features)
+        if isinstance(decision, LearntDecision)
+        else []
+    )
+    return Outcome(val, test, {key: list(interval) for key, interval in intervals.items()}, warnings)
 
 
-def _evaluate_split(decision: nn.Module, arrays: SplitArrays) -> SplitOutcome:
+def _evaluate_split(decision: Decision, arrays: SplitArrays) -> SplitOutcome:
     predictions, thresholds = decide(decision, arrays)
     return SplitOutcome(arrays, predictions, thresholds, measure(arrays, predictions))
 

@@ -15,7 +15,7 @@ from lsep_ml.data import ImageDataModule
 from lsep_ml.files import atomic_write
 from lsep_ml.identity import weights_hash
 from lsep_ml.modules.label_prediction import LabelPrediction
-from lsep_ml.stages.progress import progress_callbacks
+from lsep_ml.stages.progress import console, progress_callbacks
 from lsep_ml.store import Entry, Store
 
 log = logging.getLogger(__name__)
@@ -23,63 +23,77 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.ckpt"
 HISTORY = "history.csv"
 
+OnRow = Callable[[dict[str, float | int | str]], None]
+
 
 class History(Callback):
-    """Collects one row of metrics an epoch."""
+    """Collects one row of metrics an epoch, and shows it to `on_row`."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_row: OnRow) -> None:
         self.rows: list[dict[str, float | int | str]] = []
+        self.on_row = on_row
         self._started = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {key.replace("/", "_"): float(value) for key, value in trainer.callback_metrics.items()}
+        metrics = {
+            key.replace("/", "_"): float(value) for key, value in sorted(trainer.callback_metrics.items())
+        }
         lr = trainer.optimizers[0].param_groups[0]["lr"]
         seconds = round(time.perf_counter() - self._started, 3)
-        self.rows.append(
-            {
-                "stage": "prediction",
-                "epoch": trainer.current_epoch + 1,
-                **metrics,
-                "lr": lr,
-                "seconds": seconds,
-            }
-        )
+        row = {
+            "stage": "prediction",
+            "epoch": trainer.current_epoch + 1,
+            **metrics,
+            "lr": lr,
+            "seconds": seconds,
+        }
+        self.rows.append(row)
+        self.on_row(row)
 
 
-def train_prediction(
-    store: Store,
-    config: dict[str, Any],
-    module: LabelPrediction,
-    data: ImageDataModule,
-    trainer: Callable[..., Trainer],
-    epochs: int,
-    seed: int,
-) -> Entry:
-    """Train `module` unless the store has what it would become; on return it holds the chosen epoch's weights.
-
-    The identity is the hash of `config` (the resolved parts that make the result), the split's hash and the initial
-    weights' hash. The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice.
-
-    Raises:
-        FloatingPointError: a loss or score that is not finite; names the last good checkpoint.
-    """
-    made_by = {
+def prediction_made_by(
+    config: dict[str, Any], module: LabelPrediction, data: ImageDataModule
+) -> dict[str, Any]:
+    """What a stage-1 result is made by: the resolved parts of the configuration, the split, the initial weights."""
+    return {
         "config": config,
         "split_hash": data.data_set.split_hash,
         "label_names": list(data.data_set.label_names),
         "initial_weights": weights_hash(module.network),
     }
 
+
+def train_prediction(
+    store: Store,
+    made_by: dict[str, Any],
+    module: LabelPrediction,
+    data: ImageDataModule,
+    trainer: Callable[..., Trainer],
+    epochs: int,
+    seed: int,
+    on_row: OnRow,
+) -> Entry:
+    """Train `module` unless the store has what it would become; on return it holds the chosen epoch's weights.
+
+    The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice. `on_row` is
+    shown every row of the history, when it is made or when it is found.
+
+    Raises:
+        FloatingPointError: a loss or score that is not finite; names the last good checkpoint.
+    """
+
     def build(folder: Path) -> dict[str, Any]:
         log.info("Training label prediction: %d epochs, loss %s", epochs, module.loss_name)
-        return _fit(folder, module, data, trainer, epochs, seed)
+        return _fit(folder, module, data, trainer, epochs, seed, on_row)
 
     entry = store.get_or_build("predictions", made_by, build)
     if entry.reused:
         log.info("Label prediction %s was trained before: no network is trained.", entry.identity)
+        for row in read_history(entry.folder / HISTORY):
+            on_row(row)
     # torch.load rather than Lightning's loader: the module is built already, only tensors are wanted.
     checkpoint = torch.load(entry.folder / CHECKPOINT, map_location="cpu", weights_only=True)
     module.load_state_dict(checkpoint["state_dict"])
@@ -93,9 +107,10 @@ def _fit(
     trainer: Callable[..., Trainer],
     epochs: int,
     seed: int,
+    on_row: OnRow,
 ) -> dict[str, Any]:
     started = time.perf_counter()
-    history = History()
+    history = History(on_row)
     # Strictly greater replaces, so the earlier epoch stays on a tie.
     best = ModelCheckpoint(
         folder,
@@ -113,6 +128,7 @@ def _fit(
         default_root_dir=folder,
         num_sanity_val_steps=0,
         enable_model_summary=False,
+        enable_progress_bar=console.is_terminal,
         use_distributed_sampler=False,
     )
     try:

@@ -2,9 +2,13 @@
 
 import logging
 import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.utilities.warnings import PossibleUserWarning
 from rich.console import Console
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,26 @@ class EpochLines(Callback):
             100 * metrics["val/map"],
             time.perf_counter() - self._started,
         )
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's notices: on devices, on products, on loader workers that cached arrays do not need."""
+    loggers = [
+        logging.getLogger(f"pytorch_lightning.{name}")
+        for name in ("utilities.rank_zero", "accelerators.cuda")
+    ]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=PossibleUserWarning)
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15
+        for logger in loggers:
+            logger.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
 
 
 def progress_callbacks(epochs: int) -> list[Callback]:

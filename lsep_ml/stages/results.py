@@ -26,10 +26,10 @@ _ROWS = (
     ("pc_r", "PC-R"),
     ("ov_p", "OV-P"),
     ("ov_r", "OV-R"),
-    ("cf1", "CF1 (harmonic mean of PC-P, PC-R)"),
-    ("of1", "OF1 (harmonic mean of OV-P, OV-R)"),
+    ("cf1", "CF1 (of PC-P and PC-R)"),
+    ("of1", "OF1 (of OV-P and OV-R)"),
     ("map", "mAP"),
-    ("lrap", "label ranking average precision"),
+    ("lrap", "label ranking avg. precision"),
     ("ranking_loss", "ranking loss"),
     ("one_error", "one-error"),
 )
@@ -106,9 +106,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def print_result(record: dict[str, Any], folder: Path) -> None:
     """The results in %, what was chosen, what was reused, and where the files are."""
-    table = Table(
-        title=f"{record['data']}: {record['loss']} + {record['decision']} ({record['model']})", width=92
-    )
+    table = Table(title=f"{record['data']}: {record['loss']} + {record['decision']} ({record['model']})")
     for heading in ("in %", "validation", "test", "95% interval"):
         table.add_column(heading, justify="left" if heading == "in %" else "right")
     val, test = record["metrics"]["val"], record["metrics"]["test"]

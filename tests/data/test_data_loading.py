@@ -65,6 +65,7 @@ def test_augmentation_is_a_function_of_seed_epoch_and_row():
 
 
 @pytest.mark.parametrize("transform", [AUGMENTED, Transform(channels=1)], ids=["augmented", "native"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")  # Python 3.12 on, of any fork
 def test_workers_change_nothing(transform):
     for epoch in (0, 1):
         alone, shared = epoch_of(make(transform), epoch), epoch_of(make(transform, num_workers=1), epoch)

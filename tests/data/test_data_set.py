@@ -71,7 +71,7 @@ def test_split_hash_covers_the_mask(splits):
         ({"val": make_split("val", [])}, "val split: empty"),
         ({"val": make_split("val", [[1, 2, 0]])}, "image 'val/0', label 1 is 2; targets are 0 or 1"),
         ({"label_names": ("cat", "dog")}, r"targets are uint8 \(2, 3\), not uint8 \(2, 2\)"),
-        ({"val": make_split("train", [[1, 1, 0]])}, "'train/0' is listed 2 times"),
+        ({"val": make_split("train", [[1, 1, 0]])}, "'train/0' is listed twice"),
         ({"val": make_split("val", [[1, 1, 0]], [[True, True, True]])}, "some splits have a mask"),
     ],
 )

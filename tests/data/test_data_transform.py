@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from lsep_ml.data import DataError, Transform
 
@@ -28,7 +29,11 @@ def test_resize_agrees_with_pillow(height, width):
 
 
 def test_one_int_resizes_the_shorter_side():
-    assert Transform(resize=16)(picture(48, 96)).shape == (3, 16, 32)
+    for height, width in ((48, 96), (97, 31), (33, 33)):
+        image = picture(height, width)
+        assert torch.equal(Transform(resize=16)(image), v2.functional.resize(image, [16], antialias=True))
+    assert Transform(resize=16)(picture(1, 2000)).shape == (3, 16, 256)
+    assert Transform(resize=16, crop=12)(picture(2000, 1)).shape == (3, 12, 12)
 
 
 def test_evaluation_takes_the_centre():

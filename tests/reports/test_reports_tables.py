@@ -76,11 +76,11 @@ def test_rows_stand_in_the_paper_s_order_and_what_it_lacks_below(tmp_path: Path)
         *(f"{loss} (θ)" for loss in ("Softmax", "Ranking", "BP-MLL", "WARP")),
         "LSEP (threshold est.)",
         "Binary cross entropy (threshold est.)",
-        "Binary cross entropy (per_class)",
+        "Binary cross entropy (θ per class)",
     ]
     two = table_two(bench)
     assert [row.label for row in two.rows] == [
-        "top-k", "threshold", "label count est.", "threshold est.", "per_class"
+        "top-k", "threshold", "label count est.", "threshold est.", "threshold per class"
     ]  # fmt: skip
     assert [row.kind for row in two.rows] == ["paper", "paper", "paper", "ours", "beside"]
     assert len(table_of_all(bench).rows) == 6

@@ -1,0 +1,5 @@
+"""`python -m lsep_ml`."""
+
+from lsep_ml.cli import main
+
+main()

@@ -1,0 +1,144 @@
+"""The command line beside run.py: `python -m lsep_ml VERB ...`. Heavy imports happen inside the verbs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    help="Multi-label image classification by pairwise ranking. Experiments run with `python run.py --help`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+console = Console()
+
+Output = Annotated[Path, typer.Option("--output", help="Where runs and stored results lie (paths.output).")]
+
+
+@app.callback()
+def group() -> None:
+    """Every verb explains itself: python -m lsep_ml VERB --help."""
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help="voc2007, coco, nuswide, csv or coco_json.")],
+    root: Annotated[Path, typer.Option("--root", help="The data set's folder, as data.root.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="List every file that is wrong, not the first few.")
+    ] = False,
+) -> None:
+    """Is a data set sound: layout, counts, every image opened, label statistics, and a verdict."""
+    from lsep_ml.data.doctor import check as check_data
+    from lsep_ml.data.doctor_report import print_report
+
+    report = check_data(data, root, cache=root.parent / ".cache")
+    print_report(report, console, all_items=everything)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def prepare(
+    data: Annotated[str, typer.Argument(help="voc2007, coco or nuswide.")],
+    source: Annotated[Path, typer.Option("--from", help="The folder with the archives you fetched.")],
+    root: Annotated[
+        Path, typer.Option("--root", help="The data set's folder, as data.root; made if need be.")
+    ],
+) -> None:
+    """Unpack fetched archives into the expected tree; can be interrupted, never overwrites."""
+    from lsep_ml.data.prepare import prepare as prepare_data
+
+    prepared = prepare_data(data, source, root, cache=root.parent / ".cache")
+    for line in prepared.lines():
+        console.print(line, markup=False, highlight=False)
+    raise typer.Exit(prepared.exit_code)
+
+
+@app.command()
+def tune(
+    scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores and targets of any model.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the best decision is written.")] = Path(
+        "decision.json"
+    ),
+    decisions: Annotated[
+        str, typer.Option(help="Names separated by commas; all that the file allows when not given.")
+    ] = "",
+    criterion: Annotated[str, typer.Option(help="The metric to maximise, a key of LabelSetMetrics.")] = "f1",
+    folds: Annotated[int, typer.Option(help="Folds of the cross-fitting.")] = 5,
+    epochs: Annotated[int, typer.Option(help="Epochs of learnt decisions (which need features).")] = 50,
+    seed: Annotated[int, typer.Option(help="Of folds, bootstrap and training.")] = 0,
+) -> None:
+    """Compare decisions on a score matrix, out of fold and with intervals, and save the best."""
+    from lsep_ml.stages.tuning import print_tuning
+    from lsep_ml.stages.tuning import tune as tune_scores
+
+    names = [name.strip() for name in decisions.split(",") if name.strip()]
+    tuning = tune_scores(
+        scores,
+        out,
+        decisions=names,
+        criterion=criterion,
+        folds=folds,
+        epochs=epochs,
+        seed=seed,
+        progress=console.is_terminal,
+    )
+    print_tuning(tuning, console)
+    console.print(f"best by {criterion} out of fold: {tuning.best.name}, written to {out}")
+
+
+@app.command()
+def apply(
+    decision: Annotated[Path, typer.Argument(help="A decision saved by tune, or a run's decision.json.")],
+    scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores.")],
+    out: Annotated[Path, typer.Option("--out", help="Label sets, as npz, CSV or parquet.")] = Path(
+        "labels.csv"
+    ),
+) -> None:
+    """Run a saved decision on new scores."""
+    from lsep_ml.stages.tuning import apply as apply_decision
+
+    predictions, metrics = apply_decision(decision, scores, out)
+    console.print(
+        f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}"
+    )
+    if metrics is not None:
+        shares = {key: value for key, value in metrics.items() if key != "labels_per_image"}
+        console.print("in %: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in shares.items()))
+
+
+@app.command("list")
+def list_results(
+    output: Output = Path("outputs"),
+    by: Annotated[str, typer.Option(help="Sort the runs by this validation metric, the best first.")] = "f1",
+) -> None:
+    """Show the finished runs and what is stored for them, with sizes."""
+    from lsep_ml.inventory import print_inventory, take_inventory
+
+    print_inventory(take_inventory(output), console, by)
+
+
+@app.command()
+def prune(
+    output: Output = Path("outputs"),
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Do it; without this, only say what would go.")
+    ] = False,
+) -> None:
+    """Free what no finished run refers to: stored networks and arrays, and leftovers of interrupted work."""
+    from lsep_ml.inventory import prune as prune_store
+
+    prune_store(output, console, delete=delete)
+
+
+def main() -> None:
+    """Entry point: bad input ends with one message and exit code 1."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        Console(stderr=True).print(
+            f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False
+        )
+        raise SystemExit(1) from None

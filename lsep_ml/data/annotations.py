@@ -1,0 +1,154 @@
+"""What a source's annotation files say, before any image is opened, and the steps from there to a DataSet."""
+
+import dataclasses
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.data.data_set import SPLITS, DataSet, Split, check_label_names, repeated_id
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.image_check import MISSING, check_images
+from lsep_ml.data.image_files import ImageFiles
+
+log = logging.getLogger(__name__)
+
+OnBadImage = Literal["error", "drop"]
+Unlabelled = Literal["drop", "keep"]
+
+SHOWN = 5  # examples in a message
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Labelled images as a source lists them.
+
+    Args:
+        data: the data set's name.
+        root: the folder that the image ids are relative to.
+        label_names: K names, in the order of the columns.
+        image_ids: unicode (N,), POSIX paths, distinct.
+        targets: uint8 (N, K), 0 or 1.
+        mask: bool (N, K), True = known; None when every entry is.
+        parts: unicode (N,), "train", "val" or "test"; "" where the source does not say.
+        dropped: reason -> number of images left out so far.
+    """
+
+    data: str
+    root: Path
+    label_names: tuple[str, ...]
+    image_ids: NDArray[np.str_]
+    targets: NDArray[np.uint8]
+    mask: NDArray[np.bool_] | None
+    parts: NDArray[np.str_]
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def select(self, rows: NDArray, dropped: Mapping[str, int] | None = None) -> "Annotations":
+        """These rows (an index or bool array), with what that drops added to the count."""
+        return dataclasses.replace(
+            self,
+            image_ids=self.image_ids[rows],
+            targets=self.targets[rows],
+            mask=None if self.mask is None else self.mask[rows],
+            parts=self.parts[rows],
+            dropped=dict(Counter(self.dropped) + Counter(dropped or {})),
+        )
+
+
+def checked(annotations: Annotations) -> Annotations:
+    """The annotations themselves, or a DataError: fewer than two labels, a label or an image listed twice."""
+    check_label_names(annotations.data, annotations.label_names)
+    repeated = repeated_id(annotations.image_ids)
+    if repeated is not None:
+        rows = annotations.image_ids == repeated
+        where = " and ".join(sorted(set(annotations.parts[rows].tolist()) - {""}))
+        raise DataError(
+            f"data {annotations.data}: image {repeated!r} is listed {rows.sum()} times"
+            f"{f' (in {where})' if where else ''}; list every image once"
+        )
+    return annotations
+
+
+def keep_usable(annotations: Annotations, on_bad_image: OnBadImage, cache: str | Path | None) -> Annotations:
+    """Open every image (or take its verdict from the cache) and refuse or drop what training could not read.
+
+    Raises:
+        DataError: on_bad_image is "error" and some image is missing or unreadable; the message names some.
+    """
+    if on_bad_image not in ("error", "drop"):
+        raise DataError(f"data.on_bad_image={on_bad_image}: error or drop")
+    problems = check_images(annotations.root, annotations.image_ids, cache).problems
+    if not problems:
+        return annotations
+    shown = [f"{annotations.image_ids[row]} ({problem})" for row, problem in list(problems.items())[:SHOWN]]
+    summary = (
+        f"data {annotations.data}: {len(problems):,} of {len(annotations):,} images in {annotations.root} "
+        f"cannot be used: {', '.join(shown)}{', ...' if len(problems) > SHOWN else ''}"
+    )
+    if on_bad_image == "error":
+        raise DataError(f"{summary}; repair or remove them, or set data.on_bad_image=drop")
+    log.warning("%s; dropped", summary)
+    reasons = Counter(MISSING if problem == MISSING else "unreadable" for problem in problems.values())
+    return annotations.select(np.setdiff1d(np.arange(len(annotations)), list(problems)), reasons)
+
+
+def keep_labelled(annotations: Annotations, unlabelled: Unlabelled) -> Annotations:
+    """Drop the images without any label, if asked to."""
+    if unlabelled not in ("drop", "keep"):
+        raise DataError(f"data.unlabelled={unlabelled}: drop or keep")
+    labelled: NDArray[np.bool_] = np.asarray(annotations.targets.any(axis=1))
+    if unlabelled == "keep" or labelled.all():
+        return annotations
+    return annotations.select(labelled, {"unlabelled": int((~labelled).sum())})
+
+
+def hold_out(annotations: Annotations, share: float, seed: int) -> Annotations:
+    """Where the source names no validation images, make a share of the training images that, drawn at
+    random."""
+    if not 0 < share < 1:
+        raise DataError(f"data.holdout={share}: a share of the training images, between 0 and 1")
+    if (annotations.parts == "val").any():
+        return annotations
+    train = np.flatnonzero(annotations.parts == "train")
+    if len(train) < 2:
+        raise DataError(
+            f"data {annotations.data}: {len(train)} training images; validation needs one of at least 2"
+        )
+    parts = annotations.parts.astype("U5")
+    parts[np.random.default_rng(seed).permutation(train)[: max(1, round(share * len(train)))]] = "val"
+    return dataclasses.replace(annotations, parts=parts)
+
+
+def to_data_set(annotations: Annotations) -> DataSet:
+    """The three splits; each image must have its part by now."""
+    known = annotations.mask is None or bool(annotations.mask.all())
+    splits = {}
+    for name in SPLITS:
+        part = annotations.select(annotations.parts == name)
+        splits[name] = Split(
+            ImageFiles(part.root, part.image_ids), part.targets, None if known else part.mask, part.image_ids
+        )
+    return DataSet(
+        annotations.data,
+        annotations.label_names,
+        splits["train"],
+        splits["val"],
+        splits["test"],
+        annotations.dropped,
+    )
+
+
+def indicator(labels_of_image: Sequence[Sequence[int]], num_labels: int) -> NDArray[np.uint8]:
+    """The 0/1 matrix (N, num_labels) of lists of label numbers."""
+    targets = np.zeros((len(labels_of_image), num_labels), np.uint8)
+    rows = np.repeat(np.arange(len(labels_of_image)), [len(labels) for labels in labels_of_image])
+    targets[rows, [label for labels in labels_of_image for label in labels]] = 1
+    return targets

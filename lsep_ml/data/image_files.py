@@ -1,0 +1,101 @@
+"""Image files as uint8 RGB tensors."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.io import ImageReadMode, decode_jpeg
+from torchvision.transforms.v2 import functional as F
+
+from lsep_ml.data.errors import ImageError
+
+MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27
+"""Larger images are refused: a small file can claim any size, and decoding it would take all memory."""
+
+Image.init()
+FORMATS = [
+    name for name in ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF"] if name in Image.OPEN
+]
+"""No others: some of Pillow's plugins start programs (EPS)."""
+
+
+class ImageFiles:
+    """The images at these paths, decoded when they are asked for.
+
+    Args:
+        root: the folder that the paths are relative to.
+        paths: unicode (N,), POSIX.
+    """
+
+    def __init__(self, root: Path, paths: NDArray[np.str_]) -> None:
+        self.root = root
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int, /) -> Tensor:
+        path = self.root / str(self.paths[row])
+        try:
+            return decode_image(path.read_bytes())
+        except (OSError, ImageError) as error:
+            raise ImageError(f"{path}: {error}; it was readable when it was checked") from error
+
+
+def decode_image(content: bytes) -> Tensor:
+    """An image file's content as a uint8 tensor (3, H, W), upright.
+
+    JPEG in grey or colour goes through torchvision, everything else (CMYK, PNG, WebP, ...) through Pillow:
+    the first frame, transparency on white, 16 bits reduced to 8, EXIF rotation applied.
+
+    Raises:
+        ImageError: empty, no image, truncated, more than MAX_PIXELS pixels, or a kind without a meaning as
+            RGB.
+    """
+    if not content:
+        raise ImageError("the file is empty (0 bytes)")
+    header = _read_header(content)
+    if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
+        data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        try:
+            return decode_jpeg(data, mode=ImageReadMode.RGB, apply_exif_orientation=True)
+        except RuntimeError:
+            pass  # Pillow reads some that torchvision refuses, and says more clearly what is wrong
+    try:
+        return F.pil_to_tensor(_as_rgb(ImageOps.exif_transpose(header)))
+    except (MemoryError, ImageError):
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever their format's parser does
+        raise ImageError(f"{header.format} cannot be decoded: {error}") from error
+
+
+def _read_header(content: bytes) -> Image.Image:
+    try:
+        header = Image.open(io.BytesIO(content), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"larger than {MAX_PIXELS:,} pixels") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise ImageError("not an image, or of a kind that cannot be read") from error
+    if header.width * header.height > MAX_PIXELS:
+        raise ImageError(f"{header.width} x {header.height} pixels, more than {MAX_PIXELS:,}")
+    return header
+
+
+def _as_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits a pixel; Pillow would clip them at 255 instead of scaling
+        levels = np.asarray(image).astype(np.int64)
+        if levels.min() < 0 or levels.max() > 0xFFFF:
+            raise ImageError(f"grey levels from {levels.min()} to {levels.max()}, outside 16 bits")
+        image = Image.fromarray((levels // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise ImageError("floating-point grey levels, whose range is unknown; convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")

@@ -1,0 +1,107 @@
+"""COCO-style annotation files: which categories have an instance in which image."""
+
+import contextlib
+import io
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools.coco import COCO
+
+from lsep_ml.data.annotations import indicator
+from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.tree import clean_path
+
+FORMAT = 1  # of the cached arrays
+
+
+@dataclass(frozen=True)
+class Instances:
+    """One annotation file.
+
+    Attributes:
+        file_names: unicode (N,), the images' paths as the file has them, in its order.
+        category_names: unicode (K,), in the order of the category ids.
+        targets: uint8 (N, K), 1 where the image has at least one instance, crowds included.
+    """
+
+    file_names: NDArray[np.str_]
+    category_names: NDArray[np.str_]
+    targets: NDArray[np.uint8]
+
+
+def read_instances(path: Path, cache: str | Path | None) -> Instances:
+    """Read the file with pycocotools, or what an earlier call kept of this very file (COCO's own take a
+    minute).
+
+    Raises:
+        DataError: no such file, not JSON, a part missing, an image or category listed twice, an annotation
+            for an unknown image or category.
+    """
+    stored_at = cache_file(cache, "instances", FORMAT, *file_state(path))
+    stored = load_arrays(stored_at)
+    if stored is None:
+        instances = _parse(path)
+        save_arrays(stored_at, **vars(instances))
+        return instances
+    return Instances(**stored)
+
+
+def _parse(path: Path) -> Instances:
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco = COCO(str(path))
+    except (
+        ValueError,
+        TypeError,
+        AssertionError,
+    ) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+        raise DataError(f"{path}: not a COCO-style JSON file: {error}") from error
+    except KeyError as error:
+        raise DataError(f"{path}: an entry without its {error} field") from error
+    for section in ("images", "annotations", "categories"):
+        if not isinstance(coco.dataset.get(section), list):
+            raise DataError(
+                f"{path}: no list of {section}; a COCO-style file has images, annotations and categories"
+            )
+    try:
+        return _gather(path, coco.dataset)
+    except KeyError as error:
+        raise DataError(f"{path}: an entry without its {error} field") from error
+    except TypeError as error:
+        raise DataError(f"{path}: not a COCO-style JSON file: {error}") from error
+
+
+def _gather(path: Path, content: dict[str, list[dict[str, Any]]]) -> Instances:
+    categories = sorted(content["categories"], key=lambda category: category["id"])
+    names = [str(category["name"]).strip() for category in categories]
+    column_of = {category["id"]: column for column, category in enumerate(categories)}
+    row_of = {image["id"]: row for row, image in enumerate(content["images"])}
+    file_names = [clean_path(image["file_name"], str(path)) for image in content["images"]]
+    _refuse_repeated(path, "category id", (category["id"] for category in categories))
+    _refuse_repeated(path, "category name", names)
+    _refuse_repeated(path, "image id", (image["id"] for image in content["images"]))
+    _refuse_repeated(path, "image file", file_names)
+
+    labels_of_image: list[set[int]] = [set() for _ in file_names]
+    for annotation in content["annotations"]:
+        row, column = row_of.get(annotation["image_id"]), column_of.get(annotation["category_id"])
+        if row is None or column is None:
+            kind = "image_id" if row is None else "category_id"
+            raise DataError(
+                f"{path}: annotation {annotation.get('id')} is for the unknown {kind} {annotation[kind]!r}"
+            )
+        labels_of_image[row].add(column)
+    targets = indicator([sorted(labels) for labels in labels_of_image], len(names))
+    return Instances(np.array(file_names, np.str_), np.array(names, np.str_), targets)
+
+
+def _refuse_repeated(path: Path, kind: str, values: Iterable[object]) -> None:
+    repeated = [value for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise DataError(f"{path}: the {kind} {repeated[0]!r} is listed twice")

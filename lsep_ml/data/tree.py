@@ -1,0 +1,115 @@
+"""Finding a data set's files: its folder, its lists, its images."""
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+
+from lsep_ml.data.errors import DataError
+
+PLAIN_PATH = re.compile(r"[\w-]+(/[\w-]+)*\.\w+", re.ASCII)  # nearly all are, and need no closer look
+IN_NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")
+ABSOLUTE = re.compile(r"/|[A-Za-z]:")
+GUIDE = "docs/data.md shows the expected tree"
+
+
+def find_tree(data: str, root: str | Path, markers: Sequence[str], variants: Sequence[str]) -> Path:
+    """The folder that holds one of the markers: `root` itself or `root` / one of the variants.
+
+    Raises:
+        DataError: root does not exist, or none of them has a marker; says so if a folder above has.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"data.root={root}: no such folder; {GUIDE} for data={data}")
+    for folder in (root, *(root / variant for variant in variants)):
+        if any((folder / marker).exists() for marker in markers):
+            return folder
+    for above in root.resolve().parents[:4]:
+        if any((above / variant / marker).exists() for variant in ("", *variants) for marker in markers):
+            raise DataError(f"data.root={root}: too deep in the tree; set data.root={above}")
+    inside = sorted(path.name for path in root.iterdir())
+    raise DataError(
+        f"data.root={root}: no {' or '.join(markers)} in it (it holds {_some(inside) or 'nothing'}); {GUIDE}"
+    )
+
+
+def read_text(path: Path) -> str:
+    """The file's text: UTF-8, with or without a byte order mark."""
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; {GUIDE}") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise DataError(
+            f"{path}, line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+        ) from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The file's lines without blanks around them, empty ones left out."""
+    return [line for line in map(str.strip, read_text(path).splitlines()) if line]
+
+
+def clean_path(listed: str, where: str) -> str:
+    """A listed image path as a POSIX path inside the root.
+
+    Raises:
+        DataError: absolute, leaving the root, empty, or with characters that no path has; `where` tells the
+            place.
+    """
+    if PLAIN_PATH.fullmatch(listed):
+        return listed
+    path = listed.strip().replace("\\", "/")
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if not parts or IN_NO_PATH.search(path):
+        raise DataError(f"{where}: {listed!r} is not the path of an image")
+    if ABSOLUTE.match(path) or ".." in parts:
+        raise DataError(f"{where}: {listed!r} leads out of data.root; list images relative to it")
+    return "/".join(parts)
+
+
+def find_images(root: Path, listed: Iterable[str], folders: Sequence[str]) -> list[str]:
+    """Where the listed images are, relative to root: under one of `folders`, else anywhere by base name.
+
+    An image found nowhere, or whose base name occurs more than once, is given as missing in the first folder.
+    """
+    prefixes = [f"{folder}/" if folder else "" for folder in folders]
+    names_in = cache(lambda folder: frozenset(_names_in(root / folder)))
+    anywhere = cache(lambda: _by_base_name(root))
+    found = []
+    for path in listed:
+        above, _, name = path.rpartition("/")
+        for prefix in prefixes:
+            if name in names_in(prefix + above):
+                found.append(prefix + path)
+                break
+        else:
+            found.append(anywhere().get(name) or prefixes[0] + path)
+    return found
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _by_base_name(root: Path) -> dict[str, str | None]:
+    """base name -> the one file below root that has it, None where several do."""
+    places: dict[str, str | None] = {}
+    for folder, _, names in os.walk(root):
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in names:
+            place = name if relative == "." else f"{relative}/{name}"
+            places[name] = None if name in places else place
+    return places
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

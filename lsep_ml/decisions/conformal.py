@@ -1,0 +1,84 @@
+"""A threshold with a guarantee on the expected share of missed labels."""
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lsep_ml.decisions.base import FitOn
+from lsep_ml.decisions.per_class import PerClassThreshold
+from lsep_ml.decisions.rules import ThresholdRule
+from lsep_ml.decisions.search import Bools, Scores
+from lsep_ml.metrics.functional import ratio
+
+
+class ConformalRisk(ThresholdRule):
+    """The labels with f_k(x) > theta_k, with E[missed share of an image's labels] <= alpha on new images.
+
+    Conformal risk control (Angelopoulos et al., 2024) for any sample size n and any distribution: the largest
+    threshold whose risk R on the calibration images keeps (n R + 1) / (n + 1) <= alpha. An image without
+    labels misses nothing. The guarantee is on average over calibration sets and new images, both drawn alike,
+    and holds only if the calibration images chose nothing else, such as the epoch of the network.
+
+    shape: "global", one threshold, calibrated on all images; "per_class", guarded thresholds for each label
+    chosen on one part of the images (drawn from `seed`), and one shift for all of them calibrated on the
+    other, a share `calibration` of the images.
+    """
+
+    def __init__(
+        self,
+        alpha: float = 0.1,
+        shape: Literal["global", "per_class"] = "global",
+        *,
+        calibration: float = 0.5,
+        criterion: str = "f1",
+        seed: int = 0,
+        fit_on: FitOn = "val",
+    ) -> None:
+        super().__init__(criterion, fit_on)
+        if not 0 < alpha < 1:
+            raise ValueError(f"alpha={alpha}: expected a share between 0 and 1")
+        if shape not in ("global", "per_class"):
+            raise ValueError(f"shape={shape!r}: expected 'global' or 'per_class'")
+        if not 0 < calibration < 1:
+            raise ValueError(f"calibration={calibration}: expected a share between 0 and 1")
+        self.alpha, self.shape, self.calibration, self.seed = alpha, shape, calibration, seed
+        self.register_buffer("calibrated_on", torch.tensor(0))
+
+    def choices(self) -> dict[str, Any]:
+        return {**super().choices(), "calibrated_on": int(self.calibrated_on)}
+
+    def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
+        rows = np.flatnonzero(known.any(1))
+        base = np.zeros(scores.shape[1], np.float32)
+        if self.shape == "per_class":
+            rows = np.random.default_rng(self.seed).permutation(rows)
+            rows, tuning = np.split(rows, [round(self.calibration * len(rows))])
+            per_class = PerClassThreshold(criterion=self.criterion, seed=self.seed)
+            base = per_class.fit(scores[tuning], targets[tuning], known[tuning]).theta.numpy()
+        needed = math.ceil(1 / self.alpha) - 1
+        if len(rows) < needed:
+            raise ValueError(
+                f"alpha={self.alpha} is too small for {len(rows)} calibration images: no threshold, not even one that "
+                f"predicts every label, can promise it; at least {needed} images are needed"
+            )
+        margins = scores[rows].astype(np.float64) - base
+        critical = _critical_margin(margins, targets[rows] & known[rows], self.alpha)
+        # just below, and rounded down: a score at the critical margin is predicted, the risk can only fall
+        theta = np.nextafter((base.astype(np.float64) + critical).astype(np.float32), np.float32(-np.inf))
+        self.theta = torch.from_numpy(theta) if self.shape == "per_class" else torch.tensor(theta[0])
+        self.calibrated_on = torch.tensor(len(rows))
+
+
+def _critical_margin(margins: NDArray[np.float64], positive: Bools, alpha: float) -> float:
+    """The highest margin that must be predicted to keep the risk; the largest one where none must."""
+    weight = positive * ratio(1, positive.sum(1))[:, None]  # a missed label's share of its image's labels
+    order = np.argsort(margins[positive], kind="stable")
+    ranked, missed = margins[positive][order], weight[positive][order].cumsum()
+    ends = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
+    within = missed[ends] <= alpha * (len(margins) + 1) - 1 + 1e-12
+    if within.all():
+        return float(margins.max())
+    return float(ranked[ends][within.argmin()])

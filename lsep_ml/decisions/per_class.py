@@ -1,0 +1,180 @@
+"""One threshold for every label, with a guard against overfitting the rare ones."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsep_ml.decisions.base import FitOn
+from lsep_ml.decisions.label_curves import LabelCurve, ascend, label_curve, label_curves
+from lsep_ml.decisions.rules import ThresholdRule
+from lsep_ml.decisions.search import (
+    TIE,
+    Bools,
+    Integers,
+    Ranking,
+    Scores,
+    exact_threshold,
+    first_best,
+    rank_entries,
+)
+from lsep_ml.metrics.functional import (
+    Floats,
+    LabelCounts,
+    count_label_sets,
+    label_set_metrics,
+    per_class_metric,
+    ratio,
+)
+
+PRIORS = (1e6, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.0)
+"""What the guard chooses from, in positives of a label; the first is the global threshold in all but name."""
+
+
+class PerClassThreshold(ThresholdRule):
+    """The labels with f_k(x) > theta_k, one theta a label.
+
+    By default theta maximises the criterion: each label's own F-beta for `criterion="f1"` (F1 unless `beta`
+    is given), and coordinate ascent over the labels, from the global threshold, for every other criterion.
+    With min_precision, theta_k is the lowest cut-off of at least that precision (the most precise one where
+    none reaches it); with min_recall, the highest cut-off of at least that recall. The larger threshold on a
+    tie.
+
+    guard: rare labels overfit. Each theta_k is shrunk to the threshold that is best for all labels together,
+    with the weight n_k / (n_k + prior) of its own n_k positives; the prior is the one of `PRIORS` that does
+    best out of fold (`folds` folds of images drawn from `seed`; the largest on a tie). guard=False takes each
+    label's own threshold.
+    """
+
+    shrinkage: Tensor
+
+    def __init__(
+        self,
+        *,
+        criterion: str = "f1",
+        beta: float = 1.0,
+        min_precision: float | None = None,
+        min_recall: float | None = None,
+        guard: bool = True,
+        folds: int = 5,
+        seed: int = 0,
+        fit_on: FitOn = "val",
+    ) -> None:
+        super().__init__(criterion, fit_on)
+        if beta <= 0 or (beta != 1 and criterion != "f1"):
+            raise ValueError(f"beta={beta}: expected a positive number, and criterion='f1' where it is not 1")
+        if min_precision is not None and min_recall is not None:
+            raise ValueError("min_precision and min_recall: give one of the two")
+        for name, value in (("min_precision", min_precision), ("min_recall", min_recall)):
+            if value is not None and not 0 < value <= 1:
+                raise ValueError(f"{name}={value}: expected a share in (0, 1]")
+        if folds < 2:
+            raise ValueError(f"folds={folds}: expected at least 2")
+        self.beta, self.min_precision, self.min_recall = beta, min_precision, min_recall
+        self.guard, self.folds, self.seed = guard, folds, seed
+        self.register_buffer("shrinkage", torch.tensor(0.0))
+
+    def choices(self) -> dict[str, Any]:
+        return {**super().choices(), "shrinkage": float(self.shrinkage)}
+
+    def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
+        ranking = rank_entries(scores, targets, known)
+        prior = self._cross_fit(scores, targets, known, ranking) if self.guard else None
+        self.shrinkage = torch.tensor(prior or 0.0)
+        self.theta = torch.from_numpy(_shrunk(*self._tune(scores, targets, known, ranking), prior))
+
+    def _tune(
+        self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking
+    ) -> tuple[Scores, float, Integers]:
+        """Each label's own threshold (K,), the one best for all labels, the positives of each label (K,)."""
+        together = self._global(scores, targets, known, ranking)
+        curves = label_curves(ranking)
+        theta = np.full(len(curves), together, np.float32)  # also where no entry of a label is known
+        if self._separable():
+            for label, curve in enumerate(curves):
+                if curve is not None:
+                    theta[label] = curve.cutoffs[self._best(curve)]
+        else:
+            ascend(theta, curves, scores, targets, known, self.criterion)
+        return theta, together, (targets & known).sum(0)
+
+    def _separable(self) -> bool:
+        """Whether every label can be tuned on its own."""
+        constrained = self.min_precision is not None or self.min_recall is not None
+        return constrained or self.criterion in ("f1", "pc_p", "pc_r")
+
+    def _global(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
+        """The threshold for all labels together; for goals other than the criterion, entries are pooled."""
+        if self.min_precision is None and self.min_recall is None and self.beta == 1:
+            return exact_threshold(scores, targets, known, self.criterion, ranking)
+        curve = label_curve(ranking)
+        return float(curve.cutoffs[self._best(curve)])
+
+    def _best(self, curve: LabelCurve) -> int:
+        """The best cut-off of one label by its own curve."""
+        counts = curve.correct, curve.predicted, np.array(curve.actual)
+        if self.min_precision is not None:
+            precision = per_class_metric("precision", *counts)
+            reached = precision >= self.min_precision - TIE
+            return (
+                first_best(np.where(reached, curve.correct, -1.0)) if reached.any() else first_best(precision)
+            )
+        if self.min_recall is not None:
+            recall = per_class_metric("recall", *counts)
+            return int((recall >= min(self.min_recall, recall.max()) - TIE).argmax())
+        return first_best(self._own_value(*counts))
+
+    def _own_value(self, correct: Any, predicted: Any, actual: Any) -> Floats:
+        """A label's part of a separable criterion: precision, recall or F-beta."""
+        if self.criterion == "pc_p":
+            return per_class_metric("precision", correct, predicted, actual)
+        if self.criterion == "pc_r":
+            return per_class_metric("recall", correct, predicted, actual)
+        squared = self.beta**2
+        return ratio((1 + squared) * correct, predicted + squared * actual)
+
+    def _cross_fit(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
+        """The prior that does best on images that did not tune the thresholds."""
+        rows = np.random.default_rng(self.seed).permutation(np.flatnonzero(known.any(1)))
+        if len(rows) < 2:
+            return PRIORS[0]
+        totals: list[LabelCounts] = []
+        for held_out in np.array_split(rows, min(self.folds, len(rows))):
+            fitted = np.ones(len(scores), bool)
+            fitted[held_out] = False
+            tuned = self._tune(scores, targets, known & fitted[:, None], ranking.take(fitted[ranking.rows]))
+            counts = [
+                count_label_sets(
+                    scores[held_out] > _shrunk(*tuned, prior), targets[held_out], known[held_out]
+                )
+                for prior in PRIORS
+            ]
+            totals = [_sum(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
+        return PRIORS[first_best(np.array([self._held_out_value(total) for total in totals]))]
+
+    def _held_out_value(self, counts: LabelCounts) -> float:
+        """What the guard maximises: the criterion, or minus the mean shortfall of what is demanded."""
+        per_label = counts.correct, counts.predicted, counts.actual
+        if self.min_precision is not None:
+            short = self.min_precision - per_class_metric("precision", *per_label)
+            return -float(short.clip(0).mean())
+        if self.min_recall is not None:
+            short = self.min_recall - per_class_metric("recall", *per_label)
+            return -float(short.clip(0).mean())
+        if self._separable():
+            return float(self._own_value(*per_label).mean())
+        return float(label_set_metrics(counts)[self.criterion])
+
+
+def _shrunk(own: Scores, together: float, positives: Integers, prior: float | None) -> Scores:
+    """own and global thresholds, weighted n_k : prior; without a prior, each label's own."""
+    if prior is None:
+        return own
+    weight = ratio(positives, positives + prior)
+    return (weight * own + (1 - weight) * together).astype(np.float32)
+
+
+def _sum(first: LabelCounts, second: LabelCounts) -> LabelCounts:
+    """The counts of two sets of images together."""
+    return LabelCounts._make(a + b for a, b in zip(first, second, strict=True))

@@ -1,0 +1,146 @@
+"""What lies under an output folder: runs, the stored results they refer to, and what nothing refers to."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from lsep_ml.files import read_json
+
+
+@dataclass(frozen=True)
+class Item:
+    """A run folder or a stored result: its kind, folder, bytes on disk, and the runs that refer to it.
+
+    validation, overrides: of a run, its validation metrics and what it was called with.
+    """
+
+    kind: str
+    folder: Path
+    size: int
+    runs: tuple[str, ...]
+    validation: dict[str, float] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything under `<output>/runs` and `<output>/store`."""
+
+    runs: list[Item]
+    stored: list[Item]
+
+    @property
+    def unused(self) -> list[Item]:
+        """Stored results that no finished run refers to, unfinished ones included."""
+        return [item for item in self.stored if not item.runs]
+
+
+def take_inventory(output: Path) -> Inventory:
+    """Read the result records under `output` and pair them with what is stored.
+
+    Raises:
+        FileNotFoundError: no such folder.
+    """
+    if not output.is_dir():
+        raise FileNotFoundError(
+            f"--output={output}: no such folder; runs are written to paths.output of run.py"
+        )
+    references: dict[tuple[str, str], list[str]] = {}
+    runs = []
+    for file in sorted((output / "runs").rglob("result.json")):
+        name = str(file.parent.relative_to(output / "runs"))
+        try:
+            record = read_json(file)
+            stored, validation = record["stored"], record["metrics"]["val"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{file}: not a readable result record ({error}); move it away and try again"
+            ) from error
+        runs.append(
+            Item("run", file.parent, _size(file.parent), (name,), validation, _overrides(file.parent))
+        )
+        for kind, identity in stored.items():
+            references.setdefault((kind, identity), []).append(name)
+    stored = [
+        Item(
+            folder.parent.name,
+            folder,
+            _size(folder),
+            tuple(references.get((folder.parent.name, folder.name), ())),
+        )
+        for folder in sorted((output / "store").glob("*/*"))
+        if folder.is_dir()
+    ]
+    return Inventory(runs, stored)
+
+
+def _overrides(folder: Path) -> tuple[str, ...]:
+    """What Hydra wrote down as the command's overrides, as far as it is there."""
+    file = folder / ".hydra" / "overrides.yaml"
+    return tuple(OmegaConf.to_container(OmegaConf.load(file))) if file.is_file() else ()  # type: ignore[arg-type]
+
+
+def _size(folder: Path) -> int:
+    """Bytes in a folder, each file counted once however many names it has here."""
+    files = {
+        status.st_ino: status.st_size
+        for path in folder.rglob("*")
+        if (status := path.stat()) and path.is_file()
+    }
+    return sum(files.values())
+
+
+def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
+    """Runs, the highest validation metric `by` first, then stored results, with sizes and who uses them.
+
+    Raises:
+        ValueError: no run has that metric.
+    """
+    if inventory.runs and not any(by in item.validation for item in inventory.runs):
+        known = ", ".join(inventory.runs[0].validation)
+        raise ValueError(f"--by={by}: no run has that validation metric; there are {known}")
+    title = f"{len(inventory.runs)} finished runs, by {by} on validation"
+    runs = Table("run", by, "called with", "size", title=title, title_justify="left")
+    for item in sorted(inventory.runs, key=lambda item: -item.validation.get(by, float("-inf"))):
+        value = item.validation.get(by)
+        runs.add_row(
+            item.runs[0],
+            "" if value is None else f"{value:.4f}",
+            " ".join(item.overrides),
+            decimal(item.size),
+        )
+    stored = Table("stored", "identity", "size", "used by", title=f"{len(inventory.stored)} stored results")
+    for item in inventory.stored:
+        stored.add_row(item.kind, item.folder.name, decimal(item.size), f"{len(item.runs)} runs")
+    console.print(runs)
+    console.print(stored)
+    total = sum(item.size for item in inventory.stored)
+    unused = sum(item.size for item in inventory.unused)
+    console.print(f"{decimal(total)} stored, {decimal(unused)} of it unused (python -m lsep_ml prune)")
+
+
+def prune(output: Path, console: Console, *, delete: bool) -> list[Path]:
+    """Remove (or, without `delete`, name) what no finished run refers to; what a process is building stays."""
+    gone = []
+    for item in take_inventory(output).unused:
+        lock = FileLock(item.folder.with_suffix(".lock"), timeout=0)
+        try:
+            with lock:
+                if delete:
+                    shutil.rmtree(item.folder)
+                gone.append(item.folder)
+        except Timeout:
+            console.print(f"kept {item.folder}: a process is building it")
+            continue
+        console.print(f"{'removed' if delete else 'would remove'} {item.folder} ({decimal(item.size)})")
+    if not gone:
+        console.print("nothing to free")
+    elif not delete:
+        console.print("nothing was removed; --delete does it")
+    return gone

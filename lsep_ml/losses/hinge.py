@@ -1,0 +1,123 @@
+"""Pair losses of hinges, ranking (eqn 6) and WARP (eqn 11): no pair is ever formed.
+
+The hinge of a pair (u, v) is max(0, f_v - b_u), b_u = f_u - a, and the pair violates the margin a when f_v > b_u. The
+sum of the hinges is piecewise linear in the scores. With the weight w of a positive's hinges (ranking: 1), c_v the sum
+of the weights of the positives that v violates, and c_u the weight of u times the number of negatives that violate it,
+
+    sum_u w_u sum_v max(0, f_v - b_u) = sum_v c_v f_v - sum_u c_u b_u,
+
+and c_v and -c_u are the gradient.
+"""
+
+import torch
+from torch import Tensor
+
+from lsep_ml.losses.inputs import Reduction, check, reduce
+from lsep_ml.losses.labels import LabelIndices, labels_of
+from lsep_ml.losses.violations import Weight, harmonic, violations
+
+
+def ranking_loss(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    *,
+    reduction: Reduction = "mean",
+    mask: Tensor | None = None,
+    margin: float = 1.0,
+) -> Tensor:
+    r"""Pairwise hinge loss: sum_u sum_v max(0, a + f_v - f_u) (eqn 6), a = `margin`, exact.
+
+    Args:
+        scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
+        targets: 0/1 of any dtype (N, K), or LabelIndices.
+        reduction: "mean" over the N rows (rows without a pair count), "sum" or "none" (N,).
+        mask: bool (N, K), True where the target is known; an unknown entry enters no pair.
+        margin: a.
+
+    A row without a known positive or without a known negative has loss 0 and gradient 0.
+
+    Raises:
+        ValueError: wrong shapes or dtypes.
+    """
+    return reduce(_hinges(scores, targets, mask, margin, None), reduction)
+
+
+def warp_loss(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    *,
+    reduction: Reduction = "mean",
+    mask: Tensor | None = None,
+    margin: float = 1.0,
+    sampled: bool = False,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    r"""WARP: sum_u w(r_u) sum_v max(0, a + f_v - f_u) (eqn 11), w(r) = 1 + 1/2 + ... + 1/r, exact.
+
+    r_u is the margin-penalised rank, the number of negatives with a + f_v - f_u > 0; a positive without one has no
+    term. The weight is constant in the gradient.
+
+    Args:
+        scores, targets, reduction, mask, margin: as in `ranking_loss`.
+        sampled: as in WSABIE (Weston et al. 2011) and Gong et al. (2014): for each positive, negatives are drawn with
+            replacement until one violates, at most |not-Y| times; if the n-th does, the term is
+            w(floor(|not-Y| / n)) max(0, a + f_v - f_u) of that one violator. This is another loss than eqn 11, on
+            another scale: about w(r_u) / r_u times the sum of the hinges.
+        generator: of the draws, on the device of the scores; torch's own by default.
+
+    Raises:
+        ValueError: wrong shapes or dtypes.
+    """
+    if sampled:
+        return reduce(_sampled_warp(scores, targets, mask, margin, generator), reduction)
+    return reduce(_hinges(scores, targets, mask, margin, harmonic), reduction)
+
+
+def _hinges(
+    scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, margin: float, weight: Weight | None
+) -> Tensor:
+    """sum_u w_u sum_v max(0, a + f_v - f_u) of every row (N,)."""
+    f = check(scores, targets, mask)
+    labels = labels_of(targets, mask, f.dtype, sparse_from=0)
+    with torch.no_grad():
+        bounds = labels.positives(f) - margin
+        by_negative, by_positive = violations(labels.negatives(f), bounds, weight)
+        # Measured from the lowest bound, all terms are the size of a hinge, whatever the size of the scores.
+        origin = bounds.amin(1, keepdim=True)
+        at_margin = margin * by_positive.sum(1)
+        gradient = labels.subtract_at_positives(by_negative, by_positive)
+    return (gradient * (f - origin)).sum(1) + at_margin
+
+
+def _sampled_warp(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    mask: Tensor | None,
+    margin: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """sum_u w(floor(|not-Y| / n)) max(0, a + f_v - f_u) of every row (N,), v being a violator drawn at the n-th try."""
+    f = check(scores, targets, mask)
+    labels = labels_of(targets, mask, f.dtype, sparse_from=0)
+    bounds, negatives = labels.positives(f) - margin, labels.negatives(f)
+    with torch.no_grad():
+        num_negatives = labels.num_negatives()[:, None]
+        _, ranks = violations(negatives, bounds)
+        # Of the draws only these two matter: how many it takes, and which of the violators it is, any alike.
+        tries = _tries_until(ranks / num_negatives.clamp(min=1), generator)
+        weights = harmonic(torch.where(ranks > 0, (num_negatives / tries).floor(), 0))
+        which = (_uniform_like(ranks, generator) * ranks).long().clamp(max=negatives.shape[1] - 1)
+        violators = negatives.argsort(dim=1, descending=True).gather(1, which)
+    hinges = negatives.gather(1, violators) - bounds
+    return torch.where(weights > 0, weights * hinges, 0).sum(1)
+
+
+def _tries_until(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
+    """How many independent tries it takes to the first success: geometric numbers, infinite at probability 0."""
+    failures = torch.log1p(-_uniform_like(probabilities, generator)) / torch.log1p(-probabilities)
+    return failures.floor().add(1).where(probabilities > 0, torch.inf)
+
+
+def _uniform_like(values: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Uniform in [0, 1)."""
+    return torch.rand(values.shape, dtype=values.dtype, device=values.device, generator=generator)

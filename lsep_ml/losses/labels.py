@@ -1,0 +1,167 @@
+"""Labels as the losses see them: the scores of the positives on one side, those of the negatives on the other.
+
+Every pair loss is a function of these two alone. An entry that does not belong to a side is moved so far away from it
+that it weighs exactly nothing: exp(-1e30) is 0, and no hinge reaches that far. So rows without a pair need no case of
+their own, their loss and gradient come out as exact zeros, and nothing on the way is infinite or NaN.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lsep_ml.losses.fused import plain_eager
+
+FAR = 1e30
+"""Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
+
+
+class LabelIndices(NamedTuple):
+    """Sparse targets: which labels are positive, row by row.
+
+    indices: int64 (N, P), the distinct positive labels of each row, in any order, padded with -1. num_labels: K.
+    """
+
+    indices: Tensor
+    num_labels: int
+
+    @classmethod
+    def of(cls, targets: Tensor) -> "LabelIndices":
+        """The positives of dense targets (N, K), in ascending order; P is the most that a row has, and at least 1."""
+        num_rows, num_labels = targets.shape
+        entries = _nonzero(targets.reshape(-1))
+        rows = entries.div(num_labels, rounding_mode="floor")
+        counts = torch.bincount(rows, minlength=num_rows)
+        slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
+        width = max(1, int(counts.max())) if num_rows else 1
+        indices = rows.new_full((num_rows, width), -1)
+        indices[rows, slots] = entries - num_labels * rows
+        return cls(indices, num_labels)
+
+
+def _nonzero(values: Tensor) -> Tensor:
+    """Where (n,) values are not 0."""
+    if values.device.type != "cpu":
+        return values.nonzero().squeeze(1)
+    # On bytes seen as booleans, NumPy is several times faster than torch.
+    if values.dtype not in (torch.bool, torch.uint8):
+        values = values != 0
+    return torch.from_numpy(values.detach().view(torch.bool).numpy().nonzero()[0])
+
+
+class DenseLabels(NamedTuple):
+    """Indicators (N, K) in the dtype of the scores: 1 where an entry is a known positive, is not one, is not a known
+    negative, is unknown (None when all are known)."""
+
+    positive: Tensor
+    not_positive: Tensor
+    not_negative: Tensor
+    unknown: Tensor | None
+
+    def positives(self, scores: Tensor) -> Tensor:
+        """f_u at the positives, about 1e30 elsewhere, (N, K)."""
+        return torch.add(scores, self.not_positive, alpha=FAR)
+
+    def negatives(self, scores: Tensor) -> Tensor:
+        """f_v at the negatives, about -1e30 elsewhere, (N, K)."""
+        return torch.add(scores, self.not_negative, alpha=-FAR)
+
+    def known(self, scores: Tensor) -> Tensor:
+        """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
+        return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
+
+    def sum_of_positives(self, scores: Tensor) -> Tensor:
+        """sum_u f_u, (N,)."""
+        return (scores * self.positive).sum(1)
+
+    def num_positives(self) -> Tensor:
+        return self.positive.sum(1)
+
+    def num_negatives(self) -> Tensor:
+        return (1 - self.not_negative).sum(1)
+
+    def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
+        """Subtracts from entries (N, K), in place, values in the shape of what `positives` returns."""
+        return entries.sub_(values)
+
+
+class SparseLabels(NamedTuple):
+    """indices: labels (N, P), any label at padding. positive: 1 where that label is a known positive, else 0, (N, P),
+    like the scores. unknown: (N, K), 1 where an entry is unknown, or None when all are known."""
+
+    indices: Tensor
+    positive: Tensor
+    num_labels: int
+    unknown: Tensor | None
+
+    def positives(self, scores: Tensor) -> Tensor:
+        """f_u at the positives, about 1e30 at padding, (N, P)."""
+        return torch.add(scores.gather(1, self.indices), 1 - self.positive, alpha=FAR)
+
+    def negatives(self, scores: Tensor) -> Tensor:
+        """f_v at the negatives, about -1e30 elsewhere, (N, K)."""
+        # Adding leaves a label alone that stands in for padding, and its gradient is the identity.
+        return self.known(scores).scatter_add(1, self.indices, -FAR * self.positive)
+
+    def known(self, scores: Tensor) -> Tensor:
+        """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
+        return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
+
+    def sum_of_positives(self, scores: Tensor) -> Tensor:
+        """sum_u f_u, (N,)."""
+        return (scores.gather(1, self.indices) * self.positive).sum(1)
+
+    def num_positives(self) -> Tensor:
+        return self.positive.sum(1)
+
+    def num_negatives(self) -> Tensor:
+        unknown = 0 if self.unknown is None else self.unknown.sum(1)
+        return self.num_labels - unknown - self.num_positives()
+
+    def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
+        """Subtracts from entries (N, K), in place, values in the shape of what `positives` returns."""
+        return entries.scatter_add_(1, self.indices, -values * self.positive)
+
+
+Labels = DenseLabels | SparseLabels
+
+
+def labels_of(
+    targets: Tensor | LabelIndices, mask: Tensor | None, dtype: torch.dtype, *, sparse_from: int = 1024
+) -> Labels:
+    """The known labels of a batch as numbers of the scores' dtype; targets (N, K) of 0 and 1, or their indices.
+
+    From K = `sparse_from` on, dense targets are replaced by the indices of their few positives where these are soon
+    found: elsewhere the search would make a GPU wait, or could not be traced.
+    """
+    if isinstance(targets, LabelIndices):
+        return _sparse(targets, mask, dtype)
+    if targets.shape[1] >= sparse_from and _soon_searched(targets):
+        found = LabelIndices.of(targets)
+        if 4 * found.indices.shape[1] <= found.num_labels:
+            return _sparse(found, mask, dtype)
+    return _dense(targets, mask, dtype)
+
+
+def _soon_searched(targets: Tensor) -> bool:
+    # A subclass of Tensor, such as those of tracing and of sharding, may have no values here.
+    return plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
+
+
+def _dense(targets: Tensor, mask: Tensor | None, dtype: torch.dtype) -> DenseLabels:
+    positive = targets.to(dtype)
+    if mask is None:
+        return DenseLabels(positive, 1 - positive, positive, None)
+    known = mask.to(dtype)
+    unknown = 1 - known
+    positive = positive * known
+    return DenseLabels(positive, 1 - positive, positive + unknown, unknown)
+
+
+def _sparse(targets: LabelIndices, mask: Tensor | None, dtype: torch.dtype) -> SparseLabels:
+    positive = targets.indices >= 0
+    indices = targets.indices.clamp(min=0)
+    if mask is not None:
+        positive = positive & mask.gather(1, indices)
+    unknown = None if mask is None else (~mask).to(dtype)
+    return SparseLabels(indices, positive.to(dtype), targets.num_labels, unknown)

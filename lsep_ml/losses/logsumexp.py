@@ -1,0 +1,24 @@
+"""The log-sum-exp of each row, kept as maximum and remainder."""
+
+import math
+
+from torch import Tensor
+
+LOG2_E = math.log2(math.e)
+
+
+def log_sum_exp(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """m = max_j x_j, without gradient, and log sum_j exp(x_j - m), both (N,); their sum is the row's log-sum-exp.
+
+    Apart, so that a difference of two of them keeps its digits when the scores are large.
+    """
+    largest = scores.detach().amax(1, keepdim=True)
+    # exp(x) = 2^(x log2 e): exp itself can be ten times slower where it underflows, as here it mostly does.
+    sums = ((scores - largest) * LOG2_E).exp2().sum(1)
+    return largest.squeeze(1), sums.log()
+
+
+def shifted_exp_(scores: Tensor) -> tuple[Tensor, Tensor]:
+    """m (N,) as above, and exp(x - m) written over the scores (N, K)."""
+    largest = scores.amax(1, keepdim=True)
+    return largest.squeeze(1), scores.sub_(largest).mul_(LOG2_E).exp2_()

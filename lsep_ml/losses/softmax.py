@@ -1,0 +1,52 @@
+"""The softmax loss over label sets (eqn 29)."""
+
+from torch import Tensor
+
+from lsep_ml.losses.fused import rowwise
+from lsep_ml.losses.inputs import Reduction, check, reduce
+from lsep_ml.losses.labels import LabelIndices, Labels, labels_of
+from lsep_ml.losses.logsumexp import log_sum_exp, shifted_exp_
+
+
+def softmax_loss(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    *,
+    reduction: Reduction = "mean",
+    mask: Tensor | None = None,
+    normalize: bool = False,
+) -> Tensor:
+    r"""Softmax cross entropy over the positives: - sum_u log(exp f_u / sum_j exp f_j) (eqn 29, its minus restored).
+
+    Args:
+        scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
+        targets: 0/1 of any dtype (N, K), or LabelIndices.
+        reduction: "mean" over the N rows, "sum" or "none" (N,).
+        mask: bool (N, K), True where the target is known; an unknown entry enters neither sum.
+        normalize: divide by |Y|, as Gong et al. (2014) do.
+
+    A row without a known positive has loss 0 and gradient 0.
+
+    Raises:
+        ValueError: wrong shapes or dtypes.
+    """
+    f = check(scores, targets, mask)
+    labels = labels_of(targets, mask, f.dtype)
+    losses = _cross_entropies(f, labels)
+    return reduce(losses / labels.num_positives().clamp(min=1) if normalize else losses, reduction)
+
+
+def _cross_entropies(scores: Tensor, labels: Labels) -> Tensor:
+    """|Y| logsumexp_j(f_j) - sum_u f_u of every row (N,), from the largest score on; gradient |Y| softmax(f) - y."""
+
+    def formula(f: Tensor) -> Tensor:
+        largest, over_known = log_sum_exp(labels.known(f))
+        return labels.num_positives() * over_known - labels.sum_of_positives(f - largest[:, None])
+
+    def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
+        largest, e = shifted_exp_(labels.known(f).clone())
+        sums, counts = e.sum(1), labels.num_positives()
+        values = counts * sums.log() - labels.sum_of_positives(f - largest[:, None])
+        return values, labels.subtract_at_positives(e.mul_((counts / sums)[:, None]), labels.positive)
+
+    return rowwise(scores, formula, with_gradient)

@@ -1,0 +1,185 @@
+"""One experiment from end to end: a composed configuration in, a result record and its files out."""
+
+import logging
+import time
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from platform import python_version
+from typing import Any, cast
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from lsep_ml.decisions import Decision
+from lsep_ml.files import write_json
+from lsep_ml.stages.decision import fit_decision
+from lsep_ml.stages.evaluation import evaluate
+from lsep_ml.stages.extraction import Extraction, extract
+from lsep_ml.stages.job import RESULT, Job, build_job, finished_record, plan
+from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
+from lsep_ml.stages.progress import console, quiet_lightning
+from lsep_ml.stages.results import link_or_copy, print_result, write_files
+from lsep_ml.tracking import Trackers
+
+log = logging.getLogger(__name__)
+
+_VERSIONED = (
+    "lsep-ml",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "torchmetrics",
+    "hydra-core",
+    "timm",
+    "numpy",
+)
+
+EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException, InstantiationException)
+"""What bad input raises; anything else is a fault of the program and keeps its traceback."""
+
+ERROR = "error.json"
+
+
+def run_job(config: DictConfig) -> float | None:
+    """Run, or with `plan=true` plan, a job in Hydra's output folder; returns the validation metric `objective`.
+
+    A job that fails leaves error.json. Bad input ends it with one message and an exit code that is not 0; in a sweep
+    the other jobs go on first.
+    """
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    logging.captureWarnings(True)  # one way to the terminal and to the run's log
+    (folder / ERROR).unlink(missing_ok=True)
+    try:
+        if config.plan:
+            plan(build_job(config), folder)
+            return None
+        validation: dict[str, float] = run(config, folder)["metrics"]["val"]
+        return validation[config.objective]
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+        message = f"{type(cause).__name__}: {cause}"
+        overrides = list(hydra_config.overrides.task)
+        write_json(
+            folder / ERROR, {"error": message, "overrides": overrides, "traceback": traceback.format_exc()}
+        )
+        log.error("%s", message)
+        if hydra_config.mode == RunMode.MULTIRUN or not isinstance(error, EXPECTED_ERRORS):
+            raise  # in a sweep Hydra goes on with the other jobs and fails at the end
+        raise SystemExit(1) from None
+
+
+@quiet_lightning()
+def run(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """Train or find the network, extract, fit the decision, evaluate; returns the record written to result.json.
+
+    A run that finished before with the same identity is not done again, unless `force=true`.
+    """
+    job = build_job(config)
+    config = job.config
+    finished = None if config.force else finished_record(job, folder)
+    if finished:
+        log.info("This run finished before; nothing is done again (force=true does).")
+        print_result(finished, folder)
+        return finished
+
+    plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
+        record = _run(job, plain, folder, trackers)
+        trackers.result(record, folder)
+    print_result(record, folder)
+    return record
+
+
+def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> dict[str, Any]:
+    config, data, decision = job.config, job.data, job.decision
+    rows: list[dict[str, Any]] = []
+
+    def note(row: dict[str, Any]) -> None:
+        rows.append(row)
+        trackers.row(row)
+
+    prediction = train_prediction(
+        job.store, job.made_by, job.module, data, job.trainer, config.training.epochs, config.seed, note
+    )
+    images = {key: job.made_by["config"][key] for key in ("data", "transform")}
+    extraction = extract(
+        job.store, images, job.module.network, data, job.device, config.training.eval_batch_size
+    )
+    started = time.perf_counter()
+    if not config.training.joint:  # which leaves the decision trained
+        fit(config, decision, extraction, note)
+    fitted = time.perf_counter()
+    outcome = evaluate(decision, extraction)
+    for warning in outcome.warnings:
+        log.warning("%s on validation: %s", config.names.decision, warning)
+    names = config.names
+    link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
+    data.data_set.write_split(folder / "split.json")
+    decision.label_names = list(data.data_set.label_names)
+    decision.save(folder / "decision.json")
+    write_history(folder / HISTORY, rows)
+    write_files(folder, outcome, data.data_set, f"{names.data} test: {names.loss} + {names.decision}")
+    record = {
+        **{key: str(names[key]) for key in ("data", "model", "loss", "decision")},
+        "seed": config.seed,
+        "split_hash": data.data_set.split_hash,
+        "identity": prediction.identity,
+        "stored": {
+            "predictions": prediction.identity,
+            "features": extraction.features.identity,
+            "scores": extraction.scores.identity,
+        },
+        "choices": {"epoch": prediction.facts["epoch"], **decision.choices()},
+        "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
+        "intervals": {"test": outcome.intervals},
+        "warnings": outcome.warnings,
+        "label_names": list(data.data_set.label_names),
+        "counts": data.data_set.counts,
+        "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
+        "seconds": {
+            "prediction": prediction.facts["seconds"],
+            "extraction": extraction.features.facts["seconds"] + extraction.scores.facts["seconds"],
+            "decision": round(fitted - started, 3),
+            "evaluation": round(time.perf_counter() - fitted, 3),
+        },
+        "reused": {"prediction": prediction.reused, "extraction": extraction.features.reused},
+        "config": plain,
+    }
+    write_json(folder / RESULT, record)
+    return record
+
+
+def fit(config: DictConfig, decision: Decision, extraction: Extraction, on_row: OnRow) -> None:
+    """Fit the decision on the split it asks for; `on_row` is shown its rows of the history."""
+    names = {"both": ("train", "val")}.get(decision.fit_on, (decision.fit_on,))
+    splits = [extraction.split(name) for name in names]
+    log.info("Fitting decision %s on %s", config.names.decision, " and ".join(names))
+    masks = [split.mask for split in splits if split.mask is not None]
+
+    def note_epoch(epoch: int, loss: float) -> None:
+        on_row({"stage": "decision", "epoch": epoch + 1, "train_loss": loss})
+
+    fit_decision(
+        decision,
+        _join([split.scores for split in splits]),
+        _join([split.targets for split in splits]),
+        _join([split.features for split in splits]),
+        _join(masks) if masks else None,
+        epochs=config.fitting.epochs,
+        batch_size=config.fitting.batch_size,
+        optimizer=instantiate(config.fitting.optimizer),
+        seed=config.seed,
+        progress=console.is_terminal,
+        on_epoch=note_epoch,
+    )
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

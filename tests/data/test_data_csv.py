@@ -1,0 +1,173 @@
+"""labels.csv: what is read from both of its forms, and what is refused."""
+
+import numpy as np
+import pytest
+from data_trees import OWN_CLASSES, random_labels, write_csv, write_image
+from source_cases import expected_labels, images_of, labels_of, truncate
+
+from lsep_ml.data import DataError
+from lsep_ml.data.csv_labels import read_csv
+
+
+@pytest.mark.parametrize("columns", [False, True])
+def test_both_forms(tmp_path, columns):
+    data_set = read_csv(write_csv(tmp_path, columns=columns))
+    assert data_set.label_names == OWN_CLASSES
+    assert images_of(data_set) == {"train": 42, "val": 6, "test": 12}
+    names = [f"photos/{row:03d}.jpg" for row in range(60)]
+    assert labels_of(data_set) == expected_labels(names, random_labels(60, 5, seed=5), OWN_CLASSES)
+    assert (data_set.train.mask is None) == (not columns)
+
+
+def test_unknown_entries_are_masked(tmp_path):
+    data_set = read_csv(write_csv(tmp_path, columns=True))
+    unknown = (np.random.default_rng(6).random((60, 5)) < 0.1) & (random_labels(60, 5, seed=5) == 0)
+    rows = [int(image_id[7:10]) for image_id in data_set.train.image_ids.tolist()]
+    assert np.array_equal(~data_set.train.mask, unknown[rows])
+    assert unknown[rows].any()
+
+
+def test_without_split_column_is_divided_by_the_seed(tmp_path):
+    root = write_csv(tmp_path, split=False)
+    data_set = read_csv(root)
+    sizes = images_of(data_set)
+    assert sum(sizes.values()) == 60
+    assert sizes["train"] > 40
+    assert min(sizes.values()) >= 4
+    assert read_csv(root).split_hash == data_set.split_hash
+    assert read_csv(root, seed=1).split_hash != data_set.split_hash
+
+
+def test_split_without_val_holds_some_out(tmp_path):
+    root = write_csv(tmp_path)
+    text = (root / "labels.csv").read_text().replace(",val", ",train")
+    (root / "labels.csv").write_text(text)
+    assert images_of(read_csv(root, holdout=0.25)) == {"train": 36, "val": 12, "test": 12}
+
+
+def test_classes_give_the_order(tmp_path):
+    for columns in (False, True):
+        root = write_csv(tmp_path / str(columns), columns=columns)
+        data_set = read_csv(root, classes=OWN_CLASSES[::-1])
+        assert data_set.label_names == OWN_CLASSES[::-1]
+        assert labels_of(data_set) == labels_of(read_csv(root))
+
+
+def test_bom_crlf_quotes_blanks_and_unicode_are_read(tmp_path):
+    root = write_csv(tmp_path)
+    plain = read_csv(root)
+    text = (root / "labels.csv").read_text(encoding="utf-8")
+    rows = [line.split(",") for line in text.splitlines()]
+    awkward = "\r\n".join(
+        ", ".join(f' "{cell}"'.strip() if row else cell for cell in cells) for row, cells in enumerate(rows)
+    )
+    awkward = awkward.replace(', "', ',"').replace("apple", "äpple, röd") + "\r\n\r\n"
+    (root / "photos" / "000.jpg").rename(root / "photos" / "bild, größe.jpg")
+    awkward = awkward.replace("photos/000.jpg", "./photos\\bild, größe.jpg")
+    (root / "labels.csv").write_bytes(b"\xef\xbb\xbf" + awkward.encode())
+    data_set = read_csv(root)
+    assert "photos/bild, größe.jpg" in labels_of(data_set)
+    assert set(data_set.label_names) == {"äpple, röd", *OWN_CLASSES[1:]}
+    assert images_of(data_set) == images_of(plain)
+
+
+def test_unlabelled_images_are_kept_or_dropped(tmp_path):
+    root = write_csv(tmp_path)
+    lines = (root / "labels.csv").read_text().splitlines()
+    lines[1] = "photos/000.jpg,,train"
+    (root / "labels.csv").write_text("\n".join(lines))
+    assert images_of(read_csv(root))["train"] == 42
+    dropped = read_csv(root, unlabelled="drop")
+    assert images_of(dropped)["train"] == 41
+    assert dropped.counts["dropped"] == {"unlabelled": 1}
+
+
+HEAD = "image,labels,split\n"
+
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "empty file": (b"", "the first line is ''; expected image,labels"),
+    "header only": (HEAD.encode(), "no image below the first line"),
+    "another header": (b"file;tags\na.jpg;x\n", "the first line is 'file;tags'; expected image,labels"),
+    "image twice": (
+        HEAD.encode() + b"a.jpg,x,train\nb.jpg,y,test\n./a.jpg,y,val\n",
+        "line 4: a.jpg is listed in line 2",
+    ),
+    "unknown split": (HEAD.encode() + b"a.jpg,x,training\n", "line 2: split 'training'; train, val or test"),
+    "no test image": (HEAD.encode() + b"a.jpg,x,train\nb.jpg,y,train\n", "no test image"),
+    "too many cells": (
+        HEAD.encode() + b"a, b.jpg,x,train\n",
+        "line 2: 4 cells under 3 columns; put a name with a comma",
+    ),
+    "too few cells": (HEAD.encode() + b"a.jpg,x\n", "line 2: 2 cells under 3 columns"),
+    "not UTF-8": (HEAD.encode() + "bär.jpg,x,train\n".encode("latin-1"), "line 2: byte 0xe4 is not UTF-8"),
+    "out of the root": (HEAD.encode() + b"../a.jpg,x,train\n", "line 2: '../a.jpg' leads out of data.root"),
+    "out by the side": (HEAD.encode() + b"x/../../a.jpg,x,train\n", "leads out of data.root"),
+    "absolute": (HEAD.encode() + b"/etc/passwd,x,train\n", "leads out of data.root"),
+    "a drive": (HEAD.encode() + b"C:\\a.jpg,x,train\n", "leads out of data.root"),
+    "no path": (HEAD.encode() + b",x,train\n", "line 2: '' is not the path of an image"),
+    "NUL in a path": (HEAD.encode() + b"a\0.jpg,x,train\n", "line 2"),
+    "column twice": (b"image,cat,cat\na.jpg,1,0\n", "the column 'cat' is there twice"),
+    "column beside labels": (b"image,labels,spilt\na.jpg,x,train\n", "column 'spilt' beside labels"),
+    "value 3": (b"image,cat,dog\na.jpg,1,3\n", "line 2: '3' is not 1, 0, -1"),
+    "one class": (HEAD.encode() + b"0.jpg,x,train\n1.jpg,x,val\n2.jpg,x,test\n", "1 label .*at least 2"),
+    "no class": (b"image\n0.jpg\n1.jpg\n2.jpg\n", "0 label .*at least 2"),
+    "images missing": (
+        HEAD.encode() + b"0.jpg,x,train\nno.jpg,y,test\n",
+        r"1 of 2 images .*no.jpg \(missing\)",
+    ),
+    "two images to split": (
+        b"image,labels\n0.jpg,x\n1.jpg,y\n",
+        "2 usable images; three splits need at least 3",
+    ),
+    "one image to train": (
+        HEAD.encode() + b"0.jpg,x,train\n1.jpg,y,test\n",
+        "1 training images; validation needs one",
+    ),
+    "a field without end": (HEAD.encode() + b'"' + b"a" * 200_000, "line 2: field larger than"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), REFUSED.values(), ids=REFUSED)
+def test_refused(tmp_path, content, message):
+    for number in range(3):
+        write_image(tmp_path / f"{number}.jpg", seed=number)
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_csv(tmp_path)
+
+
+def test_unknown_class_with_the_likely_one(tmp_path):
+    root = write_csv(tmp_path / "lists")
+    with pytest.raises(DataError, match=r"labels.csv, line 2: unknown class '\w+'"):
+        read_csv(root, classes=("xyz", "abc"))
+    with pytest.raises(DataError, match="unknown class 'apple'; did you mean 'apples'"):
+        read_csv(root, classes=("apples", *OWN_CLASSES[1:]))
+    root = write_csv(tmp_path / "columns", columns=True)
+    with pytest.raises(DataError, match="unknown class 'apples'; did you mean 'apple'"):
+        read_csv(root, classes=("apples", *OWN_CLASSES[1:]))
+
+
+def test_root_is_the_image_folder(tmp_path):
+    root = write_csv(tmp_path)
+    with pytest.raises(DataError, match=r"too deep in the tree; set data\.root="):
+        read_csv(root / "photos")
+
+
+def test_names_that_are_not_utf8_on_disk_are_missing_not_a_crash(tmp_path):
+    root = write_csv(tmp_path)
+    source, target = root / "photos" / "000.jpg", bytes(root / "photos") + b"/\xe4.jpg"
+    source.rename(target.decode("utf-8", "surrogateescape"))
+    with pytest.raises(DataError, match=r"photos/000.jpg \(missing\)"):
+        read_csv(root)
+
+
+def test_drop_counts_each_reason(tmp_path, caplog):
+    root = write_csv(tmp_path)
+    (root / "photos" / "000.jpg").unlink()
+    (root / "photos" / "001.jpg").write_bytes(b"")
+    truncate(root / "photos" / "002.jpg")
+    data_set = read_csv(root, on_bad_image="drop")
+    assert data_set.counts["dropped"] == {"missing": 1, "unreadable": 2}
+    assert sum(data_set.counts["images"].values()) == 57
+    assert "3 of 60 images" in caplog.text
+    assert "dropped" in caplog.text

@@ -1,0 +1,70 @@
+"""The stratified split: every label's share in every part, closer than chance, down to a few images."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lsep_ml.data import DataError
+from lsep_ml.data.annotations import Annotations
+from lsep_ml.data.stratified import stratified_split
+
+SHARES = (0.8, 0.1, 0.1)
+
+
+def annotations(targets: np.ndarray) -> Annotations:
+    ids = np.array([f"{row}.jpg" for row in range(len(targets))])
+    names = tuple(f"label {column}" for column in range(targets.shape[1]))
+    return Annotations("own", Path(), names, ids, targets.astype(np.uint8), None, np.full(len(targets), ""))
+
+
+def long_tail(num_images: int) -> np.ndarray:
+    return np.random.default_rng(0).random((num_images, 20)) < 1 / np.arange(2, 42, 2)
+
+
+def largest_deviation(targets: np.ndarray, parts: np.ndarray) -> float:
+    """Of any label's positives in any part, from that label's share, in images."""
+    return max(
+        np.abs(targets[parts == part].sum(axis=0) - share * targets.sum(axis=0)).max()
+        for part, share in zip(("train", "val", "test"), SHARES, strict=True)
+    )
+
+
+def test_each_label_keeps_its_share():
+    targets = long_tail(1000)
+    parts = stratified_split(annotations(targets), SHARES, 0, None).parts
+    assert [(parts == part).sum() for part in ("train", "val", "test")] == [800, 100, 100]
+    by_chance = [
+        largest_deviation(targets, np.random.default_rng(seed).permutation(parts)) for seed in range(100)
+    ]
+    assert largest_deviation(targets, parts) <= 3
+    assert largest_deviation(targets, parts) < min(by_chance)
+
+
+def test_a_function_of_the_seed():
+    first, again, other = (
+        stratified_split(annotations(long_tail(200)), SHARES, seed, None).parts for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(
+    "targets",
+    [long_tail(3), long_tail(10), np.zeros((20, 4)), np.ones((20, 4)), np.eye(7), np.zeros((20, 2))],
+    ids=["3 images", "10 images", "no label", "all labels", "each label once", "two classes"],
+)
+def test_no_part_is_empty(targets):
+    parts = stratified_split(annotations(targets), SHARES, 0, None).parts
+    assert set(parts.tolist()) == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("shares", [(0.8, 0.2), (0.8, 0.3, 0.1), (1.0, 0.0, 0.0), (1.2, -0.1, -0.1)])
+def test_shares_are_checked(shares):
+    with pytest.raises(DataError, match=r"data\.shares"):
+        stratified_split(annotations(long_tail(10)), shares, 0, None)
+
+
+def test_too_few_images():
+    with pytest.raises(DataError, match="2 usable images"):
+        stratified_split(annotations(long_tail(2)), SHARES, 0, None)

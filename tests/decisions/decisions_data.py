@@ -1,0 +1,60 @@
+"""Synthetic scores with features that tell where their thresholds lie, and every decision fitted to them."""
+
+import torch
+
+from lsep_ml.decisions import (
+    Calibrated,
+    ConformalRisk,
+    CountEstimation,
+    ExpectedF1,
+    GlobalThreshold,
+    PerClassThreshold,
+    ThresholdClass,
+    ThresholdEstimation,
+    TopK,
+    ZeroThreshold,
+)
+
+EVERY = [
+    TopK(2, 5, criterion="exact_match"),
+    GlobalThreshold("exact", fit_on="both"),
+    GlobalThreshold(steps=20),
+    PerClassThreshold(),
+    PerClassThreshold(min_precision=0.9, guard=False),
+    ZeroThreshold("bce"),
+    Calibrated(),
+    Calibrated("isotonic"),
+    ExpectedF1("isotonic"),
+    ConformalRisk(),
+    ConformalRisk(0.3, "per_class"),
+    CountEstimation(20, 6, 3, (8, 4), zero_class=True),
+    ThresholdClass(20, 6, (8,)),
+    ThresholdEstimation(20, 6, hidden=[5], standardize=False),
+]
+"""One or more of every kind, not fitted."""
+
+
+def learnable(rows=400, features=20, labels=6, seed=0, scale=1.0):
+    """Scores (N, K), targets (N, K) and features (N, D): scores are shifted by a part the features reveal."""
+    generator = torch.Generator().manual_seed(seed)
+    latent = torch.randn(rows, 4, generator=generator)
+    mixed = latent @ torch.randn(4, features, generator=generator)
+    clean = latent @ torch.randn(4, labels, generator=generator) - 0.5
+    shift = 3 * latent[:, :1]
+    noise = 0.2 * torch.randn(rows, labels, generator=generator)
+    return clean + shift + noise, clean > 0, scale * torch.relu(mixed)
+
+
+def fitted(decision):
+    """The decision, fitted in closed form, or a learnt one as it starts."""
+    scores, targets, features = learnable()
+    if decision.needs_features:
+        decision.reset(scores, targets, features, seed=3)
+    else:
+        decision.fit(scores, targets)
+    return decision
+
+
+def name_of(decision):
+    """For the names of tests."""
+    return type(decision).__name__

@@ -1,0 +1,77 @@
+"""What holds for every decision."""
+
+import numpy as np
+import pytest
+import torch
+from decisions_data import EVERY, fitted, learnable, name_of
+
+from lsep_ml import decisions
+from lsep_ml.decisions import Decision
+
+every = pytest.mark.parametrize("decision", EVERY, ids=name_of)
+
+
+def test_every_decision_is_here():
+    exported = (getattr(decisions, name) for name in decisions.__all__)
+    concrete = {kind for kind in exported if isinstance(kind, type) and not kind.__abstractmethods__}
+    assert {type(decision) for decision in EVERY} == concrete
+    assert all(issubclass(kind, Decision) for kind in concrete)
+
+
+@every
+def test_one_image_does_not_depend_on_the_others(decision):
+    scores, _, features = learnable(rows=100, seed=1)
+    predictions = fitted(decision).predict(scores, features)
+    assert predictions.dtype == torch.bool
+    assert predictions.shape == scores.shape
+    alone = [decision.predict(scores[i : i + 1], features[i : i + 1]) for i in range(100)]
+    assert torch.equal(predictions, torch.cat(alone))
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(decision.predict(scores[order], features[order]), predictions[order])
+    assert decision.predict(scores[:0], features[:0]).shape == (0, 6)
+
+
+@every
+def test_arrays_and_tensors_of_any_float_dtype(decision):
+    scores, _, features = (array.half().float() for array in learnable(rows=50, seed=1))
+    predictions = fitted(decision).predict(scores, features)
+    assert torch.equal(decision.predict(scores.numpy(), features.numpy()), predictions)
+    assert torch.equal(decision.predict(scores.half(), features.half()), predictions)
+    assert torch.equal(decision.predict(scores.double(), features.double()), predictions)
+
+
+@every
+def test_thresholds_are_strict_and_are_what_decides(decision):
+    scores, _, features = learnable(rows=50, seed=1)
+    predictions = fitted(decision).predict(scores, features)
+    if hasattr(decision, "thresholds"):
+        thresholds = decision.thresholds(features, 50)
+        assert thresholds.dtype == torch.float32
+        assert thresholds.shape == scores.shape
+        assert torch.equal(scores > thresholds, predictions)
+        assert not decision.predict(thresholds, features).any()
+        above = torch.from_numpy(np.nextafter(thresholds.numpy(), np.float32(np.inf)))
+        assert decision.predict(above, features).all()
+    else:
+        assert name_of(decision) in {"TopK", "CountEstimation", "Calibrated", "ExpectedF1"}
+
+
+@every
+def test_fitting_again_changes_nothing(decision):
+    scores, _, features = learnable(seed=1)
+    predictions = fitted(decision).predict(scores, features)
+    assert torch.equal(fitted(decision).predict(scores, features), predictions)
+
+
+@pytest.mark.parametrize("decision", [d for d in EVERY if not d.needs_features], ids=name_of)
+def test_unknown_entries_and_the_order_of_images_do_not_matter(decision):
+    scores, targets, _ = learnable()
+    mask = torch.rand(targets.shape, generator=torch.Generator().manual_seed(0)) < 0.7
+    mask[7] = False
+    if getattr(decision, "guard", False) or getattr(decision, "shape", "") == "per_class":
+        order = torch.arange(len(scores))  # folds and parts are drawn by place
+    else:
+        order = torch.randperm(len(scores), generator=torch.Generator().manual_seed(1))
+    predictions = decision.fit(scores, targets, mask).predict(scores)
+    changed = (targets ^ ~mask)[order]
+    assert torch.equal(decision.fit(scores[order], changed, mask[order]).predict(scores), predictions)

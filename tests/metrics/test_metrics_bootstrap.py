@@ -1,0 +1,77 @@
+"""Bootstrap intervals against resampling the images one replicate at a time."""
+
+import numpy as np
+import pytest
+
+from lsep_ml.metrics import (
+    LABEL_SET_KEYS,
+    RANKING_KEYS,
+    bootstrap,
+    bootstrap_label_sets,
+    bootstrap_ranking,
+    count_label_sets,
+    label_set_metrics,
+    ranking_metrics,
+)
+
+REPLICATES = 60
+
+
+def case(masked, rows=50, labels=4):
+    generator = np.random.default_rng(7)
+    scores = generator.integers(0, 6, (rows, labels)).astype(np.float32)
+    targets = generator.random((rows, labels)) < 0.3
+    targets[2:, 0] = False  # rare: without a positive in some replicates
+    mask = generator.random((rows, labels)) < 0.8 if masked else None
+    if masked:
+        mask[:2], mask[5] = True, False
+    return scores, targets, mask
+
+
+def repeated(arrays, weights):
+    rows = np.repeat(np.arange(len(weights)), weights)
+    return [None if array is None else array[rows] for array in arrays]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_equal_to_repeating_the_images(masked, monkeypatch):
+    scores, targets, mask = case(masked)
+    monkeypatch.setattr(bootstrap, "_BLOCK", 50 * 7)  # several blocks, the last one smaller
+    weights = np.vstack(list(bootstrap._weights(50, REPLICATES, seed=3)))
+    assert weights.shape == (REPLICATES, 50)
+    assert (weights.sum(1) == 50).all()
+    values = {key: [] for key in LABEL_SET_KEYS + RANKING_KEYS}
+    for row in weights:
+        s, y, m = repeated((scores, targets, mask), row)
+        for key, value in label_set_metrics(count_label_sets(s > 3, y, m)).items():
+            values[key].append(float(value))
+        for key, value in ranking_metrics(s, y, m).items():
+            values[key].append(value)
+    options = {"replicates": REPLICATES, "level": 0.9, "seed": 3}
+    intervals = bootstrap_label_sets(scores > 3, targets, mask, **options)
+    intervals |= bootstrap_ranking(scores, targets, mask, **options)
+    for key in set(values) - {"map_classes"}:
+        assert intervals[key] == pytest.approx(tuple(np.quantile(values[key], [0.05, 0.95])), abs=1e-12), key
+
+
+def test_mean_number_of_labels_and_determinism():
+    scores, targets, _ = case(masked=False)
+    low, high = bootstrap_label_sets(scores > 3, targets)["labels_per_image"]
+    assert low < (scores > 3).sum() / len(scores) < high
+    assert bootstrap_label_sets(scores > 3, targets, seed=1) == bootstrap_label_sets(
+        scores > 3, targets, seed=1
+    )
+    assert bootstrap_label_sets(scores > 3, targets, seed=1) != bootstrap_label_sets(
+        scores > 3, targets, seed=2
+    )
+
+
+def test_intervals_hold_their_level():
+    # exact match of 400 images is a binomial share: a 95% interval should cover its mean in about 95% of
+    # draws
+    generator, covered = np.random.default_rng(0), 0
+    for draw in range(200):
+        right = generator.random((400, 1)) < 0.3
+        low, high = bootstrap_label_sets(right, np.ones_like(right), replicates=200, seed=draw)["exact_match"]
+        covered += low <= 0.3 <= high
+    assert 178 <= covered <= 200  # 3.8 standard deviations around 190

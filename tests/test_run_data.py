@@ -1,0 +1,115 @@
+"""run.py on every real layout, from files to result.json, on small trees that the tests write."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import data_trees
+import numpy as np
+import pytest
+from jobs import run_job_here
+
+SMALL = (
+    "model=small_cnn",
+    "model.widths=[4,4]",
+    "model.num_features=6",
+    "transform.resize=[24,24]",
+    "training.epochs=1",
+    "fitting.epochs=1",
+    "trainer=cpu",
+    "data.num_workers=0",
+)
+
+
+def run(tmp_path: Path, *overrides: str) -> dict:
+    record, folder = run_job_here(tmp_path / "outputs", f"paths.data={tmp_path / 'data'}", *overrides)
+    assert json.loads((folder / "result.json").read_text()) == record
+    arrays = np.load(folder / "predictions.npz", allow_pickle=False)
+    assert arrays["targets"].shape == (record["counts"]["images"]["test"], len(record["label_names"]))
+    assert list(arrays["label_names"]) == record["label_names"]
+    for label, name in enumerate(record["label_names"]):
+        assert arrays["targets"][:, label].sum() == record["counts"]["positives"]["test"][name]
+    return record | {"mask": arrays["mask"]}
+
+
+@pytest.mark.parametrize(
+    ("data", "write", "labels", "test"),
+    [
+        ("voc2007", data_trees.write_voc, 20, 22),
+        ("coco", data_trees.write_coco, 8, 17),
+        ("nuswide", data_trees.write_nuswide, 81, None),
+        ("csv", data_trees.write_csv, None, None),
+        ("coco_json", data_trees.write_coco_json, None, None),
+    ],
+)
+def test_a_tree_becomes_a_record(
+    tmp_path: Path, data: str, write: Callable[..., Path], labels: int | None, test: int | None
+) -> None:
+    write(tmp_path / "data" / data)
+    extra = ["data.split=official"] if data == "nuswide" else []
+    record = run(tmp_path, f"data={data}", *SMALL, *extra)
+    assert labels in (None, len(record["label_names"]))
+    assert test in (None, record["counts"]["images"]["test"])
+    assert record["model"] == "small_cnn"
+    assert record["mask"].all()
+
+
+@pytest.mark.parametrize("loss", ["lsep", "softmax", "ranking"])
+def test_unknown_entries_reach_the_record(tmp_path: Path, loss: str) -> None:
+    data_trees.write_csv(tmp_path / "data" / "csv", columns=True)
+    record = run(tmp_path, "data=csv", f"loss={loss}", *SMALL)
+    assert 0 < record["mask"].mean() < 1
+
+
+def test_voc_ignore_becomes_a_mask(tmp_path: Path) -> None:
+    data_trees.write_voc(tmp_path / "data" / "voc2007", inside="VOC2007")
+    record = run(tmp_path, "data=voc2007", "data.difficult=ignore", "decision=threshold", *SMALL)
+    assert 0 < record["mask"].mean() < 1
+
+
+def test_balanced_sampling_is_another_identity(tmp_path: Path) -> None:
+    data_trees.write_csv(tmp_path / "data" / "csv")
+    identities = set()
+    for sampler in ("plain", "balanced"):
+        overrides = (
+            "data=csv",
+            f"data.sampler={sampler}",
+            "decision=topk",
+            *SMALL,
+            f"paths.data={tmp_path / 'data'}",
+        )
+        (tmp_path / sampler).mkdir()
+        identities.add(run(tmp_path / sampler, *overrides)["identity"])
+    assert len(identities) == 2
+
+
+def test_check_and_prepare_answer_on_the_command_line(tmp_path: Path) -> None:
+    data_trees.write_voc(tmp_path / "voc2007")
+    command = [sys.executable, "-m", "lsep_ml"]
+    done = subprocess.run(
+        [*command, "check", "voc2007", "--root", str(tmp_path / "voc2007")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not the paper's protocol" in " ".join(done.stdout.split())
+    [image, *_] = sorted((tmp_path / "voc2007").rglob("*.jpg"))
+    image.write_bytes(image.read_bytes()[:100])
+    done = subprocess.run(
+        [*command, "check", "voc2007", "--root", str(tmp_path / "voc2007")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert image.name in done.stdout
+    absent = [
+        *command,
+        "prepare",
+        "voc2007",
+        "--from",
+        str(tmp_path / "absent"),
+        "--root",
+        str(tmp_path / "new"),
+    ]
+    done = subprocess.run(absent, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "absent" in done.stderr
+    assert "Traceback" not in done.stderr
