@@ -1,6 +1,6 @@
 """A W&B workspace for the runs that `logger=wandb` makes: the two tables, the curves, the galleries.
 
-Building it needs no service and is tested; `save` sends it to the service and needs an account, which tests do not have.
+Building it needs no service and is tested; `save` sends it and needs an account, which the tests do not have.
 """
 
 from typing import TYPE_CHECKING, Any
