@@ -15,7 +15,7 @@ from typing import Any
 from lsep_ml.reports.names import method_order
 from lsep_ml.reports.records import Problem, Run
 
-_PROTOCOL_DATA = ("seed", "difficult")
+_PROTOCOL_DATA = ("seed", "difficult", "unlabelled", "split", "label_order")
 _SETTINGS = (
     "data",
     "transform",
@@ -31,6 +31,7 @@ _SETTINGS = (
 _NEUTRAL = {
     "data.root",
     "data.num_workers",
+    "data.cache",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",

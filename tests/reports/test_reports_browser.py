@@ -65,7 +65,7 @@ def page(chrome: webdriver.Chrome, report: Report) -> Iterator[webdriver.Chrome]
     chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chrome.get(report.page.as_uri())
     yield chrome
-    assert chrome.get_log("browser") == []  # type: ignore[no-untyped-call]
+    assert chrome.get_log("browser") == []
 
 
 def by_id(page: webdriver.Chrome, name: str) -> Any:
@@ -80,7 +80,7 @@ def choose(page: webdriver.Chrome, run: str, mode: str) -> None:
 def move(page: webdriver.Chrome, step: int) -> float:
     """Put the slider at a step as a hand would; returns its value."""
     script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
-    page.execute_script(script, by_id(page, "slider"), step)  # type: ignore[no-untyped-call]
+    page.execute_script(script, by_id(page, "slider"), step)
     return float(by_id(page, "value").get_attribute("data-value"))
 
 
@@ -139,7 +139,7 @@ def assert_tiles(page: webdriver.Chrome, arrays: dict[str, np.ndarray], sets: np
     rows = np.unique(np.linspace(0, len(sets) - 1, 24).round().astype(int))
     tiles = page.find_elements(By.CSS_SELECTOR, "#explorer-images figure")
     assert len(tiles) == len(rows)
-    texts = page.execute_script(  # type: ignore[no-untyped-call]
+    texts = page.execute_script(
         "return [...document.querySelectorAll('#explorer-images figure')].map(tile => "
         "[tile.className, ['found', 'wrong', 'missed'].map(kind => "
         "[...tile.querySelectorAll('.chip.' + kind)].map(chip => chip.textContent.slice(2)))])"
@@ -248,8 +248,8 @@ def test_any_row_can_be_the_reference(page: webdriver.Chrome) -> None:
 def test_a_narrow_window_scrolls_only_inside_its_tables(page: webdriver.Chrome, width: int) -> None:
     metrics = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": True}
     page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    page.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true; })")  # type: ignore[no-untyped-call]
-    assert page.execute_script("return document.documentElement.scrollWidth") <= width  # type: ignore[no-untyped-call]
+    page.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def contrast(first: list[float], second: list[float]) -> float:
@@ -270,7 +270,7 @@ def test_texts_can_be_read_in_both_schemes(page: webdriver.Chrome, scheme: str) 
     feature = {"name": "prefers-color-scheme", "value": scheme}
     page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
     try:
-        colours = page.execute_script(  # type: ignore[no-untyped-call]
+        colours = page.execute_script(
             "const parts = (c) => c.match(/[\\d.]+/g).slice(0, 3).map(Number);"
             "const page = parts(getComputedStyle(document.body).backgroundColor);"
             "return [...document.querySelectorAll('h1, h2, p, td, th button, .faint, .chip, a, summary, .std, .paper')]"
@@ -288,7 +288,7 @@ def test_texts_can_be_read_in_both_schemes(page: webdriver.Chrome, scheme: str) 
 
 
 def test_every_picture_is_drawn_and_described(page: webdriver.Chrome) -> None:
-    pictures = page.execute_async_script(  # type: ignore[no-untyped-call]
+    pictures = page.execute_async_script(
         "const done = arguments[0]; const all = [...document.images];"
         "all.forEach(one => { one.loading = 'eager'; });"
         "Promise.all(all.map(one => one.decode())).then(() => done(all.map(one => [one.naturalWidth, one.alt.length])))"
@@ -301,4 +301,4 @@ def test_a_table_alone_is_a_page_too(chrome: webdriver.Chrome, report: Report) -
     chrome.get((report.page.parent / "tables" / "table1_digits.html").as_uri())
     chrome.find_element(By.CSS_SELECTOR, "th:nth-child(6) button").click()
     assert sorted_direction(chrome) == "descending"
-    assert chrome.get_log("browser") == []  # type: ignore[no-untyped-call]
+    assert chrome.get_log("browser") == []

@@ -96,6 +96,7 @@ def test_where_data_lie_and_what_computes_is_no_setting(tmp_path: Path) -> None:
     write_run(tmp_path)
     elsewhere = {
         "data.root": "/elsewhere",
+        "data.cache": "/cache",
         "data.num_workers": 8,
         "trainer.devices": 4,
         "trainer.accelerator": "gpu",

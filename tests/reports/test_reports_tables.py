@@ -14,7 +14,7 @@ from lsep_ml.reports.digest import digest_run
 from lsep_ml.reports.grouping import Bench, group_runs
 from lsep_ml.reports.paper import paper_numbers, paper_table
 from lsep_ml.reports.records import find_runs
-from lsep_ml.reports.tables import Table, table_of_all, table_one, table_two, with_bootstrap
+from lsep_ml.reports.tables import Cell, Table, table_of_all, table_one, table_two, with_bootstrap
 from lsep_ml.reports.text_tables import csv_table, latex_table, markdown_table, markdown_verdict
 from lsep_ml.reports.verdicts import answer, best_decisions, compare_all, gather
 
@@ -26,7 +26,7 @@ def only_bench(folder: Path) -> Bench:
     return bench
 
 
-def row(table: Table, label: str) -> dict[str, object]:
+def row(table: Table, label: str) -> dict[str, Cell]:
     return dict(next(row for row in table.rows if row.label == label).cells)
 
 
@@ -55,16 +55,16 @@ def test_cells_are_means_over_seeds_and_dashes(tmp_path: Path) -> None:
     table = table_one(bench)
     values = [100 * run.test["f1"] for run in bench.chosen["lsep", "thresh_est"].runs]
     cell = row(table, "LSEP (threshold est.)")["f1"]
-    assert cell.mean == pytest.approx(fmean(values))  # type: ignore[attr-defined]
-    assert cell.std == pytest.approx(stdev(values))  # type: ignore[attr-defined]
-    assert cell.runs == 3  # type: ignore[attr-defined]
+    assert cell.mean == pytest.approx(fmean(values))
+    assert cell.std == pytest.approx(stdev(values))
+    assert cell.runs == 3
     single = row(table, "WARP (K)")["f1"]
-    assert (single.std, single.runs) == (None, 1)  # type: ignore[attr-defined]
+    assert (single.std, single.runs) == (None, 1)
     empty = row(table, "Softmax (θ)")["f1"]
-    assert (empty.mean, empty.runs) == (None, 0)  # type: ignore[attr-defined]
+    assert (empty.mean, empty.runs) == (None, 0)
     text = markdown_table(table)
     assert "| Softmax (θ) | – | – | – | – | – | – | – |" in text
-    assert f"{cell.mean:.1f} ± {cell.std:.1f}" in text  # type: ignore[attr-defined]
+    assert f"{cell.mean:.1f} ± {cell.std:.1f}" in text
     assert " 0.0 " not in text.split("Softmax (θ)")[1].splitlines()[0]
 
 
@@ -91,8 +91,8 @@ def test_real_sets_show_the_paper_s_number_and_the_difference(tmp_path: Path) ->
     bench = only_bench(tmp_path)
     table = table_one(bench)
     cell = row(table, "LSEP (threshold est.)")["f1"]
-    assert cell.paper == 62.9  # type: ignore[attr-defined]
-    assert cell.difference == pytest.approx(cell.mean - 62.9)  # type: ignore[attr-defined]
+    assert cell.paper == 62.9
+    assert cell.difference == pytest.approx(cell.mean - 62.9)
     assert "Wang et al. (CNN-RNN)" in [row.label for row in table.rows]
     [note] = table.notes
     assert "Not the paper's protocol: 300 training images (the paper: 82,081), 120 test images" in note
@@ -113,8 +113,8 @@ def test_a_metric_that_a_record_lacks_is_a_dash(tmp_path: Path) -> None:
     edit_record(folder, metrics=metrics)
     write_run(tmp_path, seed=1)
     cells = row(table_one(only_bench(tmp_path)), "LSEP (threshold est.)")
-    assert cells["pc_p"].runs == 1  # type: ignore[attr-defined]
-    assert cells["f1"].runs == 2  # type: ignore[attr-defined]
+    assert cells["pc_p"].runs == 1
+    assert cells["f1"].runs == 2
 
 
 def finished(folder: Path) -> tuple[Bench, Table, Table]:
@@ -137,13 +137,13 @@ def test_marks_and_intervals(tmp_path: Path) -> None:
     )
     _, table, every = finished(tmp_path)
     means = {row.label: row.cells["f1"].mean for row in table.rows if row.cells["f1"].mean is not None}
-    best = max(means, key=lambda label: means[label])  # type: ignore[return-value, arg-type]
+    best = max(means, key=lambda label: means[label])
     assert {row.label for row in table.rows if row.cells["f1"].mark == "best"} == {best}
     ours, weak = (row(table, label)["f1"] for label in ("LSEP (threshold est.)", "BP-MLL (θ)"))
-    assert ours.low < ours.mean < ours.high  # type: ignore[attr-defined]
-    assert weak.mark == ""  # type: ignore[attr-defined]
-    assert f"**{ours.mean:.1f} ± {ours.std:.1f}**" in markdown_table(table)  # type: ignore[attr-defined]
-    assert rf"\textbf{{{ours.mean:.1f} $\pm$ {ours.std:.1f}}}" in latex_table(table)  # type: ignore[attr-defined]
+    assert ours.low < ours.mean < ours.high
+    assert weak.mark == ""
+    assert f"**{ours.mean:.1f} ± {ours.std:.1f}**" in markdown_table(table)
+    assert rf"\textbf{{{ours.mean:.1f} $\pm$ {ours.std:.1f}}}" in latex_table(table)
     assert {cell.mark for row in every.rows for cell in row.cells.values()} >= {"best", "tied", ""}
 
 
