@@ -46,7 +46,8 @@ def draw_column(axes: Axes, rows: list[dict[str, str]], column: str, title: str)
             for row in rows
             if (row["group"], row["loss"]) == (group, loss)
         ]
-        axes.plot(*zip(*points, strict=True), style, color=color, label=label, marker=".")
+        labels, values = zip(*points, strict=True) if points else ((), ())
+        axes.plot(labels, values, style, color=color, label=label, marker=".")
     axes.set(xscale="log", yscale="log", xlabel="labels K", title=title)
     axes.grid(alpha=0.3)
 

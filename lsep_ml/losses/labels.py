@@ -134,14 +134,14 @@ def labels_of(
 ) -> Labels:
     """The known labels of a batch as numbers of the scores' dtype; targets (N, K) of 0 and 1, or their indices.
 
-    Large dense targets (with `search`, small ones too) are replaced by the indices of their few positives where these
-    are soon found: elsewhere the search would make a GPU wait, or could not be traced.
+    Large dense targets are replaced by the indices of their few positives (with `search`, any by any) where these are
+    soon found: elsewhere the search would make a GPU wait, or could not be traced.
     """
     if isinstance(targets, LabelIndices):
         return _sparse(targets, mask, dtype)
-    if (search or targets.numel() >= LARGE) and _soon_searched(targets):
+    if _soon_searched(targets) and (search or targets.numel() >= LARGE):
         found = LabelIndices.of(targets)
-        if 4 * found.indices.shape[1] <= found.num_labels:
+        if search or 4 * found.indices.shape[1] <= found.num_labels:
             return _sparse(found, mask, dtype)
     return _dense(targets, mask, dtype)
 
