@@ -122,8 +122,8 @@ class SparseLabels(NamedTuple):
         return self.num_labels - unknown - self.num_positives()
 
     def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
-        """Subtracts from entries (N, K), in place, values in the shape of what `positives` returns."""
-        return entries.scatter_add_(1, self.indices, -values * self.positive)
+        """Subtracts from entries (N, K), in place, values in the shape of what `positives` returns, 0 at padding."""
+        return entries.scatter_add_(1, self.indices, -values)
 
 
 Labels = DenseLabels | SparseLabels

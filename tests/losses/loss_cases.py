@@ -78,7 +78,9 @@ def case_name(case: Case) -> str:
 
 
 every_loss = pytest.mark.parametrize("case", CASES, ids=case_name)
-pair_losses = pytest.mark.parametrize("case", [case for case in CASES if case.kind == "pairs"], ids=case_name)
+shift_invariant_losses = pytest.mark.parametrize(
+    "case", [case for case in CASES if case.kind != "labels"], ids=case_name
+)
 
 
 def draw(rows: int, labels: int, density: float, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ import math
 import loss_oracles as oracles
 import pytest
 import torch
-from loss_cases import CASES, Case, case_name, draw, every_loss, pair_losses
+from loss_cases import CASES, Case, case_name, draw, every_loss, shift_invariant_losses
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
@@ -87,13 +87,24 @@ def test_any_score_gives_finite_values_and_gradients(case: Case) -> None:
             assert torch.isfinite(gradient).all()
 
 
-@pair_losses
+@shift_invariant_losses
 def test_a_large_offset_costs_nothing(case: Case) -> None:
     scores, targets = draw(2, 300, 0.1, seed=7)
     exact = (torch.round(scores * 64) / 64).float()  # representable with the offset too
-    torch.testing.assert_close(
-        case.computed(exact + 1e4, targets), case.computed(exact, targets), rtol=1e-5, atol=1e-7
-    )
+    for enabled in (True, False):
+        with losses.fused(enabled):
+            there, here = case.computed(exact + 1e4, targets), case.computed(exact, targets)
+        torch.testing.assert_close(there, here, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["lsep", "zlpr", "pairwise_logistic", "bce"])
+def test_no_logarithm_becomes_the_identity(name: str) -> None:
+    """torch's softplus does at 20, 2e-9 off."""
+    scores, targets = torch.tensor([[-12.5, 12.5]]).double(), torch.tensor([[1, 0]])
+    pair, single = 25 + math.log1p(math.exp(-25)), 12.5 + math.log1p(math.exp(-12.5))
+    expected = {"lsep": pair, "pairwise_logistic": pair, "zlpr": 2 * single, "bce": 2 * single}
+    value = getattr(losses, f"{name}_loss")(scores, targets).item()
+    assert value == pytest.approx(expected[name], rel=1e-15)
 
 
 def test_hinges_of_a_hair_keep_their_digits() -> None:

@@ -160,6 +160,21 @@ def test_sampled_warp_has_the_distribution_of_wsabie() -> None:
         torch.testing.assert_close(found, below, rtol=0, atol=4.5 * math.sqrt(0.5 / rows))
 
 
+def test_sampled_warp_takes_these_values_and_no_others() -> None:
+    """w(floor(|not-Y| / n)) times the hinge of one violator, or nothing where 5 tries find none."""
+    scores = torch.tensor([[0.0, -3.0, 0.5, -2.0, -4.0, -5.0]], dtype=torch.float64)
+    targets = torch.tensor([[1, 0, 0, 0, 0, 0]])
+    values = losses.warp_loss(
+        scores.expand(3000, 6), targets.expand(3000, 6), sampled=True, generator=seeded(), reduction="none"
+    )
+    ranks = [5 // n for n in range(1, 6)]
+    expected = {0.0} | {oracles.harmonic(rank) * 1.5 for rank in ranks}
+    found = torch.unique(values)
+    torch.testing.assert_close(found, torch.tensor(sorted(expected), dtype=torch.float64))
+    # None of 5 tries succeeds, each with probability 1 / 5.
+    assert (values == 0).double().mean().item() == pytest.approx(0.8**5, abs=0.04)
+
+
 def test_sampled_warp_without_a_violator_or_a_pair_is_zero() -> None:
     scores = torch.tensor([[9.0, 0.0, 1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]], requires_grad=True)
     targets = torch.tensor([[1, 0, 0], [0, 0, 0], [1, 1, 1]])
