@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lsep_ml.bundle import load
     from lsep_ml.stages.decision import fit_decision
 
-__all__ = ["fit_decision"]
+__all__ = ["fit_decision", "load"]
 
 
 def __getattr__(name: str) -> Any:
@@ -13,4 +14,8 @@ def __getattr__(name: str) -> Any:
         from lsep_ml.stages.decision import fit_decision
 
         return fit_decision
+    if name == "load":
+        from lsep_ml.bundle import load
+
+        return load
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,29 +1,28 @@
-"""What the losses are compared with: the same equations over all pairs, and torch's own losses."""
+"""What the losses are compared with: the same equations over all pairs, as public code has them."""
+
+import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 
-def bce(scores: Tensor, targets: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(scores, targets)
-
-
 def lsep_over_pairs(scores: Tensor, targets: Tensor) -> Tensor:
-    """Eqn 7 as the public code has it: every difference of two scores, N K K numbers."""
-    differences = scores[:, None, :] - scores[:, :, None]
-    pairs = targets[:, :, None] * (1 - targets[:, None, :])
-    exponents = differences.masked_fill(pairs == 0, -torch.inf).flatten(1).logsumexp(1)
-    return F.softplus(exponents).mean()
+    """Eqn 7 over every difference of two scores, N K K numbers; targets 0/1 like the scores."""
+    exponents = _differences(scores).masked_fill(_pairs(targets) == 0, -math.inf).flatten(1).logsumexp(1)
+    return torch.logaddexp(exponents, torch.zeros_like(exponents)).mean()
 
 
 def ranking_over_pairs(scores: Tensor, targets: Tensor) -> Tensor:
-    """Eqn 6 over N K K numbers."""
-    differences = scores[:, None, :] - scores[:, :, None]
-    pairs = targets[:, :, None] * (1 - targets[:, None, :])
-    return ((1 + differences).clamp(min=0) * pairs).sum((1, 2)).mean()
+    """Eqn 6 over every difference of two scores, N K K numbers; targets 0/1 like the scores."""
+    return (F.relu(1 + _differences(scores)) * _pairs(targets)).sum((1, 2)).mean()
 
 
-def multilabel_margin(scores: Tensor, indices: Tensor) -> Tensor:
-    """Eqn 6 divided by K, looped over positives and negatives in C++; it takes indices padded with -1 to (N, K)."""
-    return F.multilabel_margin_loss(scores, indices)
+def _differences(scores: Tensor) -> Tensor:
+    """f_v - f_u at (row, u, v)."""
+    return scores[:, None, :] - scores[:, :, None]
+
+
+def _pairs(targets: Tensor) -> Tensor:
+    """1 at (row, u, v) where u is a positive and v is not."""
+    return targets[:, :, None] * (1 - targets[:, None, :])

@@ -85,8 +85,8 @@ def bpmll_loss(
 
     There is no outer logarithm, so the loss leaves float32 at A = 88.7. From A = 80 on (float64: 700; float16, whose
     gradient could not be represented: 11) a row's loss is held at exp(80), about 5.5e34, and its gradient has the size
-    it has there: finite and still pointing the way out, though only gradient clipping makes a step of that size
-    useful. `bpmll_clamped_rows` counts such rows.
+    it has there: finite and still pointing the way out, though only clipping makes a step of that size useful, and
+    clipping by value, for its norm overflows. `bpmll_clamped_rows` counts such rows.
 
     Args:
         scores, targets, reduction, mask: as in `lsep_loss`.

@@ -78,7 +78,7 @@ def _hinges(
 ) -> Tensor:
     """sum_u w_u sum_v max(0, a + f_v - f_u) of every row (N,)."""
     f = check(scores, targets, mask)
-    labels = labels_of(targets, mask, f.dtype, sparse_from=0)
+    labels = labels_of(targets, mask, f.dtype, search=True)
     with torch.no_grad():
         bounds = labels.positives(f) - margin
         by_negative, by_positive = violations(labels.negatives(f), bounds, weight)
@@ -98,7 +98,7 @@ def _sampled_warp(
 ) -> Tensor:
     """sum_u w(floor(|not-Y| / n)) max(0, a + f_v - f_u) of every row (N,), v being a violator drawn at the n-th try."""
     f = check(scores, targets, mask)
-    labels = labels_of(targets, mask, f.dtype, sparse_from=0)
+    labels = labels_of(targets, mask, f.dtype, search=True)
     bounds, negatives = labels.positives(f) - margin, labels.negatives(f)
     with torch.no_grad():
         num_negatives = labels.num_negatives()[:, None]

@@ -15,6 +15,9 @@ from lsep_ml.losses.fused import plain_eager
 FAR = 1e30
 """Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
 
+LARGE = 2**17
+"""Entries of dense targets from which a search for their positives takes less time than it saves."""
+
 
 class LabelIndices(NamedTuple):
     """Sparse targets: which labels are positive, row by row.
@@ -32,10 +35,10 @@ class LabelIndices(NamedTuple):
         entries = _nonzero(targets.reshape(-1))
         rows = entries.div(num_labels, rounding_mode="floor")
         counts = torch.bincount(rows, minlength=num_rows)
-        slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
         width = max(1, int(counts.max())) if num_rows else 1
-        indices = rows.new_full((num_rows, width), -1)
-        indices[rows, slots] = entries - num_labels * rows
+        present = torch.arange(width, device=rows.device) < counts[:, None]
+        padding = rows.new_full((num_rows, width), -1)
+        indices = padding.masked_scatter(present, entries - num_labels * rows)
         return cls(indices, num_labels)
 
 
@@ -127,16 +130,16 @@ Labels = DenseLabels | SparseLabels
 
 
 def labels_of(
-    targets: Tensor | LabelIndices, mask: Tensor | None, dtype: torch.dtype, *, sparse_from: int = 1024
+    targets: Tensor | LabelIndices, mask: Tensor | None, dtype: torch.dtype, *, search: bool = False
 ) -> Labels:
     """The known labels of a batch as numbers of the scores' dtype; targets (N, K) of 0 and 1, or their indices.
 
-    From K = `sparse_from` on, dense targets are replaced by the indices of their few positives where these are soon
-    found: elsewhere the search would make a GPU wait, or could not be traced.
+    Large dense targets (with `search`, small ones too) are replaced by the indices of their few positives where these
+    are soon found: elsewhere the search would make a GPU wait, or could not be traced.
     """
     if isinstance(targets, LabelIndices):
         return _sparse(targets, mask, dtype)
-    if targets.shape[1] >= sparse_from and _soon_searched(targets):
+    if (search or targets.numel() >= LARGE) and _soon_searched(targets):
         found = LabelIndices.of(targets)
         if 4 * found.indices.shape[1] <= found.num_labels:
             return _sparse(found, mask, dtype)

@@ -62,7 +62,7 @@ def _count_by_comparing(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, T
 
 def _count_by_searching(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:
     """The same: the bounds part the scores into buckets, and a negative exceeds the bounds below its bucket."""
-    below = torch.searchsorted(ascending, negatives)
+    below = torch.searchsorted(ascending.contiguous(), negatives.contiguous())
     in_bucket = pad(torch.zeros_like(ascending), (0, 1)).scatter_add(1, below, torch.ones_like(negatives))
     ranks = in_bucket.flip(1).cumsum(1).flip(1)[:, 1:]
     return below.to(negatives.dtype), ranks

@@ -6,13 +6,14 @@ from loss_cases import Case, draw, draw_mask, every_loss
 from torch import Tensor
 
 from lsep_ml import losses
+from lsep_ml.losses import labels, violations
 
 
 @every_loss
-@pytest.mark.parametrize("labels", [2, 3, 20, 81])
+@pytest.mark.parametrize("num_labels", [2, 3, 20, 81])
 @pytest.mark.parametrize("density", [0.02, 0.3, 0.98])
-def test_value_and_gradient_are_the_equations(case: Case, labels: int, density: float) -> None:
-    scores, targets = draw(6, labels, density)
+def test_value_and_gradient_are_the_equations(case: Case, num_labels: int, density: float) -> None:
+    scores, targets = draw(6, num_labels, density)
     expected = case.expected(scores, targets)
     for enabled in (True, False):
         with losses.fused(enabled):
@@ -20,13 +21,14 @@ def test_value_and_gradient_are_the_equations(case: Case, labels: int, density: 
 
 
 @every_loss
-@pytest.mark.parametrize("positives", [3, 400])
-def test_many_labels(case: Case, positives: int) -> None:
+@pytest.mark.parametrize("positives", [3, 150])
+def test_large_targets(case: Case, positives: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where dense targets are replaced by indices, and where these are too many for that."""
-    scores, _ = draw(1, 1100, 0.5)
-    targets = torch.zeros(1, 1100, dtype=torch.uint8)
-    targets[0, torch.randperm(1100, generator=torch.Generator().manual_seed(0))[:positives]] = 1
-    mask = draw_mask(1, 1100)
+    monkeypatch.setattr(labels, "LARGE", 0)
+    scores, _ = draw(1, 400, 0.5)
+    targets = torch.zeros(1, 400, dtype=torch.uint8)
+    targets[0, torch.randperm(400, generator=torch.Generator().manual_seed(0))[:positives]] = 1
+    mask = draw_mask(1, 400)
     if positives > 3:
         mask[0, targets[0] == 0] = False  # few negatives: the oracle visits every pair
         mask[0, (targets[0] == 0).nonzero()[:5]] = True
@@ -45,6 +47,17 @@ def test_label_indices_are_the_same_targets(case: Case, masked: bool) -> None:
     torch.testing.assert_close(case.computed(scores, indices, mask=mask), expected, rtol=1e-12, atol=1e-12)
     reverse = losses.LabelIndices(indices.indices.flip(1), 7)  # any order, padding anywhere
     torch.testing.assert_close(case.computed(scores, reverse, mask=mask), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_indices_of_dense_targets() -> None:
+    targets = torch.tensor([[0, 1, 0, 1], [0, 0, 0, 0], [1, 1, 1, 0]])
+    expected = torch.tensor([[1, 3, -1], [-1, -1, -1], [0, 1, 2]])
+    for dtype in (torch.bool, torch.uint8, torch.int64, torch.float32):
+        indices, num_labels = losses.LabelIndices.of(targets.to(dtype))
+        assert torch.equal(indices, expected)
+        assert num_labels == 4
+    assert losses.LabelIndices.of(targets[1:2]).indices.tolist() == [[-1]]
+    assert losses.LabelIndices.of(targets[:0]).indices.shape == (0, 1)
 
 
 @every_loss
@@ -143,16 +156,22 @@ def test_reductions(case: Case) -> None:
 
 @every_loss
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32, torch.float16])
-@pytest.mark.parametrize("labels", [6, 1500])
-def test_targets_of_any_dtype(case: Case, dtype: torch.dtype, labels: int) -> None:
-    scores, targets = draw(2, labels, 0.01)
-    targets[:, 3] = 1
+@pytest.mark.parametrize("large", [1, 1000])
+def test_targets_of_any_dtype(
+    case: Case, dtype: torch.dtype, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "LARGE", large)
+    scores, targets = draw(2, 50, 0.05)
     assert torch.equal(case(scores, targets.to(dtype)), case(scores, targets))
 
 
 @every_loss
-def test_scores_and_targets_need_not_be_contiguous(case: Case) -> None:
-    scores, targets = draw(1500, 3, 0.01)
+@pytest.mark.parametrize("few", [0, 64])
+def test_scores_and_targets_need_not_be_contiguous(
+    case: Case, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(violations, "FEW", few)
+    scores, targets = draw(50, 3, 0.05)
     values = case(scores.T.contiguous(), targets.T.contiguous(), reduction="none")
     torch.testing.assert_close(case(scores.T, targets.T, reduction="none"), values)
 

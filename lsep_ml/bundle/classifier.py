@@ -1,0 +1,144 @@
+"""A trained classifier in Python: images of any kind in, label sets out."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsep_ml.bundle.images import ImageLike, read_image, single_images
+from lsep_ml.bundle.parts import Parts
+from lsep_ml.bundle.predictions import Predictions, join
+from lsep_ml.bundle.sources import read_parts
+from lsep_ml.decisions import CountEstimation, Decision, GlobalThreshold, TopK
+
+
+def load(
+    path: str | Path, *, device: str | torch.device | None = None, allow: Collection[str] = ()
+) -> "Classifier":
+    """The classifier in a bundle or in a finished run's folder.
+
+    Args:
+        path: the folder.
+        device: where the network runs; None: a GPU when there is one.
+        allow: backbones outside this package that may be imported, by dotted name; see `build_backbone`.
+
+    Raises:
+        FileNotFoundError: neither is there, or a file is missing.
+        ValueError: damaged, of another version, or with a backbone that is not allowed.
+    """
+    return Classifier(read_parts(path), device=device, allow=allow)
+
+
+class Classifier:
+    """Network, preprocessing and decision of a trained classifier.
+
+    Attributes:
+        label_names: K names, the order of all columns.
+        decision: from scores to label sets; may be replaced by another that is fitted for the K labels.
+        batch_size: images the network is given at a time; the one it was evaluated with, unless set.
+        parts: all the rest, with the protocol and the metrics it was measured with.
+
+    >>> classifier = lsep_ml.load("bundle")                        # doctest: +SKIP
+    >>> classifier.predict(["a.jpg", "b.png"]).labels              # doctest: +SKIP
+    [('bread', 'cheese'), ('apple',)]
+    """
+
+    def __init__(
+        self, parts: Parts, *, device: str | torch.device | None = None, allow: Collection[str] = ()
+    ) -> None:
+        self.parts = parts
+        self.label_names = parts.label_names
+        self.transform = parts.build_transform()
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.network = parts.build_network(allow).to(self.device)
+        self.decision = parts.decision.eval()
+        self.batch_size: int = parts.measured["config"]["training"]["eval_batch_size"]
+
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> Predictions:
+        """Label sets, scores, and thresholds or counts where the decision has them.
+
+        `images` is a path, a PIL image, an array or tensor, a batch of them with one dimension more, or any iterable of
+        these; see `read_image`. Images are decoded, resized and decided one like the other, batch by batch.
+
+        Raises:
+            ImageError: one cannot be used; names it.
+        """
+        found = [
+            self.predict_prepared([self.prepare(image) for image in batch])
+            for batch in _batches(single_images(images), self.batch_size)
+        ]
+        return join(found) if found else self._decide(*self._empty())
+
+    def prepare(self, image: ImageLike) -> Tensor:
+        """One image as the network takes it, uint8 (C, H, W)."""
+        return self.transform(read_image(image))
+
+    @torch.inference_mode()
+    def predict_prepared(self, images: Sequence[Tensor]) -> Predictions:
+        """Predictions for at least one image that `prepare` gave; images of several sizes are run size by size."""
+        sizes = {image.shape for image in images}
+        if len(sizes) == 1:
+            return self._decide(*self._run(torch.stack(list(images))))
+        rows = [[row for row, image in enumerate(images) if image.shape == size] for size in sizes]
+        outputs = [self._run(torch.stack([images[row] for row in group])) for group in rows]
+        order = torch.argsort(torch.tensor([row for group in rows for row in group]))
+        scores, features = (torch.cat(part)[order] for part in zip(*outputs, strict=True))
+        return self._decide(scores, features)
+
+    def override(self, *, top: int | None = None, threshold: float | None = None) -> None:
+        """Decide by the `top` highest scores, or by one threshold, in place of the decision it came with.
+
+        Raises:
+            ValueError: both given, or `top` outside 1..K.
+        """
+        if top is not None and threshold is not None:
+            raise ValueError(f"top={top} and threshold={threshold}: give one of them")
+        if top is not None:
+            self.decision = fixed_top(top, len(self.label_names))
+        if threshold is not None:
+            self.decision = fixed_threshold(threshold, len(self.label_names))
+
+    def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        scores, features = self.network(images.to(self.device, non_blocking=True))
+        return scores.float().cpu(), features.float().cpu()
+
+    @torch.inference_mode()
+    def _decide(self, scores: Tensor, features: Tensor) -> Predictions:
+        decision: Any = self.decision
+        label_sets = decision.predict(scores, features)
+        thresholds = decision.thresholds(features, len(scores)) if hasattr(decision, "thresholds") else None
+        counts = decision.counts(features) if isinstance(decision, CountEstimation) else None
+        return Predictions(
+            self.label_names,
+            scores.numpy(),
+            label_sets.numpy(),
+            None if thresholds is None else thresholds.float().expand_as(scores).contiguous().numpy(),
+            None if counts is None else counts.numpy(),
+        )
+
+    def _empty(self) -> tuple[Tensor, Tensor]:
+        return torch.zeros(0, len(self.label_names)), torch.zeros(0, self.network.num_features)
+
+
+def fixed_top(top: int, num_labels: int) -> Decision:
+    """TopK with k given rather than fitted."""
+    if not 1 <= top <= num_labels:
+        raise ValueError(f"top={top}: expected 1..{num_labels}, the number of labels")
+    decision = TopK(top, top)
+    decision.k, decision.num_labels = torch.tensor(top), torch.tensor(num_labels)
+    return decision
+
+
+def fixed_threshold(threshold: float, num_labels: int) -> Decision:
+    """GlobalThreshold with theta given rather than fitted."""
+    decision = GlobalThreshold()
+    decision.theta, decision.num_labels = torch.tensor(threshold), torch.tensor(num_labels)
+    return decision
+
+
+def _batches(images: Iterator[ImageLike], size: int) -> Iterator[list[ImageLike]]:
+    while batch := list(islice(images, size)):
+        yield batch

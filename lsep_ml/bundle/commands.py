@@ -1,0 +1,128 @@
+"""The verbs of the command line that work on bundles; heavy imports happen inside them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from lsep_ml.bundle.label_files import Labelled
+
+console = Console()
+
+SHOWN_PROBLEMS = 20
+UNREADABLE = 3
+"""Exit code of `predict` when some images could not be read; the others are labelled."""
+
+Source = Annotated[Path, typer.Argument(help="A bundle, or the folder of a finished run.")]
+Device = Annotated[
+    str | None,
+    typer.Option("--device", help="cpu, cuda, cuda:1, ...; a GPU when there is one, if not given."),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="A backbone outside this package that may be imported, by its dotted name."),
+]
+
+
+def bundle(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("bundle"),
+    allow: Allow = None,
+) -> None:
+    """Make one small folder of a finished run: network, decision, label names, preprocessing, metrics, checksums."""
+    from rich.filesize import decimal
+
+    from lsep_ml.bundle.files import write_bundle
+    from lsep_ml.bundle.sources import read_run
+
+    parts = read_run(run)
+    parts.build_network(allow or ())  # what cannot be loaded is not shipped
+    write_bundle(parts, out)
+    size = sum(file.stat().st_size for file in out.iterdir())
+    metrics = parts.measured["metrics"]["test"]
+    console.print(
+        f"{out}: {len(parts.label_names)} labels, {parts.measured['loss']} + {parts.measured['decision']}, "
+        f"{decimal(size)}; on test F1 {100 * metrics['f1']:.1f}%, mAP {100 * metrics['map']:.1f}%",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def predict(
+    source: Source,
+    images: Annotated[
+        list[str], typer.Argument(help='Files, folders (with all below them), "*.png" patterns.')
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The table: .csv, .jsonl or .parquet.")] = Path(
+        "labels.csv"
+    ),
+    top: Annotated[
+        int | None, typer.Option("--top", help="The k highest scores, in place of the decision.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", help="Labels scored above this, in place of the decision.")
+    ] = None,
+    scores: Annotated[
+        bool,
+        typer.Option("--scores/--no-scores", help="Scores too; without them, data=csv trains on the CSV."),
+    ] = True,
+    pictures: Annotated[
+        Path | None, typer.Option("--pictures", help="Draw each image with its labels into this folder.")
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option("--batch-size", min=1, help="Images at a time; as it was evaluated, if not given."),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished table.")] = False,
+    device: Device = None,
+    allow: Allow = None,
+) -> None:
+    """Label images; can be stopped and started again. Exit code 3: some could not be read, the others are labelled."""
+    from functools import partial
+
+    from lsep_ml.bundle.classifier import load
+    from lsep_ml.bundle.inputs import find_images
+    from lsep_ml.bundle.label_files import fingerprint, label_files
+    from lsep_ml.bundle.label_table import LabelTable
+    from lsep_ml.bundle.pictures import write_pictures
+
+    found = find_images(images)
+    classifier = load(source, device=device, allow=allow or ())
+    classifier.override(top=top, threshold=threshold)
+    classifier.batch_size = batch_size or classifier.batch_size
+    on_batch = None if pictures is None else partial(write_pictures, pictures)
+    with LabelTable(out, classifier.label_names, fingerprint(classifier), overwrite=overwrite) as table:
+        labelled = label_files(classifier, found, table, scores=scores, on_batch=on_batch, console=console)
+    _report(labelled, out)
+    if labelled.problems:
+        raise typer.Exit(UNREADABLE)
+
+
+def _report(labelled: "Labelled", out: Path) -> None:
+    new = labelled.images - labelled.found
+    rate = f"{new / labelled.seconds:.0f} images/s" if new else "nothing new"
+    earlier = f", {labelled.found} of them by an earlier call" if labelled.found else ""
+    console.print(
+        f"{labelled.images} images labelled{earlier} ({rate}): {out}", markup=False, highlight=False
+    )
+    if not labelled.problems:
+        return
+    errors = Console(stderr=True)
+    errors.print(f"{len(labelled.problems)} images could not be read:", style="red")
+    for image, reason in list(labelled.problems.items())[:SHOWN_PROBLEMS]:
+        errors.print(f"  {image!r}: {reason}", markup=False, highlight=False, soft_wrap=True)
+    if len(labelled.problems) > SHOWN_PROBLEMS:
+        from lsep_ml.bundle.label_files import write_problems
+
+        errors.print(
+            f"  ... all of them in {write_problems(out, labelled.problems)}", markup=False, highlight=False
+        )
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to the command line."""
+    for verb in (bundle, predict):
+        app.command()(verb)

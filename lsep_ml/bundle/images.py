@@ -1,0 +1,97 @@
+"""Whatever a person has as an image, as uint8 tensors (C, H, W)."""
+
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from lsep_ml.data.errors import ImageError
+from lsep_ml.data.image_files import decode_image
+
+ImageLike = str | Path | Image.Image | np.ndarray | Tensor
+
+
+def single_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
+    """One item an image: a batch is taken apart, anything else that is one image stays as it is."""
+    if isinstance(images, str | Path | Image.Image):
+        yield images
+    elif isinstance(images, np.ndarray | Tensor):
+        if images.ndim == 4:
+            yield from images
+        else:
+            yield images
+    else:
+        for item in images:
+            yield from single_images(item)
+
+
+def read_image(image: ImageLike) -> Tensor:
+    """One image as uint8 (C, H, W), C in {1, 3}.
+
+    Paths: the file, decoded as in training. PIL images: the same rules (transparency on white, EXIF rotation, 16 bits
+    to 8). Arrays: uint8 (H, W), (H, W, 1) or (H, W, 3), as NumPy and PIL lay images out. Tensors: uint8 (H, W),
+    (1, H, W) or (3, H, W), as torch does.
+
+    Raises:
+        ImageError: none of these; names what was given.
+    """
+    if isinstance(image, str | Path):
+        return read_file(Path(image))
+    if isinstance(image, Image.Image):
+        return _from_pil(image)
+    if isinstance(image, np.ndarray):
+        array = image[:, :, None] if image.ndim == 2 else image
+        # a copy, since an array may be read-only or of negative strides
+        tensor = torch.from_numpy(_checked(array, -1, image).copy()).movedim(-1, 0)
+    elif isinstance(image, Tensor):
+        tensor = _checked(image[None] if image.ndim == 2 else image, 0, image).cpu()
+    else:
+        raise ImageError(f"{type(image).__name__}: expected a path, a PIL image, an array or a tensor")
+    return tensor
+
+
+def read_file(path: Path) -> Tensor:
+    """An image file as uint8 (3, H, W).
+
+    Raises:
+        ImageError: it cannot be read; names it and says why.
+    """
+    try:
+        return decode_image(path.read_bytes())
+    except OSError as error:
+        raise ImageError(f"{path}: {error.strerror}") from error
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+
+
+def _from_pil(image: Image.Image) -> Tensor:
+    upright = ImageOps.exif_transpose(image)
+    if upright.has_transparency_data:
+        upright = upright.convert("RGBA")
+    elif upright.mode == "HSV":  # which no file has
+        upright = upright.convert("RGB")
+    content = io.BytesIO()
+    try:
+        # as an uncompressed file, so that one set of rules serves every mode
+        upright.save(content, "TIFF")
+    except (OSError, ValueError, KeyError) as error:
+        raise ImageError(f"PIL image of mode {image.mode!r} and size {image.size}: {error}") from error
+    return decode_image(content.getvalue())
+
+
+def _checked(image: Any, channel_axis: int, given: Any) -> Any:
+    if image.ndim != 3 or image.shape[channel_axis] not in (1, 3) or 0 in image.shape:
+        raise ImageError(
+            f"{type(given).__name__} of shape {tuple(given.shape)}: an array is (H, W, C), a tensor (C, H, W), with 1 "
+            "or 3 channels; a batch has one dimension more in front"
+        )
+    if str(image.dtype).removeprefix("torch.") != "uint8":
+        raise ImageError(
+            f"{type(given).__name__} of {image.dtype}: expected uint8 in 0..255, as in an image file"
+        )
+    return image

@@ -1,0 +1,146 @@
+"""Label many image files: decoded by threads while the network works, kept as they come, the broken ones listed."""
+
+import csv
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from lsep_ml.bundle.classifier import Classifier
+from lsep_ml.bundle.label_table import LabelTable
+from lsep_ml.bundle.predictions import Predictions
+from lsep_ml.data.cores import available_cores
+from lsep_ml.data.errors import ImageError
+from lsep_ml.files import atomic_write
+from lsep_ml.identity import weights_hash
+
+AHEAD = 2
+"""Batches that are decoded before the network asks for them."""
+
+OnBatch = Callable[[list[str], Predictions], None]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """What became of the images: rows in the table, how many of them an earlier call had made, and why others could
+    not be read."""
+
+    images: int
+    found: int
+    problems: dict[str, str]
+    seconds: float
+
+
+def label_files(
+    classifier: Classifier,
+    images: Sequence[str],
+    table: LabelTable,
+    *,
+    scores: bool = True,
+    on_batch: OnBatch | None = None,
+    console: Console | None = None,
+) -> Labelled:
+    """Fill and finish `table` with the labels of these image files, in their order.
+
+    Images that the table has already are not opened. An image that cannot be read is no row; it is in `problems`.
+    `on_batch` is shown the images of each batch and what was predicted before they are kept.
+    """
+    started = time.perf_counter()
+    waiting = [image for image in images if image not in table]
+    found = len(images) - len(waiting)
+    problems: dict[str, str] = {}
+    with _progress_bar(console) as bar:
+        task = bar.add_task("", total=len(images), completed=found, broken="")
+        for names, tensors, broken in _decoded(classifier, waiting):
+            problems |= broken
+            if names:
+                predictions = classifier.predict_prepared(tensors)
+                if on_batch is not None:
+                    on_batch(names, predictions)
+                for name, labels in zip(names, predictions, strict=True):
+                    table.add(name, labels)
+                table.flush()
+            shown = f"{len(problems)} cannot be read" if problems else ""
+            bar.update(task, advance=len(names) + len(broken), broken=shown)
+    rows = len(table)
+    table.finish(images, scores=scores)
+    return Labelled(rows, found, problems, time.perf_counter() - started)
+
+
+Decoded = tuple[list[str], list[Tensor], dict[str, str]]
+
+
+def _decoded(classifier: Classifier, images: Sequence[str]) -> Iterator[Decoded]:
+    """Batches of readable images as the network takes them, and the unreadable ones met on the way."""
+    size = classifier.batch_size
+    with ThreadPoolExecutor(available_cores()) as pool:  # threads: decoding releases the interpreter
+        pending: deque[list[tuple[str, Future[Tensor]]]] = deque()
+        starts = iter(range(0, len(images), size))
+        try:
+            while True:
+                while len(pending) <= AHEAD and (start := next(starts, None)) is not None:
+                    batch = images[start : start + size]
+                    pending.append([(name, pool.submit(classifier.prepare, name)) for name in batch])
+                if not pending:
+                    return
+                yield _gather(pending.popleft())
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _gather(batch: list[tuple[str, Future[Tensor]]]) -> Decoded:
+    names, tensors, problems = [], [], {}
+    for name, future in batch:
+        try:
+            name.encode()
+            tensors.append(future.result())
+            names.append(name)
+        except UnicodeEncodeError:
+            problems[name] = "the file's name is not UTF-8; rename it"
+        except ImageError as error:
+            problems[name] = str(error).removeprefix(f"{Path(name)}: ")
+    return names, tensors, problems
+
+
+def _progress_bar(console: Console | None) -> Progress:
+    """A bar on a terminal; nothing elsewhere."""
+    columns = (
+        TextColumn("labelling"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[broken]}"),
+        TimeRemainingColumn(),
+    )
+    shown = console is not None and console.is_terminal
+    return Progress(*columns, console=console, disable=not shown, transient=True)
+
+
+def fingerprint(classifier: Classifier) -> dict[str, Any]:
+    """What every row depends on beside its image, as plain data."""
+    decision = classifier.decision
+    return {
+        "label_names": list(classifier.label_names),
+        "transform": dict(classifier.parts.transform),
+        "network": weights_hash(classifier.network),
+        "decision": [type(decision).__name__, decision.options(), weights_hash(decision)],
+    }
+
+
+def write_problems(table: Path, problems: dict[str, str]) -> Path:
+    """List the images that could not be read and why beside the table, as CSV; returns the list's path."""
+    path = table.with_name(table.name + ".problems.csv")
+    with atomic_write(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["image", "problem"])
+        # a name that is not UTF-8 is shown with its bytes escaped
+        writer.writerows(
+            [ascii(name) if not name.isprintable() else name, why] for name, why in problems.items()
+        )
+    return path

@@ -1,0 +1,74 @@
+"""All that a trained classifier is made of, wherever it was read from."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from lsep_ml.bundle.backbones import build_backbone
+from lsep_ml.data import Transform
+from lsep_ml.decisions import Decision
+from lsep_ml.models import Network
+
+TRANSFORM_KEYS = ("resize", "crop", "channels", "mean", "std")
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A classifier in pieces.
+
+    label_names: K distinct names, in the order of the score layer's rows.
+    model: the backbone, see `describe_backbone`. transform: resize, crop, channels, mean and std of evaluation.
+    state: the network's tensors (`backbone.*`, `score_layer.*`). decision: fitted for the K labels.
+    measured: the protocol it was trained by and the metrics it reached: data, loss, decision, seed, split_hash,
+    identity, choices, counts, metrics, intervals, config. versions: of the packages that made it.
+    source: where it was read.
+
+    Raises:
+        ValueError: the pieces do not belong together.
+    """
+
+    label_names: tuple[str, ...]
+    model: Mapping[str, Any]
+    transform: Mapping[str, Any]
+    state: Mapping[str, Tensor]
+    decision: Decision
+    measured: Mapping[str, Any]
+    versions: Mapping[str, str]
+    source: Path
+
+    def __post_init__(self) -> None:
+        names = self.label_names
+        if len(set(names)) < len(names):
+            raise ValueError(f"{self.source}: a label is named twice")
+        weight = self.state.get("score_layer.weight")
+        if weight is None:
+            raise ValueError(f"{self.source}: the network has no score layer")
+        for what, size in (("score layer", len(weight)), ("decision", int(self.decision.num_labels))):
+            if size != len(names):
+                raise ValueError(f"{self.source}: {len(names)} label names, but the {what} has {size} labels")
+        known = self.decision.label_names
+        if known is not None and tuple(known) != names:
+            raise ValueError(f"{self.source}: the decision was fitted for other labels, or in another order")
+
+    def build_transform(self) -> Transform:
+        """From an image of any size to what the network takes; nothing random."""
+        return Transform(**{key: self.transform[key] for key in TRANSFORM_KEYS})
+
+    def build_network(self, allow: Collection[str] = ()) -> Network:
+        """The trained network, in evaluation mode, on the CPU.
+
+        Raises:
+            ValueError: a backbone that is not allowed (`build_backbone`), or tensors that do not fit it.
+        """
+        mean, std = self.transform["mean"], self.transform["std"]
+        network = Network(build_backbone(self.model, allow), len(self.label_names), mean, std)
+        try:
+            network.load_state_dict(dict(self.state))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{self.source}: the weights do not fit {self.model['backbone']}: {error}"
+            ) from error
+        return network.eval().requires_grad_(False)

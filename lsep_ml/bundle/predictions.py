@@ -1,0 +1,88 @@
+"""What a classifier says of images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class ImageLabels:
+    """One image: its labels, highest score first, and what they were decided from.
+
+    scores: of every label. thresholds: of every label, where the decision has them. count: of labels, where the
+    decision estimates it.
+    """
+
+    labels: tuple[str, ...]
+    scores: dict[str, float]
+    thresholds: dict[str, float] | None
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Predictions(Sequence[ImageLabels]):
+    """N images; `predictions[0]` is the first as `ImageLabels`.
+
+    label_names: K names, the order of all columns. scores float32 (N, K). label_sets bool (N, K). thresholds float32
+    (N, K) or None. counts int64 (N,) or None.
+    """
+
+    label_names: tuple[str, ...]
+    scores: NDArray[np.float32]
+    label_sets: NDArray[np.bool_]
+    thresholds: NDArray[np.float32] | None
+    counts: NDArray[np.int64] | None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @overload
+    def __getitem__(self, row: int) -> ImageLabels: ...
+    @overload
+    def __getitem__(self, row: slice) -> "Predictions": ...
+    def __getitem__(self, row: int | slice) -> "ImageLabels | Predictions":
+        thresholds, counts = self.thresholds, self.counts
+        if isinstance(row, slice):
+            return Predictions(
+                self.label_names,
+                self.scores[row],
+                self.label_sets[row],
+                None if thresholds is None else thresholds[row],
+                None if counts is None else counts[row],
+            )
+        scores = self.scores[row]
+        ranked = [k for k in np.argsort(-scores, kind="stable").tolist() if self.label_sets[row, k]]
+        return ImageLabels(
+            tuple(self.label_names[k] for k in ranked),
+            self._named(scores),
+            None if thresholds is None else self._named(thresholds[row]),
+            None if counts is None else int(counts[row]),
+        )
+
+    def __iter__(self) -> Iterator[ImageLabels]:
+        return (self[row] for row in range(len(self)))
+
+    @property
+    def labels(self) -> list[tuple[str, ...]]:
+        """The label names of every image, highest score first."""
+        return [image.labels for image in self]
+
+    def _named(self, values: NDArray[np.float32]) -> dict[str, float]:
+        return dict(zip(self.label_names, values.tolist(), strict=True))
+
+
+def join(parts: Sequence[Predictions]) -> Predictions:
+    """One after the other; all of the same classifier, at least one."""
+    first = parts[0]
+    return Predictions(
+        first.label_names,
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.label_sets for part in parts]),
+        None
+        if first.thresholds is None
+        else np.concatenate([p.thresholds for p in parts if p.thresholds is not None]),
+        None if first.counts is None else np.concatenate([p.counts for p in parts if p.counts is not None]),
+    )

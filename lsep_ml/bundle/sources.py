@@ -1,0 +1,77 @@
+"""Where classifiers come from: a bundle, or the folder of a finished run."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+
+from lsep_ml import decisions
+from lsep_ml.bundle.backbones import describe_backbone
+from lsep_ml.bundle.files import MANIFEST, read_bundle
+from lsep_ml.bundle.parts import TRANSFORM_KEYS, Parts
+from lsep_ml.files import read_json
+from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts
+
+RESULT, CHECKPOINT, DECISION = "result.json", "checkpoint.ckpt", "decision.json"
+
+_OF_THE_MODEL = ("data", "model", "loss", "decision", "seed", "split_hash", "identity", "choices")
+_MEASURED = (*_OF_THE_MODEL, "counts", "metrics", "intervals")
+
+
+def read_parts(path: str | Path) -> Parts:
+    """The classifier in a bundle or in a finished run's folder.
+
+    Raises:
+        FileNotFoundError: neither is there, or a file is missing.
+        ValueError: damaged, of another version, or pieces that do not belong together.
+    """
+    folder = Path(path)
+    if (folder / MANIFEST).is_file():
+        return read_bundle(folder)
+    if (folder / RESULT).is_file():
+        return read_run(folder)
+    if folder.is_dir():
+        hint = (
+            "a run that has not finished?" if (folder / ".hydra").is_dir() else "its parent or child folder?"
+        )
+        raise FileNotFoundError(
+            f"{folder}: neither a bundle ({MANIFEST}) nor a finished run ({RESULT}); {hint}"
+        )
+    raise FileNotFoundError(f"{folder}: no such folder; expected a bundle or a finished run")
+
+
+def read_run(folder: Path) -> Parts:
+    """The classifier that a finished run left."""
+    for name in (CHECKPOINT, DECISION):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder / name}: missing; do the run again with force=true")
+    try:
+        record: dict[str, Any] = read_json(folder / RESULT)
+        config = record["config"]
+        return Parts(
+            label_names=tuple(record["label_names"]),
+            model=describe_backbone(config["model"]),
+            transform={key: config["transform"][key] for key in TRANSFORM_KEYS},
+            state=_network_state(folder / CHECKPOINT),
+            decision=decisions.load(folder / DECISION),
+            measured={
+                **{key: record[key] for key in _MEASURED},
+                # without the places on the machine that trained it
+                "config": config_parts(OmegaConf.create(config), PREDICTION_PARTS + DECISION_PARTS),
+            },
+            versions=record["versions"],
+            source=folder,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / RESULT}: not the record of a finished run ({error!r})") from error
+
+
+def _network_state(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)["state_dict"]
+    except (RuntimeError, EOFError, KeyError, pickle.UnpicklingError) as error:
+        raise ValueError(f"{file}: damaged, or not a run's checkpoint ({error})") from error
+    prefix = "network."
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
