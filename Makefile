@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint lock clean
+.PHONY: help setup run test lint report lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -31,8 +31,13 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+report: setup  ## the digits tables: three seeds of every loss and decision, then the report page
+	$(BIN)/python run.py -m experiment=table1_digits
+	$(BIN)/python run.py -m experiment=table2_digits
+	$(BIN)/python -m lsep_ml report outputs
+
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra onnx --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra dev --extra onnx --extra dashboard --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
 
 clean:  ## remove caches and the virtual environment; results under outputs/ stay

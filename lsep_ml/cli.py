@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from lsep_ml.bundle import commands as bundle_commands
+
 app = typer.Typer(
     help="Multi-label image classification by pairwise ranking. Experiments run with `python run.py --help`.",
     no_args_is_help=True,
@@ -109,12 +111,53 @@ def apply(
         console.print("in %: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in shares.items()))
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Where runs lie (paths.output), or a part of it.")] = Path(
+        "outputs"
+    ),
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write; FOLDER/report if not given.")
+    ] = None,
+    replicates: Annotated[int, typer.Option(help="Bootstrap samples behind the intervals.")] = 1000,
+) -> None:
+    """Make the tables, the figures and one page (report.html) of all runs below a folder."""
+    from lsep_ml.reports import build_report
+
+    made = build_report(folder, out, replicates=replicates)
+    for failure in made.failures:
+        console.print(f"failed: {failure.folder}: {failure.error}", markup=False, highlight=False)
+    for problem in made.problems:
+        console.print(f"left out: {problem.path}: {problem.message}", markup=False, highlight=False)
+    console.print(f"{len(made.runs)} runs: {made.page}", soft_wrap=True, highlight=False)
+
+
+app.command()(bundle_commands.bundle)
+app.command()(bundle_commands.predict)
+
+
 @app.command("list")
-def list_results(output: Output = Path("outputs")) -> None:
+def list_results(
+    output: Output = Path("outputs"),
+    by: Annotated[str, typer.Option(help="Sort the runs by this validation metric, the best first.")] = "f1",
+) -> None:
     """Show the finished runs and what is stored for them, with sizes."""
     from lsep_ml.inventory import print_inventory, take_inventory
 
-    print_inventory(take_inventory(output), console)
+    print_inventory(take_inventory(output), console, by)
+
+
+@app.command()
+def dashboard(
+    entity: Annotated[str, typer.Option(help="Your W&B account or team.")],
+    project: Annotated[
+        str, typer.Option(help="The project the runs are in (logger.wandb.project).")
+    ] = "lsep_ml",
+) -> None:
+    """Create the W&B workspace with the tables, curves and galleries (needs `wandb login`)."""
+    from lsep_ml.dashboard import build_workspace
+
+    console.print(f"created {build_workspace(entity, project).save().url}")
 
 
 @app.command()

@@ -1,10 +1,11 @@
 """What lies under an output folder: runs, the stored results they refer to, and what nothing refers to."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from filelock import FileLock, Timeout
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
@@ -14,12 +15,17 @@ from lsep_ml.files import read_json
 
 @dataclass(frozen=True)
 class Item:
-    """A run folder or a stored result: its kind, folder, bytes on disk, and the runs that refer to it."""
+    """A run folder or a stored result: its kind, folder, bytes on disk, and the runs that refer to it.
+
+    validation, overrides: of a run, its validation metrics and what it was called with.
+    """
 
     kind: str
     folder: Path
     size: int
     runs: tuple[str, ...]
+    validation: dict[str, float] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,13 +55,16 @@ def take_inventory(output: Path) -> Inventory:
     runs = []
     for file in sorted((output / "runs").rglob("result.json")):
         name = str(file.parent.relative_to(output / "runs"))
-        runs.append(Item("run", file.parent, _size(file.parent), (name,)))
         try:
-            stored = read_json(file)["stored"]
+            record = read_json(file)
+            stored, validation = record["stored"], record["metrics"]["val"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{file}: not a readable result record ({error}); move it away and try again"
             ) from error
+        runs.append(
+            Item("run", file.parent, _size(file.parent), (name,), validation, _overrides(file.parent))
+        )
         for kind, identity in stored.items():
             references.setdefault((kind, identity), []).append(name)
     stored = [
@@ -71,6 +80,12 @@ def take_inventory(output: Path) -> Inventory:
     return Inventory(runs, stored)
 
 
+def _overrides(folder: Path) -> tuple[str, ...]:
+    """What Hydra wrote down as the command's overrides, as far as it is there."""
+    file = folder / ".hydra" / "overrides.yaml"
+    return tuple(OmegaConf.to_container(OmegaConf.load(file))) if file.is_file() else ()  # type: ignore[arg-type]
+
+
 def _size(folder: Path) -> int:
     """Bytes in a folder, each file counted once however many names it has here."""
     files = {
@@ -81,11 +96,25 @@ def _size(folder: Path) -> int:
     return sum(files.values())
 
 
-def print_inventory(inventory: Inventory, console: Console) -> None:
-    """Runs, then stored results, with sizes and who uses them."""
-    runs = Table("run", "size", title=f"{len(inventory.runs)} finished runs", title_justify="left")
-    for item in inventory.runs:
-        runs.add_row(item.runs[0], decimal(item.size))
+def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
+    """Runs, the highest validation metric `by` first, then stored results, with sizes and who uses them.
+
+    Raises:
+        ValueError: no run has that metric.
+    """
+    if inventory.runs and not any(by in item.validation for item in inventory.runs):
+        known = ", ".join(inventory.runs[0].validation)
+        raise ValueError(f"--by={by}: no run has that validation metric; there are {known}")
+    title = f"{len(inventory.runs)} finished runs, by {by} on validation"
+    runs = Table("run", by, "called with", "size", title=title, title_justify="left")
+    for item in sorted(inventory.runs, key=lambda item: -item.validation.get(by, float("-inf"))):
+        value = item.validation.get(by)
+        runs.add_row(
+            item.runs[0],
+            "" if value is None else f"{value:.4f}",
+            " ".join(item.overrides),
+            decimal(item.size),
+        )
     stored = Table("stored", "identity", "size", "used by", title=f"{len(inventory.stored)} stored results")
     for item in inventory.stored:
         stored.add_row(item.kind, item.folder.name, decimal(item.size), f"{len(item.runs)} runs")

@@ -66,6 +66,7 @@ def test_the_functional_core_imports_nothing_of_ours() -> None:
         ("lsep_ml.metrics", {"pytorch_lightning", "hydra", "omegaconf", "torch"}),
         ("lsep_ml.reports.figures", {"torch", "pytorch_lightning", "hydra"}),
         ("lsep_ml.identity", {"torch", "pytorch_lightning"}),
+        ("lsep_ml.cli", {"torch", "pytorch_lightning", "hydra", "numpy"}),
     ],
 )
 def test_what_stays_light(module: str, absent: set[str]) -> None:

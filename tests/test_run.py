@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import subprocess
 import sys
 from collections import Counter
@@ -10,7 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.errors import InstantiationException
+from jobs import compose_here, run_job_here
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import accuracy_score, f1_score, label_ranking_average_precision_score
+
+from lsep_ml.stages.job import build_job, plan
 
 ROOT = Path(__file__).parent.parent
 LOSSES = ("lsep", "warp", "bpmll", "ranking", "softmax")
@@ -41,8 +47,10 @@ def run(output: Path, *overrides: str, ok: bool = True) -> subprocess.CompletedP
 
 
 def records(output: Path) -> dict[tuple[str, str], dict]:
+    """The records of seed 0's separately trained runs, by loss and decision."""
     found = [json.loads(file.read_text()) for file in output.glob("runs/*/*/result.json")]
-    return {(record["loss"], record["decision"]): record | {"_": None} for record in found}
+    plain = [record for record in found if record["seed"] == 0 and not record["config"]["training"]["joint"]]
+    return {(record["loss"], record["decision"]): record for record in plain}
 
 
 @pytest.fixture(scope="module")
@@ -98,48 +106,63 @@ def test_the_record_and_its_files_agree(sweep: Path) -> None:
         assert (folder / ".hydra" / "config.yaml").is_file()
 
 
-def test_a_second_call_trains_nothing_and_says_so(sweep: Path) -> None:
-    before = {file: file.stat().st_mtime_ns for file in (sweep / "store").rglob("*") if file.is_file()}
+def test_a_second_call_trains_nothing_and_says_so(sweep: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stored = {
+        file: file.stat().st_mtime_ns for file in (sweep / "store").rglob("*.*") if file.suffix != ".lock"
+    }
     metrics = records(sweep)["lsep", "topk"]["metrics"]
-    done = run(sweep, "decision=topk")
-    assert "finished before" in done.stdout
-    done = run(sweep, "decision=topk", "force=true")
-    assert "no network is trained" in done.stdout
-    assert "found in the store" in done.stdout
-    assert records(sweep)["lsep", "topk"]["metrics"] == metrics
-    after = {file: file.stat().st_mtime_ns for file in (sweep / "store").rglob("*") if file.is_file()}
-    assert {file for file in before if not file.name.endswith(".lock")} == {
-        file for file in after if not file.name.endswith(".lock")
+    with caplog.at_level(logging.INFO):
+        record, _ = run_job_here(sweep, *TINY, "decision=topk")
+        assert "finished before" in caplog.text
+        record, _ = run_job_here(sweep, *TINY, "decision=topk", "force=true")
+        assert "no network is trained" in caplog.text
+        assert "the network does not run" in caplog.text
+    assert record["metrics"] == metrics
+    assert record["reused"] == {"prediction": True, "extraction": True}
+    assert stored == {
+        file: file.stat().st_mtime_ns for file in (sweep / "store").rglob("*.*") if file.suffix != ".lock"
     }
 
 
 def test_the_same_config_in_two_empty_stores_gives_the_same_metrics(sweep: Path, tmp_path: Path) -> None:
-    run(tmp_path, "decision=thresh_est")
-    again, first = records(tmp_path)["lsep", "thresh_est"], records(sweep)["lsep", "thresh_est"]
+    again, _ = run_job_here(tmp_path, *TINY, "decision=thresh_est")
+    first = records(sweep)["lsep", "thresh_est"]
     assert not again["reused"]["prediction"]
     assert again["metrics"] == first["metrics"]
     assert again["identity"] == first["identity"]
 
 
-def test_another_seed_or_rate_is_another_network(sweep: Path) -> None:
-    identity = records(sweep)["lsep", "topk"]["identity"]
-    run(sweep, "-m", "decision=topk", "seed=1")
-    files = list(sweep.glob("runs/*/*seed1*/result.json"))
-    assert len(files) == 1
-    assert json.loads(files[0].read_text())["identity"] != identity
+def test_another_seed_is_another_network(sweep: Path) -> None:
+    record, folder = run_job_here(sweep, *TINY, "decision=topk", "seed=1")
+    assert "-seed1-" in folder.name
+    assert record["identity"] != records(sweep)["lsep", "topk"]["identity"]
 
 
-def test_a_damaged_stored_network_is_trained_again_and_said(tmp_path: Path) -> None:
-    run(tmp_path, "decision=topk")
-    metrics = records(tmp_path)["lsep", "topk"]["metrics"]
+def test_a_damaged_stored_network_is_trained_again_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, _ = run_job_here(tmp_path, *TINY, "decision=topk")
     [checkpoint] = tmp_path.glob("store/predictions/*/checkpoint.ckpt")
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
-    done = run(tmp_path, "decision=topk", "force=true")
-    assert "damaged" in done.stdout
-    assert not records(tmp_path)["lsep", "topk"]["reused"]["prediction"]
-    assert records(tmp_path)["lsep", "topk"]["metrics"] == metrics
+    again, _ = run_job_here(tmp_path, *TINY, "decision=topk", "force=true")
+    assert "damaged" in caplog.text
+    assert not again["reused"]["prediction"]
+    assert again["metrics"] == first["metrics"]
+
+
+def test_joint_training_is_an_identity_of_its_own_for_each_decision(sweep: Path) -> None:
+    options = ("training=joint", "training.epochs=1")
+    identities = {records(sweep)["lsep", "topk"]["identity"]}
+    for decision in ("thresh_est", "count_est"):
+        record, folder = run_job_here(sweep, *TINY, *options, f"decision={decision}")
+        identities.add(record["identity"])
+        with (folder / "history.csv").open() as history:
+            assert {row["stage"] for row in csv.DictReader(history)} == {"prediction"}
+    assert len(identities) == 3
+    with pytest.raises(ValueError, match="training=joint: decision=topk has nothing to train"):
+        run_job_here(sweep, *TINY, *options, "decision=topk")
 
 
 @pytest.mark.parametrize(
@@ -147,18 +170,10 @@ def test_a_damaged_stored_network_is_trained_again_and_said(tmp_path: Path) -> N
     [
         (("loss=hinge",), "Available options in 'loss'"),
         (("training.epoch=3",), "epoch"),
-        (("data.val=0",), "data.val=0"),
-        (
-            ("model=vgg16", "model.weights=absent.pth"),
-            "absent.pth: no such file",
-        ),
-        (("trainer=gpu",), "gpu"),
-        (("decision=threshold", "decision.criterion=f2"), "f2"),
+        (("data.val=0",), "DataError: data.val=0"),
     ],
 )
 def test_bad_input_ends_with_one_message(tmp_path: Path, overrides: tuple[str, ...], message: str) -> None:
-    if "trainer=gpu" in overrides and torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
     done = run(tmp_path, *overrides, ok=False)
     said = done.stdout + done.stderr
     assert message in said
@@ -166,25 +181,57 @@ def test_bad_input_ends_with_one_message(tmp_path: Path, overrides: tuple[str, .
     assert not list(tmp_path.glob("runs/**/result.json"))
 
 
+@pytest.mark.parametrize(
+    ("overrides", "error", "message"),
+    [
+        (
+            ("model=vgg16", "model.weights=absent.pth"),
+            FileNotFoundError,
+            r"model\.weights=absent\.pth: no such file",
+        ),
+        (("trainer=gpu",), MisconfigurationException, "(?i)gpu|cuda"),
+        (("decision=threshold", "decision.criterion=f2"), ValueError, "f2"),
+        (("decision=zero",), ValueError, "loss='lsep'"),
+        (("transform.mean=[0.1,0.2]",), ValueError, r"transform\.mean=\[0\.1, 0\.2\]"),
+    ],
+)
+def test_bad_options_are_refused_before_anything_is_trained(
+    tmp_path: Path, overrides: tuple[str, ...], error: type[Exception], message: str
+) -> None:
+    if "trainer=gpu" in overrides and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    tiny = [word for word in TINY if not (overrides[0].startswith("model=") and word.startswith("model."))]
+    with pytest.raises((error, InstantiationException), match=message):
+        run_job_here(tmp_path, *tiny, *overrides)
+    assert not list(tmp_path.glob("store/*/*"))
+
+
 def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(tmp_path: Path) -> None:
-    done = run(tmp_path, "optimizer.lr=1e30", "schedule=constant", "training.epochs=3", ok=False)
-    said = done.stdout + done.stderr
-    assert "loss=lsep became" in said or "scores of loss=lsep" in said
-    assert "step" in said
+    options = ("optimizer.lr=1e30", "schedule=constant", "training.epochs=3")
+    with pytest.raises(
+        FloatingPointError, match=r"loss=lsep .* step \d+.*(checkpoint is|no epoch was finished)"
+    ):
+        run_job_here(tmp_path, *TINY, *options)
 
 
-def test_a_plan_says_what_would_be_done_and_does_nothing(sweep: Path, tmp_path: Path) -> None:
+def test_a_plan_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:
     done = run(tmp_path, "-m", "plan=true", "decision=topk,threshold")
     assert "trains network" in done.stdout
     assert "by an earlier job of this sweep" in done.stdout
     assert not list(tmp_path.rglob("*.ckpt"))
-    done = run(sweep, "plan=true", "decision=topk", "decision.max_k=3")
-    assert "in the store" in done.stdout
-    assert "nothing to do" in run(sweep, "plan=true", "decision=topk").stdout
+
+
+def test_a_plan_finds_what_is_there(sweep: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        for options in (("decision.max_k=3",), ()):
+            config, folder = compose_here(sweep, *TINY, "decision=topk", *options)
+            plan(build_job(config), folder)
+    assert "in the store" in caplog.text
+    assert "nothing to do" in caplog.text
 
 
 def test_a_job_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path) -> None:
-    run(tmp_path, "-m", "decision=topk", "training.epochs=1", "decision.max_k=0,2", ok=False)
+    run(tmp_path, "-m", "decision=topk", "decision.max_k=0,2", ok=False)
     [error] = tmp_path.glob("runs/*/*/error.json")
     assert "max_k=0" in json.loads(error.read_text())["error"]
     [result] = tmp_path.glob("runs/*/*/result.json")

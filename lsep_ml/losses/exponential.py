@@ -13,8 +13,10 @@ from torch import Tensor
 
 from lsep_ml.losses.fused import rowwise
 from lsep_ml.losses.inputs import Reduction, check, reduce
-from lsep_ml.losses.labels import LabelIndices, Labels, labels_of
+from lsep_ml.losses.labels import FAR, LabelIndices, Labels, labels_of
 from lsep_ml.losses.logsumexp import log_sum_exp, shifted_exp_
+from lsep_ml.losses.sampling import sampled_pairs
+from lsep_ml.losses.violations import harmonic, violations
 
 BPMLL_CLAMP = {torch.float64: 700.0, torch.float32: 80.0, torch.bfloat16: 80.0, torch.float16: 11.0}
 """The exponent A from which BP-MLL is held, by the dtype of the scores; exp(A) and its gradient fit in all of them."""
@@ -26,6 +28,10 @@ def lsep_loss(
     *,
     reduction: Reduction = "mean",
     mask: Tensor | None = None,
+    max_pairs: int | None = None,
+    generator: torch.Generator | None = None,
+    weighted: bool = False,
+    margin: float = 1.0,
 ) -> Tensor:
     r"""Log-sum-exp pairwise loss: log(1 + sum_u sum_v exp(f_v - f_u)) (eqn 7), exact.
 
@@ -37,14 +43,32 @@ def lsep_loss(
         targets: 0/1 of any dtype (N, K), or LabelIndices.
         reduction: "mean" over the N rows (rows without a pair count), "sum" or "none" (N,).
         mask: bool (N, K), True where the target is known; an unknown entry enters no pair.
+        max_pairs: t of eqn 9: the sum is over t of the row's pairs, drawn uniformly without replacement, and over all
+            where there are no more. Neither cheaper than the exact loss nor unbiased: dropping pairs lowers every
+            term of the sum's logarithm, so the value is on average below the exact one.
+        generator: of the draws, on the device of the scores; torch's own by default.
+        weighted: weigh the terms of positive u by w(r_u) of eqn 11, log(1 + sum_u w(r_u) sum_v exp(f_v - f_u)), the
+            variant that the paper tried and dropped. The weights are constant in the gradient, and a positive that
+            no negative violates has none.
+        margin: a of the rank r_u, the number of negatives with a + f_v - f_u > 0; used by the weights alone.
 
     A row without a known positive or without a known negative has loss 0 and gradient 0.
 
     Raises:
-        ValueError: wrong shapes or dtypes.
+        ValueError: wrong shapes or dtypes; max_pairs below 1, or together with weighted.
     """
+    if weighted and max_pairs is not None:
+        raise ValueError(
+            f"max_pairs={max_pairs} and weighted=True: ranks need all pairs; choose one of the two"
+        )
     f = check(scores, targets, mask)
-    exponents = _pair_exponents(f, labels_of(targets, mask, f.dtype))
+    labels = labels_of(targets, mask, f.dtype)
+    if max_pairs is None:
+        log_weights = _log_rank_weights(f, labels, margin) if weighted else None
+        exponents = _pair_exponents(f, labels, log_weights)
+    else:
+        largest, over_pairs = log_sum_exp(sampled_pairs(f, labels, max_pairs, generator))
+        exponents = largest + over_pairs
     # Not softplus, which becomes the identity at 20.
     return reduce(torch.logaddexp(exponents, torch.zeros_like(exponents)), reduction)
 
@@ -61,8 +85,8 @@ def bpmll_loss(
 
     There is no outer logarithm, so the loss leaves float32 at A = 88.7. From A = 80 on (float64: 700; float16, whose
     gradient could not be represented: 11) a row's loss is held at exp(80), about 5.5e34, and its gradient has the size
-    it has there: finite and still pointing the way out, though only gradient clipping makes a step of that size
-    useful. `bpmll_clamped_rows` counts such rows.
+    it has there: finite and still pointing the way out, though only clipping makes a step of that size useful, and
+    clipping by value, for its norm overflows. `bpmll_clamped_rows` counts such rows.
 
     Args:
         scores, targets, reduction, mask: as in `lsep_loss`.
@@ -98,19 +122,33 @@ def _bpmll_exponents(
     return exponents - (labels.num_positives() * labels.num_negatives()).clamp(min=1).log()
 
 
-def _pair_exponents(scores: Tensor, labels: Labels) -> Tensor:
-    """A of every row (N,); about -1e30 where a row has no pair."""
+def _pair_exponents(scores: Tensor, labels: Labels, log_weights: Tensor | None = None) -> Tensor:
+    """A of every row (N,), the terms of each positive weighted; about -1e30 where a row has no pair."""
+    if log_weights is not None:  # a logarithm added to a large score would lose its digits
+        scores = scores - scores.detach().amax(1, keepdim=True)
+
+    def negated_positives(f: Tensor) -> Tensor:
+        negated = labels.positives(f).neg()
+        return negated if log_weights is None else negated + log_weights
 
     def formula(f: Tensor) -> Tensor:
         largest, over_negatives = log_sum_exp(labels.negatives(f))
-        least, over_positives = log_sum_exp(-labels.positives(f))
+        least, over_positives = log_sum_exp(negated_positives(f))
         return (largest + least) + (over_negatives + over_positives)
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
         largest, e_v = shifted_exp_(labels.negatives(f))
-        least, e_u = shifted_exp_(labels.positives(f).neg_())
+        least, e_u = shifted_exp_(negated_positives(f))
         sum_v, sum_u = e_v.sum(1, keepdim=True), e_u.sum(1, keepdim=True)
-        gradient = labels.add_to_positives(e_v.div_(sum_v), e_u.div_(-sum_u))
+        gradient = labels.subtract_at_positives(e_v.div_(sum_v), e_u.div_(sum_u))
         return (largest + least) + (sum_v.log() + sum_u.log()).squeeze(1), gradient
 
     return rowwise(scores, formula, with_gradient)
+
+
+@torch.no_grad()
+def _log_rank_weights(scores: Tensor, labels: Labels, margin: float) -> Tensor:
+    """log w(r_u) in the shape of the positives, about -1e30 for a positive without a violator."""
+    positives = labels.positives(scores)
+    _, ranks = violations(labels.negatives(scores), positives - margin)
+    return harmonic(ranks).log().masked_fill(ranks == 0, -FAR)

@@ -12,10 +12,9 @@ and c_v and -c_u are the gradient.
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.fused import plain_eager
 from lsep_ml.losses.inputs import Reduction, check, reduce
 from lsep_ml.losses.labels import LabelIndices, labels_of
-from lsep_ml.losses.violations import Weight, harmonic, uniform, violations
+from lsep_ml.losses.violations import Weight, harmonic, violations
 
 
 def ranking_loss(
@@ -40,7 +39,7 @@ def ranking_loss(
     Raises:
         ValueError: wrong shapes or dtypes.
     """
-    return reduce(_hinges(scores, targets, mask, margin, uniform), reduction)
+    return reduce(_hinges(scores, targets, mask, margin, None), reduction)
 
 
 def warp_loss(
@@ -50,6 +49,8 @@ def warp_loss(
     reduction: Reduction = "mean",
     mask: Tensor | None = None,
     margin: float = 1.0,
+    sampled: bool = False,
+    generator: torch.Generator | None = None,
 ) -> Tensor:
     r"""WARP: sum_u w(r_u) sum_v max(0, a + f_v - f_u) (eqn 11), w(r) = 1 + 1/2 + ... + 1/r, exact.
 
@@ -58,26 +59,65 @@ def warp_loss(
 
     Args:
         scores, targets, reduction, mask, margin: as in `ranking_loss`.
+        sampled: as in WSABIE (Weston et al. 2011) and Gong et al. (2014): for each positive, negatives are drawn with
+            replacement until one violates, at most |not-Y| times; if the n-th does, the term is
+            w(floor(|not-Y| / n)) max(0, a + f_v - f_u) of that one violator. This is another loss than eqn 11, on
+            another scale: about w(r_u) / r_u times the sum of the hinges.
+        generator: of the draws, on the device of the scores; torch's own by default.
 
     Raises:
         ValueError: wrong shapes or dtypes.
     """
+    if sampled:
+        return reduce(_sampled_warp(scores, targets, mask, margin, generator), reduction)
     return reduce(_hinges(scores, targets, mask, margin, harmonic), reduction)
 
 
 def _hinges(
-    scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, margin: float, weight: Weight
+    scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, margin: float, weight: Weight | None
 ) -> Tensor:
     """sum_u w_u sum_v max(0, a + f_v - f_u) of every row (N,)."""
     f = check(scores, targets, mask)
-    if plain_eager() and f.device.type == "cpu" and not isinstance(targets, LabelIndices):
-        targets = LabelIndices.of(targets)  # where looking for the few positives makes nothing wait
-    labels = labels_of(targets, mask, f.dtype)
+    labels = labels_of(targets, mask, f.dtype, search=True)
     with torch.no_grad():
         bounds = labels.positives(f) - margin
         by_negative, by_positive = violations(labels.negatives(f), bounds, weight)
         # Measured from the lowest bound, all terms are the size of a hinge, whatever the size of the scores.
         origin = bounds.amin(1, keepdim=True)
         at_margin = margin * by_positive.sum(1)
-        gradient = labels.add_to_positives(by_negative, -by_positive)
+        gradient = labels.subtract_at_positives(by_negative, by_positive)
     return (gradient * (f - origin)).sum(1) + at_margin
+
+
+def _sampled_warp(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    mask: Tensor | None,
+    margin: float,
+    generator: torch.Generator | None,
+) -> Tensor:
+    """sum_u w(floor(|not-Y| / n)) max(0, a + f_v - f_u) of every row (N,), v being a violator drawn at the n-th try."""
+    f = check(scores, targets, mask)
+    labels = labels_of(targets, mask, f.dtype, search=True)
+    bounds, negatives = labels.positives(f) - margin, labels.negatives(f)
+    with torch.no_grad():
+        num_negatives = labels.num_negatives()[:, None]
+        _, ranks = violations(negatives, bounds)
+        # Of the draws only these two matter: how many it takes, and which of the violators it is, any alike.
+        tries = _tries_until(ranks / num_negatives.clamp(min=1), generator)
+        weights = harmonic(torch.where(ranks > 0, (num_negatives / tries).floor(), 0))
+        which = (_uniform_like(ranks, generator) * ranks).long().clamp(max=negatives.shape[1] - 1)
+        violators = negatives.argsort(dim=1, descending=True).gather(1, which)
+    hinges = negatives.gather(1, violators) - bounds
+    return torch.where(weights > 0, weights * hinges, 0).sum(1)
+
+
+def _tries_until(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
+    """How many independent tries it takes to the first success: geometric numbers, infinite at probability 0."""
+    failures = torch.log1p(-_uniform_like(probabilities, generator)) / torch.log1p(-probabilities)
+    return failures.floor().add(1).where(probabilities > 0, torch.inf)
+
+
+def _uniform_like(values: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Uniform in [0, 1)."""
+    return torch.rand(values.shape, dtype=values.dtype, device=values.device, generator=generator)

@@ -10,8 +10,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lsep_ml.losses.fused import plain_eager
+
 FAR = 1e30
 """Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
+
+LARGE = 2**17
+"""Entries of dense targets from which a search for their positives takes less time than it saves."""
 
 
 class LabelIndices(NamedTuple):
@@ -26,32 +31,47 @@ class LabelIndices(NamedTuple):
     @classmethod
     def of(cls, targets: Tensor) -> "LabelIndices":
         """The positives of dense targets (N, K), in ascending order; P is the most that a row has, and at least 1."""
-        rows, labels = targets.nonzero().unbind(1)
-        counts = torch.bincount(rows, minlength=len(targets))
-        slots = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-        width = max(1, int(counts.max())) if len(counts) else 1
-        indices = rows.new_full((len(targets), width), -1)
-        indices[rows, slots] = labels
-        return cls(indices, targets.shape[1])
+        num_rows, num_labels = targets.shape
+        entries = _nonzero(targets.reshape(-1))
+        rows = entries.div(num_labels, rounding_mode="floor")
+        counts = torch.bincount(rows, minlength=num_rows)
+        width = max(1, int(counts.max())) if num_rows else 1
+        present = torch.arange(width, device=rows.device) < counts[:, None]
+        padding = rows.new_full((num_rows, width), -1)
+        indices = padding.masked_scatter(present, entries - num_labels * rows)
+        return cls(indices, num_labels)
+
+
+def _nonzero(values: Tensor) -> Tensor:
+    """Where (n,) values are not 0."""
+    if values.device.type != "cpu":
+        return values.nonzero().squeeze(1)
+    # On bytes seen as booleans, NumPy is several times faster than torch.
+    if values.dtype not in (torch.bool, torch.uint8):
+        values = values != 0
+    return torch.from_numpy(values.detach().view(torch.bool).numpy().nonzero()[0])
 
 
 class DenseLabels(NamedTuple):
-    """positive, negative: 1 where an entry is a known positive, or a known negative, else 0; (N, K) like the scores."""
+    """Indicators (N, K) in the dtype of the scores: 1 where an entry is a known positive, is not one, is not a known
+    negative, is unknown (None when all are known)."""
 
     positive: Tensor
-    negative: Tensor
+    not_positive: Tensor
+    not_negative: Tensor
+    unknown: Tensor | None
 
     def positives(self, scores: Tensor) -> Tensor:
         """f_u at the positives, about 1e30 elsewhere, (N, K)."""
-        return torch.add(scores, 1 - self.positive, alpha=FAR)
+        return torch.add(scores, self.not_positive, alpha=FAR)
 
     def negatives(self, scores: Tensor) -> Tensor:
         """f_v at the negatives, about -1e30 elsewhere, (N, K)."""
-        return torch.add(scores, self.negative - 1, alpha=FAR)
+        return torch.add(scores, self.not_negative, alpha=-FAR)
 
     def known(self, scores: Tensor) -> Tensor:
         """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
-        return torch.add(scores, self.positive + self.negative - 1, alpha=FAR)
+        return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
         """sum_u f_u, (N,)."""
@@ -61,11 +81,11 @@ class DenseLabels(NamedTuple):
         return self.positive.sum(1)
 
     def num_negatives(self) -> Tensor:
-        return self.negative.sum(1)
+        return (1 - self.not_negative).sum(1)
 
-    def add_to_positives(self, entries: Tensor, values: Tensor) -> Tensor:
-        """Adds to (N, K) entries, in place, the values (N, K) that belong to what `positives` returned."""
-        return entries.add_(values)
+    def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
+        """Subtracts from entries (N, K), in place, values in the shape of what `positives` returns."""
+        return entries.sub_(values)
 
 
 class SparseLabels(NamedTuple):
@@ -101,26 +121,50 @@ class SparseLabels(NamedTuple):
         unknown = 0 if self.unknown is None else self.unknown.sum(1)
         return self.num_labels - unknown - self.num_positives()
 
-    def add_to_positives(self, entries: Tensor, values: Tensor) -> Tensor:
-        """Adds to (N, K) entries, in place, the values (N, P) that belong to what `positives` returned."""
-        return entries.scatter_add_(1, self.indices, values * self.positive)
+    def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
+        """Subtracts from entries (N, K), in place, values in the shape of what `positives` returns."""
+        return entries.scatter_add_(1, self.indices, -values * self.positive)
 
 
 Labels = DenseLabels | SparseLabels
 
 
-def labels_of(targets: Tensor | LabelIndices, mask: Tensor | None, dtype: torch.dtype) -> Labels:
-    """The known labels of a batch as numbers of the scores' dtype; targets (N, K) of 0 and 1, or their indices."""
+def labels_of(
+    targets: Tensor | LabelIndices, mask: Tensor | None, dtype: torch.dtype, *, search: bool = False
+) -> Labels:
+    """The known labels of a batch as numbers of the scores' dtype; targets (N, K) of 0 and 1, or their indices.
+
+    Large dense targets (with `search`, small ones too) are replaced by the indices of their few positives where these
+    are soon found: elsewhere the search would make a GPU wait, or could not be traced.
+    """
     if isinstance(targets, LabelIndices):
-        positive = targets.indices >= 0
-        indices = targets.indices.clamp(min=0)
-        if mask is not None:
-            positive = positive & mask.gather(1, indices)
-        unknown = None if mask is None else (~mask).to(dtype)
-        return SparseLabels(indices, positive.to(dtype), targets.num_labels, unknown)
+        return _sparse(targets, mask, dtype)
+    if (search or targets.numel() >= LARGE) and _soon_searched(targets):
+        found = LabelIndices.of(targets)
+        if 4 * found.indices.shape[1] <= found.num_labels:
+            return _sparse(found, mask, dtype)
+    return _dense(targets, mask, dtype)
+
+
+def _soon_searched(targets: Tensor) -> bool:
+    # A subclass of Tensor, such as those of tracing and of sharding, may have no values here.
+    return plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
+
+
+def _dense(targets: Tensor, mask: Tensor | None, dtype: torch.dtype) -> DenseLabels:
     positive = targets.to(dtype)
-    negative = 1 - positive
     if mask is None:
-        return DenseLabels(positive, negative)
+        return DenseLabels(positive, 1 - positive, positive, None)
     known = mask.to(dtype)
-    return DenseLabels(positive * known, negative * known)
+    unknown = 1 - known
+    positive = positive * known
+    return DenseLabels(positive, 1 - positive, positive + unknown, unknown)
+
+
+def _sparse(targets: LabelIndices, mask: Tensor | None, dtype: torch.dtype) -> SparseLabels:
+    positive = targets.indices >= 0
+    indices = targets.indices.clamp(min=0)
+    if mask is not None:
+        positive = positive & mask.gather(1, indices)
+    unknown = None if mask is None else (~mask).to(dtype)
+    return SparseLabels(indices, positive.to(dtype), targets.num_labels, unknown)

@@ -47,6 +47,6 @@ def _cross_entropies(scores: Tensor, labels: Labels) -> Tensor:
         largest, e = shifted_exp_(labels.known(f).clone())
         sums, counts = e.sum(1), labels.num_positives()
         values = counts * sums.log() - labels.sum_of_positives(f - largest[:, None])
-        return values, labels.add_to_positives(e.mul_((counts / sums)[:, None]), -labels.positive)
+        return values, labels.subtract_at_positives(e.mul_((counts / sums)[:, None]), labels.positive)
 
     return rowwise(scores, formula, with_gradient)

@@ -7,7 +7,6 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sklearn.metrics import precision_recall_curve
 
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics.functional import count_label_sets, per_class_metrics
@@ -16,7 +15,7 @@ TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "#1f5fbf", "#c8281e", "#7a7a7a"
 """Blue, red and grey: told apart by colour-blind eyes too; the marks beside the names say the same."""
 
 RECALLS = np.linspace(0, 1, 101)
-"""Where the precision-recall curve is taken."""
+"""Where precision-recall curves are read off."""
 
 
 def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -26,20 +25,22 @@ def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndar
     targets and mask 0/1 (N, K); only known entries count.
     """
     curves = []
-    for k in range(scores.shape[1]):
-        known = mask[:, k].astype(bool)
-        if targets[known, k].any():
-            precision, recall, _ = precision_recall_curve(targets[known, k], scores[known, k])
-            # Recall falls along the arrays, so the running maximum looks at recall >= r; the last point (precision 1
-            # at recall 0) is scikit-learn's addition, not the ranking's.
-            highest = np.maximum.accumulate(precision[:-1])
-            curves.append(highest[np.searchsorted(-recall[:-1], -RECALLS, side="right") - 1])
+    for column, true, counted in zip(scores.T, targets.T, mask.T, strict=True):
+        ranked = np.sort(column[counted != 0])
+        found = np.sort(column[(counted != 0) & (true != 0)])
+        if len(found):
+            # At a cut-off on each positive, from the highest: positives and all entries from there up, ties included.
+            cuts = found[::-1]
+            positives = len(found) - np.searchsorted(found, cuts)
+            precision = positives / (len(ranked) - np.searchsorted(ranked, cuts))
+            highest = np.maximum.accumulate(precision[::-1])[::-1]
+            curves.append(highest[np.searchsorted(positives, RECALLS * len(found) - 1e-9)])
     return np.mean(curves, axis=0) if curves else np.full(len(RECALLS), np.nan)
 
 
 def plot_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray, title: str) -> Figure:
     """The mean precision-recall curve over classes (Figure 3 of the paper, for one run)."""
-    figure, axes = _figure(5.2, 4.2)
+    figure, axes = new_figure(5.2, 4.2)
     precision = mean_precision_recall(scores, targets, mask)
     axes.plot(100 * RECALLS, 100 * precision, color=TRUE_POSITIVE, linewidth=2)
     axes.set(xlim=(0, 100), ylim=(0, 102), xlabel="recall (%)", ylabel="mean precision (%)", title=title)
@@ -55,7 +56,7 @@ def plot_class_f1(
     f1 = per_class_metrics(counts.correct, counts.predicted, counts.actual)["f1"]
     positives = (targets * mask).sum(axis=0)
     order = np.argsort(-positives, kind="stable")
-    figure, axes = _figure(max(5.2, 0.26 * len(order)), 4.2)
+    figure, axes = new_figure(max(5.2, 0.26 * len(order)), 4.2)
     axes.bar(np.arange(len(order)), 100 * f1[order], color=TRUE_POSITIVE, width=0.75)
     axes.set_xticks(
         np.arange(len(order)), [label_names[int(k)] for k in order], rotation=90 if len(order) > 12 else 0
@@ -121,7 +122,8 @@ def _write_labels(
         )
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of this size in inches with one pair of axes, without the upper and right spines."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -129,6 +131,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as the format its name says."""
+    """Write a figure as the format its name says; the same figure gives the same bytes."""
+    kind = path.suffix[1:]
     with atomic_write(path, "wb") as file, matplotlib.rc_context({"svg.hashsalt": "lsep_ml"}):
-        figure.savefig(file, format=path.suffix[1:], dpi=130)
+        figure.savefig(file, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)

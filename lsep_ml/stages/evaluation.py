@@ -49,8 +49,11 @@ def evaluate(decision: Decision, extraction: Extraction) -> Outcome:
         **bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask),
         **bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask),
     }
-    learnt = isinstance(decision, LearntDecision)
-    warnings = decision.problems(val.arrays.scores, val.arrays.features) if learnt else []
+    warnings = (
+        decision.problems(val.arrays.scores, val.arrays.features)
+        if isinstance(decision, LearntDecision)
+        else []
+    )
     return Outcome(val, test, {key: list(interval) for key, interval in intervals.items()}, warnings)
 
 

@@ -121,6 +121,7 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         log.warning("%s on validation: %s", config.names.decision, warning)
     names = config.names
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
+    data.data_set.write_split(folder / "split.json")
     decision.label_names = list(data.data_set.label_names)
     decision.save(folder / "decision.json")
     write_history(folder / HISTORY, rows)

@@ -1,40 +1,108 @@
-"""The losses as their equations are written: loops over labels in Python floats (float64)."""
+"""The losses as their equations are written, pair by pair in float64, for one row; autograd gives their gradients."""
 
-import math
 from collections.abc import Callable, Sequence
 
-Row = Sequence[float]
+import torch
+from torch import Tensor
+
 Labels = Sequence[int]
-Oracle = Callable[..., float]
+Oracle = Callable[..., Tensor]
 
 
-def pairs(scores: Row, positives: Labels, negatives: Labels) -> list[tuple[float, float]]:
-    """(f_u, f_v) of every pair."""
-    return [(scores[u], scores[v]) for u in positives for v in negatives]
+def pairs(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
+    """f_v - f_u of every pair."""
+    u = [u for u in positives for _ in negatives]
+    v = [v for _ in positives for v in negatives]
+    return f[v] - f[u]
 
 
-def lsep(scores: Row, positives: Labels, negatives: Labels) -> float:
-    return math.log(1 + sum(math.exp(v - u) for u, v in pairs(scores, positives, negatives)))
+def lsep(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
+    return torch.log(1 + pairs(f, positives, negatives).exp().sum())
 
 
-def bpmll(scores: Row, positives: Labels, negatives: Labels, normalize: bool = False) -> float:
-    total = sum(math.exp(v - u) for u, v in pairs(scores, positives, negatives))
+def weighted_lsep(
+    f: Tensor, positives: Labels, negatives: Labels, weighted: bool, margin: float = 1.0
+) -> Tensor:
+    total = f.new_zeros(())
+    for u in positives:
+        total = total + harmonic(rank(f, u, negatives, margin)) * pairs(f, [u], negatives).exp().sum()
+    return torch.log(1 + total)
+
+
+def bpmll(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+    total = pairs(f, positives, negatives).exp().sum()
     return total / max(1, len(positives) * len(negatives)) if normalize else total
 
 
-def ranking(scores: Row, positives: Labels, negatives: Labels, margin: float = 1.0) -> float:
-    return sum(max(0.0, margin + v - u) for u, v in pairs(scores, positives, negatives))
-
-
-def warp(scores: Row, positives: Labels, negatives: Labels, margin: float = 1.0) -> float:
-    total = 0.0
+def ranking(f: Tensor, positives: Labels, negatives: Labels, margin: float = 1.0) -> Tensor:
+    total = f.new_zeros(())
     for u in positives:
-        hinges = [margin + scores[v] - scores[u] for v in negatives if scores[v] > scores[u] - margin]
-        total += sum(1 / r for r in range(1, len(hinges) + 1)) * sum(hinges)
+        bound = f[u] - margin
+        for v in negatives:
+            if f[v] > bound:
+                total = total + (f[v] - bound)
     return total
 
 
-def softmax(scores: Row, positives: Labels, negatives: Labels, normalize: bool = False) -> float:
-    every = math.log(sum(math.exp(scores[k]) for k in [*positives, *negatives])) if positives else 0.0
-    total = sum(every - scores[u] for u in positives)
+def warp(f: Tensor, positives: Labels, negatives: Labels, margin: float = 1.0) -> Tensor:
+    total = f.new_zeros(())
+    for u in positives:
+        weight = harmonic(rank(f, u, negatives, margin))
+        total = total + weight * ranking(f, [u], negatives, margin)
+    return total
+
+
+def rank(f: Tensor, u: int, negatives: Labels, margin: float) -> int:
+    """The number of negatives that violate u."""
+    return sum(bool(f[v] > f[u] - margin) for v in negatives)
+
+
+def harmonic(rank: int) -> float:
+    return sum(1 / r for r in range(1, rank + 1))
+
+
+def softmax(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+    total = f.new_zeros(())
+    for u in positives:
+        total = total - torch.log(f[u].exp() / f[[*positives, *negatives]].exp().sum())
     return total / max(1, len(positives)) if normalize else total
+
+
+def bce(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+    p = 1 / (1 + (-f).exp())
+    total = -p[positives].log().sum() - (1 - p[negatives]).log().sum()
+    return total / max(1, len(positives) + len(negatives)) if normalize else total
+
+
+def focal(
+    f: Tensor, positives: Labels, negatives: Labels, gamma: float = 2.0, alpha: float | None = 0.25
+) -> Tensor:
+    p = 1 / (1 + (-f).exp())
+    of_positives = ((1 - p[positives]) ** gamma * p[positives].log()).sum()
+    of_negatives = (p[negatives] ** gamma * (1 - p[negatives]).log()).sum()
+    a, b = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    return -a * of_positives - b * of_negatives
+
+
+def asl(
+    f: Tensor,
+    positives: Labels,
+    negatives: Labels,
+    gamma_positive: float = 0.0,
+    gamma_negative: float = 4.0,
+    shift: float = 0.05,
+) -> Tensor:
+    p = 1 / (1 + (-f).exp())
+    q = (p - shift).clamp(min=0)
+    of_positives = ((1 - p[positives]) ** gamma_positive * p[positives].log()).sum()
+    of_negatives = (q[negatives] ** gamma_negative * (1 - q[negatives]).log()).sum()
+    return -of_positives - of_negatives
+
+
+def zlpr(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
+    return torch.log(1 + f[negatives].exp().sum()) + torch.log(1 + (-f[positives]).exp().sum())
+
+
+def pairwise_logistic(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+    total = torch.log(1 + pairs(f, positives, negatives).exp()).sum()
+    return total / max(1, len(positives) * len(negatives)) if normalize else total

@@ -1,0 +1,53 @@
+"""A W&B workspace for the runs that `logger=wandb` makes: the two tables, the curves, the galleries.
+
+Building it needs no service and is tested; `save` sends it and needs an account, which the tests do not have.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import wandb_workspaces.workspaces as workspaces
+
+TABLE_METRICS = ("f1", "exact_match", "pc_p", "pc_r", "ov_p", "ov_r")
+"""The paper's six, in the order of its Table 1."""
+
+
+def build_workspace(entity: str, project: str) -> "workspaces.Workspace":
+    """The workspace as an object, not yet sent.
+
+    Raises:
+        ValueError: the wandb-workspaces package is not installed.
+    """
+    try:
+        import wandb_workspaces.reports.v2 as panels
+        import wandb_workspaces.workspaces as workspaces
+    except ImportError as error:
+        raise ValueError("the dashboard needs wandb-workspaces: pip install 'lsep-ml[dashboard]'") from error
+
+    def bars(group: str) -> list[Any]:
+        return [
+            panels.BarPlot(
+                title=f"test {key} by {group}",
+                metrics=[panels.SummaryMetric(f"test/{key}")],
+                groupby=panels.Config(f"names.{group}"),
+                orientation="v",
+            )
+            for key in TABLE_METRICS
+        ]
+
+    def curve(stage: str, key: str) -> panels.LinePlot:
+        return panels.LinePlot(title=f"{stage}: {key}", x=f"{stage}/epoch", y=[f"{stage}/{key}"])
+
+    curves = [
+        curve("prediction", key) for key in ("train_loss", "val_loss", "val_map", "val_ranking_loss", "lr")
+    ]
+    sections = [
+        workspaces.Section("Table 1: losses", panels=bars("loss"), is_open=True),
+        workspaces.Section("Table 2: decisions", panels=bars("decision"), is_open=True),
+        workspaces.Section("Curves", panels=[*curves, curve("decision", "train_loss")]),
+        workspaces.Section(
+            "Images, by their mean threshold",
+            panels=[panels.MediaBrowser(title="gallery", media_keys=["gallery"], num_columns=1)],
+        ),
+    ]
+    return workspaces.Workspace(entity=entity, project=project, name="lsep_ml", sections=sections)

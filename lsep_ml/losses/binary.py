@@ -1,0 +1,140 @@
+"""One binary decision a label: cross entropy, focal loss and asymmetric loss, summed over the labels of a row."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lsep_ml.losses.inputs import Reduction, check, reduce
+from lsep_ml.losses.labels import LabelIndices, labels_of
+
+Term = Callable[[Tensor], Tensor]
+"""Scores -> what each contributes; 0 where a score lies far on the right side."""
+
+
+def bce_loss(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    *,
+    reduction: Reduction = "mean",
+    mask: Tensor | None = None,
+    normalize: bool = False,
+) -> Tensor:
+    r"""Binary cross entropy: - sum_u log s(f_u) - sum_v log(1 - s(f_v)), s the sigmoid.
+
+    Args:
+        scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
+        targets: 0/1 of any dtype (N, K), or LabelIndices.
+        reduction: "mean" over the N rows, "sum" or "none" (N,).
+        mask: bool (N, K), True where the target is known; an unknown entry enters no sum.
+        normalize: divide by the row's number of known labels; with the mean over rows that is
+            torch.nn.functional.binary_cross_entropy_with_logits.
+
+    Raises:
+        ValueError: wrong shapes or dtypes.
+    """
+    f = check(scores, targets, mask)
+    if isinstance(targets, LabelIndices):
+        losses = _sum_of_terms(
+            f, targets, mask, lambda f_u: -F.logsigmoid(f_u), lambda f_v: -F.logsigmoid(-f_v)
+        )
+    else:
+        known = None if mask is None else mask.to(f.dtype)
+        losses = F.binary_cross_entropy_with_logits(f, targets.to(f.dtype), known, reduction="none").sum(1)
+    if normalize:
+        losses = losses / (f.shape[1] if mask is None else mask.sum(1).clamp(min=1))
+    return reduce(losses, reduction)
+
+
+def focal_loss(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    *,
+    reduction: Reduction = "mean",
+    mask: Tensor | None = None,
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+) -> Tensor:
+    r"""Focal loss (Lin et al. 2017): - sum_u alpha (1 - p_u)^gamma log p_u - sum_v (1 - alpha) p_v^gamma log(1 - p_v).
+
+    Args:
+        scores, targets, reduction, mask: as in `bce_loss`; p = sigmoid(f).
+        gamma: focus, >= 0; 0 is binary cross entropy, weighted.
+        alpha: weight of the positives, in [0, 1]; None weighs neither side.
+
+    Raises:
+        ValueError: wrong shapes or dtypes; gamma or alpha out of range.
+    """
+    if gamma < 0:
+        raise ValueError(f"gamma={gamma}: expected at least 0")
+    if alpha is not None and not 0 <= alpha <= 1:
+        raise ValueError(f"alpha={alpha}: expected a number in [0, 1], or None")
+    f = check(scores, targets, mask)
+    weight_u, weight_v = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+
+    def term(logits: Tensor) -> Tensor:
+        """- (1 - p)^gamma log p."""
+        return -_power(torch.sigmoid(-logits), gamma) * F.logsigmoid(logits)
+
+    losses = _sum_of_terms(
+        f, targets, mask, lambda f_u: weight_u * term(f_u), lambda f_v: weight_v * term(-f_v)
+    )
+    return reduce(losses, reduction)
+
+
+def asl_loss(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    *,
+    reduction: Reduction = "mean",
+    mask: Tensor | None = None,
+    gamma_positive: float = 0.0,
+    gamma_negative: float = 4.0,
+    shift: float = 0.05,
+) -> Tensor:
+    r"""Asymmetric loss (Ridnik et al. 2021): - sum_u (1 - p_u)^g+ log p_u - sum_v q_v^g- log(1 - q_v).
+
+    q = max(p - m, 0) is the shifted probability: negatives below m are free. The defaults are the paper's; the gradient
+    is that of the whole formula (the authors' code holds the focusing factors constant).
+
+    Args:
+        scores, targets, reduction, mask: as in `bce_loss`; p = sigmoid(f).
+        gamma_positive, gamma_negative: g+ and g-, >= 0.
+        shift: m, in [0, 1).
+
+    Raises:
+        ValueError: wrong shapes or dtypes; a gamma or the shift out of range.
+    """
+    if min(gamma_positive, gamma_negative) < 0:
+        raise ValueError(
+            f"gamma_positive={gamma_positive}, gamma_negative={gamma_negative}: expected at least 0"
+        )
+    if not 0 <= shift < 1:
+        raise ValueError(f"shift={shift}: expected a number in [0, 1)")
+    f = check(scores, targets, mask)
+    log_shift = f.new_tensor(math.log(shift) if shift > 0 else -math.inf)
+
+    def positive_term(f_u: Tensor) -> Tensor:
+        return -_power(torch.sigmoid(-f_u), gamma_positive) * F.logsigmoid(f_u)
+
+    def negative_term(f_v: Tensor) -> Tensor:
+        # log(1 - q) = min(0, log(1 - p + m)), without forming 1 - p
+        log_rest = torch.logaddexp(F.logsigmoid(-f_v), log_shift).clamp(max=0)
+        return -_power((torch.sigmoid(f_v) - shift).clamp(min=0), gamma_negative) * log_rest
+
+    return reduce(_sum_of_terms(f, targets, mask, positive_term, negative_term), reduction)
+
+
+def _sum_of_terms(
+    scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, of_positive: Term, of_negative: Term
+) -> Tensor:
+    """sum_u of_positive(f_u) + sum_v of_negative(f_v) of every row (N,)."""
+    labels = labels_of(targets, mask, scores.dtype)
+    return of_positive(labels.positives(scores)).sum(1) + of_negative(labels.negatives(scores)).sum(1)
+
+
+def _power(base: Tensor, exponent: float) -> Tensor:
+    """base^exponent, base >= 0, with a finite slope at 0 where the exponent is below 1."""
+    return base.clamp(min=torch.finfo(base.dtype).tiny).pow(exponent)

@@ -1,0 +1,112 @@
+"""A bench and what was read of its runs' files, once for all figures."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.metrics.functional import per_class_metrics
+from lsep_ml.reports.arrays import TEST, Arrays, read_arrays, read_history, read_thumbnails
+from lsep_ml.reports.digest import Digest
+from lsep_ml.reports.grouping import Bench
+from lsep_ml.reports.records import Problem, RecordError, Run
+from lsep_ml.reports.score_views import ScoreView, score_runs, view_scores
+
+Method = tuple[str, str]
+_FALLBACK = ("threshold", "topk", "count_est", "thresh_est")
+
+
+@dataclass
+class BenchFiles:
+    """digests: the bench's runs whose predictions are usable, of one and the same test split.
+
+    views: loss -> what its scores show. thumbnails: test row -> picture, from all runs. problems: what could not be
+    read.
+    """
+
+    bench: Bench
+    digests: Mapping[Run, Digest]
+    problems: list[Problem] = field(default_factory=list)
+    views: dict[str, ScoreView] = field(default_factory=dict)
+    thumbnails: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for loss, runs in self.score_runs().items():
+            view, problems = view_scores(self.bench, loss, runs)
+            self.problems += problems
+            if view is not None:
+                self.views[loss] = view
+        found: dict[int, NDArray[np.uint8]] = {}
+        for run in self.digests:
+            try:
+                found = read_thumbnails(run) | found
+            except RecordError as error:
+                self.problems.append(Problem(run.folder, f"{error}; its pictures are left out"))
+        images = max((digest.images for digest in self.digests.values()), default=0)
+        self.thumbnails = {row: found[row] for row in sorted(found) if row < images}
+
+    def score_runs(self) -> dict[str, list[Run]]:
+        """Loss -> one run for each seed."""
+        return score_runs(self.bench, set(self.digests))
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels, in the order of the columns."""
+        return next(iter(self.digests)).label_names
+
+    def methods(self) -> list[Method]:
+        """Each loss as the paper's figures show it: LSEP with threshold estimation last, the others thresholded."""
+        found = []
+        for loss in dict.fromkeys(loss for loss, _ in self.bench.chosen):
+            order = ("thresh_est", *_FALLBACK) if loss == "lsep" else _FALLBACK
+            found += [(loss, decision) for decision in order if self.usable((loss, decision))][:1]
+        return found
+
+    def usable(self, method: Method) -> list[Run]:
+        """The runs of a method whose predictions could be read, by seed."""
+        row = self.bench.chosen.get(method)
+        return [run for run in row.runs if run in self.digests] if row else []
+
+    def class_f1(self, method: Method) -> NDArray[np.float64]:
+        """Per-class F1, (seeds, K)."""
+        counts = [self.digests[run].counts for run in self.usable(method)]
+        return np.stack([per_class_metrics(c.correct, c.predicted, c.actual)["f1"] for c in counts])
+
+    def sizes(self, method: Method) -> NDArray[np.int64]:
+        """Images with i true and j predicted labels, summed over seeds, (S, S)."""
+        return np.sum([self.digests[run].sizes for run in self.usable(method)], axis=0)
+
+    def frequency(self) -> NDArray[np.int64]:
+        """How many test images show each label, (K,)."""
+        return np.asarray(next(iter(self.digests.values())).counts.actual)
+
+    def test_arrays(self, run: Run, *names: str) -> Arrays | None:
+        """Arrays of predictions.npz; None, and a problem noted, where they cannot be read."""
+        try:
+            return read_arrays(run, TEST, *names)
+        except RecordError as error:
+            self.problems.append(Problem(run.folder, f"{error}; left out of the figures"))
+            return None
+
+    def image_ids(self, run: Run) -> list[str]:
+        """The ids of a usable run's test images."""
+        ids: list[str] = read_arrays(run, TEST, "image_ids")["image_ids"].tolist()
+        return ids
+
+    def training_curve(self, runs: Sequence[Run], stage: str, column: str) -> NDArray[np.float64] | None:
+        """A column of the runs' histories, (seeds, epochs) up to the shortest; None where no run has it."""
+        curves = []
+        for run in runs:
+            try:
+                values = read_history(run).get(stage, {}).get(column, np.empty(0))
+            except RecordError as error:
+                problem = Problem(run.folder, f"{error}; its training curves are left out")
+                self.problems += [problem] if problem not in self.problems else []
+                continue
+            if len(values) and np.isfinite(values).all():
+                curves.append(values)
+        if not curves:
+            return None
+        epochs = min(map(len, curves))
+        return np.stack([values[:epochs] for values in curves])

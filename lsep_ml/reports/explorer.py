@@ -1,0 +1,147 @@
+"""The decision explorer's data: runs as counts at every step of a slider, small enough to sit inside the page.
+
+The page never sees a score matrix. For each step it has the exact counts of `count_label_sets`, from which it computes
+the metrics as `label_set_metrics` does; scores themselves are there for the few images that it shows.
+"""
+
+import base64
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts
+from lsep_ml.reports.arrays import TEST, Arrays, read_arrays
+from lsep_ml.reports.bench_files import BenchFiles
+from lsep_ml.reports.names import method_name
+from lsep_ml.reports.operating_points import Ranked, Thresholded, threshold_grid
+from lsep_ml.reports.pictures import data_uri
+from lsep_ml.reports.records import Problem, RecordError, Run
+from lsep_ml.reports.selection import SPREAD, spread_rows
+
+HIGHEST_K = 10
+Json = dict[str, Any]
+Cuts = dict[str, Thresholded | Ranked]
+
+
+def choose_runs(files: BenchFiles, limit: int) -> list[Run]:
+    """At most `limit` usable runs of the bench: the lowest seed of every row before a second seed of any."""
+    by_round: dict[int, list[Run]] = {}
+    for row in files.bench.rows:
+        for position, run in enumerate(run for run in row.runs if run in files.digests):
+            by_round.setdefault(position, []).append(run)
+    return [run for position in sorted(by_round) for run in by_round[position]][:limit]
+
+
+def explore(
+    files: BenchFiles, runs: Iterable[Run], variants: Mapping[Run, str]
+) -> tuple[Json, list[Problem]]:
+    """What the page needs to explore these runs of one bench, as plain data; says which could not be read.
+
+    Runs with the same scores (one identity, several decisions) share their counts. variants: a remark on a run's
+    settings, where rows differ in them.
+    """
+    groups: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.identity, run.seed), []).append(run)
+    shown = np.array(list(files.thumbnails), np.intp)
+    shown = shown[spread_rows(len(shown), SPREAD)]
+    bench: Json = {"name": files.bench.name, "models": [], "runs": []}
+    problems = []
+    for group in groups.values():
+        try:
+            test = read_arrays(group[0], TEST, "scores", "targets", "mask", "image_ids")
+        except RecordError as error:
+            problems += [Problem(run.folder, f"{error}; left out of the decision explorer") for run in group]
+            continue
+        model, cuts = _model(test, group, shown)
+        if "images" not in bench:
+            bench |= _test_split(files, test, shown)
+        for run in group:
+            try:
+                own = read_arrays(run, TEST, "predictions", "thresholds")
+            except RecordError as error:
+                problems.append(Problem(run.folder, f"{error}; left out of the decision explorer"))
+                continue
+            place = {"model": len(bench["models"]), "variant": variants.get(run, "")}
+            bench["runs"].append(place | _run(run, own, test, cuts, shown))
+        bench["models"].append(model)
+    return bench, problems
+
+
+def _model(test: Arrays, group: list[Run], shown: NDArray[np.intp]) -> tuple[Json, Cuts]:
+    """Counts that all runs on these scores share, and where the scores stand at the sliders' steps."""
+    scores, targets, mask = test["scores"], test["targets"], test["mask"]
+    chosen = [run.choices.get("theta") for run in group]
+    thetas = threshold_grid(
+        scores, targets, [float(theta) for theta in chosen if isinstance(theta, int | float)]
+    )
+    highest = min(HIGHEST_K, scores.shape[1])
+    cuts: Cuts = {"theta": Thresholded(scores, mask, thetas), "k": Ranked(scores, mask, highest)}
+    model = {
+        "scores": _pack(scores[shown], np.float32),
+        "theta": _steps(thetas, cuts["theta"].counts(targets)),
+        "k": _steps(np.arange(1, highest + 1), cuts["k"].counts(targets)),
+    }
+    return model, cuts
+
+
+def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp]) -> Json:
+    """A run's own label sets, and how many images keep them, or stay right, at each step."""
+    targets, known = test["targets"], test["mask"] != 0
+    right = ~((own["predictions"] != targets) & known).any(1) & known.any(1)
+    found: Json = {
+        "label": f"{method_name(run.loss, run.decision)}, seed {run.seed}",
+        "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
+        "right": int(right.sum()),
+        "predictions": _pack(own["predictions"][shown], np.uint8),
+    }
+    steps = {}
+    if "thresholds" in own and np.ptp(own["thresholds"], axis=0).any():
+        margins = test["scores"] - own["thresholds"]
+        shifts = threshold_grid(margins, targets, [0.0])
+        cuts = {**cuts, "shift": Thresholded(margins, test["mask"], shifts)}
+        steps["shift"] = _steps(shifts, cuts["shift"].counts(targets))
+        found["thresholds"] = _pack(own["thresholds"][shown], np.float32)
+    every = np.ones(len(targets), bool)
+    for mode, cut in cuts.items():
+        same, still_right = cut.exact(own["predictions"], every), cut.exact(targets, right)
+        found[mode] = steps.get(mode, {}) | {"same": same.tolist(), "stillRight": still_right.tolist()}
+    return found
+
+
+def _steps(values: NDArray[Any], counts: LabelCounts) -> Json:
+    """A slider's values and the counts at each, correct and predicted flattened from (T, K)."""
+    kind = np.uint16 if int(counts.images) < 2**16 else np.uint32
+    return {
+        "values": [float(value) for value in values],
+        "bytes": np.dtype(kind).itemsize,
+        "correct": _pack(counts.correct, kind),
+        "predicted": _pack(counts.predicted, kind),
+        "exact": np.asarray(counts.exact).tolist(),
+    }
+
+
+def _test_split(files: BenchFiles, test: Arrays, shown: NDArray[np.intp]) -> Json:
+    known = test["mask"] != 0
+    return {
+        "labels": list(files.label_names),
+        "images": int(known.any(1).sum()),
+        "actual": ((test["targets"] != 0) & known).sum(0).tolist(),
+        "shown": [
+            {
+                "id": str(test["image_ids"][row]),
+                "picture": data_uri(files.thumbnails[row]),
+                "true": np.flatnonzero(test["targets"][row] & test["mask"][row]).tolist(),
+                "unknown": np.flatnonzero(~known[row]).tolist(),
+            }
+            for row in shown.tolist()
+        ],
+    }
+
+
+def _pack(array: NDArray[Any], kind: type[np.generic]) -> str:
+    """Little-endian bytes in base64."""
+    little = np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<"))
+    return base64.b64encode(little.tobytes()).decode("ascii")

@@ -1,0 +1,89 @@
+"""What the tables and figures call the parts of a method."""
+
+LOSSES = {
+    "softmax": "Softmax",
+    "ranking": "Ranking",
+    "bpmll": "BP-MLL",
+    "warp": "WARP",
+    "cnn_rnn": "Wang et al. (CNN-RNN)",
+    "bce": "Binary cross entropy",
+    "focal": "Focal",
+    "asl": "Asymmetric",
+    "pairwise_logistic": "Pairwise logistic",
+    "zlpr": "ZLPR",
+    "lsep": "LSEP",
+}
+"""In the paper's order; what it lacks comes before its own method."""
+
+DECISIONS = {
+    "topk": "top-k",
+    "threshold": "threshold",
+    "count_est": "label count est.",
+    "thresh_est": "threshold est.",
+    "per_class": "threshold per class",
+    "zero": "threshold 0",
+    "threshold_class": "threshold class",
+    "expected_f1": "expected F1",
+    "calibrated": "calibrated",
+    "conformal": "conformal risk",
+}
+SHORT_DECISIONS = {
+    **DECISIONS,
+    "topk": "K",
+    "threshold": "θ",
+    "count_est": "count est.",
+    "per_class": "θ per class",
+}
+METRICS = {
+    "pc_p": "PC-P",
+    "pc_r": "PC-R",
+    "ov_p": "OV-P",
+    "ov_r": "OV-R",
+    "f1": "F1",
+    "exact_match": "0-1",
+    "cf1": "CF1",
+    "of1": "OF1",
+    "map": "mAP",
+    "lrap": "LRAP",
+}
+PAPER_METRICS = ("pc_p", "pc_r", "ov_p", "ov_r", "f1", "exact_match")
+"""The columns of the paper's tables, in its order."""
+
+METRIC_NOTES = {
+    "pc_p": "precision, mean over the classes (eqn 27)",
+    "pc_r": "recall, mean over the classes (eqn 27)",
+    "ov_p": "precision over all labels pooled (eqn 28)",
+    "ov_r": "recall over all labels pooled (eqn 28)",
+    "f1": "macro F1: the mean of the per-class F1",
+    "exact_match": "exact match: images whose whole label set is right",
+    "cf1": "harmonic mean of PC-P and PC-R",
+    "of1": "harmonic mean of OV-P and OV-R",
+    "map": "mean average precision of the scores",
+    "lrap": "label ranking average precision of the scores",
+}
+
+
+def loss_name(loss: str) -> str:
+    return LOSSES.get(loss, loss)
+
+
+def decision_name(decision: str) -> str:
+    return DECISIONS.get(decision, decision)
+
+
+def method_name(loss: str, decision: str) -> str:
+    """A method as in the paper's Table 1: the loss, and the decision in brackets."""
+    short = SHORT_DECISIONS.get(decision, decision)
+    return f"{loss_name(loss)} ({short})" if short and short != "none" else loss_name(loss)
+
+
+def method_order(method: tuple[str, str]) -> tuple[float, str, float, str]:
+    """Sorts methods in the paper's order, LSEP last; what the paper lacks before LSEP, and after its decisions."""
+    losses, decisions = list(LOSSES), list(DECISIONS)
+    loss, decision = method
+    return (
+        losses.index(loss) if loss in losses else losses.index("lsep") - 0.5,
+        loss,
+        decisions.index(decision) if decision in decisions else len(decisions),
+        decision,
+    )

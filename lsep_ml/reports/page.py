@@ -1,0 +1,85 @@
+"""report.html: one file that fetches nothing, from the templates beside this module."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from lsep_ml.metrics.functional import LABEL_SET_KEYS
+from lsep_ml.reports.bench_report import BenchReport
+from lsep_ml.reports.names import METRIC_NOTES, METRICS
+from lsep_ml.reports.provenance import Provenance
+from lsep_ml.reports.records import Found
+from lsep_ml.reports.tables import Table
+from lsep_ml.reports.text_tables import DASH, LEGEND, interval, number, paper_number, runs_of, signed
+
+
+def render_table(table: Table) -> str:
+    """A table as a page of its own."""
+    return _environment().get_template("table_page.html").render(table=table)
+
+
+def render_page(
+    folder: Path, parts: Sequence[BenchReport], origins: Sequence[Provenance], found: Found
+) -> str:
+    """The report of all benches; `origins` are the runs in its tables."""
+    problems = [(_below(folder, problem.path), problem.message) for problem in found.problems]
+    failures = [(_below(folder, f.folder), f.error, " ".join(f.overrides)) for f in found.failures]
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            folder=folder.resolve().name,
+            built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            parts=parts,
+            origins=origins,
+            problems=problems,
+            failures=failures,
+            versions=sorted({origin.versions for origin in origins}),
+            comparisons=[_comparisons(part) for part in parts],
+            explorer={
+                "keys": [
+                    {"key": key, "name": METRICS[key], "note": METRIC_NOTES[key]} for key in LABEL_SET_KEYS
+                ],
+                "benches": [part.explorer for part in parts if part.explorer["runs"]],
+            },
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("lsep_ml.reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {
+        "METRICS": METRICS,
+        "METRIC_NOTES": METRIC_NOTES,
+        "DASH": DASH,
+        "LEGEND": LEGEND,
+        "runs_of": runs_of,
+        "interval": interval,
+    }
+    environment.filters |= {"number": number, "paper_number": paper_number, "signed": signed}
+    return environment
+
+
+def _comparisons(part: BenchReport) -> dict[str, Any]:
+    """Every pair of rows for the page's table of differences: [difference, low, high] of each metric."""
+    pairs: dict[str, list[list[float]]] = {}
+    position = {name: number for number, name in enumerate(part.compared)}
+    for c in part.comparisons:
+        key = f"{position[c.first]}-{position[c.second]}"
+        pairs.setdefault(key, []).append([round(value, 4) for value in (c.difference, c.low, c.high)])
+    return {"bench": part.bench.name, "methods": list(part.compared), "pairs": pairs}
+
+
+def _below(folder: Path, path: Path) -> str:
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.as_posix()

@@ -1,0 +1,60 @@
+"""What the paper reports: the numbers of its Tables 1 and 2, and the image counts of its three data sets."""
+
+import csv
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+
+from lsep_ml.reports.names import PAPER_METRICS
+
+_COLUMNS = {"01": "exact_match"}
+IMAGES = {"voc2007": (5_011, 4_952), "nuswide": (150_000, 50_261), "coco": (82_081, 40_137)}
+"""Data set -> (training images with the hold-out in them, test images), section 5.1 and VOC2007's own lists."""
+
+MODEL = "vgg16"
+OURS = ("lsep", "thresh_est")
+
+
+@cache
+def paper_table(table: int) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
+    """Table 1 or 2: (loss, decision) in the paper's order -> (data, metric key) -> per cent; not reported: absent."""
+    text = files("lsep_ml.reports").joinpath("paper", f"table{table}.csv").read_text(encoding="utf-8")
+    rows = {}
+    for line in csv.DictReader(text.splitlines()):
+        method = line.pop("method"), line.pop("decision")
+        rows[method] = {_column(name): float(value) for name, value in line.items() if value}
+    return rows
+
+
+def paper_numbers(table: int, data: str) -> dict[tuple[str, str], dict[str, float]]:
+    """The rows of a table for one data set: (loss, decision) -> metric key -> per cent; {} for other data sets."""
+    if data not in IMAGES:
+        return {}
+    return {
+        method: {key: value for (name, key), value in numbers.items() if name == data}
+        for method, numbers in paper_table(table).items()
+    }
+
+
+def departures(data: str, model: str, images: Mapping[str, str]) -> list[str]:
+    """How a protocol departs from the paper's; `images` maps split -> number of images, as text."""
+    if data not in IMAGES:
+        return []
+    train, test = IMAGES[data]
+    own = {split: int(images[split]) for split in ("train", "val", "test") if images.get(split, "").isdigit()}
+    found = []
+    if len(own) == 3 and own["train"] + own["val"] != train:
+        found.append(f"{own['train'] + own['val']:,} training images (the paper: {train:,})")
+    if "test" in own and own["test"] != test:
+        found.append(f"{own['test']:,} test images (the paper: {test:,})")
+    if model != MODEL:
+        found.append(f"network {model} (the paper: VGG16)")
+    return found
+
+
+def _column(name: str) -> tuple[str, str]:
+    data, key = name.split("_", 1)
+    key = _COLUMNS.get(key, key)
+    if key not in PAPER_METRICS:
+        raise ValueError(f"paper table: column {name!r}; expected DATA_METRIC of {', '.join(PAPER_METRICS)}")
+    return data, key

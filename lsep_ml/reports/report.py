@@ -1,0 +1,97 @@
+"""From a folder of runs to tables, figures and one page."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsep_ml.reports.bench_report import report_bench, write_text
+from lsep_ml.reports.comparison import PairedBootstrap
+from lsep_ml.reports.digest import Digest, RecordDisagrees, digest_run
+from lsep_ml.reports.grouping import group_runs
+from lsep_ml.reports.page import render_page, render_table
+from lsep_ml.reports.provenance import csv_runs, provenance
+from lsep_ml.reports.records import Failure, Found, Problem, RecordError, ReportError, Run, find_runs
+from lsep_ml.reports.tables import Table
+
+log = logging.getLogger(__name__)
+
+FOLDER, PAGE = "report", "report.html"
+EXPLORER_RUNS = 100
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was built: the page, the tables, and what was left out of them, with the reasons."""
+
+    page: Path
+    tables: list[Table]
+    runs: list[Run]
+    failures: list[Failure]
+    problems: list[Problem]
+
+
+def build_report(
+    folder: Path, out: Path | None = None, *, replicates: int = 1000, explorer_runs: int = EXPLORER_RUNS
+) -> Report:
+    """Read every run below `folder`; write report.html, tables/ and figures/ to `out` (default: folder/report).
+
+    replicates: bootstrap samples behind the intervals. explorer_runs: at most so many runs of a table can be explored
+    in the page, the lowest seed of each row first.
+
+    Raises:
+        ReportError: no usable run below `folder`, or an option out of range.
+    """
+    if replicates < 100 or explorer_runs < 0:
+        raise ReportError(
+            f"replicates={replicates} (at least 100), explorer_runs={explorer_runs} (at least 0)"
+        )
+    found = find_runs(folder)
+    bootstrap = PairedBootstrap(replicates)
+    digests = _digest(folder, found, bootstrap)
+    benches, problems = group_runs(found.runs)
+    found.problems += problems
+    if not benches:
+        raise ReportError(f"{folder}: no run can be used; {problems[0].path}: {problems[0].message}")
+    out = folder / FOLDER if out is None else out
+    for name in ("tables", "figures"):
+        (out / name).mkdir(parents=True, exist_ok=True)
+    parts = []
+    for bench in benches:
+        log.info("Report: %s, %d rows", bench.name, len(bench.rows))
+        parts.append(report_bench(bench, digests, bootstrap, out, explorer_runs))
+        found.problems += parts[-1].problems
+        for table in parts[-1].tables:
+            write_text(out / "tables" / f"{table.slug}.html", render_table(table))
+    origins = [provenance(bench, row, run) for bench in benches for row in bench.rows for run in row.runs]
+    write_text(out / "tables" / "runs.csv", csv_runs(origins))
+    page = out / PAGE
+    write_text(page, render_page(folder, parts, origins, found))
+    log.info("Report of %d runs: %s", len(origins), page)
+    return Report(
+        page, [table for part in parts for table in part.tables], found.runs, found.failures, found.problems
+    )
+
+
+def _digest(folder: Path, found: Found, bootstrap: PairedBootstrap) -> dict[Run, Digest]:
+    """Read every run's predictions; a run that they contradict is taken out of `found`.
+
+    Raises:
+        ReportError: no run is left.
+    """
+    digests: dict[Run, Digest] = {}
+    contradicted: set[Run] = set()
+    for run in found.runs:
+        try:
+            digests[run] = digest_run(run, bootstrap)
+        except RecordDisagrees as error:
+            contradicted.add(run)
+            found.problems.append(Problem(run.folder, f"{error}; left out"))
+        except RecordError as error:
+            found.problems.append(
+                Problem(run.folder, f"{error}; in the tables, but without comparisons and figures")
+            )
+    found.runs = [run for run in found.runs if run not in contradicted]
+    if not found.runs:
+        problem = found.problems[-1]
+        raise ReportError(f"{folder}: no run can be used; {problem.path}: {problem.message}")
+    return digests

@@ -1,0 +1,123 @@
+"""What the figures need to know of a loss's scores: curves over seeds, searches, calibration, suspicious labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.metrics.functional import label_set_metrics
+from lsep_ml.reports.arrays import TEST, VALIDATION, Arrays, read_arrays
+from lsep_ml.reports.calibration import Suspect, find_suspects, platt_probabilities, reliability, sigmoid
+from lsep_ml.reports.figures import mean_precision_recall
+from lsep_ml.reports.grouping import Bench
+from lsep_ml.reports.method_figures import Reliability, Search
+from lsep_ml.reports.operating_points import Ranked, Thresholded
+from lsep_ml.reports.records import Problem, RecordError, Run
+
+STEPS = 50
+HIGHEST_K = 10
+SUSPECTS = 20
+_PREFERRED = ("thresh_est", "threshold", "topk", "count_est")  # the first has thresholds for each image
+
+
+@dataclass(frozen=True)
+class ScoreView:
+    """A loss's scores on one bench.
+
+    curves: mean precision (seeds, 101). The rest is of the lowest seed, and None where its validation.npz cannot be
+    read (own: where no run estimated thresholds).
+    """
+
+    curves: NDArray[np.float64]
+    theta: Search | None = None
+    k: Search | None = None
+    platt: Reliability | None = None
+    own: Reliability | None = None
+    suspects: Sequence[Suspect] = ()
+
+
+def score_runs(bench: Bench, usable: set[Run]) -> dict[str, list[Run]]:
+    """Loss -> one usable run for each seed, in order of seeds; of several decisions one with image-wise thresholds."""
+    found: dict[str, dict[int, Run]] = {}
+    losses = list(dict.fromkeys(loss for loss, _ in bench.chosen))
+    for method in sorted(bench.chosen, key=lambda method: (losses.index(method[0]), _rank(method[1]))):
+        for run in bench.chosen[method].runs:
+            if run in usable:
+                found.setdefault(method[0], {}).setdefault(run.seed, run)
+    return {loss: [by_seed[seed] for seed in sorted(by_seed)] for loss, by_seed in found.items()}
+
+
+def view_scores(bench: Bench, loss: str, runs: Sequence[Run]) -> tuple[ScoreView | None, list[Problem]]:
+    """Read the scores of a loss's runs; says which could not be read."""
+    curves: list[NDArray[np.float64]] = []
+    problems, first = [], None
+    for run in runs:
+        try:
+            test = read_arrays(
+                run, TEST, "scores", "targets", "mask", *(["thresholds"] if not curves else [])
+            )
+        except RecordError as error:
+            problems.append(Problem(run.folder, f"{error}; its curve is left out"))
+            continue
+        curves.append(mean_precision_recall(test["scores"], test["targets"], test["mask"]))
+        first = first or (run, test)
+    if first is None:
+        return None, problems
+    run, test = first
+    try:
+        val = read_arrays(run, VALIDATION, "scores", "targets", "mask")
+    except RecordError as error:
+        problems.append(Problem(run.folder, f"{error}; its searches and calibration are left out"))
+        return ScoreView(np.stack(curves)), problems
+    probabilities = platt_probabilities(val, test)
+    view = ScoreView(
+        np.stack(curves),
+        _search_theta(val, test, _choice(bench, loss, "threshold", "theta", run.seed)),
+        _search_k(val, test, _choice(bench, loss, "topk", "k", run.seed)),
+        reliability(probabilities, test["targets"], test["mask"]),
+        _own_reliability(test),
+        find_suspects(probabilities, test["targets"], test["mask"], SUSPECTS),
+    )
+    return view, problems
+
+
+def _search_theta(val: Arrays, test: Arrays, chosen: float | None) -> Search:
+    grid = np.linspace(val["scores"].min(), val["scores"].max(), STEPS, dtype=np.float64).astype(np.float32)
+
+    def f1(split: Arrays) -> NDArray[np.float64]:
+        counts = Thresholded(split["scores"], split["mask"], grid).counts(split["targets"])
+        return label_set_metrics(counts)["f1"]
+
+    return Search(grid.astype(np.float64), f1(val), f1(test), chosen)
+
+
+def _search_k(val: Arrays, test: Arrays, chosen: float | None) -> Search:
+    highest = min(HIGHEST_K, val["scores"].shape[1])
+
+    def f1(split: Arrays) -> NDArray[np.float64]:
+        counts = Ranked(split["scores"], split["mask"], highest).counts(split["targets"])
+        return label_set_metrics(counts)["f1"]
+
+    return Search(np.arange(1.0, highest + 1), f1(val), f1(test), chosen)
+
+
+def _own_reliability(test: Arrays) -> Reliability | None:
+    """Of sigmoid(f - theta(x)), where theta differs between images."""
+    if "thresholds" not in test or not np.ptp(test["thresholds"], axis=0).any():
+        return None
+    return reliability(sigmoid(test["scores"] - test["thresholds"]), test["targets"], test["mask"])
+
+
+def _choice(bench: Bench, loss: str, decision: str, key: str, seed: int) -> float | None:
+    """What a rule's run of this seed chose."""
+    row = bench.chosen.get((loss, decision))
+    for run in row.runs if row else ():
+        value = run.choices.get(key)
+        if run.seed == seed and isinstance(value, int | float):
+            return float(value)
+    return None
+
+
+def _rank(decision: str) -> int:
+    return _PREFERRED.index(decision) if decision in _PREFERRED else len(_PREFERRED)

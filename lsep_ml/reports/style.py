@@ -1,0 +1,53 @@
+"""How a method looks in every figure: a colour for colour-blind eyes too, and a dash, marker and hatch for print."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Look(NamedTuple):
+    """colour: of Okabe and Ito's palette; dash, marker, hatch: matplotlib's codes."""
+
+    colour: str
+    dash: str | tuple[int, tuple[int, ...]]
+    marker: str
+    hatch: str
+    width: float = 1.6
+
+
+_LOSSES = {
+    "lsep": Look("#0072B2", "-", "o", "", 2.4),
+    "warp": Look("#E69F00", (0, (6, 2)), "s", "//"),
+    "ranking": Look("#009E73", (0, (3, 1, 1, 1)), "^", ".."),
+    "bpmll": Look("#CC79A7", (0, (1, 1)), "D", "xx"),
+    "softmax": Look("#D55E00", (0, (4, 1, 1, 1, 1, 1)), "v", "\\\\"),
+    "bce": Look("#555555", (0, (8, 3)), "P", "--"),
+}
+_OTHERS = [
+    Look("#56B4E9", (0, (2, 2)), "X", "++"),
+    Look("#882255", (0, (5, 1)), "*", "oo"),
+    Look("#999933", (0, (1, 3)), "p", "||"),
+    Look("#999999", (0, (3, 3)), "h", "**"),
+]
+_DECISIONS = {
+    "thresh_est": _LOSSES["lsep"],
+    "threshold": _LOSSES["warp"],
+    "count_est": _LOSSES["ranking"],
+    "topk": _LOSSES["bpmll"],
+}
+
+
+def loss_looks(losses: Iterable[str]) -> dict[str, Look]:
+    """A look for each loss, the same in every report; losses of no fixed look get those left, in order."""
+    return _assign(losses, _LOSSES)
+
+
+def decision_looks(decisions: Iterable[str]) -> dict[str, Look]:
+    """A look for each decision; see `loss_looks`."""
+    return _assign(decisions, _DECISIONS)
+
+
+def _assign(names: Iterable[str], fixed: dict[str, Look]) -> dict[str, Look]:
+    names = list(dict.fromkeys(names))
+    others = [name for name in names if name not in fixed]
+    looks = {name: _OTHERS[position % len(_OTHERS)] for position, name in enumerate(others)}
+    return {name: fixed.get(name) or looks[name] for name in names}

@@ -1,0 +1,199 @@
+"""The paper's Tables 1 and 2 from our runs, and a table of every row there is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, stdev
+
+from lsep_ml.metrics.functional import LABEL_SET_KEYS
+from lsep_ml.reports.comparison import Comparison, interval
+from lsep_ml.reports.grouping import Bench, Row
+from lsep_ml.reports.names import PAPER_METRICS, decision_name, method_name
+from lsep_ml.reports.paper import OURS, departures, paper_numbers, paper_table
+from lsep_ml.reports.verdicts import Evidence, Method
+
+ALL_METRICS = (*PAPER_METRICS, "cf1", "of1", "map", "lrap")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A metric in %: the mean over `runs` runs and their standard deviation (None for a single run).
+
+    mean is None where no run has the metric. paper: the paper's number, None where it has none. low, high: the paired
+    bootstrap's 95% interval of the mean. mark: "best" of its column; "tied" when the difference to the best is not
+    real at 95%.
+    """
+
+    mean: float | None = None
+    std: float | None = None
+    runs: int = 0
+    paper: float | None = None
+    low: float | None = None
+    high: float | None = None
+    mark: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's."""
+        return None if self.mean is None or self.paper is None else self.mean - self.paper
+
+
+@dataclass(frozen=True, eq=False)
+class TableRow:
+    """One method: its label, its runs' row (None without runs) and a cell for each column.
+
+    kind: "paper" for a row of the paper's table, "ours" for the proposed method, "beside" for what the paper lacks.
+    """
+
+    label: str
+    row: Row | None
+    cells: Mapping[str, Cell]
+    kind: str = "paper"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of one bench. slug: its file name; columns: metric keys; notes: what a reader must know."""
+
+    slug: str
+    title: str
+    bench: Bench
+    columns: Sequence[str]
+    rows: Sequence[TableRow]
+    notes: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether a cell has a number of the paper beside it."""
+        return any(cell.paper is not None for row in self.rows for cell in row.cells.values())
+
+
+def table_one(bench: Bench) -> Table:
+    """Table 1: the losses under top-k and thresholding, and LSEP with threshold estimation.
+
+    Below the paper's rows stand what it lacks: binary cross entropy and any further loss, under every decision run.
+    """
+    numbers, rows = paper_numbers(1, bench.data), []
+    for method in paper_table(1):
+        if method not in bench.chosen and not numbers.get(method) and method[0] == "cnn_rnn":
+            continue  # nobody's row on this data set
+        kind = "ours" if method == OURS else "paper"
+        rows.append(_row(method_name(*method), bench.chosen.get(method), numbers.get(method, {}), kind))
+    losses = {loss for loss, _ in paper_table(1)}
+    rows += [
+        _row(method_name(*method), row, {}, "beside")
+        for method, row in bench.chosen.items()
+        if method[0] not in losses
+    ]
+    title = f"Table 1. Losses on {bench.data} ({bench.model})"
+    return Table(f"table1_{bench.name}", title, bench, PAPER_METRICS, rows, _notes(bench, rows))
+
+
+def table_two(bench: Bench) -> Table:
+    """Table 2: the decisions on LSEP's scores; below the paper's rows any further decision run."""
+    numbers, ours = paper_numbers(2, bench.data), []
+    for method in paper_table(2):
+        kind = "ours" if method == OURS else "paper"
+        ours.append(_row(decision_name(method[1]), bench.chosen.get(method), numbers.get(method, {}), kind))
+    ours += [
+        _row(decision_name(decision), row, {}, "beside")
+        for (loss, decision), row in bench.chosen.items()
+        if loss == "lsep" and (loss, decision) not in paper_table(2)
+    ]
+    title = f"Table 2. Label decisions on LSEP's scores, {bench.data} ({bench.model})"
+    return Table(f"table2_{bench.name}", title, bench, PAPER_METRICS, ours, _notes(bench, ours))
+
+
+def table_of_all(bench: Bench) -> Table:
+    """Every row of a bench: each loss, decision and setting, with the ranking metrics of the scores."""
+    rows = []
+    for row in bench.rows:
+        label = method_name(row.loss, row.decision) + (f" [{row.variant}]" if row.variant else "")
+        kind = "ours" if (row.loss, row.decision) == OURS else "paper"
+        rows.append(_row(label, row, {}, kind, ALL_METRICS))
+    title = f"Every loss, decision and setting on {bench.data} ({bench.model})"
+    return Table(f"all_{bench.name}", title, bench, ALL_METRICS, rows)
+
+
+def _row(
+    label: str,
+    row: Row | None,
+    paper: Mapping[str, float],
+    kind: str,
+    columns: Sequence[str] = PAPER_METRICS,
+) -> TableRow:
+    return TableRow(label, row, {key: _cell(row, key, paper.get(key)) for key in columns}, kind)
+
+
+def _cell(row: Row | None, key: str, paper: float | None) -> Cell:
+    values = [100 * run.test[key] for run in row.runs if key in run.test] if row else []
+    if not values:
+        return Cell(paper=paper)
+    return Cell(fmean(values), stdev(values) if len(values) > 1 else None, len(values), paper)
+
+
+def _notes(bench: Bench, rows: Sequence[TableRow]) -> list[str]:
+    images = {name.removeprefix("images."): value for name, value in bench.protocol.items()}
+    notes = []
+    apart = departures(bench.data, bench.model, images)
+    if apart:
+        notes.append(f"Not the paper's protocol: {', '.join(apart)}. Read the differences with that in mind.")
+    for row in rows:
+        if row.row is not None and row.row.variant:
+            others = sum(
+                (other.loss, other.decision) == (row.row.loss, row.row.decision) for other in bench.rows
+            )
+            notes.append(
+                f"{row.label}: one of {others} settings, the one of most seeds, then of highest validation F1 "
+                f"({row.row.variant})."
+            )
+    return notes
+
+
+def with_bootstrap(
+    table: Table,
+    evidence: Mapping[Method, Evidence],
+    pairs: Mapping[tuple[Method, Method], Sequence[Comparison]],
+) -> Table:
+    """The table with intervals, and with marks at the best of each column and at what is not told apart from it.
+
+    evidence and pairs are of the bench's chosen rows (`gather`, `compare_all`); other rows get neither.
+    """
+    tied = {
+        (method, c.key)
+        for (first, second), found in pairs.items()
+        for c in found
+        if not c.real
+        for method in ((first, second), (second, first))
+    }
+    rows = [replace(row, cells=_with_intervals(table.bench, row, evidence)) for row in table.rows]
+    for key in table.columns:
+        filled = [row for row in rows if row.cells[key].mean is not None]
+        if len(filled) < 2:
+            continue
+        best = max(filled, key=lambda row: row.cells[key].mean or 0.0)
+        for row in filled:
+            method, other = _evidence_key(table.bench, row), _evidence_key(table.bench, best)
+            mark = "best" if row.cells[key].mean == best.cells[key].mean else ""
+            if not mark and method and other and ((method, other), key) in tied:
+                mark = "tied"
+            cells = {**row.cells, key: replace(row.cells[key], mark=mark)}
+            rows[rows.index(row)] = replace(row, cells=cells)
+    return replace(table, rows=rows)
+
+
+def _with_intervals(bench: Bench, row: TableRow, evidence: Mapping[Method, Evidence]) -> dict[str, Cell]:
+    method, cells = _evidence_key(bench, row), dict(row.cells)
+    if method is not None and method in evidence:
+        low, high = 100 * interval(evidence[method].replicates)
+        for position, key in enumerate(LABEL_SET_KEYS):
+            if key in cells:
+                cells[key] = replace(cells[key], low=float(low[position]), high=float(high[position]))
+    return cells
+
+
+def _evidence_key(bench: Bench, row: TableRow) -> Method | None:
+    """The row's method when it is the bench's chosen row of it."""
+    own = row.row
+    if own is None or bench.chosen.get((own.loss, own.decision)) is not own:
+        return None
+    return own.loss, own.decision

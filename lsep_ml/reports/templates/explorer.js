@@ -1,0 +1,242 @@
+// The decision explorer: metrics from counts, as in lsep_ml/metrics/functional.py, and label sets from a few images' scores.
+"use strict";
+(() => {
+  const { keys, benches } = JSON.parse(document.getElementById("explorer-data").textContent);
+  const $ = (id) => document.getElementById(`explorer-${id}`);
+  const symbols = { theta: "θ", k: "k", shift: "δ" };
+  const drawn = ["ov_p", "ov_r", "f1", "exact_match"];
+  let bench, run, model, mode, steps, curves;
+
+  const unpack = (text, Kind) => {
+    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    return new Kind(bytes.buffer);
+  };
+  const counts = (packed) => packed.unpacked ??= {
+    correct: unpack(packed.correct, packed.bytes === 2 ? Uint16Array : Uint32Array),
+    predicted: unpack(packed.predicted, packed.bytes === 2 ? Uint16Array : Uint32Array),
+  };
+
+  const ratio = (numerator, denominator) => (denominator === 0 ? 0 : numerator / denominator);
+  const harmonic = (p, r) => ratio(2 * p * r, p + r);
+
+  // The paper's metrics at a step; a ratio with a zero denominator counts 0 and stays in the mean.
+  const metricsAt = (step) => {
+    const { correct, predicted } = counts(steps);
+    const labels = bench.actual.length;
+    const sums = { p: 0, r: 0, f1: 0, correct: 0, predicted: 0, actual: 0 };
+    for (let k = 0, at = step * labels; k < labels; k++, at++) {
+      const actual = bench.actual[k];
+      sums.p += ratio(correct[at], predicted[at]);
+      sums.r += ratio(correct[at], actual);
+      sums.f1 += ratio(2 * correct[at], predicted[at] + actual);
+      sums.correct += correct[at];
+      sums.predicted += predicted[at];
+      sums.actual += actual;
+    }
+    const [pc_p, pc_r] = [sums.p / labels, sums.r / labels];
+    const [ov_p, ov_r] = [ratio(sums.correct, sums.predicted), ratio(sums.correct, sums.actual)];
+    return {
+      pc_p, pc_r, ov_p, ov_r,
+      f1: sums.f1 / labels,
+      exact_match: ratio(steps.exact[step], bench.images),
+      cf1: harmonic(pc_p, pc_r),
+      of1: harmonic(ov_p, ov_r),
+      labels_per_image: ratio(sums.predicted, bench.images),
+    };
+  };
+
+  // The label set of a shown image at a step of the slider, as booleans by label.
+  const labelSet = (image, value) => {
+    const labels = bench.actual.length;
+    const scores = (model.unpackedScores ??= unpack(model.scores, Float32Array)).subarray(image * labels, (image + 1) * labels);
+    if (mode === "theta") return Array.from(scores, (score) => score > value);
+    if (mode === "shift") {
+      const own = (run.unpackedThresholds ??= unpack(run.thresholds, Float32Array)).subarray(image * labels, (image + 1) * labels);
+      return Array.from(scores, (score, k) => Math.fround(score - own[k]) > value);
+    }
+    const order = Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b);
+    const set = new Array(labels).fill(false);
+    order.slice(0, value).forEach((k) => { set[k] = true; });
+    return set;
+  };
+
+  const percent = (x) => (100 * x).toFixed(1);
+  const change = (x) => (Math.abs(x) < 5e-4 ? "0.0" : (x < 0 ? "−" : "+") + Math.abs(100 * x).toFixed(1));
+  const element = (name, properties, ...children) => {
+    const made = Object.assign(document.createElement(name), properties);
+    made.append(...children);
+    return made;
+  };
+
+  const showMetrics = (values) => {
+    $("metrics").tBodies[0].replaceChildren(...keys.map(({ key, name, note }) => {
+      const reported = run.reported[key];
+      const here = element("td", { className: "num", textContent: percent(values[key]) });
+      here.dataset.key = key;
+      here.dataset.value = values[key];
+      const cells = reported === undefined ? ["–", "–"] : [percent(reported), change(values[key] - reported)];
+      return element("tr", {},
+        element("th", { scope: "row", textContent: name, title: note }),
+        here,
+        element("td", { className: "num", textContent: cells[0] }),
+        element("td", { className: `num ${cells[1][0] === "+" ? "up" : cells[1][0] === "−" ? "down" : ""}`, textContent: cells[1] }));
+    }));
+  };
+
+  const showSummary = (step, values) => {
+    const kept = run[mode];
+    const gained = steps.exact[step] - kept.stillRight[step];
+    const lost = run.right - kept.stillRight[step];
+    const changed = bench.images - kept.same[step];
+    const images = bench.images.toLocaleString("en");
+    $("summary").textContent =
+      `${steps.exact[step].toLocaleString("en")} of ${images} images have exactly the right labels: ` +
+      `${gained.toLocaleString("en")} gained and ${lost.toLocaleString("en")} lost against the report. ` +
+      `${changed.toLocaleString("en")} images have another label set than reported. ` +
+      `${values.labels_per_image.toFixed(2)} labels an image.`;
+  };
+
+  const showImages = (value) => {
+    const labels = bench.actual.length;
+    const reported = (run.unpackedPredictions ??= unpack(run.predictions, Uint8Array));
+    let other = 0;
+    const tiles = bench.shown.map((image, i) => {
+      const set = labelSet(i, value);
+      const [found, wrong, missed] = [[], [], []];
+      let differs = false;
+      let right = true;
+      for (let k = 0; k < labels; k++) {
+        if (image.unknown.includes(k)) continue;
+        const there = image.true.includes(k);
+        const moved = set[k] !== (reported[i * labels + k] === 1);
+        differs ||= moved;
+        right &&= set[k] === there;
+        const chip = (kind, mark) => element("span", { className: `chip ${kind}${moved ? " moved" : ""}`, textContent: `${mark} ${bench.labels[k]}` });
+        if (set[k] && there) found.push(chip("found", "✓"));
+        else if (set[k]) wrong.push(chip("wrong", "✗"));
+        else if (there) missed.push(chip("missed", "–"));
+        else if (moved) missed.push(chip("dropped", "✗"));
+      }
+      other += differs;
+      return element("figure", { className: differs ? "tile differs" : "tile" },
+        element("img", { src: image.picture, alt: `test image ${image.id}` }),
+        element("figcaption", {},
+          element("span", { className: "verdict", textContent: `${right ? "right" : "not right"}${differs ? ", changed" : ""}` }),
+          element("span", { className: "chips" }, ...found, ...wrong, ...missed),
+          element("span", { className: "faint id", textContent: image.id })));
+    });
+    $("images").replaceChildren(...tiles);
+    $("changed").textContent = tiles.length ? `${other} of the ${tiles.length} shown change` : "no thumbnails in these runs";
+  };
+
+  const showClasses = (step) => {
+    const { correct, predicted } = counts(steps);
+    const labels = bench.actual.length;
+    const rows = bench.labels.map((name, k) => {
+      const [c, p, a] = [correct[step * labels + k], predicted[step * labels + k], bench.actual[k]];
+      const numbers = [[a, a], [p, p], ...[ratio(c, p), ratio(c, a), ratio(2 * c, p + a)].map((x) => [x, percent(x)])];
+      return element("tr", {}, element("th", { scope: "row", textContent: name }), ...numbers.map(([raw, text]) => {
+        const cell = element("td", { className: "num", textContent: text });
+        cell.dataset.value = raw;
+        return cell;
+      }));
+    });
+    $("classes").tBodies[0].replaceChildren(...rows);
+    [...$("classes").tHead.rows[0].cells].forEach((head) => head.setAttribute("aria-sort", "none"));
+  };
+
+  const chart = { left: 36, right: 400, top: 10, bottom: 225 };
+  const place = (step) => chart.left + (chart.right - chart.left) * (steps.values.length < 2 ? 0.5 : step / (steps.values.length - 1));
+  const height = (fraction) => chart.bottom - (chart.bottom - chart.top) * fraction;
+  const svg = (name, attributes, text) => {
+    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
+    Object.entries(attributes).forEach(([key, value]) => made.setAttribute(key, value));
+    if (text !== undefined) made.textContent = text;
+    return made;
+  };
+
+  const drawChart = () => {
+    curves = steps.values.map((_, step) => metricsAt(step));
+    const parts = [0, 0.25, 0.5, 0.75, 1].flatMap((y) => [
+      svg("line", { x1: chart.left, x2: chart.right, y1: height(y), y2: height(y), class: "grid" }),
+      svg("text", { x: chart.left - 6, y: height(y) + 4, "text-anchor": "end" }, String(100 * y)),
+    ]);
+    const last = steps.values.length - 1;
+    const ticks = mode === "k" ? steps.values.map((_, i) => i) : [0, 0.25, 0.5, 0.75, 1].map((x) => Math.round(x * last));
+    parts.push(...[...new Set(ticks)].map((step) => svg("text", { x: place(step), y: chart.bottom + 16, "text-anchor": "middle" },
+      mode === "k" ? String(steps.values[step]) : steps.values[step].toFixed(2))));
+    parts.push(svg("text", { x: (chart.left + chart.right) / 2, y: chart.bottom + 32, "text-anchor": "middle" }, symbols[mode]));
+    parts.push(...drawn.map((key) => svg("polyline", {
+      class: `line ${key}`,
+      points: curves.map((values, step) => `${place(step).toFixed(1)},${height(values[key]).toFixed(1)}`).join(" "),
+    })));
+    parts.push(svg("line", { id: "explorer-marker", y1: chart.top, y2: chart.bottom, class: "marker" }));
+    $("chart").replaceChildren(...parts);
+  };
+
+  const update = () => {
+    const step = Number($("slider").value);
+    const value = steps.values[step];
+    const text = mode === "k" ? String(value) : value.toFixed(3);
+    $("value").textContent = text;
+    $("value").dataset.value = value;
+    $("slider").setAttribute("aria-valuetext", `${symbols[mode]} = ${text}`);
+    const marker = document.getElementById("explorer-marker");
+    ["x1", "x2"].forEach((x) => marker.setAttribute(x, place(step)));
+    showMetrics(curves[step]);
+    showSummary(step, curves[step]);
+    showImages(value);
+    showClasses(step);
+  };
+
+  // Where the slider comes closest to what was reported: the step at which most images keep their label set.
+  const reportedStep = (name) => {
+    const { same } = run[name];
+    return same.indexOf(Math.max(...same));
+  };
+
+  const choose = (name) => {
+    mode = name;
+    steps = mode === "shift" ? run.shift : model[mode];
+    document.querySelectorAll("#explorer-mode input").forEach((input) => {
+      input.checked = input.value === mode;
+      input.disabled = input.value === "shift" && !run.shift;
+    });
+    $("symbol").textContent = symbols[mode];
+    $("slider").max = steps.values.length - 1;
+    $("slider").value = reportedStep(mode);
+    drawChart();
+    update();
+  };
+
+  const chooseRun = () => {
+    const [b, r] = $("run").value.split(".").map(Number);
+    bench = benches[b];
+    run = bench.runs[r];
+    model = bench.models[run.model];
+    const modes = ["shift", "theta", "k"].filter((name) => run[name]);
+    const kept = Object.fromEntries(modes.map((name) => [name, Math.max(...run[name].same)]));
+    choose(modes.reduce((best, name) => (kept[name] > kept[best] ? name : best)));
+  };
+
+  benches.forEach((found, b) => {
+    const group = element("optgroup", { label: found.name });
+    group.append(...found.runs.map((one, r) => new Option(one.variant ? `${one.label} [${one.variant}]` : one.label, `${b}.${r}`)));
+    $("run").append(group);
+  });
+  $("keys").replaceChildren(...drawn.map((key) => element("span", { className: `key ${key}`, textContent: keys.find((one) => one.key === key).name })));
+  $("run").addEventListener("change", chooseRun);
+  $("slider").addEventListener("input", update);
+  $("reset").addEventListener("click", () => { $("slider").value = reportedStep(mode); update(); });
+  $("mode").addEventListener("change", (event) => choose(event.target.value));
+  $("chart").addEventListener("click", (event) => {
+    const box = $("chart").getBoundingClientRect();
+    const x = (event.clientX - box.left) / box.width * 420;
+    const share = (x - chart.left) / (chart.right - chart.left);
+    $("slider").value = Math.round(share * (steps.values.length - 1));
+    update();
+  });
+  const start = [...$("run").options].find((option) => option.textContent.startsWith("LSEP (threshold est.)"));
+  if (start) $("run").value = start.value;
+  chooseRun();
+})();

@@ -1,0 +1,212 @@
+"""Tables as Markdown, CSV and LaTeX. A cell without a run is a dash, never a zero."""
+
+import csv
+from collections.abc import Iterable, Sequence
+from io import StringIO
+
+from lsep_ml.reports.comparison import Comparison
+from lsep_ml.reports.grouping import Row
+from lsep_ml.reports.names import METRICS
+from lsep_ml.reports.tables import Cell, Table, TableRow
+from lsep_ml.reports.verdicts import Verdict
+
+DASH = "–"
+LEGEND = "Mean ± standard deviation over runs, in %. Bold: best; italic: not told apart from the best at 95%."
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "θ": r"$\theta$",
+    "±": r"$\pm$",
+    "–": "--",
+}
+
+
+def number(value: float | None) -> str:
+    """One decimal, or a dash."""
+    return DASH if value is None else f"{value:.1f}"
+
+
+def paper_number(value: float) -> str:
+    """Three significant digits, as the paper prints them."""
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def mean_std(cell: Cell) -> str:
+    """`67.9 ± 0.4`, `67.9` for a single run, or a dash."""
+    return number(cell.mean) if cell.std is None else f"{cell.mean:.1f} ± {cell.std:.1f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign, or a dash."""
+    return DASH if value is None else f"{value:+.1f}".replace("-", "−")
+
+
+def interval(comparison: Comparison) -> str:
+    """The difference with its 95% interval."""
+    return f"{signed(comparison.difference)} [{signed(comparison.low)}, {signed(comparison.high)}]"
+
+
+def markdown_table(table: Table) -> str:
+    """A Markdown table with its title, notes and legend."""
+    lines = [_cells(["method", *(METRICS[key] for key in table.columns), "runs"])]
+    lines.append("|" + " --- |" + " ---: |" * (len(table.columns) + 1))
+    for row in table.rows:
+        lines.append(
+            _cells([_md(row.label), *(_md_cell(row.cells[key]) for key in table.columns), runs_of(row)])
+        )
+    notes = [LEGEND + (" In brackets: the paper's number and ours minus it." if table.has_paper else "")]
+    return "\n".join([f"### {_md(table.title)}", "", *lines, "", *notes, *map(_md, table.notes), ""])
+
+
+def markdown_verdict(verdict: Verdict) -> str:
+    """A question and its comparisons as a Markdown table; bold: real at 95%."""
+    head = ["against", *(f"{METRICS[key]} [95%]" for key in verdict.keys)]
+    lines = [f"#### {_md(verdict.question)}", "", _cells(head), "| --- |" + " ---: |" * len(verdict.keys)]
+    for name, comparisons in verdict.rows:
+        lines.append(
+            _cells([_md(name), *(f"**{interval(c)}**" if c.real else interval(c) for c in comparisons)])
+        )
+    return "\n".join([*lines, ""])
+
+
+def latex_table(table: Table) -> str:
+    """A LaTeX table (booktabs), to be put inside `table*`."""
+    with_paper = [key for key in table.columns if any(row.cells[key].paper is not None for row in table.rows)]
+    lines = [
+        f"% {table.title}. {LEGEND} protocol: "
+        + ", ".join(f"{name}={value[:12]}" for name, value in table.bench.protocol.items()).replace(
+            "\n", " "
+        ),
+        r"\begin{tabular}{l" + "r" * len(table.columns) + "r}",
+        r"\toprule",
+        " & ".join(["Method", *(METRICS[key] for key in table.columns), "runs"]) + r" \\",
+        r"\midrule",
+    ]
+    previous = table.rows[0].kind if table.rows else ""
+    for row in table.rows:
+        if row.kind == "beside" and previous != "beside":
+            lines.append(r"\midrule")
+        previous = row.kind
+        cells = [_latex_cell(row.cells[key]) for key in table.columns]
+        lines.append(" & ".join([_latex(row.label), *cells, _latex(runs_of(row))]) + r" \\")
+        if with_paper and any(row.cells[key].paper is not None for key in with_paper):
+            paper = [_latex(_paper(row.cells[key])) for key in table.columns]
+            lines.append(r" & ".join([r"\quad paper", *paper, ""]) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def csv_table(table: Table) -> str:
+    """One line for each cell, with what it was made of."""
+    head = [
+        "table",
+        "data",
+        "model",
+        "split_hash",
+        "method",
+        "loss",
+        "decision",
+        "settings",
+        "metric",
+        "mean",
+        "std",
+    ]
+    head += ["runs", "seeds", "low", "high", "paper", "difference"]
+    lines = []
+    for row in table.rows:
+        own = row.row
+        made = [own.loss, own.decision, own.variant] if own else ["", "", ""]
+        for key, cell in row.cells.items():
+            values = [_plain(value) for value in (cell.mean, cell.std)]
+            bounds = [_plain(value) for value in (cell.low, cell.high, cell.paper, cell.difference)]
+            bench = [table.slug, table.bench.data, table.bench.model, table.bench.protocol["split_hash"]]
+            lines.append([*bench, row.label, *made, key, *values, cell.runs, _seeds(own), *bounds])
+    return csv_text(head, lines)
+
+
+def csv_comparisons(comparisons: Iterable[Comparison]) -> str:
+    """One line for each pair of rows and metric, in points of %."""
+    head = ["first", "second", "metric", "difference", "low", "high", "real"]
+    return csv_text(
+        head,
+        [
+            [
+                c.first,
+                c.second,
+                c.key,
+                _plain(c.difference),
+                _plain(c.low),
+                _plain(c.high),
+                "yes" if c.real else "no",
+            ]
+            for c in comparisons
+        ],
+    )
+
+
+def csv_text(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
+    """Any table as CSV."""
+    buffer = StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(lines)
+    return buffer.getvalue()
+
+
+def runs_of(row: TableRow) -> str:
+    """How many runs the row's cells are means of: one number, or the lowest to the highest."""
+    counts = sorted({cell.runs for cell in row.cells.values() if cell.mean is not None})
+    return DASH if not counts else f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _md_cell(cell: Cell) -> str:
+    mark = {"best": "**", "tied": "*"}.get(cell.mark, "")
+    text = f"{mark}{mean_std(cell)}{mark}"
+    if cell.paper is None:
+        return text
+    difference = f", {signed(cell.difference)}" if cell.difference is not None else ""
+    return f"{text} ({paper_number(cell.paper)}{difference})"
+
+
+def _latex_cell(cell: Cell) -> str:
+    text = _latex(mean_std(cell))
+    command = {"best": r"\textbf", "tied": r"\textit"}.get(cell.mark)
+    return f"{command}{{{text}}}" if command else text
+
+
+def _paper(cell: Cell) -> str:
+    return DASH if cell.paper is None else paper_number(cell.paper)
+
+
+def _seeds(row: Row | None) -> str:
+    return " ".join(map(str, row.seeds)) if row else ""
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
+def _cells(values: Iterable[str]) -> str:
+    return "| " + " | ".join(values) + " |"
+
+
+def _md(text: str) -> str:
+    return (
+        text.replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("*", "\\*")
+        .replace("<", "&lt;")
+        .replace("\n", " ")
+    )
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text.replace("\n", " "))

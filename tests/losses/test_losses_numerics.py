@@ -1,0 +1,215 @@
+"""Half precision, large scores, large offsets; and the losses that torch and torchvision have too."""
+
+import math
+
+import loss_oracles as oracles
+import pytest
+import torch
+from loss_cases import CASES, Case, case_name, draw, every_loss, pair_losses
+from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from lsep_ml import losses
+from lsep_ml.losses import violations
+
+HALF = [torch.float16, torch.bfloat16]
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_is_computed_in_float32(case: Case, dtype: torch.dtype) -> None:
+    scores, targets = draw(5, 20, 0.3)
+    half = scores.to(dtype)
+    values, gradient = case.computed(half, targets)
+    assert values.dtype == torch.float32
+    expected_values, expected_gradient = case.computed(half.float(), targets)
+    torch.testing.assert_close(values, expected_values)
+    assert torch.equal(gradient, expected_gradient.to(dtype))
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", HALF)
+def test_half_precision_scores_far_apart(case: Case, dtype: torch.dtype) -> None:
+    scores, targets = draw(5, 20, 0.3)
+    values, gradient = case.computed(scores.sign().mul(60).to(dtype), targets)
+    assert torch.isfinite(values).all()
+    assert torch.isfinite(gradient).all()
+
+
+@every_loss
+def test_under_autocast(case: Case) -> None:
+    scores, targets = draw(4, 6, 0.4)
+    features, weights = scores.float(), torch.eye(6, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        computed = features @ weights
+        loss = case(computed, targets)
+    assert computed.dtype == torch.bfloat16
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, case(computed.float(), targets))
+    loss.backward()
+    assert weights.grad is not None
+    assert torch.isfinite(weights.grad).all()
+
+
+LARGEST = {
+    "lsep": [1e4, 2e4],
+    "ranking": [1 + 1e4 + 1, 2e4 + 1 + 1e4 + 3 + 1 + 1e4 + 1],
+    "warp": [1 + 1e4 + 1, (1 + 1 / 2 + 1 / 3) * (2e4 + 1 + 1e4 + 3 + 1 + 1e4 + 1)],
+    "pairwise_logistic": [math.log(2) + 1e4, 2e4 + 1e4 + 3 + 1e4],
+    "softmax": [math.log(2) + 1e4 + math.log(2), 2e4],
+    "zlpr": [1e4 + math.log(2), 1e4 + 1e4],
+    "bce": [1e4 + math.log(2), 1e4 + 1e4 + 3 + math.log(2)],
+}
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_scores_of_ten_thousand(name: str) -> None:
+    scores = torch.tensor([[1e4, -1e4, 0.0, 1e4], [-1e4, 1e4, 3.0, 0.0]])
+    targets = torch.tensor([[1, 0, 1, 0], [1, 0, 0, 0]])
+    if name == "bce":
+        targets[0, 0] = 1
+    [case] = [case for case in CASES if case.name == name and not case.options]
+    for enabled in (True, False):
+        with losses.fused(enabled):
+            values, gradient = case.computed(scores, targets)
+            torch.testing.assert_close(values, torch.tensor(LARGEST[name]), rtol=1e-4, atol=0)
+            assert torch.isfinite(gradient).all()
+            assert (gradient.abs() > 0.1).any()
+
+
+@every_loss
+def test_any_score_gives_finite_values_and_gradients(case: Case) -> None:
+    targets = torch.tensor([[1, 0, 1, 0]])
+    for scale in (100.0, 1e4, 1e6):
+        for signs in ([1, -1, 0, 1], [-1, 1, 0, 0], [1, -1, 1, -1]):
+            values, gradient = case.computed(scale * torch.tensor([signs]).float(), targets)
+            assert torch.isfinite(values).all()
+            assert torch.isfinite(gradient).all()
+
+
+@pair_losses
+def test_a_large_offset_costs_nothing(case: Case) -> None:
+    scores, targets = draw(2, 300, 0.1, seed=7)
+    exact = (torch.round(scores * 64) / 64).float()  # representable with the offset too
+    torch.testing.assert_close(
+        case.computed(exact + 1e4, targets), case.computed(exact, targets), rtol=1e-5, atol=1e-7
+    )
+
+
+def test_hinges_of_a_hair_keep_their_digits() -> None:
+    scores = torch.tensor([[1000.0, 999.5, -1000.0, 3.0]], requires_grad=True)
+    targets = torch.tensor([[1, 0, 0, 0]])
+    value = losses.ranking_loss(scores, targets, margin=0.5 + 2**-12)
+    assert value.item() == pytest.approx(2**-12, rel=0.25)  # float32 resolves 1000 to 2^-14
+
+
+@pytest.mark.parametrize("name", ["ranking", "warp"])
+@pytest.mark.parametrize("limit", [0, 100], ids=["search", "compare"])
+def test_both_ways_to_count_violations(name: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(violations, "FEW", limit)
+    monkeypatch.setattr(violations, "CACHED", 1)
+    case = Case(name, getattr(oracles, name))
+    scores, targets = draw(3, 60, 0.2)
+    for f in (scores, (2 * scores).round() / 2):  # without and with ties
+        torch.testing.assert_close(case.computed(f, targets), case.expected(f, targets), rtol=1e-9, atol=1e-9)
+    wide = torch.rand(2, 2500, generator=torch.Generator().manual_seed(0)).double()
+    few = losses.LabelIndices(torch.tensor([[5, 2400, 7], [1, -1, -1]]), 2500)
+    dense = torch.zeros(2, 2500).scatter(1, few.indices.clamp(min=0), 1.0)
+    dense[1, 0] = 0
+    torch.testing.assert_close(
+        case.computed(wide, few), case.expected(wide, dense.long()), rtol=1e-9, atol=1e-9
+    )
+
+
+def test_bpmll_counts_the_rows_its_clamp_holds() -> None:
+    scores = torch.tensor([[-50.0, 50.0], [-30.0, 30.0], [60.0, 0.0]], requires_grad=True)
+    targets = torch.tensor([[1, 0], [1, 0], [1, 0]])
+    assert losses.bpmll_clamped_rows(scores, targets) == 1
+    assert losses.bpmll_clamped_rows(scores, targets, torch.tensor([[True, False]] * 3)) == 0
+    values = losses.bpmll_loss(scores, targets, reduction="none")
+    torch.testing.assert_close(values, torch.tensor([math.exp(80), math.exp(60), math.exp(-60)]))
+    values.sum().backward()
+    # The held row is pushed the right way, with the size the gradient has at the limit.
+    assert scores.grad is not None
+    push = torch.tensor([[-math.exp(80), math.exp(80)], [-math.exp(60), math.exp(60)]])
+    torch.testing.assert_close(scores.grad[:2], push)
+
+
+@pytest.mark.parametrize("dtype", losses.BPMLL_CLAMP)
+def test_bpmll_is_held_in_every_dtype(dtype: torch.dtype) -> None:
+    scores, targets = torch.tensor([[-5e2, 5e2]], dtype=dtype), torch.tensor([[1, 0]])
+    values, gradient = Case("bpmll", oracles.bpmll).computed(scores, targets)
+    assert values.item() == pytest.approx(math.exp(losses.BPMLL_CLAMP[dtype]), rel=1e-5)
+    assert torch.isfinite(gradient).all()
+    assert gradient[0, 0] < -1e4 < 1e4 < gradient[0, 1]
+    assert losses.bpmll_clamped_rows(scores, targets) == 1
+
+
+def test_lsep_bounds_the_largest_violation_not_the_sum() -> None:
+    scores, targets = torch.tensor([[-5.0, -5.0, 5.0]]).double(), torch.tensor([[1, 1, 0]])
+    value = losses.lsep_loss(scores, targets).item()
+    assert value == pytest.approx(math.log(1 + 2 * math.exp(10)))
+    assert 10 <= value <= 10 + math.log(3) < 20 == losses.ranking_loss(scores, targets, margin=0.0)
+
+
+def test_lsep_gradient_has_the_factor_of_the_exponential() -> None:
+    """1 / exp(loss), where eqn 10 prints 1 / loss."""
+    scores = torch.tensor([[0.5, -0.25]], dtype=torch.float64, requires_grad=True)
+    value = losses.lsep_loss(scores, torch.tensor([[1, 0]]))
+    value.backward()
+    assert scores.grad is not None
+    assert scores.grad[0, 1].item() == pytest.approx(math.exp(-0.75) / math.exp(value.item()))
+
+
+def test_ranking_is_torchs_multi_label_margin_loss() -> None:
+    scores, targets = draw(7, 10, 0.4)
+    indices = F.pad(losses.LabelIndices.of(targets).indices, (0, 10), value=-1)[:, :10]
+    reference = F.multilabel_margin_loss(scores, indices, reduction="none") * 10
+    torch.testing.assert_close(losses.ranking_loss(scores, targets, reduction="none"), reference)
+
+
+def test_softmax_is_torchs_cross_entropy_for_one_label() -> None:
+    scores, _ = draw(7, 10, 0.4)
+    classes = torch.arange(7)
+    targets = F.one_hot(classes, 10)
+    torch.testing.assert_close(losses.softmax_loss(scores, targets), F.cross_entropy(scores, classes))
+
+
+def test_bce_is_torchs() -> None:
+    scores, targets = draw(7, 10, 0.4)
+    reference = F.binary_cross_entropy_with_logits(scores, targets.double())
+    torch.testing.assert_close(losses.bce_loss(scores, targets, normalize=True), reference)
+
+
+def test_focal_is_torchvisions() -> None:
+    scores, targets = draw(7, 10, 0.4)
+    reference = sigmoid_focal_loss(scores, targets.double(), reduction="sum")
+    torch.testing.assert_close(losses.focal_loss(scores, targets, reduction="sum"), reference)
+
+
+def test_asl_and_focal_without_focus_are_bce() -> None:
+    scores, targets = draw(7, 10, 0.4)
+    expected = losses.bce_loss(scores, targets)
+    torch.testing.assert_close(losses.focal_loss(scores, targets, gamma=0.0, alpha=None), expected)
+    torch.testing.assert_close(losses.asl_loss(scores, targets, gamma_negative=0.0, shift=0.0), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("focal", {"gamma": -1.0}, "gamma=-1"),
+        ("focal", {"alpha": 2.0}, "alpha=2"),
+        ("asl", {"gamma_negative": -1.0}, "gamma_negative=-1"),
+        ("asl", {"shift": 1.0}, "shift=1"),
+        ("lsep", {"max_pairs": 0}, "max_pairs=0"),
+        ("pairwise_logistic", {"max_pairs": 0}, "max_pairs=0"),
+        ("lsep", {"max_pairs": 9, "weighted": True}, "max_pairs=9 and weighted=True"),
+    ],
+)
+def test_options_out_of_range(name: str, options: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        getattr(losses, f"{name}_loss")(torch.zeros(1, 2), torch.tensor([[1, 0]]), **options)
+
+
+def test_every_case_has_a_name_of_its_own() -> None:
+    assert len({case_name(case) for case in CASES}) == len(CASES)

@@ -1,0 +1,304 @@
+"""The page in a real browser: it loads without an error, its numbers are the metrics', it works without a mouse."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from report_runs import top, write_failure, write_run, write_sweep
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
+
+from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
+from lsep_ml.reports import Report, build_report
+
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1200,900",
+)
+LABELS = 9
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    folder = tmp_path_factory.mktemp("runs")
+    write_sweep(
+        folder,
+        losses=["warp", "lsep"],
+        seeds=[0, 1],
+        images=160,
+        labels=LABELS,
+        unknown=0.05,
+        intervals=False,
+    )
+    write_run(folder, data="voc2007", model="vgg16", labels=20, colour=True, intervals=False)
+    write_failure(folder, "ValueError: <b>bold</b>", ["loss=warp"])
+    return build_report(folder, replicates=100)
+
+
+@pytest.fixture(scope="module")
+def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    """Debian's chromium; nothing is downloaded, nothing is skipped where it is missing."""
+    options = webdriver.ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(chrome: webdriver.Chrome, report: Report) -> Iterator[webdriver.Chrome]:
+    """The report, freshly loaded; nothing may have been said on the console when the test is over."""
+    chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    chrome.get(report.page.as_uri())
+    yield chrome
+    assert chrome.get_log("browser") == []
+
+
+def by_id(page: webdriver.Chrome, name: str) -> Any:
+    return page.find_element(By.ID, f"explorer-{name}")
+
+
+def choose(page: webdriver.Chrome, run: str, mode: str) -> None:
+    Select(by_id(page, "run")).select_by_visible_text(run)
+    page.find_element(By.CSS_SELECTOR, f"#explorer-mode input[value={mode}]").click()
+
+
+def move(page: webdriver.Chrome, step: int) -> float:
+    """Put the slider at a step as a hand would; returns its value."""
+    script = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input'))"
+    page.execute_script(script, by_id(page, "slider"), step)
+    return float(by_id(page, "value").get_attribute("data-value"))
+
+
+def shown_metrics(page: webdriver.Chrome) -> dict[str, float]:
+    cells = page.find_elements(By.CSS_SELECTOR, "#explorer-metrics [data-key]")
+    return {cell.get_attribute("data-key"): float(cell.get_attribute("data-value")) for cell in cells}
+
+
+def arrays_of(report: Report, decision: str) -> dict[str, np.ndarray]:
+    [run] = [
+        run
+        for run in report.runs
+        if (run.data, run.loss, run.decision, run.seed) == ("digits", "lsep", decision, 0)
+    ]
+    return dict(np.load(run.folder / "predictions.npz"))
+
+
+def label_sets(arrays: dict[str, np.ndarray], mode: str, value: float) -> np.ndarray:
+    scores = arrays["scores"]
+    if mode == "k":
+        return top(scores, np.full(len(scores), int(value)))
+    return scores - (arrays["thresholds"] if mode == "shift" else np.float32(0)) > np.float32(value)
+
+
+@pytest.mark.parametrize(
+    ("run", "decision", "mode"),
+    [
+        ("LSEP (θ), seed 0", "threshold", "theta"),
+        ("LSEP (K), seed 0", "topk", "k"),
+        ("LSEP (threshold est.), seed 0", "thresh_est", "shift"),
+        ("LSEP (count est.), seed 0", "count_est", "theta"),
+    ],
+)
+def test_the_slider_gives_the_metrics_of_the_label_sets(
+    page: webdriver.Chrome, report: Report, run: str, decision: str, mode: str
+) -> None:
+    """At several steps: every metric, the counts in words, and the label sets of the images shown."""
+    choose(page, run, mode)
+    arrays = arrays_of(report, decision)
+    last = int(by_id(page, "slider").get_attribute("max"))
+    for step in sorted({0, last // 3, last // 2, last - 1, last}):
+        sets = label_sets(arrays, mode, move(page, step))
+        counts = count_label_sets(sets, arrays["targets"], arrays["mask"])
+        expected = {key: float(value) for key, value in label_set_metrics(counts).items()}
+        assert shown_metrics(page) == pytest.approx(expected, abs=1e-12)
+        assert set(expected) == set(LABEL_SET_KEYS)
+        summary = by_id(page, "summary").text
+        known, own = arrays["mask"] == 1, arrays["predictions"] == 1
+        changed = int(((sets != own) & known).any(1).sum())
+        assert summary.startswith(f"{counts.exact} of {counts.images} images have exactly the right labels")
+        assert f"{changed} images have another label set than reported" in summary
+        assert_tiles(page, arrays, sets)
+
+
+def assert_tiles(page: webdriver.Chrome, arrays: dict[str, np.ndarray], sets: np.ndarray) -> None:
+    rows = np.unique(np.linspace(0, len(sets) - 1, 24).round().astype(int))
+    tiles = page.find_elements(By.CSS_SELECTOR, "#explorer-images figure")
+    assert len(tiles) == len(rows)
+    texts = page.execute_script(
+        "return [...document.querySelectorAll('#explorer-images figure')].map(tile => "
+        "[tile.className, ['found', 'wrong', 'missed'].map(kind => "
+        "[...tile.querySelectorAll('.chip.' + kind)].map(chip => chip.textContent.slice(2)))])"
+    )
+    for row, (kind, (found, wrong, missed)) in zip(rows, texts, strict=True):
+        known, true, chosen = (arrays[name][row] == 1 for name in ("mask", "targets", "mask"))
+        chosen = sets[row] & known
+        assert found == [str(k) for k in np.flatnonzero(chosen & true)]
+        assert wrong == [str(k) for k in np.flatnonzero(chosen & ~true & known)]
+        assert missed == [str(k) for k in np.flatnonzero(~chosen & true & known)]
+        assert ("differs" in kind) == bool(((sets[row] != arrays["predictions"][row]) & known).any())
+
+
+def test_a_run_opens_where_it_was_reported(page: webdriver.Chrome, report: Report) -> None:
+    modes = {"LSEP (θ), seed 0": "theta", "LSEP (K), seed 1": "k", "LSEP (threshold est.), seed 0": "shift"}
+    for run, mode in modes.items():
+        Select(by_id(page, "run")).select_by_visible_text(run)
+        checked = page.find_element(By.CSS_SELECTOR, "#explorer-mode input:checked")
+        assert checked.get_attribute("value") == mode
+        assert " 0 images have another label set" in by_id(page, "summary").text
+        changes = page.find_elements(By.CSS_SELECTOR, "#explorer-metrics td:last-child")
+        assert {cell.text for cell in changes} == {"0.0"}
+        move(page, 0)
+        assert " 0 images have another label set" not in by_id(page, "summary").text
+        by_id(page, "reset").click()
+        assert " 0 images have another label set" in by_id(page, "summary").text
+
+
+def test_another_data_set_can_be_explored(page: webdriver.Chrome) -> None:
+    Select(by_id(page, "run")).select_by_index(len(Select(by_id(page, "run")).options) - 1)
+    groups = [
+        group.get_attribute("label")
+        for group in page.find_elements(By.CSS_SELECTOR, "#explorer-run optgroup")
+    ]
+    assert groups == ["digits", "voc2007"]
+    assert len(page.find_elements(By.CSS_SELECTOR, "#explorer-classes tbody tr")) == 20
+
+
+def test_the_keyboard_is_enough(page: webdriver.Chrome) -> None:
+    slider = by_id(page, "slider")
+    step = int(slider.get_attribute("value"))
+    before = shown_metrics(page)
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert int(slider.get_attribute("value")) == step + 1
+    assert shown_metrics(page) != before
+    slider.send_keys(Keys.HOME)
+    assert slider.get_attribute("value") == "0"
+    assert slider.get_attribute("aria-valuetext").startswith("δ = ")
+    head = page.find_element(By.CSS_SELECTOR, "table.results th:nth-child(6) button")
+    head.send_keys(Keys.ENTER)
+    assert sorted_direction(page) == "descending"
+    page.find_element(By.TAG_NAME, "body").send_keys(Keys.TAB)
+    assert page.switch_to.active_element.tag_name in {"a", "button", "summary", "div"}
+
+
+def sorted_direction(page: webdriver.Chrome) -> str:
+    return str(page.find_element(By.CSS_SELECTOR, "table.results th:nth-child(6)").get_attribute("aria-sort"))
+
+
+def f1_column(page: webdriver.Chrome) -> list[str]:
+    return [
+        cell.text
+        for cell in page.find_elements(By.CSS_SELECTOR, "table.results:first-of-type tbody td:nth-child(6)")
+    ][:9]
+
+
+def test_tables_sort_down_up_and_back(page: webdriver.Chrome) -> None:
+    button = page.find_element(By.CSS_SELECTOR, "table.results th:nth-child(6) button")
+    original = f1_column(page)
+    numbers = [float(re.split(r"[ \n]", text)[0]) for text in original if text != "–"]
+    assert len(numbers) == 3  # of nine rows, WARP's two and ours have runs
+    button.click()
+    down = f1_column(page)
+    assert [float(text.split()[0]) for text in down[: len(numbers)]] == sorted(numbers, reverse=True)
+    assert set(down[len(numbers) :]) == {"–"}  # rows without a run stay last
+    button.click()
+    up = f1_column(page)
+    assert [float(text.split()[0]) for text in up[: len(numbers)]] == sorted(numbers)
+    assert set(up[len(numbers) :]) == {"–"}
+    button.click()
+    assert f1_column(page) == original
+    assert sorted_direction(page) == "none"
+
+
+def test_any_row_can_be_the_reference(page: webdriver.Chrome) -> None:
+    details = page.find_element(By.CSS_SELECTOR, "details.differences")
+    details.find_element(By.TAG_NAME, "summary").click()
+    select = Select(details.find_element(By.TAG_NAME, "select"))
+    assert select.first_selected_option.text == "LSEP (threshold est.)"
+
+    def differences() -> dict[str, float]:
+        rows = details.find_elements(By.CSS_SELECTOR, "tbody tr")
+        return {
+            row.find_element(By.TAG_NAME, "th").text: float(
+                row.find_element(By.CSS_SELECTOR, "td:nth-child(6)").get_attribute("data-value") or "nan"
+            )
+            for row in rows
+        }
+
+    against_ours = differences()["WARP (θ)"]
+    select.select_by_visible_text("WARP (θ)")
+    assert differences()["LSEP (threshold est.)"] == pytest.approx(-against_ours)
+
+
+@pytest.mark.parametrize("width", [320, 800])
+def test_a_narrow_window_scrolls_only_inside_its_tables(page: webdriver.Chrome, width: int) -> None:
+    metrics = {"width": width, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    page.execute_script("document.querySelectorAll('details').forEach(one => { one.open = true; })")
+    assert page.execute_script("return document.documentElement.scrollWidth") <= width
+
+
+def contrast(first: list[float], second: list[float]) -> float:
+    """WCAG 2's contrast ratio of two colours in 0..255."""
+
+    def luminance(colour: list[float]) -> float:
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in colour)
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    light, dark = sorted((luminance(first), luminance(second)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_can_be_read_in_both_schemes(page: webdriver.Chrome, scheme: str) -> None:
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    try:
+        colours = page.execute_script(
+            "const parts = (c) => c.match(/[\\d.]+/g).slice(0, 3).map(Number);"
+            "const page = parts(getComputedStyle(document.body).backgroundColor);"
+            "return [...document.querySelectorAll('h1, h2, p, td, th button, .faint, .chip, a, summary, .std, .paper')]"
+            ".map(one => [one.className || one.tagName, parts(getComputedStyle(one).color), page])"
+        )
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    dark = sum(colours[0][2]) < 200
+    assert dark == (scheme == "dark")
+    assert {
+        name: round(contrast(text, ground), 2)
+        for name, text, ground in colours
+        if contrast(text, ground) < 4.5
+    } == {}
+
+
+def test_every_picture_is_drawn_and_described(page: webdriver.Chrome) -> None:
+    pictures = page.execute_async_script(
+        "const done = arguments[0]; const all = [...document.images];"
+        "all.forEach(one => { one.loading = 'eager'; });"
+        "Promise.all(all.map(one => one.decode())).then(() => done(all.map(one => [one.naturalWidth, one.alt.length])))"
+    )
+    assert len(pictures) >= 18 + 24
+    assert all(width > 0 and length > 0 for width, length in pictures)
+
+
+def test_a_table_alone_is_a_page_too(chrome: webdriver.Chrome, report: Report) -> None:
+    chrome.get((report.page.parent / "tables" / "table1_digits.html").as_uri())
+    chrome.find_element(By.CSS_SELECTOR, "th:nth-child(6) button").click()
+    assert sorted_direction(chrome) == "descending"
+    assert chrome.get_log("browser") == []

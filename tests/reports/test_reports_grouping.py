@@ -1,0 +1,144 @@
+"""What may be averaged and what may not: protocols, networks, settings, seeds, copies and conflicts."""
+
+import json
+import shutil
+from pathlib import Path
+
+from report_runs import edit_record, write_run, write_sweep
+
+from lsep_ml.reports.grouping import Bench, group_runs
+from lsep_ml.reports.records import Problem, find_runs
+
+
+def group(folder: Path) -> tuple[list[Bench], list[Problem]]:
+    return group_runs(find_runs(folder).runs)
+
+
+def test_seeds_make_one_row_and_nothing_else_does(tmp_path: Path) -> None:
+    write_sweep(tmp_path, losses=["lsep", "warp"], decisions=["topk", "thresh_est"], seeds=[2, 0, 1])
+    [bench], problems = group(tmp_path)
+    assert problems == []
+    assert [(row.loss, row.decision, row.seeds, row.variant) for row in bench.rows] == [
+        ("warp", "topk", (0, 1, 2), ""),
+        ("warp", "thresh_est", (0, 1, 2), ""),
+        ("lsep", "topk", (0, 1, 2), ""),
+        ("lsep", "thresh_est", (0, 1, 2), ""),
+    ]
+    assert set(bench.chosen.values()) == set(bench.rows)
+
+
+def test_another_protocol_is_never_averaged(tmp_path: Path) -> None:
+    for difficult in ("negative", "ignore"):
+        for seed in (0, 1):
+            write_run(tmp_path, data="voc2007", difficult=difficult, seed=seed)
+    write_run(tmp_path, data="voc2007", difficult="negative", data_seed=1)
+    benches, [problem] = group(tmp_path)
+    assert sorted(len(row.runs) for bench in benches for row in bench.rows) == [1, 2, 2]
+    assert len({bench.name for bench in benches}) == 3
+    assert all(bench.name.startswith("voc2007-") for bench in benches)
+    for word in (
+        "voc2007",
+        "3 protocols",
+        "not averaged",
+        "split_hash",
+        "data.difficult",
+        "negative",
+        "data.seed",
+    ):
+        assert word in problem.message
+
+
+def test_image_counts_are_protocol(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    other = write_run(tmp_path, seed=1)
+    record = json.loads((other / "result.json").read_text())
+    record["counts"]["images"]["train"] += 1
+    edit_record(other, counts=record["counts"])
+    benches, [problem] = group(tmp_path)
+    assert len(benches) == 2
+    assert "images.train 240 / 241" in problem.message
+
+
+def test_networks_have_tables_of_their_own(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    write_run(tmp_path, model="timm", settings={"model.name": "resnet18"})
+    write_run(tmp_path, model="timm", settings={"model.name": "resnet50"})
+    benches, problems = group(tmp_path)
+    assert [bench.model for bench in benches] == ["small_cnn", "timm resnet18", "timm resnet50"]
+    assert [bench.name for bench in benches] == [
+        "digits-small_cnn",
+        "digits-timm_resnet18",
+        "digits-timm_resnet50",
+    ]
+    assert problems == []
+
+
+def test_settings_make_rows_and_the_paper_table_shows_the_one_of_most_seeds(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write_run(tmp_path, seed=seed)
+    write_run(tmp_path, settings={"training.epochs": 50})
+    [bench], _ = group(tmp_path)
+    assert sorted(row.variant for row in bench.rows) == ["training.epochs=50", "training.epochs=6"]
+    assert bench.chosen["lsep", "thresh_est"].seeds == (0, 1)
+
+
+def test_of_as_many_seeds_validation_chooses(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, settings={"optimizer.lr": lr}) for lr in (0.1, 0.01, 0.001)]
+    for folder, val in zip(folders, (0.3, 0.9, 0.6), strict=True):
+        record = json.loads((folder / "result.json").read_text())
+        record["metrics"]["val"]["f1"] = val
+        edit_record(folder, metrics=record["metrics"])
+    [bench], _ = group(tmp_path)
+    assert bench.chosen["lsep", "thresh_est"].variant == "optimizer.lr=0.01"
+
+
+def test_where_data_lie_and_what_computes_is_no_setting(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    elsewhere = {
+        "data.root": "/elsewhere",
+        "data.cache": "/cache",
+        "data.num_workers": 8,
+        "trainer.devices": 4,
+        "trainer.accelerator": "gpu",
+    }
+    write_run(tmp_path, seed=1, settings=elsewhere)
+    [bench], _ = group(tmp_path)
+    assert [row.seeds for row in bench.rows] == [(0, 1)]
+
+
+def test_a_copy_counts_once(tmp_path: Path) -> None:
+    folder = write_run(tmp_path)
+    shutil.copytree(folder, tmp_path / "digits" / "zz-copy")
+    [bench], [problem] = group(tmp_path)
+    assert [len(row.runs) for row in bench.rows] == [1]
+    assert problem.path.name == "zz-copy"
+    assert "a copy of" in problem.message
+
+
+def test_two_runs_of_one_identity_with_different_numbers_are_both_refused(tmp_path: Path) -> None:
+    folder, other = write_run(tmp_path), tmp_path / "digits" / "zz"
+    kept = write_run(tmp_path, seed=1)
+    shutil.copytree(folder, other)
+    record = json.loads((other / "result.json").read_text())
+    record["metrics"]["test"]["f1"] = 0.123
+    edit_record(other, metrics=record["metrics"])
+    [bench], [problem] = group(tmp_path)
+    assert [run.folder for row in bench.rows for run in row.runs] == [kept]
+    assert f"the same identity {record['identity']} as {other}" in problem.message
+    assert "test f1 is" in problem.message
+    assert "0.123" in problem.message
+    assert "neither is used" in problem.message
+
+
+def test_damaged_counts_and_configuration_do_not_stop_the_rest(tmp_path: Path) -> None:
+    write_run(tmp_path)
+    edit_record(write_run(tmp_path, seed=1), counts={"images": [1, 2]}, config={"data": "coco", "model": 3})
+    benches, _ = group(tmp_path)
+    assert sum(len(row.runs) for bench in benches for row in bench.rows) == 2
+
+
+def test_names_fit_for_files_stay_unique(tmp_path: Path) -> None:
+    write_run(tmp_path, data="my data/a")
+    write_run(tmp_path, data="my data_a")
+    benches, _ = group(tmp_path)
+    assert {bench.name for bench in benches} == {"my_data_a", "my_data_a-2"}

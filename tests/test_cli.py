@@ -1,0 +1,76 @@
+"""The command line: every verb is there, files go in and come out, bad input ends with one message."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_runs import write_sweep
+from typer.testing import CliRunner
+
+from lsep_ml import cli
+from lsep_ml.decisions import load
+
+runner = CliRunner()
+VERBS = ("check", "prepare", "tune", "apply", "report", "list", "prune", "bundle", "predict", "dashboard")
+
+
+def test_help_names_every_verb() -> None:
+    said = runner.invoke(cli.app, ["--help"]).output
+    assert [verb for verb in VERBS if f" {verb} " not in said] == []
+
+
+def test_tune_saves_the_best_and_apply_runs_it(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    targets = (rng.random((200, 4)) < 0.3).astype(np.uint8)
+    scores = (rng.normal(size=(200, 4)) + 3 * targets).astype(np.float32)
+    np.savez(tmp_path / "scores.npz", scores=scores, targets=targets)
+    out = tmp_path / "decision.json"
+    call = [
+        "tune",
+        str(tmp_path / "scores.npz"),
+        "--out",
+        str(out),
+        "--decisions",
+        "topk,threshold",
+        "--folds",
+        "2",
+    ]
+    done = runner.invoke(cli.app, call)
+    assert done.exit_code == 0, done.output
+    assert "best by f1 out of fold: threshold" in " ".join(done.output.split())
+    done = runner.invoke(
+        cli.app, ["apply", str(out), str(tmp_path / "scores.npz"), "--out", str(tmp_path / "labels.csv")]
+    )
+    assert done.exit_code == 0, done.output
+    assert "200 label sets" in done.output
+    rows = np.loadtxt(tmp_path / "labels.csv", delimiter=",", skiprows=1)
+    assert (rows.astype(bool) == load(out).predict(scores).numpy()).all()
+
+
+def test_report_makes_a_page(tmp_path: Path) -> None:
+    write_sweep(tmp_path, losses=["lsep"], seeds=[0, 1], images=60, labels=5, intervals=False)
+    done = runner.invoke(cli.app, ["report", str(tmp_path), "--replicates", "100"])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "report" / "report.html").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (["tune", "absent.npz"], "absent.npz: no such file"),
+        (["check", "imagenet", "--root", "."], "imagenet"),
+        (["report", "absent"], "absent"),
+        (["list", "--output", "absent"], "--output=absent: no such folder"),
+    ],
+)
+def test_bad_input_ends_with_one_message(
+    call: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lsep_ml", *call])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert message in " ".join(said.split())
+    assert "Traceback" not in said
