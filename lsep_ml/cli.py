@@ -132,8 +132,7 @@ def report(
     console.print(f"{len(made.runs)} runs: {made.page}", soft_wrap=True, highlight=False)
 
 
-app.command()(bundle_commands.bundle)
-app.command()(bundle_commands.predict)
+bundle_commands.register(app)
 
 
 @app.command("list")
