@@ -134,6 +134,7 @@ def report(
 
 app.command()(bundle_commands.bundle)
 app.command()(bundle_commands.predict)
+app.command()(bundle_commands.export)
 
 
 @app.command("list")
