@@ -132,7 +132,8 @@ def report(
     console.print(f"{len(made.runs)} runs: {made.page}", soft_wrap=True, highlight=False)
 
 
-bundle_commands.register(app)
+for verb in (bundle_commands.bundle, bundle_commands.predict, bundle_commands.export):
+    app.command()(verb)
 
 
 @app.command("list")

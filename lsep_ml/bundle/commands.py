@@ -153,9 +153,3 @@ def export(
         highlight=False,
         soft_wrap=True,
     )
-
-
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
-    for verb in (bundle, predict, export):
-        app.command()(verb)

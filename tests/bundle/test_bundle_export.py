@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
 import lsep_ml
-from lsep_ml import decisions
+from lsep_ml import cli, decisions
 from lsep_ml.bundle import Classifier, read_parts
-from lsep_ml.bundle.commands import register
 from lsep_ml.bundle.decision_graphs import decision_graph
 from lsep_ml.bundle.export import ClassifierGraph, compare, export, metadata
 from lsep_ml.decisions import Decision
@@ -178,10 +176,8 @@ def test_a_wrong_graph_is_seen_and_not_written(
 
 
 def test_the_verb_checks_on_real_images_too(photo_run: Path, photo_tree: Path, tmp_path: Path) -> None:
-    app = typer.Typer()
-    register(app)
     words = ["export", str(photo_run), str(tmp_path / "model.pt2"), "--images", str(photo_tree)]
-    done = CliRunner().invoke(app, words)
+    done = CliRunner().invoke(cli.app, words)
     assert done.exit_code == 0, done.exception
     assert "on 92 images" in done.output
     assert "0 label sets differ" in done.output

@@ -11,6 +11,7 @@ from jobs import run_job_here
 
 from lsep_ml.bundle import read_parts, write_bundle
 from lsep_ml.bundle.start import starting_point
+from lsep_ml.models import SmallCNN
 
 State = dict[str, torch.Tensor]
 Train = Callable[..., tuple[State, State]]
@@ -106,6 +107,15 @@ def test_other_normalisation_is_said(train: Train, caplog: pytest.LogCaptureFixt
     train("training.epochs=1", "transform.mean=[0.1,0.2,0.3]")
     assert "transform.mean is not what" in caplog.text
     assert "transform.std" not in caplog.text
+
+
+def test_a_file_with_the_small_networks_own_weights(tmp_path: Path) -> None:
+    first = SmallCNN(widths=[4], num_features=3)
+    torch.save(first.state_dict(), tmp_path / "weights.pth")
+    second = SmallCNN(widths=[4], num_features=3, weights=str(tmp_path / "weights.pth"))
+    assert all(torch.equal(tensor, second.state_dict()[name]) for name, tensor in first.state_dict().items())
+    with pytest.raises(ValueError, match="the weights of another network"):
+        SmallCNN(widths=[5], num_features=3, weights=str(tmp_path / "weights.pth"))
 
 
 def test_only_a_folder_is_a_starting_point(photo_run: Path, tmp_path: Path) -> None:
