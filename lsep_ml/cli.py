@@ -132,8 +132,8 @@ def report(
     console.print(f"{len(made.runs)} runs: {made.page}", soft_wrap=True, highlight=False)
 
 
-app.command()(bundle_commands.bundle)
-app.command()(bundle_commands.predict)
+for verb in (bundle_commands.bundle, bundle_commands.predict, bundle_commands.export):
+    app.command()(verb)
 
 
 @app.command("list")

@@ -15,4 +15,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return
     for item in items:
         if "chrome" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.skip(reason="needs Debian's chromium and chromium-driver, as .ci/run installs"))
+            item.add_marker(
+                pytest.mark.skip(reason="needs Debian's chromium and chromium-driver, as .ci/run installs")
+            )

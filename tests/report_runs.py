@@ -18,7 +18,6 @@ from lsep_ml.metrics.bootstrap import bootstrap_label_sets, bootstrap_ranking
 from lsep_ml.metrics.functional import (
     count_label_sets,
     label_set_metrics,
-    per_class_metrics,
     ranking_metrics,
 )
 
@@ -296,8 +295,3 @@ def write_thumbnails(path: Path, targets: np.ndarray, colour: bool) -> None:
 
 def label_names(labels: int) -> list[str]:
     return [str(k) for k in range(labels)] if labels <= 10 else [f"label {k:02d}" for k in range(labels)]
-
-
-def class_f1(arrays: Arrays) -> np.ndarray:
-    counted = count_label_sets(arrays["predictions"], arrays["targets"], arrays["mask"])
-    return per_class_metrics(counted.correct, counted.predicted, counted.actual)["f1"]

@@ -48,9 +48,7 @@ def build_backbone(description: Mapping[str, Any], allow: Collection[str] = ()) 
     if name not in KNOWN:
         build: Callable[..., nn.Module] = pkgutil.resolve_name(name)
         return _called(name, build, options)
-    # SmallCNN is always built from scratch, the others where no weights are named.
-    scratch = {} if name == "lsep_ml.models.SmallCNN" else {"weights": None}
-    return _called(name, KNOWN[name], {**options, **scratch})
+    return _called(name, KNOWN[name], {**options, "weights": None})
 
 
 def _called(name: str, build: Callable[..., nn.Module], options: Mapping[str, Any]) -> nn.Module:

@@ -49,7 +49,7 @@ class Classifier:
     def __init__(
         self, parts: Parts, *, device: str | torch.device | None = None, allow: Collection[str] = ()
     ) -> None:
-        self.parts = parts
+        self.parts, self.allow = parts, tuple(allow)
         self.label_names = parts.label_names
         self.transform = parts.build_transform()
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))

@@ -122,7 +122,34 @@ def _report(labelled: "Labelled", out: Path) -> None:
         )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the verbs to the command line."""
-    for verb in (bundle, predict):
-        app.command()(verb)
+def export(
+    source: Source,
+    out: Annotated[Path, typer.Argument(help="model.onnx, or model.pt2 for torch.export.load.")],
+    opset: Annotated[int, typer.Option("--opset", help="ONNX's operator set.")] = 18,
+    images: Annotated[
+        list[str] | None,
+        typer.Option("--images", help="Files or folders to check the export on, beside random ones."),
+    ] = None,
+    allow: Allow = None,
+) -> None:
+    """Network and decision as one graph: images in, scores and label sets out; checked against torch."""
+    import torch
+
+    from lsep_ml.bundle.classifier import load
+    from lsep_ml.bundle.export import export as export_graph
+    from lsep_ml.bundle.export import random_images
+    from lsep_ml.bundle.inputs import find_images
+
+    classifier = load(source, device="cpu", allow=allow or ())
+    checked = random_images(classifier)
+    if images:
+        real = torch.stack([classifier.prepare(image) for image in find_images(images)])
+        checked = torch.cat([checked, real]) if real.shape[1:] == checked.shape[1:] else real
+    agreement = export_graph(classifier, out, opset=opset, images=checked)
+    console.print(
+        f"{out}: on {agreement.images} images, the largest difference of a score from torch's is "
+        f"{agreement.largest:.1e}, and {agreement.differing} label sets differ",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,8 +1,11 @@
 """A small convolutional network, trained from scratch in minutes on a CPU."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import Tensor, nn
+
+from lsep_ml.models.pretrained import load_weights
 
 
 class SmallCNN(nn.Module):
@@ -16,6 +19,7 @@ class SmallCNN(nn.Module):
         widths: output channels of each block.
         num_features: D, the width of f'(x), taken after a ReLU like VGG's fc7.
         dropout: probability of zeroing an entry of the pooled map's vector in training.
+        weights: a file with its state dict, or None for a random start.
 
     Shapes:
         float (N, in_channels, H, W) with H, W >= 2 ** len(widths) -> (N, num_features).
@@ -27,6 +31,7 @@ class SmallCNN(nn.Module):
         widths: Sequence[int] = (16, 32, 64),
         num_features: int = 128,
         dropout: float = 0.0,
+        weights: str | None = None,
     ) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
@@ -46,6 +51,8 @@ class SmallCNN(nn.Module):
             nn.ReLU(inplace=True),
         )
         self.num_features = num_features
+        if weights is not None:
+            load_weights(self, Path(weights))
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.hidden(self.blocks(images))

@@ -30,6 +30,7 @@ class LabelPrediction(LightningModule):
         optimizer: parameter groups -> optimizer.
         schedule: (optimizer, total number of steps) -> learning-rate schedule, stepped after every batch.
         score_layer_lr: factor on the learning rate of the new score layer.
+        frozen_epochs: epochs at the start in which the backbone stays as it is, its batch norms included.
         decision: a learnt decision to train at the same time, its gradient flowing into the network; None trains the
             prediction alone, as the paper does.
         decision_weight: factor on the decision's loss.
@@ -50,6 +51,7 @@ class LabelPrediction(LightningModule):
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         schedule: Callable[[Optimizer, int], LRScheduler],
         score_layer_lr: float = 1.0,
+        frozen_epochs: int = 0,
         decision: LearntDecision | None = None,
         decision_weight: float = 1.0,
         diagnostics: Mapping[str, Callable[..., Tensor]] | None = None,
@@ -61,6 +63,7 @@ class LabelPrediction(LightningModule):
         self.optimizer = optimizer
         self.schedule = schedule
         self.score_layer_lr = score_layer_lr
+        self.frozen_epochs = frozen_epochs
         self.decision = decision
         self.decision_weight = decision_weight
         self.diagnostics = dict(diagnostics or {})
@@ -70,6 +73,10 @@ class LabelPrediction(LightningModule):
     def forward(self, images: Tensor) -> Prediction:
         prediction: Prediction = self.network(images)
         return prediction
+
+    def on_train_epoch_start(self) -> None:
+        trained = self.current_epoch >= self.frozen_epochs
+        self.network.backbone.requires_grad_(trained).train(trained)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         scores, features = self(batch.images)

@@ -76,8 +76,9 @@ def find_suspects(
     belief[(mask == 0) | np.isnan(probabilities)] = 1.0
     found = []
     for k in range(belief.shape[1]):
-        rows = np.argsort(belief[:, k], kind="stable")[:each]
+        column = np.ascontiguousarray(belief[:, k])
+        rows = np.argpartition(column, each - 1)[:each] if each < len(column) else np.arange(len(column))
         found += [
             Suspect(int(r), k, bool(present[r, k]), float(belief[r, k])) for r in rows if belief[r, k] < 0.5
         ]
-    return sorted(found, key=lambda suspect: suspect.belief)
+    return sorted(found, key=lambda suspect: (suspect.belief, suspect.row, suspect.label))

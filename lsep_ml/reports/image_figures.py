@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
 from lsep_ml.reports.figures import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
@@ -123,7 +123,8 @@ def _words(
 
 def _width(text: str, size: float = _FONT) -> float:
     """A text's width in points."""
-    return float(TextPath((0, 0), text, size=size, prop=FontProperties()).get_extents().width)
+    width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), False)
+    return float(width)
 
 
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:

@@ -56,8 +56,9 @@ def draw_label_sets(files: BenchFiles) -> Drawing | None:
     failing = np.sum([~flags for flags in right], axis=0)
     # Images of several labels that few methods get right say the most.
     order = np.lexsort((np.arange(len(rows)), -true, -failing))
-    half = _IMAGES // 2
-    chosen = [i for i in order if right[-1][i]][:half] + [i for i in order if not right[-1][i]][:half]
+    successes, failures = ([i for i in order if right[-1][i] == wanted] for wanted in (True, False))
+    shown = min(len(successes), max(_IMAGES // 2, _IMAGES - len(failures)))
+    chosen = successes[:shown] + failures[: _IMAGES - shown]
     judged = [
         Judged(
             files.thumbnails[rows[i]],

@@ -14,6 +14,7 @@ from lsep_ml.reports.records import Run
 from lsep_ml.reports.text_tables import csv_text
 
 _OVERRIDES = ".hydra/overrides.yaml"
+_PLACES = ("paths.", "paths=", "hydra.", "data.root=", "data.cache=")
 _UNKNOWN = "not recorded"
 _STAGES = ("prediction", "extraction", "decision", "evaluation")
 
@@ -61,14 +62,15 @@ def provenance(bench: Bench, row: Row, run: Run) -> Provenance:
 
 
 def command(run: Run) -> str:
-    """The command line that made a run, as Hydra kept it beside the result."""
+    """The command line that made a run, as Hydra kept it beside the result, without where files lie."""
     try:
         overrides = OmegaConf.to_container(OmegaConf.load(run.folder / _OVERRIDES))
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
         return _UNKNOWN
     if not isinstance(overrides, list):
         return _UNKNOWN
-    return shlex.join(["python", "run.py", *map(str, overrides)])
+    kept = [str(override) for override in overrides if not str(override).lstrip("+").startswith(_PLACES)]
+    return shlex.join(["python", "run.py", *kept])
 
 
 def csv_runs(rows: Iterable[Provenance]) -> str:

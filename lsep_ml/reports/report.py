@@ -16,7 +16,7 @@ from lsep_ml.reports.tables import Table
 log = logging.getLogger(__name__)
 
 FOLDER, PAGE = "report", "report.html"
-EXPLORER_RUNS = 100
+EXPLORER_RUNS = 60
 
 
 @dataclass(frozen=True)

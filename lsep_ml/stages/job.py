@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import Trainer, seed_everything
 from rich.filesize import decimal
 
+from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.files import read_json
@@ -52,9 +53,12 @@ def build_job(config: DictConfig) -> Job:
     data = build_data(config)
     seed_everything(config.seed, workers=True, verbose=False)
     transform = config.transform
-    network = Network(
-        instantiate(config.model), len(data.data_set.label_names), transform.mean, transform.std
-    )
+    start = starting_point(config.model.get("weights"))
+    model = config.model if start is None else OmegaConf.merge(config.model, {"weights": None})
+    label_names = data.data_set.label_names
+    network = Network(instantiate(model), len(label_names), transform.mean, transform.std)
+    if start is not None:
+        start_from(network, label_names, start)
     sizes = {"labels": network.num_labels, "features": network.num_features}
     config = cast(DictConfig, OmegaConf.merge(config, {"sizes": sizes}))
     decision = instantiate(config.decision)
@@ -104,6 +108,7 @@ def build_prediction(config: DictConfig, network: Network) -> LabelPrediction:
         optimizer=instantiate(config.optimizer),
         schedule=instantiate(config.schedule),
         score_layer_lr=config.training.score_layer_lr,
+        frozen_epochs=config.training.frozen_epochs,
         diagnostics=instantiate(config.diagnostics),
     )
 

@@ -13,6 +13,7 @@ from torch.nn.functional import interpolate
 from lsep_ml.data import DataSet, Split
 from lsep_ml.files import atomic_write
 from lsep_ml.reports.figures import plot_class_f1, plot_gallery, plot_precision_recall, save_figure
+from lsep_ml.reports.selection import rows_to_show
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 from lsep_ml.stages.progress import console
 
@@ -43,7 +44,9 @@ def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -
     arrays, predictions = outcome.test.arrays, outcome.test.predictions
     mask = known_entries(outcome.test)
     rows = np.unique(np.linspace(0, len(predictions) - 1, GALLERY_IMAGES).round().astype(int))
-    images = write_thumbnails(folder / "thumbnails.npz", data_set.test, rows)
+    kept = rows_to_show(arrays.scores, arrays.targets, mask, outcome.test.thresholds)
+    thumbnails = write_thumbnails(folder / "thumbnails.npz", data_set.test, np.union1d(rows, kept))
+    images = [thumbnails[int(row)] for row in rows]
     pictures = {
         "precision_recall.png": plot_precision_recall(arrays.scores, arrays.targets, mask, title),
         "class_f1.png": plot_class_f1(predictions, arrays.targets, mask, names, title),
@@ -77,11 +80,11 @@ def write_predictions(path: Path, outcome: SplitOutcome, label_names: tuple[str,
         np.savez_compressed(file, **columns)
 
 
-def write_thumbnails(path: Path, split: Split, rows: np.ndarray) -> list[np.ndarray]:
+def write_thumbnails(path: Path, split: Split, rows: np.ndarray) -> dict[int, np.ndarray]:
     """Small copies of the images in `rows`, uint8 (h, w) or (h, w, 3), stored under their row's number."""
-    images = [_thumbnail(split.images[int(row)]) for row in rows]
+    images = {int(row): _thumbnail(split.images[int(row)]) for row in rows}
     with atomic_write(path, "wb") as file:
-        np.savez_compressed(file, **dict(zip(map(str, rows), images, strict=True)))  # type: ignore[arg-type]
+        np.savez_compressed(file, **{str(row): image for row, image in images.items()})  # type: ignore[arg-type]
     return images
 
 

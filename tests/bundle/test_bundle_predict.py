@@ -7,22 +7,18 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
 import lsep_ml
-from lsep_ml.bundle.commands import register
+from lsep_ml import cli
 from lsep_ml.bundle.inputs import find_images
 from lsep_ml.bundle.label_files import fingerprint, label_files
 from lsep_ml.bundle.label_table import LabelTable
 
-app = typer.Typer()
-register(app)
-
 
 def call(*words: object) -> Result:
-    result = CliRunner().invoke(app, [str(word) for word in words])
+    result = CliRunner().invoke(cli.app, [str(word) for word in words])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result

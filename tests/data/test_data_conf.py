@@ -44,6 +44,7 @@ def test_sources_load_batches_on_their_small_trees(name, trees, tmp_path):
     )
     OmegaConf.resolve(node)
     del node["paths"]
+    node.pop("defaults", None)  # the model that goes with the source
     transform = instantiate(OmegaConf.load(CONF / "transform" / "imagenet224.yaml"))
     module = instantiate(node)(transform=transform, batch_size=8, eval_batch_size=4, training_seed=0)
     for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader()):
@@ -58,6 +59,7 @@ def test_sources_load_batches_on_their_small_trees(name, trees, tmp_path):
 def test_config_defaults_are_the_readers_defaults(path):
     """A call from Python without options does what the command line does without overrides."""
     node = OmegaConf.to_container(OmegaConf.load(path))
+    node.pop("defaults", None)  # the model that goes with the source
     module, _, function = node["reader"]["_target_"].rpartition(".")
     reader = getattr(importlib.import_module(module), function)
     of_module = inspect.signature(ImageDataModule).parameters

@@ -63,3 +63,14 @@ def test_every_figure_is_drawn(tmp_path: Path, images: int, labels: int) -> None
     for name, figure in figures.items():
         save_figure(figure, tmp_path / name)
         assert (tmp_path / name).stat().st_size > 1000
+
+
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_the_same_figure_gives_the_same_file(tmp_path: Path, kind: str) -> None:
+    rng = np.random.default_rng(0)
+    targets = (rng.random((30, 3)) < 0.5).astype(np.uint8)
+    files = [tmp_path / f"{name}.{kind}" for name in "ab"]
+    for file in files:
+        figure = plot_precision_recall(targets.astype(np.float32), targets, np.ones_like(targets), "x")
+        save_figure(figure, file)
+    assert files[0].read_bytes() == files[1].read_bytes()

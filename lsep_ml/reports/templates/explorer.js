@@ -224,7 +224,11 @@
     group.append(...found.runs.map((one, r) => new Option(one.variant ? `${one.label} [${one.variant}]` : one.label, `${b}.${r}`)));
     $("run").append(group);
   });
-  $("keys").replaceChildren(...drawn.map((key) => element("span", { className: `key ${key}`, textContent: keys.find((one) => one.key === key).name })));
+  $("keys").replaceChildren(...drawn.map((key) => {
+    const sample = svg("svg", { width: 30, height: 8, "aria-hidden": "true" });
+    sample.append(svg("line", { x1: 0, x2: 30, y1: 4, y2: 4, class: `line ${key}` }));
+    return element("span", {}, sample, ` ${keys.find((one) => one.key === key).name}`);
+  }));
   $("run").addEventListener("change", chooseRun);
   $("slider").addEventListener("input", update);
   $("reset").addEventListener("click", () => { $("slider").value = reportedStep(mode); update(); });

@@ -1,0 +1,219 @@
+"""A classifier as one graph, network and decision together: ONNX, or torch.export's .pt2."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from lsep_ml.bundle.classifier import Classifier
+from lsep_ml.bundle.decision_graphs import decision_graph
+
+OPSET = 18
+SUFFIXES = (".onnx", ".pt2")
+_ANY_SIZE = 64  # an example's side, where images keep the size they have
+
+
+class ClassifierGraph(nn.Module):
+    """Images uint8 (N, C, H, W), resized and cropped already -> (scores float32 (N, K), labels uint8 0/1 (N, K), and
+    thresholds (N, K), counts (N,) or probabilities (N, K)). Normalisation is part of the graph."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        super().__init__()
+        self.network = classifier.parts.build_network(classifier.allow)
+        self.decision = decision_graph(classifier.decision)
+
+    @property
+    def output_names(self) -> list[str]:
+        return ["scores", "labels", self.decision.extra]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        scores, features = self.network(images)
+        label_sets, extra = self.decision(scores, features)
+        return scores, label_sets.to(torch.uint8), extra
+
+
+def export_program(classifier: Classifier) -> ExportedProgram:
+    """The classifier as a torch.export program with a dynamic batch (and image size, where none is fixed)."""
+    graph = ClassifierGraph(classifier).eval()
+    dynamic = dict.fromkeys(_dynamic(classifier), Dim.DYNAMIC)
+    return torch.export.export(graph, (_example(classifier),), dynamic_shapes=(dynamic,))
+
+
+def export(
+    classifier: Classifier, path: Path, *, opset: int = OPSET, images: Tensor | None = None
+) -> "Agreement":
+    """Write the classifier to `path`: .onnx, or .pt2 for torch.export.load; returns how it compares with torch.
+
+    The file's metadata (ONNX: metadata_props; .pt2: extra files) hold label_names, preprocessing, decision and measured
+    as JSON. It is run on `images` (prepared, uint8 (N, C, H, W); random ones if not given) before it appears, whole or
+    not at all.
+
+    Raises:
+        ValueError: another suffix, an opset that is not supported, or a decision without a graph.
+        ImportError: ONNX is asked for and not installed.
+        RuntimeError: the file does not decide as torch does.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"{path}: expected a name with {' or '.join(SUFFIXES)}")
+    if path.suffix == ".onnx":
+        _check_opset(opset)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        work = Path(folder) / path.name
+        if path.suffix == ".onnx":
+            _write_onnx(classifier, work, opset)
+        else:
+            torch.export.save(export_program(classifier), work, extra_files=metadata(classifier))
+        agreement = compare(classifier, work, random_images(classifier) if images is None else images)
+        if agreement.wrong:
+            raise RuntimeError(f"{path}: not written, its label sets are not torch's: {agreement}")
+        for file in sorted(
+            work.parent.iterdir(), key=lambda file: file == work
+        ):  # weights beyond 2 GB come first
+            os.replace(file, path.parent / file.name)
+    return agreement
+
+
+def metadata(classifier: Classifier) -> dict[str, str]:
+    """What a program needs to know beside the graph, as JSON texts."""
+    parts = classifier.parts
+    shape = ["N", *_image_shape(classifier)]
+    preprocessing = {
+        **{key: parts.transform[key] for key in ("resize", "crop", "channels")},
+        "resize_mode": "bilinear, antialiased",
+        "crop_place": "centre",
+        "input": {"name": "images", "dtype": "uint8", "shape": shape, "range": [0, 255], "order": "RGB"},
+        "normalisation": {"in_graph": True, "mean": parts.transform["mean"], "std": parts.transform["std"]},
+    }
+    values: Mapping[str, Any] = {
+        "label_names": list(parts.label_names),
+        "preprocessing": preprocessing,
+        "decision": type(classifier.decision).__name__,
+        "measured": {key: parts.measured[key] for key in ("data", "loss", "decision", "identity", "metrics")},
+    }
+    return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}
+
+
+def _write_onnx(classifier: Classifier, path: Path, opset: int) -> None:
+    import onnx
+    from onnxscript import opset18 as op
+
+    def stable_sort(values: Any, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
+        # ONNX's TopK lets the lower index win a tie, which is what a stable sort does.
+        size: Any = op.Gather(op.Shape(values), op.Constant(value_ints=[dim]))  # type: ignore[type-var]
+        return op.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
+
+    graph = ClassifierGraph(classifier).eval()
+    program = torch.onnx.export(
+        graph,
+        (_example(classifier),),
+        dynamo=True,
+        input_names=["images"],
+        output_names=graph.output_names,
+        dynamic_shapes=(_dynamic(classifier),),
+        opset_version=opset,
+        custom_translation_table={torch.ops.aten.sort.stable: stable_sort},
+        verbose=False,
+    )
+    assert program is not None
+    program.model.metadata_props.update(metadata(classifier))
+    program.save(path)
+    written = {
+        entry.domain: entry.version for entry in onnx.load(path, load_external_data=False).opset_import
+    }
+    if written[""] != opset:
+        raise ValueError(f"opset={opset}: this graph exists only in opset {written['']}; leave --opset out")
+
+
+def _check_opset(opset: int) -> None:
+    try:
+        from onnx.defs import onnx_opset_version
+    except ImportError as error:
+        raise ImportError("ONNX is an extra: pip install 'lsep-ml[onnx]'") from error
+    newest = onnx_opset_version()
+    if not OPSET <= opset <= newest:
+        raise ValueError(f"opset={opset}: supported are {OPSET} to {newest}")
+
+
+def _image_shape(classifier: Classifier) -> tuple[int, int | str, int | str]:
+    """(C, H, W) of prepared images; a size that is the image's own has a name in place of a number."""
+    transform = classifier.transform
+    size = (transform.crop or transform.resize) if transform.fixed_size else None
+    height, width = size or ("height", "width")
+    return transform.channels, height, width
+
+
+def random_images(classifier: Classifier, count: int = 32, seed: int = 0) -> Tensor:
+    """Prepared images of coarse random patches, uint8 (count, C, H, W): more like a picture than noise is."""
+    generator = torch.Generator().manual_seed(seed)
+    channels, height, width = _example(classifier).shape[1:]
+    patches = torch.randint(0, 256, (count, channels, 8, 8), generator=generator).float()
+    return (
+        torch.nn.functional.interpolate(patches, (height, width), mode="bicubic")
+        .clamp(0, 255)
+        .to(torch.uint8)
+    )
+
+
+def _example(classifier: Classifier) -> Tensor:
+    channels, *size = _image_shape(classifier)
+    height, width = (side if isinstance(side, int) else _ANY_SIZE for side in size)
+    return torch.zeros(2, channels, height, width, dtype=torch.uint8)
+
+
+def _dynamic(classifier: Classifier) -> dict[int, str]:
+    """The axes of the images that are not fixed, with their names."""
+    names = enumerate(("batch", *_image_shape(classifier)))
+    return {axis: name for axis, name in names if isinstance(name, str)}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How an exported file compares with torch on the same images.
+
+    images: how many. largest: difference of a score. differing: label sets that differ. unsettled: images whose label
+    set torch itself changes when their scores move by 1e-5. wrong: differing label sets of the others.
+    """
+
+    images: int
+    largest: float
+    differing: int
+    unsettled: int
+    wrong: int
+
+
+def compare(classifier: Classifier, path: Path, images: Tensor) -> Agreement:
+    """Run an exported file on prepared images, uint8 (N, C, H, W), and compare with the classifier on the CPU."""
+    graph = ClassifierGraph(classifier).eval()
+    with torch.inference_mode():
+        scores, features = graph.network(images)
+        label_sets = classifier.decision.predict(scores, features)
+        found_scores, found_sets = _run(path, images)
+        settled = torch.ones(len(images), dtype=torch.bool)
+        generator = torch.Generator().manual_seed(0)
+        for trial in range(18):
+            signs = torch.randint(0, 2, scores.shape, generator=generator) * 2 - 1
+            moved = scores + 1e-5 * (signs if trial > 1 else 2 * trial - 1)
+            settled &= (classifier.decision.predict(moved, features) == label_sets).all(1)
+    differs = (found_sets != label_sets).any(1)
+    largest = float((found_scores - scores).abs().max())
+    counts = (int(part.sum()) for part in (differs, ~settled, differs & settled))
+    return Agreement(len(images), largest, *counts)
+
+
+def _run(path: Path, images: Tensor) -> tuple[Tensor, Tensor]:
+    if path.suffix == ".pt2":
+        scores, labels, _ = torch.export.load(path).module()(images)
+    else:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        scores, labels = map(torch.from_numpy, session.run(["scores", "labels"], {"images": images.numpy()}))
+    return scores, labels != 0

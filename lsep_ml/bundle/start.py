@@ -1,0 +1,81 @@
+"""A trained classifier as the starting point of another training, also for other labels."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lsep_ml.bundle.parts import Parts
+from lsep_ml.bundle.sources import read_parts
+from lsep_ml.models import Network
+
+log = logging.getLogger(__name__)
+
+
+def starting_point(weights: Any) -> Parts | None:
+    """The classifier that `model.weights` names: a folder is a bundle or a run; a file, a word or nothing is none.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder that is neither, or damaged.
+    """
+    if not isinstance(weights, str) or not Path(weights).is_dir():
+        return None
+    return read_parts(weights)
+
+
+@torch.no_grad()
+def start_from(network: Network, label_names: Sequence[str], parts: Parts) -> list[str]:
+    """Load the backbone of a classifier, and the score rows of the labels that both have by name.
+
+    The other rows stay as they are. Returns the labels whose rows were taken over.
+
+    Raises:
+        ValueError: a backbone of another make or size.
+    """
+    found = {
+        name.removeprefix("backbone."): tensor
+        for name, tensor in parts.state.items()
+        if name.startswith("backbone.")
+    }
+    own = network.backbone.state_dict()
+    if _shapes(own) != _shapes(found):
+        raise ValueError(
+            f"model.weights={parts.source}: holds another backbone, {parts.model['backbone']} with "
+            f"{dict(parts.model['options'])}; give model=... the same options"
+        )
+    network.backbone.load_state_dict(found)
+    layer, rows = network.score_layer, {name: row for row, name in enumerate(parts.label_names)}
+    kept = [name for name in label_names if name in rows]
+    for label, name in enumerate(label_names):
+        if name in rows:
+            layer.weight[label] = parts.state["score_layer.weight"][rows[name]]
+            layer.bias[label] = parts.state["score_layer.bias"][rows[name]]
+    new = [name for name in label_names if name not in rows]
+    log.info(
+        "Starting from %s: its backbone, and the score rows of %d labels; %d labels are new%s",
+        parts.source,
+        len(kept),
+        len(new),
+        f": {', '.join(new)}" if new else "",
+    )
+    _warn_of_other_preprocessing(network, parts)
+    return kept
+
+
+def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in state.items()}
+
+
+def _warn_of_other_preprocessing(network: Network, parts: Parts) -> None:
+    for key, own in (("mean", network.mean), ("std", network.std)):
+        values = torch.tensor(parts.transform[key])
+        if not torch.allclose(own.flatten().cpu() / 255, values):
+            log.warning(
+                "transform.%s is not what %s was trained with: %s",
+                key,
+                parts.source,
+                list(parts.transform[key]),
+            )

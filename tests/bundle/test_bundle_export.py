@@ -1,0 +1,210 @@
+"""Exported graphs decide as torch does, for every decision."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import lsep_ml
+from lsep_ml import cli, decisions
+from lsep_ml.bundle import Classifier, read_parts
+from lsep_ml.bundle.decision_graphs import decision_graph
+from lsep_ml.bundle.export import ClassifierGraph, compare, export, metadata
+from lsep_ml.decisions import Decision
+
+D = 6
+
+
+def made(name: str, labels: int) -> Decision:
+    """An unfitted decision of every kind, and every option that changes its graph."""
+    kinds = {
+        "topk": decisions.TopK,
+        "threshold": decisions.GlobalThreshold,
+        "zero": decisions.ZeroThreshold,
+        "per_class": decisions.PerClassThreshold,
+        "conformal": lambda: decisions.ConformalRisk(0.2),
+        "conformal_per_class": lambda: decisions.ConformalRisk(0.3, "per_class"),
+        "platt": decisions.Calibrated,
+        "isotonic": lambda: decisions.Calibrated("isotonic"),
+        "expected_f1": decisions.ExpectedF1,
+        "expected_f1_isotonic": lambda: decisions.ExpectedF1("isotonic"),
+        "count_est": lambda: decisions.CountEstimation(D, labels),
+        "count_est_zero": lambda: decisions.CountEstimation(D, labels, zero_class=True),
+        "thresh_est": lambda: decisions.ThresholdEstimation(D, labels),
+        "threshold_class": lambda: decisions.ThresholdClass(D, labels),
+    }
+    return kinds[name]()
+
+
+DECISIONS = (
+    *("topk", "threshold", "zero", "per_class", "conformal", "conformal_per_class", "platt", "isotonic"),
+    *("expected_f1", "expected_f1_isotonic", "count_est", "count_est_zero", "thresh_est", "threshold_class"),
+)
+
+
+# the test of graphs has them all
+ONE_OF_EACH_GRAPH = ("topk", "per_class", "platt", "isotonic", "expected_f1", "count_est", "thresh_est")
+
+
+def test_no_decision_is_left_out() -> None:
+    kinds = {getattr(decisions, name) for name in decisions.__all__}
+    concrete = {
+        k for k in kinds if isinstance(k, type) and issubclass(k, Decision) and not k.__abstractmethods__
+    }
+    assert {type(made(name, 5)) for name in DECISIONS} == concrete
+
+
+def fitted(name: str, scores: np.ndarray, features: np.ndarray, seed: int = 0) -> Decision:
+    rng = np.random.default_rng(seed)
+    spread = scores.std() or 1.0
+    targets = scores + spread * rng.standard_normal(scores.shape) > scores.mean() + 0.5 * spread
+    decision = made(name, scores.shape[1])
+    options = {"epochs": 5, "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.05)}
+    import warnings
+
+    with warnings.catch_warnings():  # five epochs may leave a head constant
+        warnings.simplefilter("ignore")
+        return lsep_ml.fit_decision(decision, scores, targets.astype(np.uint8), features, **options)
+
+
+def ties(labels: int, rows: int = 500) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(labels)
+    scores = rng.standard_normal((rows, labels)).astype(np.float32) * 2
+    scores[: rows // 2] = np.round(scores[: rows // 2])  # many equal scores
+    scores[0] = 1.0
+    return scores, rng.standard_normal((rows, D)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+@pytest.mark.parametrize("labels", [2, 7, 30])
+def test_a_graph_is_its_decision_also_with_ties(name: str, labels: int) -> None:
+    scores, features = ties(labels)
+    decision = fitted(name, scores, features)
+    more_scores, more_features = ties(labels, 400)
+    given = (
+        torch.from_numpy(np.concatenate([scores, 5 * more_scores])),
+        torch.from_numpy(np.concatenate([features, more_features])),
+    )
+    with torch.inference_mode():
+        label_sets, extra = decision_graph(decision)(*given)
+    assert torch.equal(label_sets, decision.predict(*given))
+    if hasattr(decision, "thresholds"):
+        assert torch.equal(extra, decision.thresholds(given[1], len(given[0])).expand_as(extra))
+    if hasattr(decision, "counts"):
+        assert torch.equal(extra, decision.counts(given[1]))
+    if hasattr(decision, "probabilities"):
+        assert torch.equal(extra, decision.probabilities(given[0]).float())
+
+
+@pytest.fixture(scope="module")
+def digits(digits_run: Path) -> Classifier:
+    return lsep_ml.load(digits_run, device="cpu")
+
+
+@pytest.fixture(scope="module")
+def validation(digits_run: Path, digits: Classifier) -> tuple[np.ndarray, np.ndarray]:
+    from lsep_ml.data.digits import read_digits
+
+    images = read_digits(train=64, val=40, test=50, canvas=24, seed=0).val.images
+    with torch.inference_mode():
+        scores, features = digits.network(torch.stack([images[row] for row in range(40)]))
+    return scores.numpy(), features.numpy()
+
+
+def random_images(count: int, channels: int, size: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    patches = torch.randint(0, 256, (count, channels, size // 4, size // 4), generator=generator)
+    return patches.repeat_interleave(4, 2).repeat_interleave(4, 3).to(torch.uint8)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_GRAPH)
+def test_onnx_decides_as_torch_does(
+    digits_run: Path, validation: tuple[np.ndarray, np.ndarray], name: str, tmp_path: Path
+) -> None:
+    parts = replace(read_parts(digits_run), decision=fitted(name, *validation))
+    classifier = Classifier(parts, device="cpu")
+    assert export(classifier, tmp_path / "model.onnx").wrong == 0
+    for count, size in ((200, 24), (1, 32), (3, 40)):  # dynamic batch, and here dynamic size
+        agreement = compare(classifier, tmp_path / "model.onnx", random_images(count, 1, size, seed=count))
+        assert agreement.wrong == 0
+        assert agreement.largest < 1e-4
+        assert agreement.unsettled < count or count < 10
+
+
+def test_real_images_and_metadata(photo_run: Path, photo_tree: Path, tmp_path: Path) -> None:
+    import onnx
+    import onnxruntime
+
+    classifier = lsep_ml.load(photo_run, device="cpu")
+    export(classifier, tmp_path / "model.onnx")
+    paths = sorted((photo_tree / "photos").iterdir())
+    images = torch.stack([classifier.prepare(path) for path in paths])
+    agreement = compare(classifier, tmp_path / "model.onnx", images)
+    assert (agreement.images, agreement.wrong) == (60, 0)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert [(i.name, i.type, i.shape) for i in session.get_inputs()] == [
+        ("images", "tensor(uint8)", ["batch", 3, 24, 24])
+    ]
+    scores, labels, counts = session.run(["scores", "labels", "counts"], {"images": images.numpy()})
+    assert scores.dtype == np.float32
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels.sum(1), counts)
+    found = session.get_modelmeta().custom_metadata_map
+    assert json.loads(found["label_names"]) == list(classifier.label_names)
+    preprocessing = json.loads(found["preprocessing"])
+    assert preprocessing["resize"] == [24, 24]
+    assert preprocessing["input"]["shape"] == ["N", 3, 24, 24]
+    assert json.loads(found["measured"])["metrics"] == classifier.parts.measured["metrics"]
+    onnx.checker.check_model(tmp_path / "model.onnx", full_check=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_wrong_graph_is_seen_and_not_written(
+    digits: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Classifier(digits.parts, device="cpu")
+    other.override(top=1)
+    wrong = decision_graph(other.decision)
+    monkeypatch.setattr("lsep_ml.bundle.export.decision_graph", lambda decision: wrong)
+    with pytest.raises(RuntimeError, match="not written"):
+        export(digits, tmp_path / "model.pt2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_verb_checks_on_real_images_too(photo_run: Path, photo_tree: Path, tmp_path: Path) -> None:
+    words = ["export", str(photo_run), str(tmp_path / "model.pt2"), "--images", str(photo_tree)]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.exception
+    assert "on 92 images" in done.output
+    assert "0 label sets differ" in done.output
+
+
+def test_torch_export(digits: Classifier, tmp_path: Path) -> None:
+    export(digits, tmp_path / "model.pt2")
+    for count in (1, 20):
+        agreement = compare(digits, tmp_path / "model.pt2", random_images(count, 1, 24))
+        assert (agreement.wrong, agreement.largest) == (0, pytest.approx(0, abs=1e-5))
+    extra = dict.fromkeys(metadata(digits), "")
+    torch.export.load(tmp_path / "model.pt2", extra_files=extra)
+    assert json.loads(extra["label_names"]) == list(digits.label_names)
+
+
+def test_what_cannot_be_exported_is_said(digits: Classifier, tmp_path: Path) -> None:
+    for opset in (11, 99):
+        with pytest.raises(ValueError, match=f"opset={opset}: supported are 18 to"):
+            export(digits, tmp_path / "model.onnx", opset=opset)
+    with pytest.raises(ValueError, match="expected a name with"):
+        export(digits, tmp_path / "model.tflite")
+    with pytest.raises(ValueError, match="has no graph"):
+        decision_graph(torch.nn.Identity())  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
+    assert ClassifierGraph(digits).output_names == ["scores", "labels", "thresholds"]
+
+
+def test_another_opset(digits: Classifier, tmp_path: Path) -> None:
+    export(digits, tmp_path / "model.onnx", opset=20)
+    assert compare(digits, tmp_path / "model.onnx", random_images(9, 1, 24)).wrong == 0
