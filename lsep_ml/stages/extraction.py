@@ -14,14 +14,13 @@ from rich.progress import track
 from torch import nn
 
 from lsep_ml.data import ImageDataModule
+from lsep_ml.data.data_set import SPLITS
 from lsep_ml.identity import weights_hash
 from lsep_ml.models import Network
 from lsep_ml.stages.progress import console
 from lsep_ml.store import Entry, Store
 
 log = logging.getLogger(__name__)
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ def extract(
         "dtype": dtype,
     }
 
-    images = " + ".join(str(len(getattr(data.data_set, split).targets)) for split in SPLITS)
+    images = " + ".join(str(len(data.data_set.split(split))) for split in SPLITS)
 
     def build_features(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
@@ -115,7 +114,7 @@ def extract(
 def _extract_features(
     folder: Path, split: str, network: Network, data: ImageDataModule, device: torch.device, dtype: str
 ) -> None:
-    source = getattr(data.data_set, split)
+    source = data.data_set.split(split)
     np.save(folder / f"{split}_targets.npy", source.targets)
     np.save(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
     if source.mask is not None:

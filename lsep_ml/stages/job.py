@@ -14,12 +14,12 @@ from rich.filesize import decimal
 
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
+from lsep_ml.data.data_set import SPLITS
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.files import read_json
 from lsep_ml.identity import PREDICTION_PARTS, config_parts
 from lsep_ml.models import Network
 from lsep_ml.modules.label_prediction import LabelPrediction
-from lsep_ml.stages.extraction import SPLITS
 from lsep_ml.stages.prediction import prediction_made_by
 from lsep_ml.stages.progress import quiet_lightning
 from lsep_ml.store import Store
@@ -87,7 +87,7 @@ def build_data(config: DictConfig) -> ImageDataModule:
         training_seed=config.seed,
     )
     found = data.data_set
-    images = ", ".join(f"{len(getattr(found, split).targets)} {split}" for split in ("train", "val", "test"))
+    images = ", ".join(f"{len(found.split(name))} {name}" for name in SPLITS)
     labels = float(found.train.targets.mean(axis=0).sum())
     log.info(
         "Data %s: %s images, %d labels, %.2f an image",
@@ -131,7 +131,7 @@ def plan(job: Job, folder: Path) -> None:
     identity = job.store.identity(job.made_by)
     network = job.module.network
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    images = sum(len(getattr(job.data.data_set, split).targets) for split in SPLITS)
+    images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
     arrays = 4 * images * (network.num_features + network.num_labels)
     if finished_record(job, folder):
         verdict = "finished before; nothing to do"
