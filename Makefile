@@ -37,7 +37,8 @@ report: setup  ## the digits tables: three seeds of every loss and decision, the
 	$(BIN)/python -m lsep_ml report outputs
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra onnx --extra dashboard --universal --python-version 3.11 \
+	uv pip compile pyproject.toml --extra dev --extra onnx --extra dashboard --extra demo --extra joblib \
+	  --extra submitit --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
 
 clean:  ## remove caches and the virtual environment; results under outputs/ stay
