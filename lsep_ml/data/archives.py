@@ -12,10 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from lsep_ml.data.atomic import atomic_file
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.published import Archive
 from lsep_ml.data.tree import clean_path
+from lsep_ml.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def unpack(path: Path, root: Path, place: Callable[[str], str | None]) -> Unpack
             if target is None:
                 done.skipped += 1
             elif not (root / target).exists():
-                with member.open() as source, atomic_file(root / target, sync=False) as file:
+                with member.open() as source, atomic_write(root / target, "wb", sync=False) as file:
                     shutil.copyfileobj(source, file)
                 done.written += 1
             elif (root / target).stat().st_size == member.num_bytes:

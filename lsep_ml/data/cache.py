@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.atomic import atomic_file
 from lsep_ml.data.errors import DataError
+from lsep_ml.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def save_arrays(path: Path | None, **arrays: NDArray) -> None:
     if path is None:
         return
     try:
-        with atomic_file(path) as file:
+        with atomic_write(path, "wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
     except OSError as error:
         log.warning(

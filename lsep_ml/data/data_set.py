@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lsep_ml.data.atomic import atomic_file
 from lsep_ml.data.errors import DataError
+from lsep_ml.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -130,8 +130,8 @@ class DataSet:
         """Write each split's image ids with the label names and the hash, as JSON."""
         lists = {name: self.split(name).image_ids.tolist() for name in SPLITS}
         content = {"data": self.name, "split_hash": self.split_hash, "label_names": self.label_names, **lists}
-        with atomic_file(path) as file:
-            file.write(json.dumps(content, indent=0).encode())
+        with atomic_write(path) as file:
+            json.dump(content, file, indent=0)
 
 
 def check_label_names(data: str, label_names: tuple[str, ...]) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from lsep_ml.data.annotations import keep_labelled, keep_usable
 from lsep_ml.data.archives import ENDINGS, Unpacked, archive_problem, unpack
-from lsep_ml.data.atomic import atomic_file
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.nuswide_files import nuswide_annotations
 from lsep_ml.data.nuswide_split import PAPER_TRAIN_IMAGES, draw_paper_split, split_content, split_file
 from lsep_ml.data.published import PUBLISHED, Archive
+from lsep_ml.files import atomic_write
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,8 @@ def write_paper_split(root: Path, seed: int, train_images: int, cache: str | Pat
     path = split_file(annotations.root, seed)
     if not path.exists():
         content = split_content(draw_paper_split(annotations, train_images, seed))
-        with atomic_file(path) as file:
-            file.write(content.encode())
+        with atomic_write(path) as file:
+            file.write(content)
     return path
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import inspect
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from safetensors.torch import save as tensor_bytes
 
 from lsep_ml.decisions.base import Decision
 from lsep_ml.decisions.learnt import LearntDecision
+from lsep_ml.files import atomic_write, write_json
 
 FORMAT = 1
 
@@ -20,8 +20,7 @@ FORMAT = 1
 def save(decision: Decision, path: str | Path) -> None:
     """Write a fitted decision to `path` as JSON, learnt weights beside it with the suffix .safetensors.
 
-    Loading gives a decision with identical predictions. Each file is written beside its place and then
-    renamed.
+    Loading gives a decision with identical predictions. Each file appears whole or not at all.
     """
     path = Path(path)
     record: dict[str, Any] = {
@@ -38,10 +37,11 @@ def save(decision: Decision, path: str | Path) -> None:
             "file": path.with_suffix(".safetensors").name,
             "sha256": hashlib.sha256(weights).hexdigest(),
         }
-        _write(path.with_suffix(".safetensors"), weights)
+        with atomic_write(path.with_suffix(".safetensors"), "wb") as file:
+            file.write(weights)
     else:
         record["state"] = {name: tensor.tolist() for name, tensor in state.items()}
-    _write(path, (json.dumps(record, indent=2, allow_nan=False) + "\n").encode())
+    write_json(path, record)
 
 
 def load(path: str | Path) -> Decision:
@@ -92,12 +92,3 @@ def _kinds(base: type[Decision]) -> dict[str, type[Decision]]:
         if not inspect.isabstract(kind):
             found[kind.__name__] = kind
     return found
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
