@@ -30,7 +30,7 @@ DECISION_PARTS = ("decision", "fitting")
 """What stage 2 adds."""
 
 _NEUTRAL = {
-    "data": {"root", "num_workers", "cache"},
+    "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
 }
 """Where the data lie, what computes and with how many processes: they change no number that is asked for."""

@@ -1,7 +1,9 @@
 """The one LightningDataModule: any source's data set as batches for training and for evaluation."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import replace
+from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
 import torch
@@ -32,6 +34,8 @@ class ImageDataModule(pl.LightningDataModule):
             (`repeat_factors`).
         repeat_threshold: for "balanced", the share of images below which a label is rare.
         num_workers: processes that load and decode; no more are started than there are cores. 0: none.
+        persistent_workers: whether they live on from epoch to epoch.
+        pin_memory: whether batches are put where a GPU copies from at once; None: where there is a GPU.
         options: what the reader takes.
 
     Raises:
@@ -49,15 +53,19 @@ class ImageDataModule(pl.LightningDataModule):
         sampler: Literal["plain", "balanced"] = "plain",
         repeat_threshold: float = 0.1,
         num_workers: int = 0,
+        persistent_workers: bool = True,
+        pin_memory: bool | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
         if sampler not in ("plain", "balanced"):
             raise DataError(f"data.sampler={sampler}: plain or balanced")
-        self.transform = transform
+        self.transform: Transform | None = transform
         self.eval_batch_size = eval_batch_size
         self.training_seed = training_seed
         self.num_workers = min(num_workers, available_cores())
+        self.persistent_workers = persistent_workers
+        self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self.data_set = reader(**options)
         if not transform.fixed_size and not isinstance(self.data_set.train.images, Tensor):
             raise DataError(
@@ -68,6 +76,17 @@ class ImageDataModule(pl.LightningDataModule):
         repeats = repeat_factors(train.targets, repeat_threshold) if sampler == "balanced" else None
         self._order = TrainingOrder(len(train), batch_size, training_seed, repeats)
         self._fixed_orders = {s: FixedOrder(len(self.data_set.split(s)), eval_batch_size) for s in SPLITS}
+
+    def on_features(self, features: Mapping[str, Tensor]) -> Self:
+        """The same rows, targets and orders, with each split's features (N, D) in the place of its images.
+
+        Features are not augmented: they stand for the images as evaluation sees them.
+        """
+        twin = copy(self)
+        twin.transform, twin.num_workers = None, 0
+        train, val, test = (replace(self.data_set.split(name), images=features[name]) for name in SPLITS)
+        twin.data_set = replace(self.data_set, train=train, val=val, test=test)
+        return twin
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Augmented batches in the order of the epoch that was set on its sampler; Lightning sets it."""
@@ -95,7 +114,7 @@ class ImageDataModule(pl.LightningDataModule):
             batch_size=None,
             sampler=order,
             num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.persistent_workers and self.num_workers > 0,
+            pin_memory=self.pin_memory,
             generator=torch.Generator(),  # else each pass draws from the global one
         )

@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     """What the network is fed.
 
     Attributes:
-        images: uint8 (B, C, H, W).
+        images: uint8 (B, C, H, W); in a probe, float features (B, D) in their place.
         targets: uint8 (B, K), 0 or 1.
         mask: bool (B, K), True = known; None when every entry of the data set is known.
         rows: int64 (B,), the images' places in their split.
@@ -38,8 +38,8 @@ class BatchedSplit(Dataset[Batch]):
     An item's key holds all it depends on, the epoch and the rows, so that worker processes need no state.
     """
 
-    def __init__(self, split: Split, transform: Transform, seed: int = 0) -> None:
-        """`seed`: a row's augmentation is a function of (seed, epoch, row)."""
+    def __init__(self, split: Split, transform: Transform | None, seed: int = 0) -> None:
+        """`seed`: a row's augmentation is a function of (seed, epoch, row). transform=None: images as they are."""
         self.split = split
         self.transform = transform
         self.seed = seed
@@ -57,6 +57,9 @@ class BatchedSplit(Dataset[Batch]):
 
     def _images(self, epoch: int | None, rows: Tensor) -> Tensor:
         images = self.split.images
+        if self.transform is None:
+            assert isinstance(images, Tensor)
+            return images[rows]
         if epoch is None or not self.transform.is_random:
             if isinstance(images, Tensor):
                 return self.transform(images[rows])

@@ -1,4 +1,4 @@
-"""The whole stage-1 network: normalisation on the device, a backbone, and the score layer."""
+"""The stage-1 network: normalisation on the device, a backbone, and the score layer; and its end alone, a probe."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, cast
@@ -69,6 +69,28 @@ class Network(nn.Module):
         """K."""
         return self.score_layer.out_features
 
+    def extract(self, images: Tensor) -> Tensor:
+        """Images (N, C, H, W) -> features f'(x) (N, D)."""
+        features: Tensor = self.backbone((images.to(self.mean.dtype) - self.mean) / self.std)
+        return features
+
     def forward(self, images: Tensor) -> Prediction:
-        features = self.backbone((images.to(self.mean.dtype) - self.mean) / self.std)
+        features = self.extract(images)
         return Prediction(self.score_layer(features), features)
+
+
+class Probe(nn.Module):
+    """The end of a network whose backbone is never trained: features that were extracted before -> scores.
+
+    It holds the score layer itself, not a copy: training the one trains the other.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.backbone = nn.Identity()
+        self.score_layer = network.score_layer
+        self.num_labels = network.num_labels
+
+    def extract(self, features: Tensor) -> Tensor:
+        """The features themselves."""
+        return features

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
-from pytorch_lightning import LightningModule
+from pytorch_lightning import Callback, LightningModule
+from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.plugins.precision import MixedPrecision, Precision
+from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -15,7 +18,7 @@ from torchmetrics import CatMetric
 from lsep_ml.data import Batch
 from lsep_ml.decisions import LearntDecision
 from lsep_ml.metrics import RankingMetrics
-from lsep_ml.models import Network, Prediction
+from lsep_ml.models import Network, Prediction, Probe
 
 Loss = Callable[..., Tensor]
 
@@ -24,7 +27,7 @@ class LabelPrediction(LightningModule):
     """Trains a network's scores with `loss(scores, targets, mask=mask)`; validates by ranking quality on raw scores.
 
     Args:
-        network: images -> (scores, features).
+        network: what is trained: images -> features -> scores, or a probe, whose batches hold features for images.
         loss: a function of `lsep_ml.losses`, its options bound.
         loss_name: what messages call it.
         optimizer: parameter groups -> optimizer.
@@ -36,6 +39,12 @@ class LabelPrediction(LightningModule):
         decision_weight: factor on the decision's loss.
         diagnostics: name -> function of (scores, targets, mask) that counts rows of a batch; summed over an epoch and
             logged as train/<name>.
+        ema: decay of an exponential moving average of the weights and of batch norm's statistics; validation and every
+            checkpoint's `state_dict` are the average's. None: no average.
+        channels_last: whether the convolutions compute in that memory layout.
+        backend: of torch.compile, for images -> features; None: not compiled. The names of the state stay the same.
+
+    Under mixed precision the backbone computes in half precision; the score layer, the scores and the loss are float32.
 
     Logs train/loss, val/loss and val/<key> for every key of RankingMetrics.
 
@@ -45,7 +54,7 @@ class LabelPrediction(LightningModule):
 
     def __init__(
         self,
-        network: Network,
+        network: Network | Probe,
         loss: Loss,
         loss_name: str,
         optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
@@ -55,6 +64,9 @@ class LabelPrediction(LightningModule):
         decision: LearntDecision | None = None,
         decision_weight: float = 1.0,
         diagnostics: Mapping[str, Callable[..., Tensor]] | None = None,
+        ema: float | None = None,
+        channels_last: bool = False,
+        backend: str | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -67,12 +79,26 @@ class LabelPrediction(LightningModule):
         self.decision = decision
         self.decision_weight = decision_weight
         self.diagnostics = dict(diagnostics or {})
+        self.ema = ema
+        self.channels_last = channels_last
+        # A compiled function: a compiled module would be a second one, its names in the state beginning with _orig_mod.
+        self.extract = network.extract if backend is None else torch.compile(network.extract, backend=backend)
         self.ranking = RankingMetrics(network.num_labels)
         self.val_losses = CatMetric()
 
     def forward(self, images: Tensor) -> Prediction:
-        prediction: Prediction = self.network(images)
-        return prediction
+        features = self.extract(images)
+        layer = self.network.score_layer
+        with torch.autocast(features.device.type, enabled=False):
+            features = features.to(layer.weight.dtype)
+            return Prediction(layer(features), features)
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [] if self.ema is None else [EMAWeightAveraging(decay=self.ema)]
+
+    def on_fit_start(self) -> None:
+        if self.channels_last:
+            self.network.to(memory_format=torch.channels_last)
 
     def on_train_epoch_start(self) -> None:
         trained = self.current_epoch >= self.frozen_epochs
@@ -115,6 +141,27 @@ class LabelPrediction(LightningModule):
         )
         self.val_losses.reset()
         self.ranking.reset()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        plugin = self.trainer.precision_plugin
+        if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
+            # bfloat16 scales no gradients, so a fused optimizer, which Lightning refuses here, has none to unscale.
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Lightning asks callbacks for full checkpoints only: weights alone would be saved without their average.
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, EMAWeightAveraging) and "averaging_state" not in checkpoint:
+                callback.on_save_checkpoint(self.trainer, self, checkpoint)
+                del checkpoint["current_model_state"], checkpoint["averaging_state"]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer([{"params": self.network.backbone.parameters()}])

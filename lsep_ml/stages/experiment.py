@@ -16,15 +16,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
 from lsep_ml.files import write_json
 from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
-from lsep_ml.stages.extraction import Extraction, extract
+from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
 from lsep_ml.stages.job import RESULT, Job, build_job, finished_record, plan
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
 from lsep_ml.stages.progress import console, quiet_lightning
 from lsep_ml.stages.results import link_or_copy, print_result, write_files
+from lsep_ml.store import Entry
 from lsep_ml.tracking import Trackers
 
 log = logging.getLogger(__name__)
@@ -105,13 +107,24 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         rows.append(row)
         trackers.row(row)
 
-    prediction = train_prediction(
-        job.store, job.made_by, job.module, data, job.trainer, config.training.epochs, config.seed, note
-    )
-    images = {key: job.made_by["config"][key] for key in ("data", "transform")}
-    extraction = extract(
-        job.store, images, job.module.network, data, job.device, config.training.eval_batch_size
-    )
+    def train(source: ImageDataModule) -> Entry:
+        epochs, seed = config.training.epochs, config.seed
+        return train_prediction(
+            job.store, job.made_by, job.network, job.module, source, job.trainer, epochs, seed, note
+        )
+
+    def features() -> Entry:
+        images = {key: job.made_by["config"][key] for key in ("data", "transform")}
+        return extract_features(job.store, images, job.network, data, job.device, batch_size)
+
+    batch_size = config.training.eval_batch_size
+    if config.training.probe:  # the backbone is never trained: its features come first
+        extracted = features()
+        prediction = train(data.on_features(feature_tensors(extracted)))
+    else:
+        prediction = train(data)
+        extracted = features()
+    extraction = extract_scores(job.store, extracted, job.network.score_layer, batch_size)
     started = time.perf_counter()
     if not config.training.joint:  # which leaves the decision trained
         fit(config, decision, extraction, note)

@@ -58,7 +58,7 @@ def _open(entry: Entry, name: str) -> np.ndarray:
     return array
 
 
-def extract(
+def extract_features(
     store: Store,
     config: dict[str, Any],
     network: Network,
@@ -66,14 +66,12 @@ def extract(
     device: torch.device,
     batch_size: int,
     dtype: str = "float32",
-) -> Extraction:
-    """Features by the backbone, then scores by the score layer from them, each found again by what made it.
+) -> Entry:
+    """Features by the backbone, found again by what made them.
 
-    The features' identity is that of the images (`config`: the data and transform parts; the split's hash), of the
-    backbone's state and of the fixed batches; the scores' adds the score layer's state. Nothing is augmented.
-
-    Raises:
-        FloatingPointError: a score that is not finite; names the split and the image.
+    Their identity is that of the images (`config`: the data and transform parts; the split's hash), of the backbone's
+    state and of the fixed batches. Nothing is augmented, and whatever precision the network was trained in, it runs in
+    float32, as it will wherever it is used.
     """
     network = network.eval().to(device)
     made_by = {
@@ -81,33 +79,47 @@ def extract(
         "split_hash": data.data_set.split_hash,
         "backbone": weights_hash(network.backbone),
         "batch_size": batch_size,
+        "precision": "32-true",
         "dtype": dtype,
     }
 
-    images = " + ".join(str(len(data.data_set.split(split))) for split in SPLITS)
-
-    def build_features(folder: Path) -> dict[str, Any]:
+    def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
+        images = " + ".join(str(len(data.data_set.split(split))) for split in SPLITS)
         log.info("Extracting features: %s images, %d wide", images, network.num_features)
         for split in SPLITS:
             _extract_features(folder, split, network, data, device, dtype)
         return {"seconds": round(time.perf_counter() - started, 3)}
 
-    features = store.get_or_build("features", made_by, build_features)
+    features = store.get_or_build("features", made_by, build)
     if features.reused:
         log.info("Features %s were extracted before: the network does not run.", features.identity)
+    return features
 
-    def build_scores(folder: Path) -> dict[str, Any]:
+
+def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_size: int) -> Extraction:
+    """Scores by the score layer from stored features, found again by the features and the layer's state.
+
+    Raises:
+        FloatingPointError: a score that is not finite; names the split and the image.
+    """
+
+    def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
         for split in SPLITS:
             ids = _open(features, f"{split}_image_ids")
-            _write_scores(
-                folder, split, network.score_layer, _open(features, f"{split}_features"), ids, batch_size
-            )
+            _write_scores(folder, split, score_layer, _open(features, f"{split}_features"), ids, batch_size)
         return {"seconds": round(time.perf_counter() - started, 3)}
 
-    made_by = {"features": features.identity, "score_layer": weights_hash(network.score_layer)}
-    return Extraction(features, store.get_or_build("scores", made_by, build_scores))
+    made_by = {"features": features.identity, "score_layer": weights_hash(score_layer)}
+    return Extraction(features, store.get_or_build("scores", made_by, build))
+
+
+def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
+    """Each split's features (N, D) as a memory-mapped tensor."""
+    # Copy on write: torch knows no read-only memory.
+    files = {split: features.folder / f"{split}_features.npy" for split in SPLITS}
+    return {split: torch.from_numpy(np.load(file, mmap_mode="c")) for split, file in files.items()}
 
 
 @torch.inference_mode()

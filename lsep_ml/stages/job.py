@@ -18,7 +18,7 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.files import read_json
 from lsep_ml.identity import PREDICTION_PARTS, config_parts
-from lsep_ml.models import Network
+from lsep_ml.models import Network, Probe
 from lsep_ml.modules.label_prediction import LabelPrediction
 from lsep_ml.stages.prediction import prediction_made_by
 from lsep_ml.stages.progress import quiet_lightning
@@ -36,7 +36,8 @@ class Job:
     config: DictConfig  # with the sizes known
     store: Store
     data: ImageDataModule
-    module: LabelPrediction
+    network: Network
+    module: LabelPrediction  # trains the network, or in a probe its score layer
     decision: Decision
     trainer: Callable[..., Trainer]
     device: torch.device
@@ -48,7 +49,7 @@ def build_job(config: DictConfig) -> Job:
     """Read the data, build the network and the decision, and find the device of a configuration.
 
     Raises:
-        ValueError: `training=joint` with a decision that is not learnt.
+        ValueError: `training=joint` with a decision that is not learnt; a precision that the device has not.
     """
     data = build_data(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -64,8 +65,10 @@ def build_job(config: DictConfig) -> Job:
     decision = instantiate(config.decision)
     trainer = instantiate(config.trainer)
     device = trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False).strategy.root_device
+    if config.trainer.precision == "16-mixed" and device.type == "cpu":
+        raise ValueError("trainer.precision=16-mixed: needs a GPU; on the CPU take bf16-mixed or 32-true")
     parts = config_parts(config, PREDICTION_PARTS)
-    module = build_prediction(config, network)
+    module = build_prediction(config, Probe(network) if config.training.probe else network)
     if config.training.joint:
         if not isinstance(decision, LearntDecision):
             raise ValueError(
@@ -74,8 +77,8 @@ def build_job(config: DictConfig) -> Job:
         module.decision, module.decision_weight = decision, config.training.decision_weight
         parts |= config_parts(config, ("decision",))
     store = Store(Path(config.paths.output) / "store")
-    made_by = prediction_made_by(parts, module, data)
-    return Job(config, store, data, module, decision, trainer, device, made_by)
+    made_by = prediction_made_by(parts, network, data)
+    return Job(config, store, data, network, module, decision, trainer, device, made_by)
 
 
 def build_data(config: DictConfig) -> ImageDataModule:
@@ -99,8 +102,8 @@ def build_data(config: DictConfig) -> ImageDataModule:
     return data
 
 
-def build_prediction(config: DictConfig, network: Network) -> LabelPrediction:
-    """The stage-1 module of a configuration around its network."""
+def build_prediction(config: DictConfig, network: Network | Probe) -> LabelPrediction:
+    """The stage-1 module of a configuration around what it trains."""
     return LabelPrediction(
         network,
         loss=instantiate(config.loss),
@@ -110,6 +113,9 @@ def build_prediction(config: DictConfig, network: Network) -> LabelPrediction:
         score_layer_lr=config.training.score_layer_lr,
         frozen_epochs=config.training.frozen_epochs,
         diagnostics=instantiate(config.diagnostics),
+        ema=config.training.ema,
+        channels_last=config.training.channels_last,
+        backend=config.training.compile,
     )
 
 
@@ -129,7 +135,8 @@ _planned: set[str] = set()  # networks that earlier jobs of this process's sweep
 def plan(job: Job, folder: Path) -> None:
     """Say what a run would train, what it would find, and the disk it would need; do nothing."""
     identity = job.store.identity(job.made_by)
-    network = job.module.network
+    network = job.network
+    what = "a score layer on extracted features, network" if job.config.training.probe else "network"
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
     arrays = 4 * images * (network.num_features + network.num_labels)
@@ -141,7 +148,7 @@ def plan(job: Job, folder: Path) -> None:
         verdict = f"finds network {identity} and its features in the store"
     else:
         verdict = (
-            f"trains network {identity}: {job.config.training.epochs} epochs on {job.device}; "
+            f"trains {what} {identity}: {job.config.training.epochs} epochs on {job.device}; "
             f"needs {decimal(weights)} for weights, {decimal(arrays)} for features and scores"
         )
     _planned.add(identity)

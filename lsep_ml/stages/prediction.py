@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelCheckpoint
+from torch import Tensor, nn
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.files import atomic_write
 from lsep_ml.identity import weights_hash
+from lsep_ml.models import Network
 from lsep_ml.modules.label_prediction import LabelPrediction
 from lsep_ml.stages.progress import console, progress_callbacks
 from lsep_ml.store import Entry, Store
@@ -54,21 +56,20 @@ class History(Callback):
         self.on_row(row)
 
 
-def prediction_made_by(
-    config: dict[str, Any], module: LabelPrediction, data: ImageDataModule
-) -> dict[str, Any]:
+def prediction_made_by(config: dict[str, Any], network: Network, data: ImageDataModule) -> dict[str, Any]:
     """What a stage-1 result is made by: the resolved parts of the configuration, the split, the initial weights."""
     return {
         "config": config,
         "split_hash": data.data_set.split_hash,
         "label_names": list(data.data_set.label_names),
-        "initial_weights": weights_hash(module.network),
+        "initial_weights": weights_hash(network),
     }
 
 
 def train_prediction(
     store: Store,
     made_by: dict[str, Any],
+    network: Network,
     module: LabelPrediction,
     data: ImageDataModule,
     trainer: Callable[..., Trainer],
@@ -76,28 +77,43 @@ def train_prediction(
     seed: int,
     on_row: OnRow,
 ) -> Entry:
-    """Train `module` unless the store has what it would become; on return it holds the chosen epoch's weights.
+    """Train `module`, which holds `network` or its score layer, unless the store has what it would become.
 
-    The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice. `on_row` is
-    shown every row of the history, when it is made or when it is found.
+    On return `network`, and the decision that was trained with it, hold the chosen epoch's weights, in float32 and the
+    usual memory layout whatever the training computed in; so does the stored checkpoint, the whole network also after a
+    probe. The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice. `on_row`
+    is shown every row of the history, when it is made or when it is found.
 
     Raises:
         FloatingPointError: a loss or score that is not finite; names the last good checkpoint.
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        log.info("Training label prediction: %d epochs, loss %s", epochs, module.loss_name)
-        return _fit(folder, module, data, trainer, epochs, seed, on_row)
+        what = "label prediction" if module.network is network else "the score layer on extracted features"
+        log.info("Training %s: %d epochs, loss %s", what, epochs, module.loss_name)
+        facts = _fit(folder, module, data, trainer, epochs, seed, on_row)
+        whole.float().to(memory_format=torch.contiguous_format)
+        whole.load_state_dict(whole.state_dict() | _state(folder / CHECKPOINT))
+        with atomic_write(folder / CHECKPOINT, "wb") as file:
+            torch.save({"state_dict": whole.state_dict()}, file)
+        return facts
 
+    whole = nn.ModuleDict({"network": network})  # under the names that LabelPrediction gives them
+    if module.decision is not None:
+        whole["decision"] = module.decision
     entry = store.get_or_build("predictions", made_by, build)
     if entry.reused:
         log.info("Label prediction %s was trained before: no network is trained.", entry.identity)
         for row in read_history(entry.folder / HISTORY):
             on_row(row)
-    # torch.load rather than Lightning's loader: the module is built already, only tensors are wanted.
-    checkpoint = torch.load(entry.folder / CHECKPOINT, map_location="cpu", weights_only=True)
-    module.load_state_dict(checkpoint["state_dict"])
+        whole.load_state_dict(_state(entry.folder / CHECKPOINT))
     return entry
+
+
+def _state(checkpoint: Path) -> dict[str, Tensor]:
+    # torch.load rather than Lightning's loader: the module is built already, only tensors are wanted.
+    state: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    return state
 
 
 def _fit(
