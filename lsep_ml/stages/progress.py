@@ -51,6 +51,7 @@ def quiet_lightning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=PossibleUserWarning)
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15
+        warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # which build_job refuses
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:
