@@ -114,17 +114,15 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         )
 
     def features() -> Entry:
-        images = {key: job.made_by["config"][key] for key in ("data", "transform")}
-        return extract_features(job.store, images, job.network, data, job.device, batch_size)
+        return extract_features(job.store, job.made_by["config"], job.network, data, job.device)
 
-    batch_size = config.training.eval_batch_size
     if config.training.probe:  # the backbone is never trained: its features come first
         extracted = features()
         prediction = train(data.on_features(feature_tensors(extracted)))
     else:
         prediction = train(data)
         extracted = features()
-    extraction = extract_scores(job.store, extracted, job.network.score_layer, batch_size)
+    extraction = extract_scores(job.store, extracted, job.network.score_layer, data.eval_batch_size)
     started = time.perf_counter()
     if not config.training.joint:  # which leaves the decision trained
         fit(config, decision, extraction, note)

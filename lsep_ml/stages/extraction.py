@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 class SplitArrays:
     """One split as the later stages see it; the arrays are memory-mapped and read-only."""
 
-    features: np.ndarray  # float32 (or float16) (N, D)
+    features: np.ndarray  # float32 (N, D)
     scores: np.ndarray  # float32 (N, K)
     targets: np.ndarray  # uint8 (N, K)
     mask: np.ndarray | None  # bool (N, K), True = known; None when all entries are
@@ -58,37 +58,36 @@ def _open(entry: Entry, name: str) -> np.ndarray:
     return array
 
 
+def features_made_by(config: dict[str, Any], network: Network, data: ImageDataModule) -> dict[str, Any]:
+    """What extracted features are made by: the images, whose parts `config` holds; the backbone's state; the fixed
+    batches; and the precision, which is always float32.
+    """
+    return {
+        "config": {key: config[key] for key in ("data", "transform")},
+        "split_hash": data.data_set.split_hash,
+        "backbone": weights_hash(network.backbone),
+        "batch_size": data.eval_batch_size,
+        "precision": "32-true",
+    }
+
+
 def extract_features(
-    store: Store,
-    config: dict[str, Any],
-    network: Network,
-    data: ImageDataModule,
-    device: torch.device,
-    batch_size: int,
-    dtype: str = "float32",
+    store: Store, config: dict[str, Any], network: Network, data: ImageDataModule, device: torch.device
 ) -> Entry:
     """Features by the backbone, found again by what made them.
 
-    Their identity is that of the images (`config`: the data and transform parts; the split's hash), of the backbone's
-    state and of the fixed batches. Nothing is augmented, and whatever precision the network was trained in, it runs in
-    float32, as it will wherever it is used.
+    Nothing is augmented, and whatever precision the network was trained in, it runs in float32, as it will wherever it
+    is used.
     """
     network = network.eval().to(device)
-    made_by = {
-        "config": config,
-        "split_hash": data.data_set.split_hash,
-        "backbone": weights_hash(network.backbone),
-        "batch_size": batch_size,
-        "precision": "32-true",
-        "dtype": dtype,
-    }
+    made_by = features_made_by(config, network, data)
 
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
         images = " + ".join(str(len(data.data_set.split(split))) for split in SPLITS)
         log.info("Extracting features: %s images, %d wide", images, network.num_features)
         for split in SPLITS:
-            _extract_features(folder, split, network, data, device, dtype)
+            _extract_features(folder, split, network, data, device)
         return {"seconds": round(time.perf_counter() - started, 3)}
 
     features = store.get_or_build("features", made_by, build)
@@ -124,7 +123,7 @@ def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
 
 @torch.inference_mode()
 def _extract_features(
-    folder: Path, split: str, network: Network, data: ImageDataModule, device: torch.device, dtype: str
+    folder: Path, split: str, network: Network, data: ImageDataModule, device: torch.device
 ) -> None:
     source = data.data_set.split(split)
     np.save(folder / f"{split}_targets.npy", source.targets)
@@ -134,7 +133,7 @@ def _extract_features(
     features = open_memmap(
         folder / f"{split}_features.npy",
         mode="w+",
-        dtype=dtype,
+        dtype=np.float32,
         shape=(len(source.targets), network.num_features),
     )
     loader = data.evaluation_dataloader(split)
@@ -143,7 +142,7 @@ def _extract_features(
     )
     for batch in batches:
         rows = batch.rows.numpy()
-        features[rows] = network(batch.images.to(device)).features.float().cpu().numpy()
+        features[rows] = network.extract(batch.images.to(device)).cpu().numpy()
     features.flush()
 
 
@@ -154,8 +153,8 @@ def _write_scores(
     device = score_layer.weight.device
     scores = np.empty((len(features), score_layer.out_features), np.float32)
     for rows in fixed_batches(len(features), batch_size):
-        batch = torch.from_numpy(features[rows].astype(np.float32)).to(device)
-        scores[rows] = score_layer(batch).float().cpu().numpy()
+        batch = torch.from_numpy(features[rows].copy()).to(device)
+        scores[rows] = score_layer(batch).cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(bad):
         raise FloatingPointError(

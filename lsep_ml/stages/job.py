@@ -20,6 +20,7 @@ from lsep_ml.files import read_json
 from lsep_ml.identity import PREDICTION_PARTS, config_parts
 from lsep_ml.models import Network, Probe
 from lsep_ml.modules.label_prediction import LabelPrediction
+from lsep_ml.stages.extraction import features_made_by
 from lsep_ml.stages.prediction import prediction_made_by
 from lsep_ml.stages.progress import quiet_lightning
 from lsep_ml.store import Store
@@ -129,14 +130,13 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     return record if same else None
 
 
-_planned: set[str] = set()  # networks that earlier jobs of this process's sweep would train
+_planned: set[str] = set()  # networks and features that earlier jobs of this process's sweep would make
 
 
 def plan(job: Job, folder: Path) -> None:
     """Say what a run would train, what it would find, and the disk it would need; do nothing."""
     identity = job.store.identity(job.made_by)
     network = job.network
-    what = "a score layer on extracted features, network" if job.config.training.probe else "network"
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
     arrays = 4 * images * (network.num_features + network.num_labels)
@@ -148,8 +148,21 @@ def plan(job: Job, folder: Path) -> None:
         verdict = f"finds network {identity} and its features in the store"
     else:
         verdict = (
-            f"trains {what} {identity}: {job.config.training.epochs} epochs on {job.device}; "
+            f"{_work(job)} {identity}: {job.config.training.epochs} epochs on {job.device}; "
             f"needs {decimal(weights)} for weights, {decimal(arrays)} for features and scores"
         )
     _planned.add(identity)
     log.info("plan: %s: %s", folder, verdict)
+
+
+def _work(job: Job) -> str:
+    if not job.config.training.probe:
+        return "trains network"
+    made_by = features_made_by(job.made_by["config"], job.network, job.data)
+    identity = job.store.identity(made_by)
+    if identity in _planned:
+        return "shares features and trains a score layer, network"
+    _planned.add(identity)
+    found = job.store.find("features", made_by)
+    start = "finds its features in the store" if found else "extracts its features"
+    return f"{start} and trains a score layer, network"
