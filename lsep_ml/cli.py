@@ -132,7 +132,7 @@ def report(
     console.print(f"{len(made.runs)} runs: {made.page}", soft_wrap=True, highlight=False)
 
 
-for verb in (bundle_commands.bundle, bundle_commands.predict, bundle_commands.export):
+for verb in (bundle_commands.bundle, bundle_commands.predict, bundle_commands.export, bundle_commands.demo):
     app.command()(verb)
 
 
@@ -177,7 +177,7 @@ def main() -> None:
     """Entry point: bad input ends with one message and exit code 1."""
     try:
         app()
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         Console(stderr=True).print(
             f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False
         )

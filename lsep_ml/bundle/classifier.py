@@ -105,22 +105,26 @@ class Classifier:
         scores, features = self.network(images.to(self.device, non_blocking=True))
         return scores.float().cpu(), features.float().cpu()
 
-    @torch.inference_mode()
     def _decide(self, scores: Tensor, features: Tensor) -> Predictions:
-        decision: Any = self.decision
-        label_sets = decision.predict(scores, features)
-        thresholds = decision.thresholds(features, len(scores)) if hasattr(decision, "thresholds") else None
-        counts = decision.counts(features) if isinstance(decision, CountEstimation) else None
-        return Predictions(
-            self.label_names,
-            scores.numpy(),
-            label_sets.numpy(),
-            None if thresholds is None else thresholds.float().expand_as(scores).contiguous().numpy(),
-            None if counts is None else counts.numpy(),
-        )
+        return decide(self.decision, self.label_names, scores, features)
 
     def _empty(self) -> tuple[Tensor, Tensor]:
         return torch.zeros(0, len(self.label_names)), torch.zeros(0, self.network.num_features)
+
+
+@torch.inference_mode()
+def decide(decision: Any, label_names: Sequence[str], scores: Tensor, features: Tensor) -> Predictions:
+    """What a fitted decision says of scores float32 (N, K) and features float32 (N, D), on the CPU."""
+    label_sets = decision.predict(scores, features)
+    thresholds = decision.thresholds(features, len(scores)) if hasattr(decision, "thresholds") else None
+    counts = decision.counts(features) if isinstance(decision, CountEstimation) else None
+    return Predictions(
+        tuple(label_names),
+        scores.numpy(),
+        label_sets.numpy(),
+        None if thresholds is None else thresholds.float().expand_as(scores).contiguous().numpy(),
+        None if counts is None else counts.numpy(),
+    )
 
 
 def fixed_top(top: int, num_labels: int) -> Decision:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bundle_decisions import DECISIONS, fitted, made, ties
 from typer.testing import CliRunner
 
 import lsep_ml
@@ -15,36 +16,6 @@ from lsep_ml.bundle import Classifier, read_parts
 from lsep_ml.bundle.decision_graphs import decision_graph
 from lsep_ml.bundle.export import ClassifierGraph, compare, export, metadata
 from lsep_ml.decisions import Decision
-
-D = 6
-
-
-def made(name: str, labels: int) -> Decision:
-    """An unfitted decision of every kind, and every option that changes its graph."""
-    kinds = {
-        "topk": decisions.TopK,
-        "threshold": decisions.GlobalThreshold,
-        "zero": decisions.ZeroThreshold,
-        "per_class": decisions.PerClassThreshold,
-        "conformal": lambda: decisions.ConformalRisk(0.2),
-        "conformal_per_class": lambda: decisions.ConformalRisk(0.3, "per_class"),
-        "platt": decisions.Calibrated,
-        "isotonic": lambda: decisions.Calibrated("isotonic"),
-        "expected_f1": decisions.ExpectedF1,
-        "expected_f1_isotonic": lambda: decisions.ExpectedF1("isotonic"),
-        "count_est": lambda: decisions.CountEstimation(D, labels),
-        "count_est_zero": lambda: decisions.CountEstimation(D, labels, zero_class=True),
-        "thresh_est": lambda: decisions.ThresholdEstimation(D, labels),
-        "threshold_class": lambda: decisions.ThresholdClass(D, labels),
-    }
-    return kinds[name]()
-
-
-DECISIONS = (
-    *("topk", "threshold", "zero", "per_class", "conformal", "conformal_per_class", "platt", "isotonic"),
-    *("expected_f1", "expected_f1_isotonic", "count_est", "count_est_zero", "thresh_est", "threshold_class"),
-)
-
 
 # the test of graphs has them all
 ONE_OF_EACH_GRAPH = ("topk", "per_class", "platt", "isotonic", "expected_f1", "count_est", "thresh_est")
@@ -56,27 +27,6 @@ def test_no_decision_is_left_out() -> None:
         k for k in kinds if isinstance(k, type) and issubclass(k, Decision) and not k.__abstractmethods__
     }
     assert {type(made(name, 5)) for name in DECISIONS} == concrete
-
-
-def fitted(name: str, scores: np.ndarray, features: np.ndarray, seed: int = 0) -> Decision:
-    rng = np.random.default_rng(seed)
-    spread = scores.std() or 1.0
-    targets = scores + spread * rng.standard_normal(scores.shape) > scores.mean() + 0.5 * spread
-    decision = made(name, scores.shape[1])
-    options = {"epochs": 5, "optimizer": lambda parameters: torch.optim.SGD(parameters, lr=0.05)}
-    import warnings
-
-    with warnings.catch_warnings():  # five epochs may leave a head constant
-        warnings.simplefilter("ignore")
-        return lsep_ml.fit_decision(decision, scores, targets.astype(np.uint8), features, **options)
-
-
-def ties(labels: int, rows: int = 500) -> tuple[np.ndarray, np.ndarray]:
-    rng = np.random.default_rng(labels)
-    scores = rng.standard_normal((rows, labels)).astype(np.float32) * 2
-    scores[: rows // 2] = np.round(scores[: rows // 2])  # many equal scores
-    scores[0] = 1.0
-    return scores, rng.standard_normal((rows, D)).astype(np.float32)
 
 
 @pytest.mark.parametrize("name", DECISIONS)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from report_runs import top, write_failure, write_run, write_sweep
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
@@ -16,16 +15,6 @@ from selenium.webdriver.support.ui import Select
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
 from lsep_ml.reports import Report, build_report
 
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1200,900",
-)
 LABELS = 9
 
 
@@ -44,19 +33,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     write_run(folder, data="voc2007", model="vgg16", labels=20, colour=True, intervals=False)
     write_failure(folder, "ValueError: <b>bold</b>", ["loss=warp"])
     return build_report(folder, replicates=100)
-
-
-@pytest.fixture(scope="module")
-def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    """Debian's chromium; nothing is downloaded, nothing is skipped where it is missing."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = "/usr/bin/chromium"
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture
