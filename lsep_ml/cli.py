@@ -32,7 +32,7 @@ def check(
         bool, typer.Option("--all", help="List every file that is wrong, not the first few.")
     ] = False,
 ) -> None:
-    """Is a data set sound: layout, counts, every image opened, label statistics, and a verdict."""
+    """Check a data set: layout, counts, every image opened, label statistics, and a verdict."""
     from lsep_ml.data.doctor import check as check_data
     from lsep_ml.data.doctor_report import print_report
 

@@ -1,23 +1,36 @@
 """The command line: every verb is there, files go in and come out, bad input ends with one message."""
 
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from report_runs import write_sweep
+from typer.main import get_group as click_group
 from typer.testing import CliRunner
 
 from lsep_ml import cli
 from lsep_ml.decisions import load
 
 runner = CliRunner()
-VERBS = ("check", "prepare", "tune", "apply", "report", "list", "prune", "bundle", "predict", "dashboard")
+VERBS = (
+    *("check", "prepare", "tune", "apply", "report", "bundle", "predict", "export", "demo"),
+    *("list", "dashboard", "prune"),
+)
 
 
-def test_help_names_every_verb() -> None:
+def test_help_names_every_verb_with_one_sentence_each() -> None:
+    verbs = click_group(cli.app).commands
+    assert tuple(verbs) == VERBS
     said = runner.invoke(cli.app, ["--help"]).output
     assert [verb for verb in VERBS if f" {verb} " not in said] == []
+    for verb in VERBS:
+        assert re.fullmatch(r"[A-Z].*\.", verbs[verb].help or "", re.DOTALL), verb
+        undescribed = [
+            p.name for p in verbs[verb].params if p.name != "help" and not getattr(p, "help", None)
+        ]
+        assert undescribed == [], verb
 
 
 def test_tune_saves_the_best_and_apply_runs_it(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def predict(
     device: Device = None,
     allow: Allow = None,
 ) -> None:
-    """Label images; can be stopped and started again. Exit code 3: some could not be read, the others are labelled."""
+    """Label images; can be interrupted. Exit code 3: some could not be read, the others are labelled."""
     from functools import partial
 
     from lsep_ml.bundle.classifier import load
@@ -132,7 +132,7 @@ def export(
     ] = None,
     allow: Allow = None,
 ) -> None:
-    """Network and decision as one graph: images in, scores and label sets out; checked against torch."""
+    """Write network and decision as one graph, images in, scores and label sets out; checked against torch."""
     import torch
 
     from lsep_ml.bundle.classifier import load
@@ -164,7 +164,7 @@ def demo(
     device: Device = None,
     allow: Allow = None,
 ) -> None:
-    """Open a page to try a classifier on: drop an image, see scores and labels, move the decision's knob."""
+    """Serve a page to try a classifier on: drop an image, see scores and labels, move the decision's knob."""
     from lsep_ml.bundle.classifier import load
     from lsep_ml.bundle.demo import check_address, serve
 

@@ -66,7 +66,7 @@ def address(digits_run: Path, said: Path) -> Iterator[str]:
             assert f"http://{HOST}:{port}/" in server.stdout.readline().decode(), said.read_text()
             yield f"http://{HOST}:{port}/"
             server.send_signal(signal.SIGINT)
-            assert server.wait(20) == 0
+            assert server.wait(60) == 0
         finally:
             server.kill()
     assert "Traceback" not in said.read_text()
@@ -89,7 +89,7 @@ def scene(tmp_path: Path) -> Path:
     return tmp_path / "scene.png"
 
 
-def until(done: Callable[[], Any], seconds: float = 20) -> Any:
+def until(done: Callable[[], Any], seconds: float = 60) -> Any:
     """What `done` gives, once it gives something."""
     end = time.monotonic() + seconds
     while not (found := done()):

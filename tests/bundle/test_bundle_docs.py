@@ -9,41 +9,51 @@ from pathlib import Path
 import data_trees
 import pytest
 from jobs import run_job_here
+from omegaconf import OmegaConf
 from typer.testing import CliRunner
 
 from lsep_ml import cli
 
-DOCS = Path(__file__).parent.parent.parent / "docs"
+ROOT = Path(__file__).parent.parent.parent
+DOCS = ROOT / "docs"
 SMALL = ("training.epochs=1", "fitting.epochs=1", "trainer=cpu")
 DIGITS = (*SMALL, "data.train=64", "data.val=40", "data.test=50", "data.canvas=24", "model.widths=[4,4]")
+VOC = (*SMALL, "model=small_cnn", "model.widths=[4,4]", "transform.resize=[24,24]", "data.num_workers=0")
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder to work in, with the images that the pages speak of."""
+    """A folder to work in, with the images and the data set that the pages speak of."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("photos", "more-photos"):
         data_trees.write_csv(tmp_path / name, split=False)
+    data_trees.write_voc(tmp_path / "data" / "voc2007")
     shutil.copytree(tmp_path / "photos" / "photos", tmp_path / "new-photos")
     (tmp_path / "new-photos" / "000.jpg").rename(tmp_path / "new-photos" / "a.jpg")
     return tmp_path
 
 
 def jobs(words: list[str]) -> list[list[str]]:
-    """The jobs of a command line of run.py, its sweep taken apart."""
+    """The jobs of a command line of run.py: its sweep over one key, or the ends of a shipped sweep."""
     if words[0] != "-m":
         return [words]
-    key, _, values = words[1].partition("=")
-    return [[f"{key}={value}", *words[2:]] for value in values.split(",")]
+    sweep, *given = (word.split("=", 1) for word in words[1:])
+    if sweep[0] != "experiment":
+        return [[f"{sweep[0]}={value}", *words[2:]] for value in sweep[1].split(",")]
+    shipped = OmegaConf.load(ROOT / "conf" / "experiment" / f"{sweep[1]}.yaml")
+    params = {key: str(values) for key, values in shipped.hydra.sweeper.params.items()} | dict(given)
+    return [  # the first and the last job; that all compose is a test of its own
+        [words[1], *(f"{key}={values.split(',')[end]}" for key, values in params.items())] for end in (0, -1)
+    ]
 
 
 def run_line(line: str, place: Path) -> None:
     words = [found for word in shlex.split(line) for found in (glob(word) if word.endswith("/*") else [word])]
     if words[:2] == ["python", "run.py"]:
-        small = SMALL if "data=csv" in words else DIGITS
+        small = SMALL if "data=csv" in words else VOC if "data=voc2007" in words else DIGITS
         for overrides in jobs(words[2:]):
-            run_job_here(place / "outputs", f"paths.data={place}", *small, *overrides)
+            run_job_here(place / "outputs", f"paths.data={place / 'data'}", *small, *overrides)
         return
     assert words[:3] == ["python", "-m", "lsep_ml"], line
     done = CliRunner().invoke(cli.app, words[3:])
@@ -51,7 +61,9 @@ def run_line(line: str, place: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::lsep_ml.stages.decision.DecisionWarning")  # after one epoch
-@pytest.mark.parametrize("page", ["train-on-your-own-images", "choose-a-decision", "add-a-loss"])
+@pytest.mark.parametrize(
+    "page", ["train-on-your-own-images", "choose-a-decision", "add-a-loss", "reproduce-the-paper"]
+)
 def test_a_page_does_what_it_says(page: str, place: Path) -> None:
     blocks = re.findall(r"```(bash|python)\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
     assert len(blocks) >= 2
