@@ -1,5 +1,6 @@
 """The command line beside run.py: `python -m lsep_ml VERB ...`. Heavy imports happen inside the verbs."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -175,6 +176,9 @@ def prune(
 
 def main() -> None:
     """Entry point: bad input ends with one message and exit code 1."""
+    os.environ.setdefault(
+        "OMP_WAIT_POLICY", "PASSIVE"
+    )  # as in run.py: waiting threads leave the cores to decoding
     try:
         app()
     except (ValueError, OSError, ImportError) as error:

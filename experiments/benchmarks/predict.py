@@ -1,10 +1,10 @@
 """Images per second of `predict`, from JPEG files to a finished table, against loops written by hand.
 
-    python experiments/benchmarks/predict.py --images 256 --repeats 5
+    OMP_WAIT_POLICY=PASSIVE python experiments/benchmarks/predict.py --images 256 --repeats 5
 
 The files are crops of scikit-learn's two sample photographs at about 500 x 375; the networks have random weights and 80
 labels, with estimated thresholds, since only the time is of interest. Each round runs the four in turn, so that a busy
-machine slows all of them; medians over the rounds.
+machine slows all of them; medians over the rounds. The variable is what the command line sets itself.
 
 - predict: `label_files`, as the command line runs it, with a CSV of labels and scores
 - batched loop: decode, transform, stack, network, decision, batch by batch; nothing is written

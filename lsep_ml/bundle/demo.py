@@ -27,7 +27,8 @@ def check_address(host: str, port: int) -> None:
         with socket.create_server((host, port)):
             pass
     except OSError as error:
-        raise OSError(f"--host {host} --port {port}: {error.strerror}; give another --port") from error
+        reason = str(error.strerror).partition(" (")[0]
+        raise OSError(f"--host {host} --port {port}: {reason}; give another --port") from error
 
 
 def serve(classifier: Classifier, host: str, port: int) -> gr.Blocks:
@@ -63,7 +64,7 @@ def build_page(classifier: Classifier) -> gr.Blocks:
         try:
             found = classifier.predict(path)
         except ImageError as error:
-            raise gr.Error(str(error).removeprefix(f"{path}: ")) from error
+            raise gr.Error(str(error).removeprefix(f"{path}: "), print_exception=False) from error
         reading = read_image_decision(classifier.decision, found)
         low, high, step = slider_range(knob, reading, value)
         return reading, gr.update(minimum=low, maximum=high, step=step), show(reading, value)

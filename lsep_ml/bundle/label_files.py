@@ -64,9 +64,7 @@ def label_files(
                 predictions = classifier.predict_prepared(tensors)
                 if on_batch is not None:
                     on_batch(names, predictions)
-                for name, labels in zip(names, predictions, strict=True):
-                    table.add(name, labels)
-                table.flush()
+                table.add(names, predictions)
             shown = f"{len(problems)} cannot be read" if problems else ""
             bar.update(task, advance=len(names) + len(broken), broken=shown)
     rows = len(table)

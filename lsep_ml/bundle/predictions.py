@@ -53,11 +53,9 @@ class Predictions(Sequence[ImageLabels]):
                 None if thresholds is None else thresholds[row],
                 None if counts is None else counts[row],
             )
-        scores = self.scores[row]
-        ranked = [k for k in np.argsort(-scores, kind="stable").tolist() if self.label_sets[row, k]]
         return ImageLabels(
-            tuple(self.label_names[k] for k in ranked),
-            self._named(scores),
+            self[row : row + 1].labels[0],
+            self._named(self.scores[row]),
             None if thresholds is None else self._named(thresholds[row]),
             None if counts is None else int(counts[row]),
         )
@@ -68,7 +66,12 @@ class Predictions(Sequence[ImageLabels]):
     @property
     def labels(self) -> list[tuple[str, ...]]:
         """The label names of every image, highest score first."""
-        return [image.labels for image in self]
+        order = np.argsort(-self.scores, axis=1, kind="stable")
+        chosen = np.take_along_axis(self.label_sets, order, axis=1)
+        return [
+            tuple(self.label_names[k] for k in ranked[kept].tolist())
+            for ranked, kept in zip(order, chosen, strict=True)
+        ]
 
     def _named(self, values: NDArray[np.float32]) -> dict[str, float]:
         return dict(zip(self.label_names, values.tolist(), strict=True))

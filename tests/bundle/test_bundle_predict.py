@@ -150,7 +150,7 @@ def test_a_part_of_another_decision_is_refused_and_kept(bundle: Path, folder: Pa
     classifier = lsep_ml.load(bundle, device="cpu")
     out = tmp_path / "labels.csv"
     with LabelTable(out, classifier.label_names, fingerprint(classifier)) as table:
-        table.add("x.jpg", classifier.predict(folder / "a.png")[0])
+        table.add(["x.jpg"], classifier.predict(folder / "a.png"))
     before = (tmp_path / "labels.csv.part").read_bytes()
     with pytest.raises(ValueError, match="made by another bundle or decision"):
         call("predict", bundle, folder, "--out", out, "--top", 1)
