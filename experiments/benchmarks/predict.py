@@ -1,6 +1,6 @@
 """Images per second of `predict`, from JPEG files to a finished table, against loops written by hand.
 
-    OMP_WAIT_POLICY=PASSIVE python experiments/benchmarks/predict.py --images 256 --repeats 5
+    OMP_WAIT_POLICY=PASSIVE python experiments/benchmarks/predict.py --network small_cnn --images 256 --repeats 5
 
 The files are crops of scikit-learn's two sample photographs at about 500 x 375; the networks have random weights and 80
 labels, with estimated thresholds, since only the time is of interest. Each round runs the four in turn, so that a busy
@@ -95,31 +95,29 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--network", choices=NETWORKS, default="small_cnn")
     options = parser.parse_args()
-    table = Table("network", "way", "images / s", "lowest - highest", "predict / this")
     with tempfile.TemporaryDirectory() as folder:
         images = [f"{folder}/{name}" for name in write_photographs(Path(folder), options.images)]
-        for network in NETWORKS:
-            classifier = make_classifier(network)
-            ways: dict[str, Callable[[], None]] = {
-                "predict": lambda c=classifier: predict(c, images, Path(folder) / "labels.csv"),
-                "batched loop": lambda c=classifier: loop(c, images, BATCH),
-                "batched, threads": lambda c=classifier: loop(c, images, BATCH, available_cores()),
-                "one at a time": lambda c=classifier: loop(c, images, 1),
-            }
-            rates: dict[str, list[float]] = {way: [] for way in ways}
-            for repeat in range(options.repeats + 1):
-                for way, run in ways.items():
-                    started = time.perf_counter()
-                    run()
-                    if repeat:  # the first round warms up
-                        rates[way].append(len(images) / (time.perf_counter() - started))
-            for way, found in rates.items():
-                ratio = statistics.median(
-                    ours / rate for ours, rate in zip(rates["predict"], found, strict=True)
-                )
-                spread = f"{min(found):.0f} - {max(found):.0f}"
-                table.add_row(network, way, f"{statistics.median(found):.0f}", spread, f"{ratio:.2f}")
+        classifier = make_classifier(options.network)
+        ways: dict[str, Callable[[], None]] = {
+            "predict": lambda: predict(classifier, images, Path(folder) / "labels.csv"),
+            "batched loop": lambda: loop(classifier, images, BATCH),
+            "batched, threads": lambda: loop(classifier, images, BATCH, available_cores()),
+            "one at a time": lambda: loop(classifier, images, 1),
+        }
+        rates: dict[str, list[float]] = {way: [] for way in ways}
+        for repeat in range(options.repeats + 1):
+            for way, run in ways.items():
+                started = time.perf_counter()
+                run()
+                if repeat:  # the first round warms up
+                    rates[way].append(len(images) / (time.perf_counter() - started))
+    table = Table("way", "images / s", "lowest - highest", "predict / this", title=options.network)
+    for way, found in rates.items():
+        ratio = statistics.median(ours / rate for ours, rate in zip(rates["predict"], found, strict=True))
+        spread = f"{min(found):.0f} - {max(found):.0f}"
+        table.add_row(way, f"{statistics.median(found):.0f}", spread, f"{ratio:.2f}")
     Console(width=110).print(table)
 
 

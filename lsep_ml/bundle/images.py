@@ -73,7 +73,7 @@ def _from_pil(image: Image.Image) -> Tensor:
     upright = ImageOps.exif_transpose(image)
     if upright.has_transparency_data:
         upright = upright.convert("RGBA")
-    elif upright.mode == "HSV":  # which no file has
+    elif upright.mode in ("HSV", "YCbCr"):  # a TIFF has the first never, and loses rows of the second
         upright = upright.convert("RGB")
     content = io.BytesIO()
     try:
