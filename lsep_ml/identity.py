@@ -29,6 +29,9 @@ PREDICTION_PARTS = (
 DECISION_PARTS = ("decision", "fitting")
 """What stage 2 adds."""
 
+RUN_PARTS = (*PREDICTION_PARTS, "predictor", *DECISION_PARTS)
+"""All that makes a run; `predictor` is empty where the scores are the network's own."""
+
 _NEUTRAL = {
     "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
@@ -55,7 +58,8 @@ def register_run_identity() -> None:
     """Make `${run_identity:}` in a configuration stand for a short hash of everything that makes the run."""
 
     def run_identity(_root_: DictConfig) -> str:
-        return content_hash(config_parts(_root_, PREDICTION_PARTS + DECISION_PARTS), length=8)
+        parts = config_parts(_root_, RUN_PARTS)
+        return content_hash({name: part for name, part in parts.items() if part != {}}, length=8)
 
     OmegaConf.register_new_resolver("run_identity", run_identity, replace=True)
 

@@ -100,7 +100,7 @@ class WandbTracker:
             settings=wandb.Settings(silent=True, console="off"),
             reinit="finish_previous",
         )
-        for stage in ("prediction", "decision"):
+        for stage in ("prediction", "predictor", "decision"):
             self._run.define_metric(f"{stage}/epoch")
             self._run.define_metric(f"{stage}/*", step_metric=f"{stage}/epoch")
 
@@ -124,19 +124,19 @@ class WandbTracker:
         bars = wandb.Table(
             columns=["label", "f1"], data=[[n, float(v)] for n, v in zip(names, f1, strict=True)]
         )
-        precision = mean_precision_recall(arrays["scores"], arrays["targets"], mask)
-        curve = wandb.Table(
-            columns=["recall", "precision"], data=np.column_stack([RECALLS, precision]).tolist()
-        )
-        self._run.log(
-            {
-                "class_f1": wandb.plot.bar(bars, "label", "f1", title="F1 of each class"),
-                "precision_recall": wandb.plot.line(
-                    curve, "recall", "precision", title="Mean precision and recall"
-                ),
-                "gallery": self._gallery(arrays, names, folder),
-            }
-        )
+        shown = {
+            "class_f1": wandb.plot.bar(bars, "label", "f1", title="F1 of each class"),
+            "gallery": self._gallery(arrays, names, folder),
+        }
+        if "scores" in arrays:  # a predictor may have none
+            precision = mean_precision_recall(arrays["scores"], arrays["targets"], mask)
+            curve = wandb.Table(
+                columns=["recall", "precision"], data=np.column_stack([RECALLS, precision]).tolist()
+            )
+            shown["precision_recall"] = wandb.plot.line(
+                curve, "recall", "precision", title="Mean precision and recall"
+            )
+        self._run.log(shown)
 
     def _gallery(self, arrays: dict[str, Any], names: list[str], folder: Path) -> Any:
         """Test images with their labels; in the order of their mean threshold where there are thresholds."""

@@ -17,6 +17,7 @@ ALLOWED = {
     "losses": set(),
     "decisions": set(),
     "models": set(),
+    "predictors": set(),
     "data": set(),
     "metrics": {"lsep_ml.metrics"},
     "modules": {"lsep_ml.losses", "lsep_ml.decisions", "lsep_ml.metrics", "lsep_ml.models", "lsep_ml.data"},

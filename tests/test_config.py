@@ -15,6 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts, register_run_identity
+from lsep_ml.predictors import Predictor
 
 ROOT = Path(__file__).parent.parent
 GROUPS = {
@@ -55,6 +56,7 @@ def test_every_value_composes_and_resolves(group: str, value: str) -> None:
         (group, value)
         for group in ("loss", "decision", "optimizer", "schedule", "transform", "trainer")
         for value in GROUPS[group]
+        if value != "none"  # a predictor's own label sets: there is nothing to build
     ],
 )
 def test_every_part_builds(group: str, value: str) -> None:
@@ -91,6 +93,7 @@ def test_a_stage_one_identity_has_nothing_of_stage_two_and_nothing_of_the_place(
     first = config_parts(composed(), PREDICTION_PARTS)
     same = (
         "decision=topk",
+        "predictor=br",
         "fitting.epochs=3",
         "trainer=cpu",
         "data.num_workers=2",
@@ -101,6 +104,19 @@ def test_a_stage_one_identity_has_nothing_of_stage_two_and_nothing_of_the_place(
     other = ("seed=1", "data.seed=1", "loss=softmax", "training.epochs=3", "optimizer=adam")
     for override in (*other, "trainer.precision=bf16-mixed"):
         assert config_parts(composed(override), PREDICTION_PARTS) != first, override
+
+
+def test_predictors_build_and_make_runs_of_their_own() -> None:
+    folders = {OmegaConf.select(composed(), "hydra.run.dir")}
+    for value in GROUPS["predictor"]:
+        config = composed(f"predictor={value}")
+        folders.add(OmegaConf.select(config, "hydra.run.dir"))
+        own = value != "score_layer"
+        assert isinstance(instantiate(config.predictor), Predictor) == own
+        assert (config.names.decision == "none") == own
+        assert composed(f"predictor={value}", "decision=topk").names.decision == "topk"
+    assert len(folders) == len(GROUPS["predictor"])
+    assert "-lsep-thresh_est-seed0-" in min(folders, key=len)
 
 
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))

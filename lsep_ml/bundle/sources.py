@@ -44,11 +44,12 @@ def read_parts(path: str | Path) -> Parts:
 
 def read_run(folder: Path) -> Parts:
     """The classifier that a finished run left."""
-    for name in (CHECKPOINT, DECISION):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder / name}: missing; do the run again with force=true")
     try:
         record: dict[str, Any] = read_json(folder / RESULT)
+        _refuse_predictor(folder, record.get("predictor", "score_layer"))
+        for name in (CHECKPOINT, DECISION):
+            if not (folder / name).is_file():
+                raise FileNotFoundError(f"{folder / name}: missing; do the run again with force=true")
         config = record["config"]
         return Parts(
             label_names=tuple(record["label_names"]),
@@ -64,8 +65,18 @@ def read_run(folder: Path) -> Parts:
             versions=record["versions"],
             source=folder,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / RESULT}: not the record of a finished run ({error!r})") from error
+
+
+def _refuse_predictor(folder: Path, predictor: str) -> None:
+    """Raise ValueError where the label sets come from a predictor that was fitted on the extracted features."""
+    if predictor != "score_layer":
+        raise ValueError(
+            f"{folder}: a run of predictor={predictor}, which is kept as its results on the run's own images, not as "
+            "something to run on others; the same network with its own scores is predictor=score_layer with the rest "
+            "of the command, and is found in the store"
+        )
 
 
 def _network_state(file: Path) -> dict[str, torch.Tensor]:

@@ -10,11 +10,11 @@ from lsep_ml.metrics.functional import per_class_metrics
 from lsep_ml.reports.arrays import TEST, Arrays, read_arrays, read_history, read_thumbnails
 from lsep_ml.reports.digest import Digest
 from lsep_ml.reports.grouping import Bench
-from lsep_ml.reports.records import Problem, RecordError, Run
+from lsep_ml.reports.records import NO_DECISION, SCORE_LAYER, Problem, RecordError, Run
 from lsep_ml.reports.score_views import ScoreView, score_runs, view_scores
 
 Method = tuple[str, str]
-_FALLBACK = ("threshold", "topk", "count_est", "thresh_est")
+_FALLBACK = ("threshold", "topk", "count_est", "thresh_est", NO_DECISION)
 
 
 @dataclass
@@ -49,6 +49,11 @@ class BenchFiles:
     def score_runs(self) -> dict[str, list[Run]]:
         """Loss -> one run for each seed."""
         return score_runs(self.bench, set(self.digests))
+
+    def network_runs(self) -> dict[str, list[Run]]:
+        """Of these, the losses that a network was trained by; a predictor's run tells of the same training again."""
+        runs = self.score_runs()
+        return {loss: own for loss, own in runs.items() if own[0].predictor == SCORE_LAYER}
 
     @property
     def label_names(self) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def report_bench(
     variants = {run: row.variant for row in bench.rows for run in row.runs}
     chosen = choose_runs(files, explorer_runs)
     explorer, unexplored = explore(files, chosen, variants)
-    explorer["left_out"] = len(usable) - len(chosen)
+    explorer["left_out"] = sum(run.has_scores for run in usable) - len(chosen)
     compared = [method_name(*method) for method in evidence]
     problems += files.problems + unexplored
     return BenchReport(bench, tables, verdicts, compared, comparisons, drawings, explorer, problems)

@@ -60,7 +60,7 @@ def _precision_recall(files: BenchFiles) -> Drawing | None:
 
 
 def _training(files: BenchFiles) -> Drawing | None:
-    runs = files.score_runs()
+    runs = files.network_runs()
     decisions = {decision: row.runs for (loss, decision), row in files.bench.chosen.items() if loss == "lsep"}
     panels = []
     for named, stage, column in (

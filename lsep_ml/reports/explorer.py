@@ -26,10 +26,10 @@ Cuts = dict[str, Thresholded | Ranked]
 
 
 def choose_runs(files: BenchFiles, limit: int) -> list[Run]:
-    """At most `limit` usable runs of the bench: the lowest seed of every row before a second seed of any."""
+    """At most `limit` usable runs with scores: the lowest seed of every row before a second seed of any."""
     by_round: dict[int, list[Run]] = {}
     for row in files.bench.rows:
-        for position, run in enumerate(run for run in row.runs if run in files.digests):
+        for position, run in enumerate(run for run in row.runs if run in files.digests and run.has_scores):
             by_round.setdefault(position, []).append(run)
     return [run for position in sorted(by_round) for run in by_round[position]][:limit]
 
@@ -39,12 +39,12 @@ def explore(
 ) -> tuple[Json, list[Problem]]:
     """What the page needs to explore these runs of one bench, as plain data; says which could not be read.
 
-    Runs with the same scores (one identity, several decisions) share their counts. variants: a remark on a run's
-    settings, where rows differ in them.
+    Runs with the same scores (several decisions on them) share their counts. variants: a remark on a run's settings,
+    where rows differ in them.
     """
     groups: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.identity, run.seed), []).append(run)
+        groups.setdefault((run.scores, run.seed), []).append(run)
     shown = np.array(list(files.thumbnails), np.intp)
     shown = shown[spread_rows(len(shown), SPREAD)]
     bench: Json = {"name": files.bench.name, "models": [], "runs": []}

@@ -24,6 +24,7 @@ _SETTINGS = (
     "loss",
     "optimizer",
     "schedule",
+    "predictor",
     "decision",
     "fitting",
     "trainer",

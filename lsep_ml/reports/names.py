@@ -6,6 +6,11 @@ LOSSES = {
     "bpmll": "BP-MLL",
     "warp": "WARP",
     "cnn_rnn": "Wang et al. (CNN-RNN)",
+    "br": "Binary relevance",
+    "chain": "Classifier chain",
+    "chain_ensemble": "Ensemble of chains",
+    "powerset": "Label powerset",
+    "mlknn": "ML-kNN",
     "bce": "Binary cross entropy",
     "focal": "Focal",
     "asl": "Asymmetric",
@@ -13,7 +18,7 @@ LOSSES = {
     "zlpr": "ZLPR",
     "lsep": "LSEP",
 }
-"""In the paper's order; what it lacks comes before its own method."""
+"""Losses, and predictors in their place, in the paper's order; what it lacks comes before its own method."""
 
 DECISIONS = {
     "topk": "top-k",

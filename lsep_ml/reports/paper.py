@@ -6,6 +6,7 @@ from functools import cache
 from importlib.resources import files
 
 from lsep_ml.reports.names import PAPER_METRICS
+from lsep_ml.reports.records import NO_DECISION
 
 _COLUMNS = {"01": "exact_match"}
 IMAGES = {"voc2007": (5_011, 4_952), "nuswide": (150_000, 50_261), "coco": (82_081, 40_137)}
@@ -17,11 +18,14 @@ OURS = ("lsep", "thresh_est")
 
 @cache
 def paper_table(table: int) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
-    """Table 1 or 2: (loss, decision) in the paper's order -> (data, metric key) -> per cent; not reported: absent."""
+    """Table 1 or 2: (loss, decision) in the paper's order -> (data, metric key) -> per cent; not reported: absent.
+
+    A method that emits label sets by itself, which the table gives no decision, has the decision "none".
+    """
     text = files("lsep_ml.reports").joinpath("paper", f"table{table}.csv").read_text(encoding="utf-8")
     rows = {}
     for line in csv.DictReader(text.splitlines()):
-        method = line.pop("method"), line.pop("decision")
+        method = line.pop("method"), line.pop("decision") or NO_DECISION
         rows[method] = {_column(name): float(value) for name, value in line.items() if value}
     return rows
 

@@ -16,7 +16,7 @@ from lsep_ml.reports.text_tables import csv_text
 _OVERRIDES = ".hydra/overrides.yaml"
 _PLACES = ("paths.", "paths=", "hydra.", "data.root=", "data.cache=")
 _UNKNOWN = "not recorded"
-_STAGES = ("prediction", "extraction", "decision", "evaluation")
+_STAGES = ("prediction", "extraction", "predictor", "decision", "evaluation")
 
 
 @dataclass(frozen=True)

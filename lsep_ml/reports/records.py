@@ -11,6 +11,12 @@ from lsep_ml.metrics.functional import LABEL_SET_KEYS, RANKING_KEYS
 
 RESULT, FAILURE = "result.json", "error.json"
 EXPECTED_METRICS = (*LABEL_SET_KEYS, *RANKING_KEYS, "labels_per_image")
+SCORE_LAYER = "score_layer"
+"""The predictor of a run whose scores are its network's own."""
+
+NO_DECISION = "none"
+"""The decision of a run whose label sets are its predictor's own."""
+
 _ABOVE_ONE = {"map_classes", "coverage", "labels_per_image"}
 _TEXTS = ("data", "split_hash", "model", "loss", "decision", "identity")
 
@@ -27,8 +33,10 @@ class RecordError(ValueError):
 class Run:
     """A finished run: its checked result.json and the folder of its arrays.
 
-    val and test map metric keys to values (fractions, as in `lsep_ml.metrics`). Everything from `counts` on is
-    provenance, and empty where a record of an older version lacks it.
+    loss: what the tables name a method by: the loss, or the predictor that took the score layer's place. scores: what
+    identifies the scores, which all decisions on them share. val and test map metric keys to values (fractions, as in
+    `lsep_ml.metrics`). Everything from `counts` on is provenance, and empty where a record of an older version lacks
+    it.
     """
 
     folder: Path
@@ -39,15 +47,22 @@ class Run:
     decision: str
     identity: str
     seed: int
+    scores: str
     label_names: tuple[str, ...]
     val: Mapping[str, float]
     test: Mapping[str, float]
+    predictor: str = SCORE_LAYER
     choices: Mapping[str, Any] = field(default_factory=dict)
     counts: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     reused: Mapping[str, bool] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether there is a score matrix: a predictor may emit label sets alone, and has no ranking metrics then."""
+        return self.decision != NO_DECISION or _scored(self.test)
 
 
 @dataclass(frozen=True)
@@ -127,6 +142,10 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
     """
     record = _read_object(path)
     values: dict[str, Any] = {key: _text(record, key) for key in _TEXTS}
+    values["predictor"] = record.get("predictor", SCORE_LAYER)
+    if values["predictor"] != SCORE_LAYER:
+        values["loss"] = _text(record, "predictor")
+    values["scores"] = _scores(record)
     seed = record.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool):
         _refuse(record, "seed", seed, "a whole number")
@@ -136,10 +155,13 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
     metrics = record.get("metrics")
     if not isinstance(metrics, dict):
         _refuse(record, "metrics", metrics, "an object with val and test")
+    # A predictor may emit label sets alone: no scores, no ranking metrics, and nothing amiss.
+    unscored = values["decision"] == NO_DECISION and not _scored(metrics.get("test"))
+    expected = [key for key in EXPECTED_METRICS if not (unscored and key in RANKING_KEYS)]
     missing = []
     for split in ("val", "test"):
         values[split] = _metrics(record, metrics.get(split), split)
-        absent = [f"metrics.{split}.{key}" for key in EXPECTED_METRICS if key not in values[split]]
+        absent = [f"metrics.{split}.{key}" for key in expected if key not in values[split]]
         missing += absent if len(absent) < 4 else [f"{len(absent)} of the metrics.{split}"]
     for key in ("choices", "counts", "versions", "seconds", "reused", "config"):
         values[key] = record.get(key, {})
@@ -158,6 +180,18 @@ def read_failure(path: Path) -> Failure:
     overrides = record.get("overrides", [])
     texts = tuple(map(str, overrides)) if isinstance(overrides, list) else (str(overrides),)
     return Failure(path.parent, str(record.get("error", "no error recorded")), texts)
+
+
+def _scored(metrics: Any) -> bool:
+    """Whether there are ranking metrics, which only scores have."""
+    return isinstance(metrics, Mapping) and any(key in metrics for key in RANKING_KEYS)
+
+
+def _scores(record: dict[str, Any]) -> str:
+    """The stored scores' identity; where a record has none, all decisions on one network share them."""
+    stored = record.get("stored")
+    found = stored.get("scores") if isinstance(stored, dict) else None
+    return found if isinstance(found, str) else f"{record['identity']} {record.get('predictor', SCORE_LAYER)}"
 
 
 def _read_object(path: Path) -> dict[str, Any]:

@@ -38,12 +38,13 @@ class ScoreView:
 
 
 def score_runs(bench: Bench, usable: set[Run]) -> dict[str, list[Run]]:
-    """Loss -> one usable run for each seed, in order of seeds; of several decisions one with image-wise thresholds."""
+    """Loss -> one usable run with scores for each seed, in order of seeds; of several decisions one with image-wise
+    thresholds."""
     found: dict[str, dict[int, Run]] = {}
     losses = list(dict.fromkeys(loss for loss, _ in bench.chosen))
     for method in sorted(bench.chosen, key=lambda method: (losses.index(method[0]), _rank(method[1]))):
         for run in bench.chosen[method].runs:
-            if run in usable:
+            if run in usable and run.has_scores:
                 found.setdefault(method[0], {}).setdefault(run.seed, run)
     return {loss: [by_seed[seed] for seed in sorted(by_seed)] for loss, by_seed in found.items()}
 

@@ -41,23 +41,25 @@ class Outcome:
     warnings: list[str]
 
 
-def evaluate(decision: Decision, extraction: Extraction) -> Outcome:
-    """Apply a fitted decision to validation and test and measure both; the test split is reported, nothing else."""
+def evaluate(decision: Decision | None, extraction: Extraction) -> Outcome:
+    """Apply a fitted decision (None: a predictor's own label sets) to validation and test and measure both.
+
+    The test split is reported, nothing else. Without scores there are no ranking metrics.
+    """
     val, test = (_evaluate_split(decision, extraction.split(name)) for name in ("val", "test"))
     arrays = test.arrays
-    intervals = {
-        **bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask),
-        **bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask),
-    }
+    intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask)
+    if arrays.scores is not None:
+        intervals |= bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask)
     warnings = (
         decision.problems(val.arrays.scores, val.arrays.features)
-        if isinstance(decision, LearntDecision)
+        if isinstance(decision, LearntDecision) and val.arrays.scores is not None
         else []
     )
     return Outcome(val, test, {key: list(interval) for key, interval in intervals.items()}, warnings)
 
 
-def _evaluate_split(decision: Decision, arrays: SplitArrays) -> SplitOutcome:
+def _evaluate_split(decision: Decision | None, arrays: SplitArrays) -> SplitOutcome:
     predictions, thresholds = decide(decision, arrays)
     return SplitOutcome(arrays, predictions, thresholds, measure(arrays, predictions))
 
@@ -65,6 +67,10 @@ def _evaluate_split(decision: Decision, arrays: SplitArrays) -> SplitOutcome:
 @torch.inference_mode()
 def decide(decision: Any, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray | None]:
     """Label sets uint8 (N, K) of a split, and the thresholds float32 (N, K) where the decision has them."""
+    if decision is None:
+        assert arrays.label_sets is not None  # build_job saw to it
+        return arrays.label_sets.astype(np.uint8), None
+    assert arrays.scores is not None
     decision = decision.eval().cpu()
     predictions, thresholds = [], []
     for rows in fixed_batches(len(arrays.scores), _BATCH):
@@ -77,13 +83,16 @@ def decide(decision: Any, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray |
 
 
 def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
-    """Every label-set and ranking metric of a split, as fractions, and the mean number of labels predicted."""
+    """Every label-set and (with scores) ranking metric of a split, as fractions, and the mean number of labels."""
     num_labels = predictions.shape[1]
     targets = torch.from_numpy(arrays.targets.copy())
     mask = None if arrays.mask is None else torch.from_numpy(arrays.mask.copy())
-    label_sets, ranking = LabelSetMetrics(num_labels), RankingMetrics(num_labels)
+    label_sets = LabelSetMetrics(num_labels)
     label_sets.update(torch.from_numpy(predictions), targets, mask)
-    ranking.update(torch.from_numpy(arrays.scores.copy()), targets, mask)
-    metrics = {key: float(value) for key, value in {**label_sets.compute(), **ranking.compute()}.items()}
+    metrics = {key: float(value) for key, value in label_sets.compute().items()}
+    if arrays.scores is not None:
+        ranking = RankingMetrics(num_labels)
+        ranking.update(torch.from_numpy(arrays.scores.copy()), targets, mask)
+        metrics |= {key: float(value) for key, value in ranking.compute().items()}
     known = predictions if arrays.mask is None else predictions * arrays.mask
     return {**metrics, "labels_per_image": float(known.sum() / len(known))}

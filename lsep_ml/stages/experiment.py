@@ -19,11 +19,13 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
 from lsep_ml.files import write_json
+from lsep_ml.identity import config_parts
 from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
 from lsep_ml.stages.job import RESULT, Job, build_job, finished_record, plan
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
+from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.progress import console, quiet_lightning
 from lsep_ml.stages.results import link_or_copy, print_result, write_files
 from lsep_ml.store import Entry
@@ -39,6 +41,7 @@ _VERSIONED = (
     "torchmetrics",
     "hydra-core",
     "timm",
+    "scikit-learn",
     "numpy",
 )
 
@@ -63,6 +66,8 @@ def run_job(config: DictConfig) -> float | None:
             plan(build_job(config), folder)
             return None
         validation: dict[str, float] = run(config, folder)["metrics"]["val"]
+        if config.objective not in validation:
+            raise ValueError(f"objective={config.objective}: there are {', '.join(validation)} on validation")
         return validation[config.objective]
     except Exception as error:
         cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
@@ -123,31 +128,37 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         prediction = train(data)
         extracted = features()
     extraction = extract_scores(job.store, extracted, job.network.score_layer, data.eval_batch_size)
+    arrays, fitted_by = extraction, {}
+    if job.predictor is not None:
+        part = config_parts(config, ("predictor",))["predictor"]
+        arrays = predict(job.store, extraction, job.predictor, part, config.seed, note)
+        fitted_by["predictor"] = arrays.scores
     started = time.perf_counter()
-    if not config.training.joint:  # which leaves the decision trained
-        fit(config, decision, extraction, note)
+    if decision is not None and not config.training.joint:  # which leaves the decision trained
+        fit(config, decision, arrays, note)
     fitted = time.perf_counter()
-    outcome = evaluate(decision, extraction)
+    outcome = evaluate(decision, arrays)
     for warning in outcome.warnings:
         log.warning("%s on validation: %s", config.names.decision, warning)
     names = config.names
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
     data.data_set.write_split(folder / "split.json")
-    decision.label_names = list(data.data_set.label_names)
-    decision.save(folder / "decision.json")
+    if decision is not None:
+        decision.label_names = list(data.data_set.label_names)
+        decision.save(folder / "decision.json")
     write_history(folder / HISTORY, rows)
-    write_files(folder, outcome, data.data_set, f"{names.data} test: {names.loss} + {names.decision}")
+    write_files(folder, outcome, data.data_set, f"{names.data} test: {names.method} + {names.decision}")
     record = {
-        **{key: str(names[key]) for key in ("data", "model", "loss", "decision")},
+        **{key: str(names[key]) for key in ("data", "model", "loss", "predictor", "decision")},
         "seed": config.seed,
         "split_hash": data.data_set.split_hash,
         "identity": prediction.identity,
         "stored": {
             "predictions": prediction.identity,
             "features": extraction.features.identity,
-            "scores": extraction.scores.identity,
+            "scores": arrays.scores.identity,
         },
-        "choices": {"epoch": prediction.facts["epoch"], **decision.choices()},
+        "choices": {"epoch": prediction.facts["epoch"], **({} if decision is None else decision.choices())},
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
         "warnings": outcome.warnings,
@@ -157,10 +168,15 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         "seconds": {
             "prediction": prediction.facts["seconds"],
             "extraction": extraction.features.facts["seconds"] + extraction.scores.facts["seconds"],
+            **{name: entry.facts["seconds"] for name, entry in fitted_by.items()},
             "decision": round(fitted - started, 3),
             "evaluation": round(time.perf_counter() - fitted, 3),
         },
-        "reused": {"prediction": prediction.reused, "extraction": extraction.features.reused},
+        "reused": {
+            "prediction": prediction.reused,
+            "extraction": extraction.features.reused,
+            **{name: entry.reused for name, entry in fitted_by.items()},
+        },
         "config": plain,
     }
     write_json(folder / RESULT, record)
@@ -172,6 +188,7 @@ def fit(config: DictConfig, decision: Decision, extraction: Extraction, on_row: 
     names = {"both": ("train", "val")}.get(decision.fit_on, (decision.fit_on,))
     splits = [extraction.split(name) for name in names]
     log.info("Fitting decision %s on %s", config.names.decision, " and ".join(names))
+    scores = [split.scores for split in splits if split.scores is not None]
     masks = [split.mask for split in splits if split.mask is not None]
 
     def note_epoch(epoch: int, loss: float) -> None:
@@ -179,7 +196,7 @@ def fit(config: DictConfig, decision: Decision, extraction: Extraction, on_row: 
 
     fit_decision(
         decision,
-        _join([split.scores for split in splits]),
+        _join(scores),
         _join([split.targets for split in splits]),
         _join([split.features for split in splits]),
         _join(masks) if masks else None,

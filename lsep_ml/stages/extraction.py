@@ -28,7 +28,8 @@ class SplitArrays:
     """One split as the later stages see it; the arrays are memory-mapped and read-only."""
 
     features: np.ndarray  # float32 (N, D)
-    scores: np.ndarray  # float32 (N, K)
+    scores: np.ndarray | None  # float32 (N, K); None for a predictor that has none
+    label_sets: np.ndarray | None  # bool (N, K), a predictor's own; None for the score layer
     targets: np.ndarray  # uint8 (N, K)
     mask: np.ndarray | None  # bool (N, K), True = known; None when all entries are
     image_ids: np.ndarray  # unicode (N,)
@@ -43,12 +44,12 @@ class Extraction:
 
     def split(self, name: str) -> SplitArrays:
         """The arrays of "train", "val" or "test"."""
-        mask = self.features.folder / f"{name}_mask.npy"
         return SplitArrays(
             features=_open(self.features, f"{name}_features"),
-            scores=_open(self.scores, f"{name}_scores"),
+            scores=_open_if_there(self.scores, f"{name}_scores"),
+            label_sets=_open_if_there(self.scores, f"{name}_label_sets"),
             targets=_open(self.features, f"{name}_targets"),
-            mask=np.load(mask, mmap_mode="r") if mask.exists() else None,
+            mask=_open_if_there(self.features, f"{name}_mask"),
             image_ids=_open(self.features, f"{name}_image_ids"),
         )
 
@@ -56,6 +57,10 @@ class Extraction:
 def _open(entry: Entry, name: str) -> np.ndarray:
     array: np.ndarray = np.load(entry.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     return array
+
+
+def _open_if_there(entry: Entry, name: str) -> np.ndarray | None:
+    return _open(entry, name) if (entry.folder / f"{name}.npy").exists() else None
 
 
 def features_made_by(config: dict[str, Any], network: Network, data: ImageDataModule) -> dict[str, Any]:

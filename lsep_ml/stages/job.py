@@ -20,8 +20,10 @@ from lsep_ml.files import read_json
 from lsep_ml.identity import PREDICTION_PARTS, config_parts
 from lsep_ml.models import Network, Probe
 from lsep_ml.modules.label_prediction import LabelPrediction
+from lsep_ml.predictors import Predictor
 from lsep_ml.stages.extraction import features_made_by
 from lsep_ml.stages.prediction import prediction_made_by
+from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.progress import quiet_lightning
 from lsep_ml.store import Store
 
@@ -39,7 +41,8 @@ class Job:
     data: ImageDataModule
     network: Network
     module: LabelPrediction  # trains the network, or in a probe its score layer
-    decision: Decision
+    predictor: Predictor | None  # None: the network's own score layer
+    decision: Decision | None  # None: the predictor's own label sets
     trainer: Callable[..., Trainer]
     device: torch.device
     made_by: dict[str, Any]  # the stage-1 result
@@ -50,7 +53,8 @@ def build_job(config: DictConfig) -> Job:
     """Read the data, build the network and the decision, and find the device of a configuration.
 
     Raises:
-        ValueError: `training=joint` with a decision that is not learnt; a precision that the device has not.
+        ValueError: `training=joint` with a decision that is not learnt; a precision that the device has not; a
+            predictor that does not go with the decision, the training or the data.
     """
     data = build_data(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -63,7 +67,9 @@ def build_job(config: DictConfig) -> Job:
         start_from(network, label_names, start)
     sizes = {"labels": network.num_labels, "features": network.num_features}
     config = cast(DictConfig, OmegaConf.merge(config, {"sizes": sizes}))
-    decision = instantiate(config.decision)
+    predictor = instantiate(config.predictor) if config.predictor else None
+    decision = instantiate(config.decision) if config.decision else None
+    check_predictor(config, predictor, data.data_set.train)
     trainer = instantiate(config.trainer)
     device = trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False).strategy.root_device
     if config.trainer.precision == "16-mixed" and device.type == "cpu":
@@ -79,7 +85,7 @@ def build_job(config: DictConfig) -> Job:
         parts |= config_parts(config, ("decision",))
     store = Store(Path(config.paths.output) / "store")
     made_by = prediction_made_by(parts, network, data)
-    return Job(config, store, data, network, module, decision, trainer, device, made_by)
+    return Job(config, store, data, network, module, predictor, decision, trainer, device, made_by)
 
 
 def build_data(config: DictConfig) -> ImageDataModule:

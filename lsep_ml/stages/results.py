@@ -34,26 +34,31 @@ _ROWS = (
     ("ranking_loss", "ranking loss"),
     ("one_error", "one-error"),
 )
+_LABELS = (("coverage", "coverage (labels)"), ("labels_per_image", "labels predicted an image"))
 
 
 def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -> None:
-    """predictions.npz, validation.npz, thumbnails.npz and the plots of a run."""
+    """predictions.npz, validation.npz, thumbnails.npz and the plots of a run, as far as it has scores."""
     names = data_set.label_names
     write_predictions(folder / "predictions.npz", outcome.test, names)
     write_predictions(folder / "validation.npz", outcome.val, names)
     arrays, predictions = outcome.test.arrays, outcome.test.predictions
     mask = known_entries(outcome.test)
     rows = np.unique(np.linspace(0, len(predictions) - 1, GALLERY_IMAGES).round().astype(int))
-    kept = rows_to_show(arrays.scores, arrays.targets, mask, outcome.test.thresholds)
-    thumbnails = write_thumbnails(folder / "thumbnails.npz", data_set.test, np.union1d(rows, kept))
+    kept = rows
+    if arrays.scores is not None:
+        shown = rows_to_show(arrays.scores, arrays.targets, mask, outcome.test.thresholds)
+        kept = np.union1d(rows, shown)
+    thumbnails = write_thumbnails(folder / "thumbnails.npz", data_set.test, kept)
     images = [thumbnails[int(row)] for row in rows]
     pictures = {
-        "precision_recall.png": plot_precision_recall(arrays.scores, arrays.targets, mask, title),
         "class_f1.png": plot_class_f1(predictions, arrays.targets, mask, names, title),
         "gallery.png": plot_gallery(
             images, predictions[rows], arrays.targets[rows], mask[rows], names, title
         ),
     }
+    if arrays.scores is not None:
+        pictures["precision_recall.png"] = plot_precision_recall(arrays.scores, arrays.targets, mask, title)
     for name, figure in pictures.items():
         save_figure(figure, folder / name)
 
@@ -65,17 +70,17 @@ def known_entries(outcome: SplitOutcome) -> np.ndarray:
 
 
 def write_predictions(path: Path, outcome: SplitOutcome, label_names: tuple[str, ...]) -> None:
-    """One split's scores, targets, label sets and ids as .npz; only plain arrays, readable without pickle."""
+    """One split's scores (where it has any), targets, label sets and ids as .npz; plain arrays, without pickle."""
     columns: dict[str, Any] = {
-        "scores": outcome.arrays.scores,
         "targets": outcome.arrays.targets,
         "predictions": outcome.predictions,
         "mask": known_entries(outcome),
         "image_ids": outcome.arrays.image_ids,
         "label_names": np.asarray(label_names, dtype=np.str_),
     }
-    if outcome.thresholds is not None:
-        columns["thresholds"] = outcome.thresholds
+    for name, values in (("scores", outcome.arrays.scores), ("thresholds", outcome.thresholds)):
+        if values is not None:
+            columns[name] = values
     with atomic_write(path, "wb") as file:
         np.savez_compressed(file, **columns)
 
@@ -109,16 +114,18 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def print_result(record: dict[str, Any], folder: Path) -> None:
     """The results in %, what was chosen, what was reused, and where the files are."""
-    table = Table(title=f"{record['data']}: {record['loss']} + {record['decision']} ({record['model']})")
+    predictor = record.get("predictor", "score_layer")  # records of earlier versions have none
+    method = [record["loss"], *([predictor] if predictor != "score_layer" else []), record["decision"]]
+    table = Table(title=f"{record['data']}: {' + '.join(method)} ({record['model']})")
     for heading in ("in %", "validation", "test", "95% interval"):
         table.add_column(heading, justify="left" if heading == "in %" else "right")
     val, test = record["metrics"]["val"], record["metrics"]["test"]
-    for key, label in _ROWS:
+    for key, label in (row for row in _ROWS if row[0] in test):
         low, high = record["intervals"]["test"][key]
         table.add_row(
             label, f"{100 * val[key]:.1f}", f"{100 * test[key]:.1f}", f"{100 * low:.1f} to {100 * high:.1f}"
         )
-    for key, label in (("coverage", "coverage (labels)"), ("labels_per_image", "labels predicted an image")):
+    for key, label in (row for row in _LABELS if row[0] in test):
         low, high = record["intervals"]["test"][key]
         table.add_row(label, f"{val[key]:.2f}", f"{test[key]:.2f}", f"{low:.2f} to {high:.2f}")
     console.print(table)

@@ -1,0 +1,80 @@
+"""Between extraction and decision: a predictor that takes the score layer's place, fitted once and found again."""
+
+import logging
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from lsep_ml.data import Split
+from lsep_ml.data.data_set import SPLITS
+from lsep_ml.predictors import Predictor
+from lsep_ml.stages.extraction import Extraction
+from lsep_ml.stages.prediction import OnRow
+from lsep_ml.store import Store
+
+log = logging.getLogger(__name__)
+
+
+def check_predictor(config: DictConfig, predictor: Predictor | None, train: Split) -> None:
+    """Raise ValueError for a predictor (None: the score layer) that does not go with decision, training or data."""
+    name, decision = config.names.predictor, config.names.decision
+    if predictor is None:
+        if not config.decision:
+            raise ValueError(
+                f"decision=none: predictor={name} gives scores and no label sets; take decision=thresh_est, topk, ..., "
+                "or a predictor with label sets of its own, such as predictor=br"
+            )
+        return
+    if config.decision and not predictor.gives_scores:
+        raise ValueError(
+            f"decision={decision}: predictor={name} emits label sets and no scores to decide on; take decision=none"
+        )
+    if config.training.joint:
+        raise ValueError(
+            f"training=joint trains a decision on the network's own scores, not on those of predictor={name}; take "
+            "training=finetune"
+        )
+    predictor.check(train.targets, train.mask)
+
+
+def predict(
+    store: Store,
+    extraction: Extraction,
+    predictor: Predictor,
+    config: dict[str, Any],
+    seed: int,
+    on_row: OnRow,
+) -> Extraction:
+    """The same extraction with a predictor's label sets and scores, where it has any, in place of the score layer's.
+
+    The predictor is fitted on the training split. Its result is found again by the features, its part of the
+    configuration, and the seed. `on_row` is shown every row of its training, when it is made or when it is found.
+
+    Raises:
+        ValueError: training data that the predictor cannot learn from.
+        FloatingPointError: its training diverges.
+    """
+
+    def build(folder: Path) -> dict[str, Any]:
+        started = time.perf_counter()
+        train = extraction.split("train")
+        log.info("Fitting predictor %s on %d images", type(predictor).__name__, len(train.features))
+        found = {"train": predictor.fit_predict(train.features, train.targets, train.mask, seed=seed)}
+        for split in SPLITS:
+            label_sets, scores = found.get(split) or predictor.predict(extraction.split(split).features)
+            np.save(folder / f"{split}_label_sets.npy", label_sets)
+            if scores is not None:
+                np.save(folder / f"{split}_scores.npy", scores)
+        return {"seconds": round(time.perf_counter() - started, 3), "history": predictor.history}
+
+    made_by = {"features": extraction.features.identity, "predictor": config, "seed": seed}
+    scores = store.get_or_build("scores", made_by, build)
+    if scores.reused:
+        log.info("Predictor %s was fitted before: nothing is fitted.", scores.identity)
+    for row in scores.facts["history"]:
+        on_row({"stage": "predictor", **row})
+    return replace(extraction, scores=scores)
