@@ -53,8 +53,8 @@ def build_job(config: DictConfig) -> Job:
     """Read the data, build the network and the decision, and find the device of a configuration.
 
     Raises:
-        ValueError: `training=joint` with a decision that is not learnt; a precision that the device has not; a
-            predictor that does not go with the decision, the training or the data.
+        ValueError: `training=joint` with a decision that is not learnt; a precision that the device has not; an unknown
+            backend of torch.compile; a predictor that does not go with the decision, the training or the data.
     """
     data = build_data(config)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -74,6 +74,11 @@ def build_job(config: DictConfig) -> Job:
     device = trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False).strategy.root_device
     if config.trainer.precision == "16-mixed" and device.type == "cpu":
         raise ValueError("trainer.precision=16-mixed: needs a GPU; on the CPU take bf16-mixed or 32-true")
+    backend = config.training.compile
+    if backend is not None and backend not in torch.compiler.list_backends(exclude_tags=()):
+        raise ValueError(
+            f"training.compile={backend}: no backend of torch.compile; take inductor, or null for none"
+        )
     parts = config_parts(config, PREDICTION_PARTS)
     module = build_prediction(config, Probe(network) if config.training.probe else network)
     if config.training.joint:

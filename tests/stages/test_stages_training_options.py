@@ -174,8 +174,16 @@ def test_mixed_precision_keeps_scores_and_loss_in_float32(tmp_path: Path) -> Non
     assert not torch.equal(scores, scores.bfloat16().float())
 
 
-def test_float16_is_refused_on_the_cpu(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"trainer\.precision=16-mixed: needs a GPU; on the CPU take bf16-mixed"
-    ):
-        build_job(compose_here(tmp_path, *TINY, "trainer.precision=16-mixed")[0])
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "trainer.precision=16-mixed",
+            r"trainer\.precision=16-mixed: needs a GPU; on the CPU take bf16-mixed",
+        ),
+        ("training.compile=true", r"training\.compile=True: no backend of torch\.compile; take inductor"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_before_training(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_job(compose_here(tmp_path, *TINY, override)[0])
