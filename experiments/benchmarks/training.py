@@ -191,7 +191,7 @@ def compute_rate(job: Job, steps: int = 50) -> float:
     return rate(steps * len(images), lambda: [step() for _ in range(steps)])
 
 
-def measure_decision(rows: int, rounds: int, num_features: int = 128, num_labels: int = 10) -> Row:
+def measure_decision(rows: int, num_features: int, num_labels: int, rounds: int) -> Row:
     """Stage 2 both ways in turn."""
     torch.manual_seed(0)
     features, scores = torch.rand(rows, num_features), torch.randn(rows, num_labels)
@@ -215,7 +215,7 @@ def measure_decision(rows: int, rounds: int, num_features: int = 128, num_labels
     found = [(rate(HEAD_EPOCHS * rows, plain), rate(HEAD_EPOCHS * rows, ours)) for _ in range(rounds + 1)]
     plain_rates, our_rates = (list(rates) for rates in zip(*found[1:], strict=True))
     share = waiting(lambda profiler: ours(profiler=profiler))
-    return Row(f"stage 2, thresh_est, {rows} rows of {num_features}", our_rates, plain_rates, share)
+    return Row(f"stage 2, thresh_est, {rows} x {num_features}", our_rates, plain_rates, share)
 
 
 def main() -> None:
@@ -237,7 +237,8 @@ def main() -> None:
         measure_training(
             f"stage 1, small_cnn, {options.scenes} scenes", lambda: build(*scenes), options.rounds
         ),
-        measure_decision(options.scenes, options.rounds),
+        measure_decision(options.scenes, 128, 10, options.rounds),  # small_cnn's features
+        measure_decision(options.scenes // 6, 4096, 81, options.rounds),  # VGG16's, NUS-WIDE's labels
     ]
     if GPU:
 
