@@ -35,6 +35,7 @@ from lsep_ml.metrics import RankingMetrics
 from lsep_ml.stages.decision import paper_sgd
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import train_prediction
+from lsep_ml.stages.progress import quiet_lightning
 from lsep_ml.store import Store
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -218,6 +219,7 @@ def measure_decision(rows: int, num_features: int, num_labels: int, rounds: int)
     return Row(f"stage 2, thresh_est, {rows} x {num_features}", our_rates, plain_rates, share)
 
 
+@quiet_lightning()
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(
