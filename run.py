@@ -5,12 +5,12 @@ import os
 import hydra
 from omegaconf import DictConfig
 
-from lsep_ml.identity import register_run_identity
+from lsep_ml.resolvers import register_resolvers
 
 # Read when torch loads: threads that wait for others sleep. Spinning, the default, is ten times slower as soon as
 # another process (a data loader's worker, a second job) wants the same cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-register_run_identity()
+register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

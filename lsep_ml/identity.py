@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.files import content_hash
-
 if TYPE_CHECKING:
     from torch import nn
 
@@ -36,7 +34,10 @@ _NEUTRAL = {
     "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
 }
-"""Where the data lie, what computes and with how many processes: they change no number that is asked for."""
+"""Where the data lie, what computes and with how many processes: they change no number that is asked for.
+
+The number of processes does where each normalises its own share of a batch (trainer.sync_batchnorm=false).
+"""
 
 
 def config_parts(config: DictConfig, parts: tuple[str, ...]) -> dict[str, Any]:
@@ -49,19 +50,12 @@ def config_parts(config: DictConfig, parts: tuple[str, ...]) -> dict[str, Any]:
         if isinstance(value, DictConfig):
             resolved = OmegaConf.to_container(value, resolve=True)
             assert isinstance(resolved, dict)
-            value = {key: item for key, item in resolved.items() if key not in _NEUTRAL.get(part, ())}
+            neutral = _NEUTRAL.get(part, set())
+            if part == "trainer" and not resolved["sync_batchnorm"]:
+                neutral = neutral - {"devices", "num_nodes"}
+            value = {key: item for key, item in resolved.items() if key not in neutral}
         plain[part] = value
     return plain
-
-
-def register_run_identity() -> None:
-    """Make `${run_identity:}` in a configuration stand for a short hash of everything that makes the run."""
-
-    def run_identity(_root_: DictConfig) -> str:
-        parts = config_parts(_root_, RUN_PARTS)
-        return content_hash({name: part for name, part in parts.items() if part != {}}, length=8)
-
-    OmegaConf.register_new_resolver("run_identity", run_identity, replace=True)
 
 
 def weights_hash(module: "nn.Module") -> str:

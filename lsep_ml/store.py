@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock
 
 from lsep_ml.files import content_hash, file_digest, read_json, write_json
+from lsep_ml.processes import ALONE, Processes
 
 log = logging.getLogger(__name__)
 
@@ -37,34 +38,47 @@ class Store:
     An entry is built in a working folder and renamed into place once sealed, so an unfinished one is never found.
     Building holds a lock of the operating system, which a killed process cannot leave behind: a second process asking
     for the same entry waits, then finds it finished.
+
+    Where several processes work on one job, all ask for the same entries in the same order. The first alone looks,
+    holds the lock and writes; the others wait for its answer, however long another job holds the lock, and take part
+    in the building.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, processes: Processes = ALONE) -> None:
         self.root = root
+        self.processes = processes
 
     def get_or_build(
         self, kind: str, made_by: dict[str, Any], build: Callable[[Path], dict[str, Any]]
     ) -> Entry:
         """The entry made by exactly `made_by`; `build(folder)` fills a new one and returns its facts (plain data).
 
+        `build` is called in every process of a job; the facts are those of the first.
+
         Raises:
             OSError: the store cannot be written.
         """
-        identity = self.identity(made_by)
         folder = self.folder(kind, made_by)
+        work = folder.with_suffix(".work")
+        if not self.processes.first:
+            found: Entry | None = self.processes.share(None)
+            if found is None:
+                build(work)
+                found = self.processes.share(None)
+            assert found is not None
+            return found
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            entry = self.find(kind, made_by)
+            entry = self.processes.share(self.find(kind, made_by))
             if entry is not None:
                 return entry
-            work = folder.with_suffix(".work")
             shutil.rmtree(work, ignore_errors=True)
             work.mkdir()
             facts = build(work)
             _seal(work, made_by, facts)
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(work, folder)
-        return Entry(folder, identity, made_by, facts, reused=False)
+        return self.processes.share(Entry(folder, folder.name, made_by, facts, reused=False))
 
     @staticmethod
     def identity(made_by: dict[str, Any]) -> str:

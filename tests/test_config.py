@@ -14,8 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts, register_run_identity
+from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts
 from lsep_ml.predictors import Predictor
+from lsep_ml.resolvers import register_resolvers
 
 ROOT = Path(__file__).parent.parent
 GROUPS = {
@@ -27,7 +28,7 @@ GROUPS = {
 
 @pytest.fixture(autouse=True, scope="module")
 def hydra() -> Iterator[None]:
-    register_run_identity()
+    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield
 
@@ -96,13 +97,14 @@ def test_a_stage_one_identity_has_nothing_of_stage_two_and_nothing_of_the_place(
         "predictor=br",
         "fitting.epochs=3",
         "trainer=cpu",
+        "trainer.devices=4",
         "data.num_workers=2",
         "paths.output=elsewhere",
     )
     for override in same:
         assert config_parts(composed(override), PREDICTION_PARTS) == first, override
     other = ("seed=1", "data.seed=1", "loss=softmax", "training.epochs=3", "optimizer=adam")
-    for override in (*other, "trainer.precision=bf16-mixed"):
+    for override in (*other, "trainer.precision=bf16-mixed", "trainer.sync_batchnorm=false"):
         assert config_parts(composed(override), PREDICTION_PARTS) != first, override
 
 

@@ -14,7 +14,7 @@ from lsep_ml.data.cores import available_cores
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.loading import Batch, BatchedSplit
-from lsep_ml.data.order import FixedOrder, TrainingOrder, repeat_factors
+from lsep_ml.data.order import WHOLE, FixedOrder, Part, TrainingOrder, repeat_factors
 from lsep_ml.data.transform import Transform
 
 
@@ -27,7 +27,7 @@ class ImageDataModule(pl.LightningDataModule):
     Args:
         reader: `read_<source>`; called once, here, with `options`.
         transform: applied to each image; its random part in training only.
-        batch_size: rows of a training batch.
+        batch_size: rows of a training batch, over all processes.
         eval_batch_size: rows of an evaluation batch; these batches never change.
         training_seed: of order and augmentation. (Scenes, splits and hold-outs are the reader's own `seed`.)
         sampler: "plain", each training image once an epoch; "balanced", images with rare labels more often
@@ -36,10 +36,12 @@ class ImageDataModule(pl.LightningDataModule):
         num_workers: processes that load and decode; no more are started than there are cores. 0: none.
         persistent_workers: whether they live on from epoch to epoch.
         pin_memory: whether batches are put where a GPU copies from at once; None: where there is a GPU.
+        part: which of several processes this is, and of how many; each is fed its part of the same batches.
         options: what the reader takes.
 
     Raises:
-        DataError: from the reader; an unknown sampler; a transform that leaves images at sizes of their own.
+        DataError: from the reader; an unknown sampler; a transform that leaves images at sizes of their own; a
+            training batch of fewer rows than processes.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ImageDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         persistent_workers: bool = True,
         pin_memory: bool | None = None,
+        part: Part = WHOLE,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -74,8 +77,10 @@ class ImageDataModule(pl.LightningDataModule):
             )
         train = self.data_set.train
         repeats = repeat_factors(train.targets, repeat_threshold) if sampler == "balanced" else None
-        self._order = TrainingOrder(len(train), batch_size, training_seed, repeats)
-        self._fixed_orders = {s: FixedOrder(len(self.data_set.split(s)), eval_batch_size) for s in SPLITS}
+        self._order = TrainingOrder(len(train), batch_size, training_seed, repeats, part)
+        self._fixed_orders = {
+            s: FixedOrder(len(self.data_set.split(s)), eval_batch_size, part) for s in SPLITS
+        }
 
     def on_features(self, features: Mapping[str, Tensor]) -> Self:
         """The same rows, targets and orders, with each split's features (N, D) in the place of its images.

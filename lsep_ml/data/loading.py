@@ -24,12 +24,14 @@ class Batch(NamedTuple):
         targets: uint8 (B, K), 0 or 1.
         mask: bool (B, K), True = known; None when every entry of the data set is known.
         rows: int64 (B,), the images' places in their split.
+        weight: of their mean loss, see BatchKey.
     """
 
     images: Tensor
     targets: Tensor
     mask: Tensor | None
     rows: Tensor
+    weight: float = 1.0
 
 
 class BatchedSplit(Dataset[Batch]):
@@ -50,10 +52,10 @@ class BatchedSplit(Dataset[Batch]):
         return len(self.split)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        epoch, row_numbers = key
+        epoch, row_numbers, weight = key
         rows = torch.from_numpy(row_numbers)
         mask = None if self._mask is None else self._mask[rows]
-        return Batch(self._images(epoch, rows), self._targets[rows], mask, rows)
+        return Batch(self._images(epoch, rows), self._targets[rows], mask, rows, weight)
 
     def _images(self, epoch: int | None, rows: Tensor) -> Tensor:
         images = self.split.images

@@ -1,6 +1,10 @@
-"""Which rows come in which batch: the training order, a function of (seed, epoch), and the fixed order."""
+"""Which rows come in which batch: the training order, a function of (seed, epoch), and the fixed order.
+
+Both are orders of batches that do not depend on the number of processes; of several, each takes its part of them.
+"""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +12,27 @@ from torch.utils.data import Sampler
 
 from lsep_ml.data.errors import DataError
 
-BatchKey = tuple[int | None, NDArray[np.int64]]
-"""A batch: its epoch (None: no augmentation) and its rows."""
+
+class BatchKey(NamedTuple):
+    """A batch: its epoch (None: no augmentation), its rows, and the weight of their mean loss.
+
+    weight: rows here, times processes, over rows of the whole batch, so that the mean over processes of weighted means
+    is the mean over the whole batch; 1 on one process.
+    """
+
+    epoch: int | None
+    rows: NDArray[np.int64]
+    weight: float = 1.0
+
+
+class Part(NamedTuple):
+    """Which of several processes this is."""
+
+    rank: int = 0
+    processes: int = 1
+
+
+WHOLE = Part()
 
 _ORDER = 0  # third word of the seed, so that the order and the augmentation draw from different streams
 
@@ -27,17 +50,33 @@ class TrainingOrder(Sampler[BatchKey]):
         repeats: None for each row once an epoch; else how often each row comes in expectation, all at least
             1. A row r then comes floor or ceil of repeats[r] times, and every epoch has the same length
             ceil(sum of repeats).
+        part: the process; it takes its share of the rows of every batch.
+
+    Raises:
+        DataError: a batch has fewer rows than there are processes.
     """
 
     def __init__(
-        self, num_rows: int, batch_size: int, seed: int, repeats: NDArray[np.float64] | None = None
+        self,
+        num_rows: int,
+        batch_size: int,
+        seed: int,
+        repeats: NDArray[np.float64] | None = None,
+        part: Part = WHOLE,
     ) -> None:
         _check_batch_size(batch_size)
         self.num_rows = num_rows
         self.batch_size = batch_size
         self.seed = seed
         self.repeats = repeats
+        self.part = part
         self.epoch = 0
+        least = min((stop - start for start, stop in self._bounds()), default=part.processes)
+        if least < part.processes:
+            raise DataError(
+                f"training.batch_size={batch_size}: a batch of {least} images is left for {part.processes} processes; "
+                "choose another batch size or fewer devices"
+            )
 
     def set_epoch(self, epoch: int) -> None:
         """Go to this epoch: the next iteration gives its batches."""
@@ -55,8 +94,10 @@ class TrainingOrder(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         rows = self.rows()
+        rank, processes = self.part
         for start, stop in self._bounds():
-            yield self.epoch, rows[start:stop]
+            own = np.array_split(rows[start:stop], processes)[rank]
+            yield BatchKey(self.epoch, own, len(own) * processes / (stop - start))
 
     def _bounds(self) -> list[tuple[int, int]]:
         length = self.num_rows if self.repeats is None else _epoch_length(self.repeats)
@@ -67,19 +108,29 @@ class TrainingOrder(Sampler[BatchKey]):
 
 
 class FixedOrder(Sampler[BatchKey]):
-    """Rows 0 .. num_rows - 1 in order, in batches that are always the same."""
+    """Rows 0 .. num_rows - 1 in order, in batches that are always the same.
 
-    def __init__(self, num_rows: int, batch_size: int) -> None:
+    A row's float result depends on the rows computed with it, so processes share out whole batches: the process `part`
+    takes those numbered rank, rank + processes, ... One for which there is none takes batch 0 again, because every
+    process needs a batch; who puts the parts together goes by the rows' numbers.
+    """
+
+    def __init__(self, num_rows: int, batch_size: int, part: Part = WHOLE) -> None:
         _check_batch_size(batch_size)
         self.num_rows = num_rows
         self.batch_size = batch_size
+        self.part = part
 
     def __len__(self) -> int:
-        return -(-self.num_rows // self.batch_size)
+        return len(self._bounds())
 
     def __iter__(self) -> Iterator[BatchKey]:
-        for start, stop in _chunks(self.num_rows, self.batch_size):
-            yield None, np.arange(start, stop)
+        for start, stop in self._bounds():
+            yield BatchKey(None, np.arange(start, stop))
+
+    def _bounds(self) -> list[tuple[int, int]]:
+        bounds = _chunks(self.num_rows, self.batch_size)
+        return bounds[self.part.rank :: self.part.processes] or bounds[:1]
 
 
 def repeat_factors(targets: NDArray[np.uint8], threshold: float) -> NDArray[np.float64]:

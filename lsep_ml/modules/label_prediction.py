@@ -1,9 +1,11 @@
 """Stage 1: fit the scores f(x) with a loss over label pairs or labels."""
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule
 from pytorch_lightning.callbacks import EMAWeightAveraging
@@ -13,11 +15,11 @@ from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import CatMetric
+from torchmetrics import MeanMetric
 
 from lsep_ml.data import Batch
 from lsep_ml.decisions import LearntDecision
-from lsep_ml.metrics import RankingMetrics
+from lsep_ml.metrics.functional import as_numpy, ranking_metrics
 from lsep_ml.models import Network, Prediction, Probe
 
 Loss = Callable[..., Tensor]
@@ -43,10 +45,13 @@ class LabelPrediction(LightningModule):
             checkpoint's `state_dict` are the average's. None: no average.
         channels_last: whether the convolutions compute in that memory layout.
         backend: of torch.compile, for images -> features; None: not compiled. The names of the state stay the same.
+        gather: a value -> every process's, in the order of their ranks, where several train together; each trains on
+            its part of a batch and validates on its part of the validation batches.
 
     Under mixed precision the backbone computes in half precision; the score layer, the scores and the loss are float32.
 
-    Logs train/loss, val/loss and val/<key> for every key of RankingMetrics.
+    Logs train/loss, val/loss and val/<key> for every key of `ranking_metrics`; each is the number that one process
+    would log for the same scores.
 
     Raises:
         FloatingPointError: a loss that is not finite; names the loss and the step.
@@ -67,6 +72,7 @@ class LabelPrediction(LightningModule):
         ema: float | None = None,
         channels_last: bool = False,
         backend: str | None = None,
+        gather: Callable[[Any], list[Any]] = lambda value: [value],
     ) -> None:
         super().__init__()
         self.network = network
@@ -83,8 +89,10 @@ class LabelPrediction(LightningModule):
         self.channels_last = channels_last
         # A compiled function: a compiled module would be a second one, its names in the state beginning with _orig_mod.
         self.extract = network.extract if backend is None else torch.compile(network.extract, backend=backend)
-        self.ranking = RankingMetrics(network.num_labels)
-        self.val_losses = CatMetric()
+        self.gather = gather
+        self.train_loss = MeanMetric(nan_strategy="error")  # "disable" would leave out the weights
+        # Of each batch of this epoch: rows, losses, scores, targets, known entries.
+        self._validated: list[tuple[np.ndarray, ...]] = []
 
     def forward(self, images: Tensor) -> Prediction:
         features = self.extract(images)
@@ -118,9 +126,14 @@ class LabelPrediction(LightningModule):
             )
         for name, count in self.diagnostics.items():
             rows = count(scores.detach(), batch.targets, batch.mask).float()
-            self.log(f"train/{name}", rows, on_step=False, on_epoch=True, reduce_fx="sum")
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch.rows))
-        return loss
+            self.log(f"train/{name}", rows, on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)
+        # A metric knows its own weights; Lightning's mean over processes rounds the number of rows.
+        self.train_loss.update(loss.detach(), len(batch.rows))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        return loss * batch.weight
+
+    def on_validation_epoch_start(self) -> None:
+        self._validated = []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         scores = self(batch.images).scores.float()
@@ -128,19 +141,21 @@ class LabelPrediction(LightningModule):
             raise FloatingPointError(
                 f"scores of loss={self.loss_name} are not finite at step {self.global_step}; lower optimizer.lr"
             )
-        self.val_losses.update(self.loss(scores, batch.targets, mask=batch.mask, reduction="none"))
-        self.ranking.update(scores, batch.targets, batch.mask)
+        losses = self.loss(scores, batch.targets, mask=batch.mask, reduction="none")
+        known = torch.ones_like(batch.targets) if batch.mask is None else batch.mask
+        arrays = (batch.rows, losses, scores, batch.targets, known)
+        self._validated.append(tuple(as_numpy(array) for array in arrays))
 
     def on_validation_epoch_end(self) -> None:
-        losses = self.val_losses.compute()
-        # An exactly rounded sum does not depend on the order in which processes hand in their rows.
-        mean_loss = math.fsum(losses.flatten().tolist()) / losses.numel()
-        values = {"loss": mean_loss} | self.ranking.compute()
+        batches = itertools.chain.from_iterable(self.gather(self._validated))
+        rows, *arrays = (np.concatenate(column) for column in zip(*batches, strict=True))
+        # In the order of the rows, each once: a process without a batch of its own validates on another's.
+        order = np.unique(rows, return_index=True)[1]
+        losses, scores, targets, known = (array[order] for array in arrays)
+        values = {"loss": math.fsum(losses.tolist()) / len(losses), **ranking_metrics(scores, targets, known)}
         self.log_dict(
-            {f"val/{key}": torch.as_tensor(value, dtype=torch.float64) for key, value in values.items()}
+            {f"val/{key}": torch.tensor(value, dtype=torch.float64) for key, value in values.items()}
         )
-        self.val_losses.reset()
-        self.ranking.reset()
 
     def configure_gradient_clipping(
         self,

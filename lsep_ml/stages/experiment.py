@@ -20,6 +20,8 @@ from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
 from lsep_ml.files import write_json
 from lsep_ml.identity import config_parts
+from lsep_ml.launch import RankError, launch, log_beside
+from lsep_ml.processes import own_rank
 from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
@@ -28,7 +30,7 @@ from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_predicti
 from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.progress import console, quiet_lightning
 from lsep_ml.stages.results import link_or_copy, print_result, write_files
-from lsep_ml.store import Entry
+from lsep_ml.store import Entry, Store
 from lsep_ml.tracking import Trackers
 
 log = logging.getLogger(__name__)
@@ -45,8 +47,15 @@ _VERSIONED = (
     "numpy",
 )
 
-EXPECTED_ERRORS = (ValueError, OSError, FloatingPointError, MisconfigurationException, InstantiationException)
-"""What bad input raises; anything else is a fault of the program and keeps its traceback."""
+EXPECTED_ERRORS = (
+    ValueError,
+    OSError,
+    FloatingPointError,
+    MisconfigurationException,
+    InstantiationException,
+    RankError,
+)
+"""What bad input raises, here or in a process of the job; the rest is the program's fault and keeps its traceback."""
 
 ERROR = "error.json"
 
@@ -60,48 +69,94 @@ def run_job(config: DictConfig) -> float | None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     logging.captureWarnings(True)  # one way to the terminal and to the run's log
-    (folder / ERROR).unlink(missing_ok=True)
+    if own_rank() == 0:
+        (folder / ERROR).unlink(missing_ok=True)
     try:
         if config.plan:
             plan(build_job(config), folder)
             return None
-        validation: dict[str, float] = run(config, folder)["metrics"]["val"]
+        record = run(config, folder)
+        if record is None:
+            return None
+        validation: dict[str, float] = record["metrics"]["val"]
         if config.objective not in validation:
             raise ValueError(f"objective={config.objective}: there are {', '.join(validation)} on validation")
         return validation[config.objective]
     except Exception as error:
-        cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-        message = f"{type(cause).__name__}: {cause}"
-        overrides = list(hydra_config.overrides.task)
-        write_json(
-            folder / ERROR, {"error": message, "overrides": overrides, "traceback": traceback.format_exc()}
-        )
-        log.error("%s", message)
+        failure = _error_record(error, list(hydra_config.overrides.task))
+        if not (folder / ERROR).exists():  # of several processes, the first to fail has said why
+            write_json(folder / ERROR, failure)
+        log.error("%s", failure["error"])
         if hydra_config.mode == RunMode.MULTIRUN or not isinstance(error, EXPECTED_ERRORS):
             raise  # in a sweep Hydra goes on with the other jobs and fails at the end
         raise SystemExit(1) from None
 
 
+def _error_record(error: Exception, overrides: list[str]) -> dict[str, Any]:
+    if isinstance(error, RankError):
+        return {"error": str(error), "overrides": overrides, "traceback": error.traceback}
+    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    message = f"{type(cause).__name__}: {cause}"
+    return {"error": message, "overrides": overrides, "traceback": traceback.format_exc()}
+
+
 @quiet_lightning()
-def run(config: DictConfig, folder: Path) -> dict[str, Any]:
+def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     """Train or find the network, extract, fit the decision, evaluate; returns the record written to result.json.
 
-    A run that finished before with the same identity is not done again, unless `force=true`.
+    All of it in as many processes as `config.trainer` asks for; under torchrun or srun only the first returns the
+    record. A run that finished before with the same identity is not done again, unless `force=true`.
     """
+    record: dict[str, Any] | None = launch(_run_here, config.trainer, config, folder)
+    return record
+
+
+@quiet_lightning()
+def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
+    """This process's part of a run: all train and extract, the first alone does the rest and has the record."""
+    log_beside(folder)
     job = build_job(config)
-    config = job.config
-    finished = None if config.force else finished_record(job, folder)
+    config, processes = job.config, job.processes
+    console.quiet = not processes.first
+    finished = processes.share(None if config.force else finished_record(job, folder))
     if finished:
         log.info("This run finished before; nothing is done again (force=true does).")
         print_result(finished, folder)
         return finished
 
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
+    if not processes.first:
+        _train_and_extract(job, lambda row: None)
+        return None
     with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
         record = _run(job, plain, folder, trackers)
         trackers.result(record, folder)
     print_result(record, folder)
     return record
+
+
+def _train_and_extract(job: Job, on_row: OnRow) -> tuple[Entry, Extraction]:
+    """The two stages that work on images, in all processes of the job."""
+    training = job.config.training
+
+    def train(source: ImageDataModule) -> Entry:
+        epochs, seed = training.epochs, job.config.seed
+        return train_prediction(
+            job.store, job.made_by, job.network, job.module, source, job.trainer, epochs, seed, on_row
+        )
+
+    def features() -> Entry:
+        return extract_features(job.store, job.made_by["config"], job.network, job.data, job.device)
+
+    if training.probe:  # the backbone is never trained: its features come first
+        extracted = features()
+        prediction = train(job.data.on_features(feature_tensors(extracted)))
+    else:
+        prediction = train(job.data)
+        extracted = features()
+    extraction = extract_scores(job.store, extracted, job.network.score_layer, job.data.eval_batch_size)
+    job.processes.part()
+    return prediction, extraction
 
 
 def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> dict[str, Any]:
@@ -112,26 +167,12 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         rows.append(row)
         trackers.row(row)
 
-    def train(source: ImageDataModule) -> Entry:
-        epochs, seed = config.training.epochs, config.seed
-        return train_prediction(
-            job.store, job.made_by, job.network, job.module, source, job.trainer, epochs, seed, note
-        )
-
-    def features() -> Entry:
-        return extract_features(job.store, job.made_by["config"], job.network, data, job.device)
-
-    if config.training.probe:  # the backbone is never trained: its features come first
-        extracted = features()
-        prediction = train(data.on_features(feature_tensors(extracted)))
-    else:
-        prediction = train(data)
-        extracted = features()
-    extraction = extract_scores(job.store, extracted, job.network.score_layer, data.eval_batch_size)
+    prediction, extraction = _train_and_extract(job, note)
     arrays, fitted_by = extraction, {}
     if job.predictor is not None:
         part = config_parts(config, ("predictor",))["predictor"]
-        arrays = predict(job.store, extraction, job.predictor, part, config.seed, note)
+        store = Store(job.store.root)  # this process's alone
+        arrays = predict(store, extraction, job.predictor, part, config.seed, note)
         fitted_by["predictor"] = arrays.scores
     started = time.perf_counter()
     if decision is not None and not config.training.joint:  # which leaves the decision trained

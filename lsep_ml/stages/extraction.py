@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,17 @@ from rich.progress import track
 from torch import nn
 
 from lsep_ml.data import ImageDataModule
-from lsep_ml.data.data_set import SPLITS
+from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.identity import weights_hash
 from lsep_ml.models import Network
+from lsep_ml.processes import Processes
 from lsep_ml.stages.progress import console
 from lsep_ml.store import Entry, Store
 
 log = logging.getLogger(__name__)
+
+
+Rows = tuple[np.ndarray, np.ndarray]  # their numbers in the split, and their features
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def extract_features(
     """Features by the backbone, found again by what made them.
 
     Nothing is augmented, and whatever precision the network was trained in, it runs in float32, as it will wherever it
-    is used.
+    is used. Several processes share out the batches; the arrays are the same to the last bit.
     """
     network = network.eval().to(device)
     made_by = features_made_by(config, network, data)
@@ -92,7 +97,11 @@ def extract_features(
         images = " + ".join(str(len(data.data_set.split(split))) for split in SPLITS)
         log.info("Extracting features: %s images, %d wide", images, network.num_features)
         for split in SPLITS:
-            _extract_features(folder, split, network, data, device)
+            rounds = _feature_rounds(split, network, data, device, store.processes)
+            if store.processes.first:
+                _write_features(folder, split, data.data_set.split(split), network.num_features, rounds)
+            else:
+                deque(rounds, maxlen=0)
         return {"seconds": round(time.perf_counter() - started, 3)}
 
     features = store.get_or_build("features", made_by, build)
@@ -109,6 +118,8 @@ def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_
     """
 
     def build(folder: Path) -> dict[str, Any]:
+        if not store.processes.first:
+            return {}
         started = time.perf_counter()
         for split in SPLITS:
             ids = _open(features, f"{split}_image_ids")
@@ -126,28 +137,39 @@ def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
     return {split: torch.from_numpy(np.load(file, mmap_mode="c")) for split, file in files.items()}
 
 
-@torch.inference_mode()
-def _extract_features(
-    folder: Path, split: str, network: Network, data: ImageDataModule, device: torch.device
+def _feature_rounds(
+    split: str, network: Network, data: ImageDataModule, device: torch.device, processes: Processes
+) -> Iterator[list[Rows]]:
+    """Rounds in which every process computes a batch of its own; the first is given all of a round, the others none."""
+    loader = data.evaluation_dataloader(split)
+    own = iter(loader)
+    for _ in track(
+        range(max(processes.gather(len(loader)))),
+        f"  features of {split}",
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ):
+        batch, computed = next(own, None), None
+        if batch is not None:
+            with torch.inference_mode():
+                computed = batch.rows.numpy(), network.extract(batch.images.to(device)).cpu().numpy()
+        yield [rows for rows in processes.collect(computed) if rows is not None]
+
+
+def _write_features(
+    folder: Path, split: str, source: Split, num_features: int, rounds: Iterable[list[Rows]]
 ) -> None:
-    source = data.data_set.split(split)
     np.save(folder / f"{split}_targets.npy", source.targets)
     np.save(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
     if source.mask is not None:
         np.save(folder / f"{split}_mask.npy", source.mask)
     features = open_memmap(
-        folder / f"{split}_features.npy",
-        mode="w+",
-        dtype=np.float32,
-        shape=(len(source.targets), network.num_features),
+        folder / f"{split}_features.npy", mode="w+", dtype=np.float32, shape=(len(source), num_features)
     )
-    loader = data.evaluation_dataloader(split)
-    batches = track(
-        loader, f"  features of {split}", console=console, disable=not console.is_terminal, transient=True
-    )
-    for batch in batches:
-        rows = batch.rows.numpy()
-        features[rows] = network.extract(batch.images.to(device)).cpu().numpy()
+    for computed in rounds:
+        for rows, values in computed:
+            features[rows] = values
     features.flush()
 
 

@@ -15,12 +15,15 @@ from rich.filesize import decimal
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS
+from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.files import read_json
 from lsep_ml.identity import PREDICTION_PARTS, config_parts
 from lsep_ml.models import Network, Probe
+from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.modules.label_prediction import LabelPrediction
 from lsep_ml.predictors import Predictor
+from lsep_ml.processes import ALONE, Processes, join
 from lsep_ml.stages.extraction import features_made_by
 from lsep_ml.stages.prediction import prediction_made_by
 from lsep_ml.stages.predictor import check_predictor
@@ -45,6 +48,7 @@ class Job:
     decision: Decision | None  # None: the predictor's own label sets
     trainer: Callable[..., Trainer]
     device: torch.device
+    processes: Processes  # that this job is worked on by
     made_by: dict[str, Any]  # the stage-1 result
 
 
@@ -56,13 +60,16 @@ def build_job(config: DictConfig) -> Job:
         ValueError: `training=joint` with a decision that is not learnt; a precision that the device has not; an unknown
             backend of torch.compile; a predictor that does not go with the decision, the training or the data.
     """
-    data = build_data(config)
+    trainer, processes, device = join(instantiate(config.trainer), unused=config.training.frozen_epochs > 0)
+    data = build_data(config, processes)
     seed_everything(config.seed, workers=True, verbose=False)
     transform = config.transform
     start = starting_point(config.model.get("weights"))
     model = config.model if start is None else OmegaConf.merge(config.model, {"weights": None})
     label_names = data.data_set.label_names
     network = Network(instantiate(model), len(label_names), transform.mean, transform.std)
+    if processes.count > 1 and config.trainer.sync_batchnorm:
+        sync_batch_norm(network, device)
     if start is not None:
         start_from(network, label_names, start)
     sizes = {"labels": network.num_labels, "features": network.num_features}
@@ -70,8 +77,6 @@ def build_job(config: DictConfig) -> Job:
     predictor = instantiate(config.predictor) if config.predictor else None
     decision = instantiate(config.decision) if config.decision else None
     check_predictor(config, predictor, data.data_set.train)
-    trainer = instantiate(config.trainer)
-    device = trainer(logger=False, enable_progress_bar=False, enable_checkpointing=False).strategy.root_device
     if config.trainer.precision == "16-mixed" and device.type == "cpu":
         raise ValueError("trainer.precision=16-mixed: needs a GPU; on the CPU take bf16-mixed or 32-true")
     backend = config.training.compile
@@ -80,7 +85,7 @@ def build_job(config: DictConfig) -> Job:
             f"training.compile={backend}: no backend of torch.compile; take inductor, or null for none"
         )
     parts = config_parts(config, PREDICTION_PARTS)
-    module = build_prediction(config, Probe(network) if config.training.probe else network)
+    module = build_prediction(config, Probe(network) if config.training.probe else network, processes)
     if config.training.joint:
         if not isinstance(decision, LearntDecision):
             raise ValueError(
@@ -88,18 +93,19 @@ def build_job(config: DictConfig) -> Job:
             )
         module.decision, module.decision_weight = decision, config.training.decision_weight
         parts |= config_parts(config, ("decision",))
-    store = Store(Path(config.paths.output) / "store")
+    store = Store(Path(config.paths.output) / "store", processes)
     made_by = prediction_made_by(parts, network, data)
-    return Job(config, store, data, network, module, predictor, decision, trainer, device, made_by)
+    return Job(config, store, data, network, module, predictor, decision, trainer, device, processes, made_by)
 
 
-def build_data(config: DictConfig) -> ImageDataModule:
+def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:
     """The datamodule of a configuration; says what it found."""
     data: ImageDataModule = instantiate(config.data)(
         transform=instantiate(config.transform),
         batch_size=config.training.batch_size,
         eval_batch_size=config.training.eval_batch_size,
         training_seed=config.seed,
+        part=Part(processes.rank, processes.count),
     )
     found = data.data_set
     images = ", ".join(f"{len(found.split(name))} {name}" for name in SPLITS)
@@ -114,7 +120,9 @@ def build_data(config: DictConfig) -> ImageDataModule:
     return data
 
 
-def build_prediction(config: DictConfig, network: Network | Probe) -> LabelPrediction:
+def build_prediction(
+    config: DictConfig, network: Network | Probe, processes: Processes = ALONE
+) -> LabelPrediction:
     """The stage-1 module of a configuration around what it trains."""
     return LabelPrediction(
         network,
@@ -128,6 +136,7 @@ def build_prediction(config: DictConfig, network: Network | Probe) -> LabelPredi
         ema=config.training.ema,
         channels_last=config.training.channels_last,
         backend=config.training.compile,
+        gather=processes.gather,
     )
 
 

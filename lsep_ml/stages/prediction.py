@@ -93,9 +93,10 @@ def train_prediction(
         log.info("Training %s: %d epochs, loss %s", what, epochs, module.loss_name)
         facts = _fit(folder, module, data, trainer, epochs, seed, on_row)
         whole.float().to(memory_format=torch.contiguous_format)
-        whole.load_state_dict(whole.state_dict() | _state(folder / CHECKPOINT))
-        with atomic_write(folder / CHECKPOINT, "wb") as file:
-            torch.save({"state_dict": whole.state_dict()}, file)
+        if store.processes.first:
+            whole.load_state_dict(whole.state_dict() | _state(folder / CHECKPOINT))
+            with atomic_write(folder / CHECKPOINT, "wb") as file:
+                torch.save({"state_dict": whole.state_dict()}, file)
         return facts
 
     whole = nn.ModuleDict({"network": network})  # under the names that LabelPrediction gives them
@@ -106,7 +107,7 @@ def train_prediction(
         log.info("Label prediction %s was trained before: no network is trained.", entry.identity)
         for row in read_history(entry.folder / HISTORY):
             on_row(row)
-        whole.load_state_dict(_state(entry.folder / CHECKPOINT))
+    whole.load_state_dict(_state(entry.folder / CHECKPOINT))
     return entry
 
 
@@ -156,7 +157,8 @@ def _fit(
             else "no epoch was finished"
         )
         raise FloatingPointError(f"{error}; {kept}") from None
-    write_history(folder / HISTORY, history.rows)
+    if run.is_global_zero:
+        write_history(folder / HISTORY, history.rows)
     chosen = max(history.rows, key=lambda row: row["val_map"])
     return {
         "epoch": chosen["epoch"],

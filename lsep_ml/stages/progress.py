@@ -42,16 +42,23 @@ class EpochLines(Callback):
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's notices: on devices, on products, on loader workers that cached arrays do not need."""
+    """Without Lightning's notices: on devices, products, buffers, on loader workers that cached arrays do not need."""
     loggers = [
-        logging.getLogger(f"pytorch_lightning.{name}")
-        for name in ("utilities.rank_zero", "accelerators.cuda")
+        logging.getLogger(name)
+        for name in (
+            "pytorch_lightning.utilities.rank_zero",
+            "pytorch_lightning.accelerators.cuda",
+            "lightning_fabric.utilities.rank_zero",
+            "lightning_fabric.utilities.distributed",
+        )
     ]
     levels = [logger.level for logger in loggers]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=PossibleUserWarning)
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning 2.6 on torch 2.15
         warnings.filterwarnings("ignore", message=".*fp16 is not supported on CPU")  # which build_job refuses
+        # Its successor needs PyTorch 2.15.
+        warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated")
         for logger in loggers:
             logger.setLevel(logging.WARNING)
         try:

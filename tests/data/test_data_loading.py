@@ -11,7 +11,7 @@ import torch
 
 from lsep_ml.data import Batch, DataError, ImageDataModule, Transform
 from lsep_ml.data.digits import read_digits
-from lsep_ml.data.order import FixedOrder, TrainingOrder, repeat_factors
+from lsep_ml.data.order import FixedOrder, Part, TrainingOrder, repeat_factors
 
 SMALL = {"train": 50, "val": 9, "test": 21}
 AUGMENTED = Transform(crop=40, flip=True, channels=1)
@@ -158,7 +158,7 @@ def test_lightning_reshuffles_each_epoch():
 )
 def test_no_training_batch_of_one_image_is_left_over(rows, size, lengths):
     order = TrainingOrder(rows, size, seed=0)
-    batches = [chosen for _, chosen in order]
+    batches = [key.rows for key in order]
     assert [len(chosen) for chosen in batches] == lengths
     assert len(order) == len(lengths)
     assert sorted(np.concatenate(batches)) == list(range(rows))
@@ -184,7 +184,7 @@ def test_balanced_order_repeats_as_the_factors_say():
         order.set_epoch(epoch)
         batches = list(order)
         assert len(batches) == len(order)
-        counts.append(np.bincount(np.concatenate([rows for _, rows in batches]), minlength=7))
+        counts.append(np.bincount(np.concatenate([key.rows for key in batches]), minlength=7))
     counts = np.array(counts)
     assert (counts.sum(axis=1) == 12).all()
     scaled = repeats * 12 / repeats.sum()
@@ -220,7 +220,41 @@ def test_refused(options, message):
 
 
 def test_fixed_order_is_in_order():
-    assert [rows.tolist() for _, rows in FixedOrder(5, 2)] == [[0, 1], [2, 3], [4]]
+    assert [key.rows.tolist() for key in FixedOrder(5, 2)] == [[0, 1], [2, 3], [4]]
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("rows", [97, 9, 8])
+def test_processes_share_the_rows_of_every_training_batch(rows, processes):
+    whole = TrainingOrder(rows, 4, seed=0)
+    parts = [TrainingOrder(rows, 4, seed=0, part=Part(rank, processes)) for rank in range(processes)]
+    for order in (whole, *parts):
+        order.set_epoch(3)
+    assert {len(order) for order in parts} == {len(whole)}
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert np.array_equal(np.concatenate([share.rows for share in shares]), batch.rows)
+        values = np.random.default_rng(0).normal(size=rows)
+        of_shares = [share.weight * values[share.rows].mean() for share in shares]
+        assert np.mean(of_shares) == pytest.approx(values[batch.rows].mean(), abs=1e-12)
+
+
+def test_a_batch_too_small_for_the_processes_is_refused():
+    with pytest.raises(
+        DataError, match=r"training\.batch_size=4: a batch of 2 images is left for 3 processes"
+    ):
+        make(batch_size=4, train=50, part=Part(0, 3))
+    make(batch_size=4, train=50, part=Part(0, 2))
+
+
+@pytest.mark.parametrize(("rows", "processes"), [(97, 2), (97, 3), (2, 3)])
+def test_processes_share_out_whole_evaluation_batches(rows, processes):
+    whole = [key.rows.tolist() for key in FixedOrder(rows, 8)]
+    parts = [list(FixedOrder(rows, 8, Part(rank, processes))) for rank in range(processes)]
+    assert all(key.rows.tolist() in whole for part in parts for key in part)
+    assert min(len(part) for part in parts) >= 1
+    computed = np.concatenate([key.rows for part in parts for key in part])
+    assert np.unique(computed).tolist() == list(range(rows))
+    assert rows == 2 or len(computed) == rows
 
 
 def test_reader_may_be_partial():
