@@ -9,18 +9,19 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 LINES = {
-    ("ours", "lsep"): ("LSEP", "C3", "-"),
-    ("ours", "bpmll"): ("BP-MLL", "C1", "-"),
-    ("ours", "softmax"): ("softmax", "C2", "-"),
-    ("ours", "ranking"): ("ranking", "C0", "-"),
-    ("ours", "warp"): ("WARP", "C4", "-"),
-    ("ours", "lsep, sparse targets"): ("LSEP, sparse targets", "C3", ":"),
-    ("ours", "asl"): ("ASL", "0.5", "-"),
-    ("rivals", "lsep, K x K"): ("LSEP over all pairs", "C3", "--"),
-    ("rivals", "ranking, K x K"): ("ranking over all pairs", "C0", "--"),
-    ("rivals", "multilabel_margin (torch)"): ("torch multilabel_margin_loss", "0.2", "--"),
+    ("ours", "lsep, compiled"): ("LSEP", "#D55E00", "-", "o"),
+    ("ours", "bpmll, compiled"): ("BP-MLL", "#E69F00", "-", "s"),
+    ("ours", "softmax, compiled"): ("softmax", "#009E73", "-", "^"),
+    ("ours", "ranking, compiled"): ("ranking", "#0072B2", "-", "D"),
+    ("ours", "warp, compiled"): ("WARP", "#CC79A7", "-", "v"),
+    ("ours", "lsep"): ("LSEP, eager", "#D55E00", ":", "o"),
+    ("ours", "warp"): ("WARP, eager", "#CC79A7", ":", "v"),
+    ("ours", "asl"): ("ASL", "0.55", "-", "x"),
+    ("rivals", "lsep, K x K"): ("LSEP over all pairs", "#D55E00", "--", "o"),
+    ("rivals", "ranking, K x K"): ("ranking over all pairs", "#0072B2", "--", "D"),
+    ("rivals", "multilabel_margin (torch)"): ("torch's multilabel margin", "0.2", "--", "x"),
 }
-"""(group, loss) -> legend, colour, line style."""
+"""(group, loss) -> legend, colour (of Okabe and Ito, told apart by the colour-blind), line style, marker."""
 
 
 def draw(table: Path) -> None:
@@ -40,14 +41,14 @@ def draw(table: Path) -> None:
 
 
 def draw_column(axes: Axes, rows: list[dict[str, str]], column: str, title: str) -> None:
-    for (group, loss), (label, color, style) in LINES.items():
+    for (group, loss), (label, color, style, marker) in LINES.items():
         points = [
             (int(row["labels"]), float(row[column]))
             for row in rows
             if (row["group"], row["loss"]) == (group, loss)
         ]
         labels, values = zip(*points, strict=True) if points else ((), ())
-        axes.plot(labels, values, style, color=color, label=label, marker=".")
+        axes.plot(labels, values, style, color=color, label=label, marker=marker, markersize=4)
     axes.set(xscale="log", yscale="log", xlabel="labels K", title=title)
     axes.grid(alpha=0.3)
 

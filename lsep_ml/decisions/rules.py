@@ -109,15 +109,15 @@ class GlobalThreshold(ThresholdRule):
         self.theta = torch.tensor(theta)
 
 
-SHIFT_INVARIANT = ("lsep", "ranking", "warp", "bpmll", "softmax")
+SHIFT_INVARIANT = ("lsep", "ranking", "warp", "bpmll", "softmax", "pairwise_logistic")
 
 
 class ZeroThreshold(ThresholdRule):
     """The labels with f_k(x) > 0, for losses that fix the zero of the scores, such as BCE and ZLPR.
 
-    loss: the name of the loss that trained the scores. The paper's five (and others that only compare the
-    scores of one image) are refused: adding a constant to all scores of an image changes nothing for them, so
-    that zero has no meaning. Nothing is chosen; `fit` only checks the data.
+    loss: the name of the loss that trained the scores. The paper's five and the pairwise logistic loss only compare
+    the scores of one image and are refused: adding a constant to all scores of an image changes nothing for them,
+    so that zero has no meaning. Nothing is chosen; `fit` only checks the data.
     """
 
     def __init__(self, loss: str | None = None, *, fit_on: FitOn = "val") -> None:

@@ -1,6 +1,7 @@
 """Losses for label prediction: pure functions (scores, targets, *, reduction, mask, ...) -> Tensor, on torch alone."""
 
 from lsep_ml.losses.binary import asl_loss, bce_loss, focal_loss
+from lsep_ml.losses.compiled import compiled
 from lsep_ml.losses.exponential import BPMLL_CLAMP, bpmll_clamped_rows, bpmll_loss, lsep_loss
 from lsep_ml.losses.fused import fused
 from lsep_ml.losses.hinge import ranking_loss, warp_loss
@@ -16,6 +17,7 @@ __all__ = [
     "bce_loss",
     "bpmll_clamped_rows",
     "bpmll_loss",
+    "compiled",
     "focal_loss",
     "fused",
     "lsep_loss",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lsep_ml.losses.fused import rowwise
 from lsep_ml.losses.inputs import Reduction, check, reduce
-from lsep_ml.losses.labels import FAR, LabelIndices, Labels, labels_of
+from lsep_ml.losses.labels import FAR, DenseLabels, LabelIndices, Labels, labels_of
 from lsep_ml.losses.logsumexp import log_sum_exp, shifted_exp_
 from lsep_ml.losses.sampling import sampled_pairs
 from lsep_ml.losses.violations import harmonic, violations
@@ -132,6 +132,8 @@ def _pair_exponents(scores: Tensor, labels: Labels, log_weights: Tensor | None =
         return negated if log_weights is None else negated + log_weights
 
     def formula(f: Tensor) -> Tensor:
+        if torch.compiler.is_compiling() and isinstance(labels, DenseLabels) and log_weights is None:
+            return _by_one_exponential(f, labels)
         largest, over_negatives = log_sum_exp(labels.negatives(f))
         least, over_positives = log_sum_exp(negated_positives(f))
         return (largest + least) + (over_negatives + over_positives)
@@ -144,6 +146,17 @@ def _pair_exponents(scores: Tensor, labels: Labels, log_weights: Tensor | None =
         return (largest + least) + (sum_v.log() + sum_u.log()).squeeze(1), gradient
 
     return rowwise(scores, formula, with_gradient)
+
+
+def _by_one_exponential(f: Tensor, labels: DenseLabels) -> Tensor:
+    """A of every row (N,) with one exponential an entry, that of its own side: for a compiler, which fuses the rest."""
+    u, v = labels.positive, 1 - labels.not_negative
+    largest = labels.negatives(f).detach().amax(1, keepdim=True)
+    least = labels.positives(f).neg().detach().amax(1, keepdim=True)
+    e = ((v - u) * f - (v * largest + u * least)).exp()
+    # A side with a member has the sum 1 at least; one without has 0.
+    over_negatives, over_positives = ((e * side).sum(1).clamp(min=0.5).log() for side in (v, u))
+    return (largest + least).squeeze(1) + (over_negatives + over_positives)
 
 
 @torch.no_grad()

@@ -139,14 +139,15 @@ def labels_of(
     """
     if isinstance(targets, LabelIndices):
         return _sparse(targets, mask, dtype)
-    if _soon_searched(targets) and (search or targets.numel() >= LARGE):
+    if soon_searched(targets) and (search or targets.numel() >= LARGE):
         found = LabelIndices.of(targets)
         if search or 4 * found.indices.shape[1] <= found.num_labels:
             return _sparse(found, mask, dtype)
     return _dense(targets, mask, dtype)
 
 
-def _soon_searched(targets: Tensor) -> bool:
+def soon_searched(targets: Tensor) -> bool:
+    """Whether the positives of dense targets can be found at once, nothing waiting and nothing being traced."""
     # A subclass of Tensor, such as those of tracing and of sharding, may have no values here.
     return plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
 

@@ -24,7 +24,22 @@ EULER = 0.57721566490153286
 
 def harmonic(ranks: Tensor) -> Tensor:
     """w(r) = 1 + 1/2 + ... + 1/r, w(0) = 0: WARP's."""
+    return _harmonic_apart(ranks) if torch.compiler.is_compiling() else _harmonic(ranks)
+
+
+def _harmonic(ranks: Tensor) -> Tensor:
     return (torch.digamma(ranks.double() + 1) + EULER).where(ranks > 0, 0).to(ranks.dtype)
+
+
+@torch.library.custom_op("lsep_ml::harmonic", mutates_args=())
+def _harmonic_apart(ranks: Tensor) -> Tensor:
+    """Opaque to a compiler, which would compute a positive's weight again at each negative."""
+    return _harmonic(ranks)
+
+
+@_harmonic_apart.register_fake
+def _(ranks: Tensor) -> Tensor:
+    return torch.empty_like(ranks)
 
 
 @torch.no_grad()
@@ -35,6 +50,8 @@ def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) 
     negatives that violate u, returns the sum of w(r_u) over the positives u that v violates (N, K), and w(r_u) r_u
     (N, P). Without a weight, w = 1.
     """
+    if torch.compiler.is_compiling() and bounds.shape[1] <= FEW:
+        return _compare_unrolled(negatives, bounds, weight)
     ascending, order = bounds.sort(dim=1)
     if plain_eager() and negatives.device.type == "cpu" and bounds.shape[1] <= FEW:
         below, ranks = _count_by_comparing(negatives, ascending)
@@ -45,6 +62,17 @@ def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) 
         ranks = weights * ranks
         below = pad(weights.cumsum(1), (1, 0)).gather(1, below.long())
     return below, torch.zeros_like(bounds).scatter(1, order, ranks)
+
+
+def _compare_unrolled(negatives: Tensor, bounds: Tensor, weight: Weight | None) -> tuple[Tensor, Tensor]:
+    """What `violations` returns, as comparisons that a compiler makes two passes of; no array but the results."""
+    columns = bounds.split(1, 1)
+    ranks = torch.cat([(negatives > bound).to(bounds.dtype).sum(1, keepdim=True) for bound in columns], 1)
+    weights = torch.ones_like(ranks) if weight is None else weight(ranks)
+    below = torch.zeros_like(negatives)
+    for bound, w in zip(columns, weights.split(1, 1), strict=True):
+        below = below + w * (negatives > bound).to(w.dtype)
+    return below, weights * ranks
 
 
 def _count_by_comparing(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:

@@ -82,7 +82,7 @@ def test_counts_need_an_image_whose_every_label_is_known():
         CountEstimation(20, 6).reset(scores, targets, features, mask)
 
 
-@pytest.mark.parametrize("loss", ["lsep", "ranking", "warp", "bpmll", "softmax"])
+@pytest.mark.parametrize("loss", ["lsep", "ranking", "warp", "bpmll", "softmax", "pairwise_logistic"])
 def test_zero_is_refused_where_it_means_nothing(loss):
     with pytest.raises(ValueError, match=f"loss='{loss}': its scores are only defined up to a constant"):
         ZeroThreshold(loss)

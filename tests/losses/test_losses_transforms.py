@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,59 @@ def test_a_compiled_model_trains_as_the_plain_one() -> None:
     step = torch.compile(lambda x, y: losses.lsep_loss(layer(x), y))
     step(features, targets).backward()
     torch.testing.assert_close(layer.weight.grad, expected)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.options], ids=case_name)
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_losses_have_the_same_values_and_gradients(case: Case) -> None:
+    torch.compiler.reset()
+    fast = losses.compiled(partial(getattr(losses, f"{case.name}_loss"), **case.options), backend="aot_eager")
+    scores, targets = draw(5, 7, 0.4, seed=1)
+    targets[0], targets[1] = 0, 1
+    mask = draw_mask(5, 7)
+    f = scores.clone().requires_grad_()
+    values = fast(f, targets, mask=mask, reduction="none")
+    assert type(values.grad_fn).__name__ == "_CompiledBackward"
+    outer = torch.arange(1.0, 6).double()
+    (values * outer).sum().backward()
+    expected, gradient = case.computed(scores, targets, mask=mask)
+    torch.testing.assert_close(values.detach(), expected)
+    torch.testing.assert_close(f.grad, gradient * outer[:, None])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["lsep", "warp"])
+def test_compiled_to_machine_code(name: str) -> None:
+    torch.compiler.reset()
+    loss = getattr(losses, f"{name}_loss")
+    fast = losses.compiled(loss)
+    for rows, labels, density in ((5, 40, 0.1), (8, 90, 0.05)):
+        scores, targets = draw(rows, labels, density)
+        targets[0], targets[1] = 0, 1
+        for scale in (1, 1000):
+            f, g = ((scale * scores).float().requires_grad_() for _ in range(2))
+            value, expected = fast(f, targets.bool()), loss(g, targets)
+            value.backward()
+            expected.backward()
+            assert type(value.grad_fn).__name__ == "_CompiledBackward"
+            torch.testing.assert_close(value, expected)
+            torch.testing.assert_close(f.grad, g.grad)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_where_nothing_can_be_compiled_the_loss_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    def no_compiler(*_: object) -> Callable[..., Tensor]:
+        raise RuntimeError("no compiler here")
+
+    torch.compiler.reset()
+    scores, targets = draw(4, 9, 0.4)
+    fast = losses.compiled(losses.lsep_loss, backend=no_compiler)
+    for _ in range(2):
+        assert fast(scores.clone().requires_grad_(), targets) == losses.lsep_loss(scores, targets)
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("lsep_ml")] == [
+        "not compiled, the loss runs as it is: backend='no_compiler' raised: RuntimeError: no compiler here"
+    ]
 
 
 @pytest.mark.filterwarnings("ignore")
