@@ -17,6 +17,9 @@ from lsep_ml.losses.violations import FEW
 
 Loss = Callable[..., Tensor]
 
+WIDEST = 4096
+"""Labels beyond which compiled code no longer keeps a row in the cache, and the loss as it is takes less time."""
+
 log = logging.getLogger(__name__)
 
 
@@ -27,8 +30,8 @@ def compiled(loss: Loss, backend: str | Callable[..., Any] = "inductor") -> Loss
         fast_loss(scores, targets).backward()
 
     The first calls take seconds. Values and gradients are those of the loss to rounding; the gradient can not be
-    differentiated again. Where nothing can be compiled, as without a C++ compiler, and for draws (`max_pairs`,
-    `sampled`), the loss is called as it is.
+    differentiated again. The loss is called as it is for more than 4,096 labels, where that takes less time, for draws
+    (`max_pairs`, `sampled`), and where nothing can be compiled, as without a C++ compiler.
 
     Args:
         loss: any loss of this package, or a functools.partial of one.
@@ -65,7 +68,8 @@ def compiled(loss: Loss, backend: str | Callable[..., Any] = "inductor") -> Loss
         check(scores, targets, mask)
         chosen = {**options_of, **options}
         draws = chosen.get("max_pairs") is not None or chosen.get("sampled", False)
-        if region is not None and not draws and plain_eager() and scores.requires_grad:
+        pays = scores.shape[1] <= WIDEST and scores.requires_grad and not draws
+        if region is not None and pays and plain_eager():
             arguments = _prepared(targets, counts_violations), mask, reduction, options
             try:
                 values: Tensor = _Compiled.apply(scores, region, arguments)

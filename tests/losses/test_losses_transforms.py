@@ -112,6 +112,14 @@ def test_compiled_to_machine_code(name: str) -> None:
             torch.testing.assert_close(f.grad, g.grad)
 
 
+def test_wide_rows_are_not_compiled() -> None:
+    scores, targets = draw(2, 4097, 0.001)
+    f = scores.requires_grad_()
+    value = losses.compiled(losses.lsep_loss)(f, targets)
+    assert type(value.grad_fn).__name__ != "_CompiledBackward"
+    assert value == losses.lsep_loss(f, targets)
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_where_nothing_can_be_compiled_the_loss_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
     def no_compiler(*_: object) -> Callable[..., Tensor]:
