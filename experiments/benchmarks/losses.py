@@ -37,7 +37,7 @@ SIZES = {
 REFERENCE = "BCE (torch)"
 FORMULAS = ("lsep", "bpmll", "softmax")
 """The losses that are written with their gradient as well as without."""
-PAPERS = (*FORMULAS, "ranking", "warp")
+COMPILED = (*FORMULAS, "ranking")
 """The losses that are measured compiled too."""
 MOST_DIFFERENCES = 2e7
 """Numbers N K K in an array of a rival that forms every pair: rows are left out until it has no more."""
@@ -172,7 +172,7 @@ def measured(
 
 
 def table(device: str, sizes: list[int], budget: float, eager: bool) -> list[dict[str, Any]]:
-    names = () if eager else PAPERS
+    names = () if eager else COMPILED
     compiled = {name: losses.compiled(getattr(losses, f"{name}_loss")) for name in names}
     # Freeing one large block keeps the allocator from handing every buffer back, as in a training process.
     torch.empty(31 << 20, dtype=torch.uint8).fill_(1)

@@ -13,7 +13,7 @@ from lsep_ml.losses.fused import plain_eager
 from lsep_ml.losses.hinge import ranking_loss, warp_loss
 from lsep_ml.losses.inputs import Reduction, check
 from lsep_ml.losses.labels import LabelIndices, soon_searched
-from lsep_ml.losses.violations import FEW
+from lsep_ml.losses.violations import UNROLLED
 
 Loss = Callable[..., Tensor]
 
@@ -30,15 +30,15 @@ def compiled(loss: Loss, backend: str | Callable[..., Any] = "inductor") -> Loss
         fast_loss(scores, targets).backward()
 
     The first calls take seconds. Values and gradients are those of the loss to rounding; the gradient can not be
-    differentiated again. The loss is called as it is for more than 4,096 labels, where that takes less time, for draws
-    (`max_pairs`, `sampled`), and where nothing can be compiled, as without a C++ compiler.
+    differentiated again. The loss is called as it is for more than 4,096 labels and for WARP, where that takes less
+    time, for draws (`max_pairs`), and where nothing can be compiled, as without a C++ compiler.
 
     Args:
         loss: any loss of this package, or a functools.partial of one.
         backend: of torch.compile.
     """
     options_of = getattr(loss, "keywords", {})
-    counts_violations = getattr(loss, "func", loss) in (ranking_loss, warp_loss)
+    function = getattr(loss, "func", loss)
 
     def value_and_gradient(
         scores: Tensor,
@@ -66,11 +66,10 @@ def compiled(loss: Loss, backend: str | Callable[..., Any] = "inductor") -> Loss
     ) -> Tensor:
         nonlocal region
         check(scores, targets, mask)
-        chosen = {**options_of, **options}
-        draws = chosen.get("max_pairs") is not None or chosen.get("sampled", False)
-        pays = scores.shape[1] <= WIDEST and scores.requires_grad and not draws
+        draws = {**options_of, **options}.get("max_pairs") is not None
+        pays = scores.shape[1] <= WIDEST and function is not warp_loss and scores.requires_grad and not draws
         if region is not None and pays and plain_eager():
-            arguments = _prepared(targets, counts_violations), mask, reduction, options
+            arguments = _prepared(targets, function is ranking_loss), mask, reduction, options
             try:
                 values: Tensor = _Compiled.apply(scores, region, arguments)
                 return values
@@ -82,16 +81,16 @@ def compiled(loss: Loss, backend: str | Callable[..., Any] = "inductor") -> Loss
     return fast_loss
 
 
-def _prepared(targets: Tensor | LabelIndices, counts_violations: bool) -> Tensor | LabelIndices:
+def _prepared(targets: Tensor | LabelIndices, sparse: bool) -> Tensor | LabelIndices:
     """The targets in the form that compiles best."""
-    if counts_violations and not isinstance(targets, LabelIndices) and soon_searched(targets):
+    if sparse and not isinstance(targets, LabelIndices) and soon_searched(targets):
         targets = LabelIndices.of(targets)
     if isinstance(targets, LabelIndices):
         # The code is unrolled over the positives of a row: few widths, few compilations.
         width = targets.indices.shape[1]
-        missing = next((size for size in (8, 16, 32, FEW) if size >= width), width) - width
-        indices = pad(targets.indices, (0, missing), value=-1)
-        if width <= FEW:
+        wider = next((size for size in UNROLLED if size >= width), width)
+        indices = pad(targets.indices, (0, wider - width), value=-1)
+        if wider in UNROLLED:
             torch._dynamo.mark_static(indices, 1)
         return LabelIndices(indices, targets.num_labels)
     return targets.view(torch.uint8) if targets.dtype == torch.bool else targets

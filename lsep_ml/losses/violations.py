@@ -17,6 +17,9 @@ Weight = Callable[[Tensor], Tensor]
 
 FEW = 64
 """Positives a row up to which comparing with one after the other is cheaper on a CPU than a binary search."""
+UNROLLED = (8, 16, 32)
+"""Positives a row for which compiled code compares with one after the other; each number is compiled once, and more
+would take a C++ compiler minutes."""
 CACHED = 2**18
 """Scores compared with all bounds in turn before the next ones are: about what a core's own cache holds."""
 EULER = 0.57721566490153286
@@ -24,22 +27,7 @@ EULER = 0.57721566490153286
 
 def harmonic(ranks: Tensor) -> Tensor:
     """w(r) = 1 + 1/2 + ... + 1/r, w(0) = 0: WARP's."""
-    return _harmonic_apart(ranks) if torch.compiler.is_compiling() else _harmonic(ranks)
-
-
-def _harmonic(ranks: Tensor) -> Tensor:
     return (torch.digamma(ranks.double() + 1) + EULER).where(ranks > 0, 0).to(ranks.dtype)
-
-
-@torch.library.custom_op("lsep_ml::harmonic", mutates_args=())
-def _harmonic_apart(ranks: Tensor) -> Tensor:
-    """Opaque to a compiler, which would compute a positive's weight again at each negative."""
-    return _harmonic(ranks)
-
-
-@_harmonic_apart.register_fake
-def _(ranks: Tensor) -> Tensor:
-    return torch.empty_like(ranks)
 
 
 @torch.no_grad()
@@ -50,8 +38,8 @@ def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) 
     negatives that violate u, returns the sum of w(r_u) over the positives u that v violates (N, K), and w(r_u) r_u
     (N, P). Without a weight, w = 1.
     """
-    if torch.compiler.is_compiling() and bounds.shape[1] <= FEW:
-        return _compare_unrolled(negatives, bounds, weight)
+    if torch.compiler.is_compiling() and weight is None and bounds.shape[1] in UNROLLED:
+        return _compare_unrolled(negatives, bounds)
     ascending, order = bounds.sort(dim=1)
     if plain_eager() and negatives.device.type == "cpu" and bounds.shape[1] <= FEW:
         below, ranks = _count_by_comparing(negatives, ascending)
@@ -64,15 +52,17 @@ def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) 
     return below, torch.zeros_like(bounds).scatter(1, order, ranks)
 
 
-def _compare_unrolled(negatives: Tensor, bounds: Tensor, weight: Weight | None) -> tuple[Tensor, Tensor]:
-    """What `violations` returns, as comparisons that a compiler makes two passes of; no array but the results."""
+def _compare_unrolled(negatives: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
+    """How many bounds each negative exceeds (N, K), and how many negatives exceed each bound (N, P), in any order.
+
+    A compiler makes two passes over the scores of it, without an array but the results.
+    """
     columns = bounds.split(1, 1)
     ranks = torch.cat([(negatives > bound).to(bounds.dtype).sum(1, keepdim=True) for bound in columns], 1)
-    weights = torch.ones_like(ranks) if weight is None else weight(ranks)
     below = torch.zeros_like(negatives)
-    for bound, w in zip(columns, weights.split(1, 1), strict=True):
-        below = below + w * (negatives > bound).to(w.dtype)
-    return below, weights * ranks
+    for bound in columns:
+        below = below + (negatives > bound).to(below.dtype)
+    return below, ranks
 
 
 def _count_by_comparing(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:

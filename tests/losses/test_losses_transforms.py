@@ -74,14 +74,16 @@ def test_a_compiled_model_trains_as_the_plain_one() -> None:
     torch.testing.assert_close(layer.weight.grad, expected)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.options], ids=case_name)
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if not case.options and case.name != "warp"], ids=case_name
+)
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_losses_have_the_same_values_and_gradients(case: Case) -> None:
     torch.compiler.reset()
     fast = losses.compiled(partial(getattr(losses, f"{case.name}_loss"), **case.options), backend="aot_eager")
-    scores, targets = draw(5, 7, 0.4, seed=1)
-    targets[0], targets[1] = 0, 1
-    mask = draw_mask(5, 7)
+    scores, targets = draw(5, 20, 0.2, seed=1)
+    targets[0], targets[1, 5:] = 0, 0
+    mask = draw_mask(5, 20)
     f = scores.clone().requires_grad_()
     values = fast(f, targets, mask=mask, reduction="none")
     assert type(values.grad_fn).__name__ == "_CompiledBackward"
@@ -94,12 +96,12 @@ def test_compiled_losses_have_the_same_values_and_gradients(case: Case) -> None:
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["lsep", "warp"])
+@pytest.mark.parametrize("name", ["lsep", "ranking"])
 def test_compiled_to_machine_code(name: str) -> None:
     torch.compiler.reset()
     loss = getattr(losses, f"{name}_loss")
     fast = losses.compiled(loss)
-    for rows, labels, density in ((5, 40, 0.1), (8, 90, 0.05)):
+    for rows, labels, density in ((5, 9, 0.3), (8, 12, 0.2)):
         scores, targets = draw(rows, labels, density)
         targets[0], targets[1] = 0, 1
         for scale in (1, 1000):
@@ -112,12 +114,13 @@ def test_compiled_to_machine_code(name: str) -> None:
             torch.testing.assert_close(f.grad, g.grad)
 
 
-def test_wide_rows_are_not_compiled() -> None:
-    scores, targets = draw(2, 4097, 0.001)
-    f = scores.requires_grad_()
-    value = losses.compiled(losses.lsep_loss)(f, targets)
+@pytest.mark.parametrize(("name", "num_labels"), [("lsep", 4097), ("warp", 9)])
+def test_where_compiling_does_not_pay_the_loss_runs_as_it_is(name: str, num_labels: int) -> None:
+    scores, targets = draw(2, num_labels, 4 / num_labels)
+    loss = getattr(losses, f"{name}_loss")
+    value = losses.compiled(loss)(scores.requires_grad_(), targets)
     assert type(value.grad_fn).__name__ != "_CompiledBackward"
-    assert value == losses.lsep_loss(f, targets)
+    assert value == loss(scores, targets)
 
 
 @pytest.mark.filterwarnings("ignore")
