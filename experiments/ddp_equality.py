@@ -35,6 +35,7 @@ from lsep_ml.stages.results import write_predictions
 CONF = Path(__file__).parent.parent / "conf"
 WORLDS = (1, 2, 3)
 IMAGES = (97, 2)
+# All but "none", which leaves the deciding to a predictor.
 DECISIONS = sorted(file.stem for file in (CONF / "decision").glob("*.yaml") if file.stem != "none")
 OVERRIDES = {"zero": ("names.loss=zlpr",)}  # the one decision that asks for its loss
 SMALL = (

@@ -125,6 +125,8 @@ def join(
         # Lightning's synced batch norm needs GPUs: models/batch_norm.py does it.
         return trainer(strategy=strategy, **(options | {"sync_batchnorm": False}))
 
+    # As many threads as one process has: float results depend on them. Lightning would divide the cores.
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
     strategy = distributed_trainer(**quiet).strategy
     assert isinstance(strategy, DDPStrategy)
     assert strategy.cluster_environment is not None

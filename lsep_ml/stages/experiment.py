@@ -120,6 +120,7 @@ def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     console.quiet = not processes.first
     finished = processes.share(None if config.force else finished_record(job, folder))
     if finished:
+        processes.part()
         log.info("This run finished before; nothing is done again (force=true does).")
         print_result(finished, folder)
         return finished
