@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
+
+_SETTLED = 2_000_000_000  # nanoseconds
 
 
 @contextmanager
@@ -44,7 +48,16 @@ def read_json(path: Path) -> Any:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
+    """sha256 of a file's bytes, in hex; a process reads a file again only when it was written to since."""
+    found = path.stat()
+    key = (path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
+    # The clock of a file system may tick slowly: of a file just written, a second write could leave the same time.
+    settled = time.time_ns() - found.st_mtime_ns > _SETTLED
+    return _remembered_digest(*key) if settled else _remembered_digest.__wrapped__(*key)
+
+
+@cache
+def _remembered_digest(path: Path, inode: int, size: int, written: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

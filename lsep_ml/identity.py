@@ -30,7 +30,7 @@ DECISION_PARTS = ("decision", "fitting")
 RUN_PARTS = (*PREDICTION_PARTS, "predictor", *DECISION_PARTS)
 """All that makes a run; `predictor` is empty where the scores are the network's own."""
 
-_NEUTRAL = {
+NEUTRAL = {
     "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
 }
@@ -50,7 +50,7 @@ def config_parts(config: DictConfig, parts: tuple[str, ...]) -> dict[str, Any]:
         if isinstance(value, DictConfig):
             resolved = OmegaConf.to_container(value, resolve=True)
             assert isinstance(resolved, dict)
-            neutral = _NEUTRAL.get(part, set())
+            neutral = NEUTRAL.get(part, set())
             if part == "trainer" and not resolved["sync_batchnorm"]:
                 neutral = neutral - {"devices", "num_nodes"}
             value = {key: item for key, item in resolved.items() if key not in neutral}

@@ -21,7 +21,7 @@ ALLOWED = {
     "data": set(),
     "metrics": {"lsep_ml.metrics"},
     "modules": {"lsep_ml.losses", "lsep_ml.decisions", "lsep_ml.metrics", "lsep_ml.models", "lsep_ml.data"},
-    "reports": {"lsep_ml.metrics.bootstrap"},
+    "reports": {"lsep_ml.metrics.bootstrap", "lsep_ml.identity"},
 }
 """What each room may import of ours, beside itself and FREE; the rooms not named here glue them together."""
 

@@ -1,14 +1,17 @@
 """The store: found again by what made it, built once, whole or absent, damage found and said."""
 
+import hashlib
 import json
 import logging
 import multiprocessing
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lsep_ml.files import atomic_write, content_hash, read_json, write_json
+from lsep_ml.files import atomic_write, content_hash, file_digest, read_json, write_json
 from lsep_ml.store import Store
 
 
@@ -108,3 +111,26 @@ def test_content_hash_does_not_depend_on_the_order_of_keys() -> None:
         == content_hash({"b": [2], "a": 1})
         != content_hash({"a": 1, "b": [3]})
     )
+
+
+def test_a_file_is_read_again_only_when_it_was_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, reads = tmp_path / "array.npy", []
+    read = hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *args: reads.append(1) or read(*args))
+
+    def digest(content: bytes | None = None, age: float = 0.0) -> str:
+        if content is not None:
+            file.write_bytes(content)
+            os.utime(file, (time.time() - age,) * 2)
+        return file_digest(file)
+
+    assert digest(b"one") != digest(b"two")  # both just written: no clock has to tell them apart
+    assert digest() == digest() == hashlib.sha256(b"two").hexdigest()
+    assert len(reads) == 4
+    old = digest(b"old", age=60)
+    assert (digest(), digest()) == (old, old)
+    assert len(reads) == 5
+    assert digest(b"new", age=50) == hashlib.sha256(b"new").hexdigest()
+    assert len(reads) == 6

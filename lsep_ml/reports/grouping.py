@@ -12,34 +12,17 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from lsep_ml.identity import NEUTRAL, RUN_PARTS
 from lsep_ml.reports.names import method_order
 from lsep_ml.reports.records import Problem, Run
 
 _PROTOCOL_DATA = ("seed", "difficult", "unlabelled", "split", "label_order")
-_SETTINGS = (
-    "data",
-    "transform",
-    "training",
-    "model",
-    "loss",
-    "optimizer",
-    "schedule",
-    "predictor",
-    "decision",
-    "fitting",
-    "trainer",
-)
-_NEUTRAL = {
-    "data.root",
-    "data.num_workers",
-    "data.cache",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
+_NO_SETTINGS = {
+    "seed",
+    *(f"{part}.{key}" for part, keys in NEUTRAL.items() for key in keys),
     *(f"data.{key}" for key in _PROTOCOL_DATA),
 }
-"""Where the data lie, what computes, and what is the protocol's: no settings of a row."""
+"""What a row's runs differ in, where the data lie, what computes, and what is the protocol's."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +135,9 @@ def network(run: Run) -> str:
 def settings(run: Run) -> dict[str, str]:
     """Every setting that makes a row, the seed aside: dotted key -> value as JSON."""
     flat: dict[str, str] = {}
-    for part in _SETTINGS:
+    for part in RUN_PARTS:
         flat |= _flatten(part, run.config.get(part))
-    return {key: value for key, value in flat.items() if key not in _NEUTRAL}
+    return {key: value for key, value in flat.items() if key not in _NO_SETTINGS}
 
 
 def _part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
