@@ -93,6 +93,8 @@ def write_run(
         "versions": {"python": "3.11.7", "lsep-ml": "0.1.0", "torch": "2.15.0", "numpy": np.__version__},
         "seconds": {"prediction": 81.2, "extraction": 4.1, "decision": 9.7, "evaluation": 1.2},
         "reused": {"prediction": decision != "topk", "extraction": decision != "topk"},
+        "hardware": "2 CPU cores",
+        "finished": f"2026-11-{23 + seed:02d}T10:00:00+00:00",
         "config": config,
     }
     (folder / "result.json").write_text(json.dumps(record, indent=2))

@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from collections import Counter
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,8 @@ def test_the_record_and_its_files_agree(sweep: Path) -> None:
             assert np.unique(arrays["thresholds"]) == np.float32(record["choices"]["theta"])
         assert record["label_names"] == list(arrays["label_names"])
         assert record["counts"]["images"] == {"train": 64, "val": 40, "test": 50}
+        assert record["hardware"].endswith("CPU cores")
+        assert datetime.fromisoformat(record["finished"]).utcoffset() == timedelta(0)
         checkpoint = torch.load(folder / "checkpoint.ckpt", weights_only=True)
         assert checkpoint["state_dict"]
         with (folder / "history.csv").open() as history:

@@ -15,6 +15,7 @@ from lsep_ml.reports.explorer import Json, choose_runs, explore
 from lsep_ml.reports.grouping import Bench
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.picture_drawings import suspecting_loss
+from lsep_ml.reports.provenance import origin
 from lsep_ml.reports.records import Problem, Run
 from lsep_ml.reports.tables import Table, table_of_all, table_one, table_two, with_bootstrap
 from lsep_ml.reports.text_tables import (
@@ -53,9 +54,10 @@ def report_bench(
     verdicts = answer(bench, evidence)
     comparisons = [comparison for found in pairs.values() for comparison in found]
     for table in tables:
-        texts = {"md": markdown_table, "csv": csv_table, "tex": latex_table}
-        for kind, render in texts.items():
-            write_text(out / "tables" / f"{table.slug}.{kind}", render(table))
+        texts = {"csv": csv_table(table), "tex": latex_table(table)}
+        texts["md"] = f"{markdown_table(table)}\n{origin(table)}\n"
+        for kind, text in texts.items():
+            write_text(out / "tables" / f"{table.slug}.{kind}", text)
     write_text(out / "tables" / f"comparisons_{bench.name}.csv", csv_comparisons(comparisons))
     write_text(out / "tables" / f"verdicts_{bench.name}.md", "\n".join(map(markdown_verdict, verdicts)))
 

@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lsep_ml.reports.grouping import Bench, Row
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.records import Run
+from lsep_ml.reports.tables import Table
 from lsep_ml.reports.text_tables import csv_text
 
 _OVERRIDES = ".hydra/overrides.yaml"
@@ -38,6 +39,8 @@ class Provenance:
     split_hash: str
     identity: str
     versions: str
+    hardware: str
+    finished: str
     folder: str
 
 
@@ -57,20 +60,58 @@ def provenance(bench: Bench, row: Row, run: Run) -> Provenance:
         split_hash=run.split_hash,
         identity=run.identity,
         versions=_pairs(run.versions) or _UNKNOWN,
+        hardware=run.hardware or _UNKNOWN,
+        finished=run.finished or _UNKNOWN,
         folder=run.folder.name,
     )
 
 
 def command(run: Run) -> str:
     """The command line that made a run, as Hydra kept it beside the result, without where files lie."""
+    overrides = _overrides(run)
+    return _UNKNOWN if overrides is None else shlex.join(["python", "run.py", *overrides])
+
+
+def _overrides(run: Run) -> list[str] | None:
+    """What Hydra was called with, without where files lie; None where that is not known."""
     try:
         overrides = OmegaConf.to_container(OmegaConf.load(run.folder / _OVERRIDES))
     except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
-        return _UNKNOWN
+        return None
     if not isinstance(overrides, list):
-        return _UNKNOWN
-    kept = [str(override) for override in overrides if not str(override).lstrip("+").startswith(_PLACES)]
-    return shlex.join(["python", "run.py", *kept])
+        return None
+    return [str(override) for override in overrides if not str(override).lstrip("+").startswith(_PLACES)]
+
+
+def origin(table: Table) -> str:
+    """Where a table's numbers come from, as a paragraph: commands, dates, hardware, versions, split."""
+    runs = [run for row in table.rows if row.row is not None for run in row.row.runs]
+    if not runs:
+        return "No runs."
+    days = sorted({run.finished[:10] or _UNKNOWN for run in runs})
+    hardware = sorted({run.hardware or _UNKNOWN for run in runs})
+    versions = sorted({_pairs(run.versions) or _UNKNOWN for run in runs})
+    commands = ", ".join(f"`{command}`" for command in sweeps(runs)) or "a command that is not recorded"
+    return (
+        f"{len(runs)} runs, by {commands}. "
+        f"Date: {days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}. Hardware: {', '.join(hardware)}. "
+        f"Split: {table.bench.protocol['split_hash'][:12]}. Versions: {'; '.join(versions)}."
+    )
+
+
+def sweeps(runs: Iterable[Run]) -> list[str]:
+    """The commands that make runs, those of one experiment and the same keys written as one sweep."""
+    groups: dict[tuple[str, ...], dict[str, dict[str, None]]] = {}
+    for overrides in filter(None, map(_overrides, runs)):
+        pairs = [override.partition("=")[::2] for override in overrides]
+        fixed = [f"{key}={value}" for key, value in pairs if key == "experiment"]
+        values = groups.setdefault((*fixed, *sorted(key for key, _ in pairs)), {})
+        for key, value in pairs:
+            values.setdefault(key, {})[value] = None
+    return [
+        shlex.join(["python", "run.py", "-m", *(f"{key}={','.join(found)}" for key, found in values.items())])
+        for values in groups.values()
+    ]
 
 
 def csv_runs(rows: Iterable[Provenance]) -> str:

@@ -58,6 +58,8 @@ class Run:
     seconds: Mapping[str, float] = field(default_factory=dict)
     reused: Mapping[str, bool] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
+    hardware: str = ""
+    finished: str = ""
 
     @property
     def has_scores(self) -> bool:
@@ -168,6 +170,8 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
         if not isinstance(values[key], dict):
             _refuse(record, key, values[key], "an object")
         missing += [] if values[key] else [key]
+    for key in ("hardware", "finished"):
+        values[key] = str(record.get(key, ""))
     return Run(folder=path.parent, seed=seed, label_names=tuple(names), **values), missing
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 import traceback
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -29,7 +30,7 @@ from lsep_ml.stages.job import RESULT, Job, build_job, finished_record, plan
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
 from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.progress import console, quiet_lightning
-from lsep_ml.stages.results import link_or_copy, print_result, write_files
+from lsep_ml.stages.results import hardware, link_or_copy, print_result, write_files
 from lsep_ml.store import Entry, Store
 from lsep_ml.tracking import Trackers
 
@@ -207,6 +208,8 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         "label_names": list(data.data_set.label_names),
         "counts": data.data_set.counts,
         "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
+        "hardware": hardware(job.device),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {
             "prediction": prediction.facts["seconds"],
             "extraction": extraction.features.facts["seconds"] + extraction.scores.facts["seconds"],

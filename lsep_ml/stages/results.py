@@ -11,6 +11,7 @@ from rich.table import Table
 from torch.nn.functional import interpolate
 
 from lsep_ml.data import DataSet, Split
+from lsep_ml.data.cores import available_cores
 from lsep_ml.files import atomic_write
 from lsep_ml.reports.figures import plot_class_f1, plot_gallery, plot_precision_recall, save_figure
 from lsep_ml.reports.selection import rows_to_show
@@ -101,6 +102,11 @@ def _thumbnail(image: torch.Tensor) -> np.ndarray:
         image = small.round().clamp(0, 255).to(torch.uint8)
     array: np.ndarray = image.permute(1, 2, 0).numpy()
     return array[:, :, 0] if array.shape[2] == 1 else array
+
+
+def hardware(device: torch.device) -> str:
+    """What computes: the GPU's name, or the number of CPU cores that this process may use."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{available_cores()} CPU cores"
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from report_runs import edit_record, write_failure, write_run, write_sweep
 
 from lsep_ml.reports import Report, ReportError, build_report
-from lsep_ml.reports.provenance import command
+from lsep_ml.reports.provenance import command, sweeps
 from lsep_ml.reports.records import find_runs
 
 FIGURES = (
@@ -179,6 +179,24 @@ def test_commands_do_not_say_where_files_lie(tmp_path: Path) -> None:
     )
     assert commands[0] == expected + " 'decision.hidden=[10, 5]'"
     assert commands[1] == commands[2] == "not recorded"
+
+
+def test_a_table_says_where_its_numbers_come_from(report: Report, tmp_path: Path) -> None:
+    last = (report.page.parent / "tables" / "table2_digits.md").read_text().splitlines()[-1]
+    sweep = "decision=topk,threshold,count_est,thresh_est seed=0,1"
+    assert f"8 runs, by `python run.py -m data=digits model=small_cnn loss=lsep {sweep}`." in last
+    assert "Date: 2026-11-23 to 2026-11-24. Hardware: 2 CPU cores. Split: " in last
+    assert "torch 2.15.0" in last
+    folders = [write_run(tmp_path, decision=decision) for decision in ("topk", "threshold", "count_est")]
+    overrides = [folder / ".hydra" / "overrides.yaml" for folder in folders]
+    for file in overrides[:2]:
+        file.write_text("- experiment=table1_digits\n" + file.read_text())
+    shutil.rmtree(folders[2] / ".hydra")
+    runs = find_runs(tmp_path).runs
+    rest = "data=digits model=small_cnn loss=lsep"
+    expected = f"python run.py -m experiment=table1_digits {rest} decision=threshold,topk seed=0"
+    assert sweeps(runs) == [expected]
+    assert sweeps([run for run in runs if run.decision == "count_est"]) == []
 
 
 @pytest.mark.usefixtures("plain")
