@@ -36,6 +36,7 @@ SWEEP = (
 )
 NETWORKS, JOBS = 5, 20
 BEGUN = "Training label prediction"
+WORK = (BEGUN, "Fitting decision")
 console = Console(width=110)
 
 
@@ -100,10 +101,11 @@ def main() -> None:
         process, log = start(killed, f"start{number}")
         end = "not killed"
         if number <= options.kills:
-            # The sweep goes on by about its kill-th part between two kills, so that they fall all over it.
-            wait = seconds / JOBS + moments.uniform(0, 2 * seconds / (options.kills + 1))
+            # From the first new work on, about a kill-th part of the sweep, so that the kills fall all over it.
+            while process.poll() is None and not any(word in log.read_text() for word in WORK):
+                time.sleep(0.2)
             try:
-                process.wait(wait)
+                process.wait(moments.uniform(0, 2 * seconds / (options.kills + 1)))
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()

@@ -6,12 +6,14 @@ A run whose network was found in the store replays the stored history, so that e
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
 log = logging.getLogger(__name__)
+_BEGAN = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 Row = dict[str, Any]
 
@@ -68,7 +70,7 @@ class WandbTracker:
     Args:
         project: the W&B project.
         mode: "offline" writes a run to be sent later with `wandb sync`; "online" sends it, and needs a login.
-        group: what the runs of a sweep share.
+        group: what the runs of a sweep share; None for the time this process began, with the sweep's first job.
         entity: the W&B account or team, None for the login's own.
     """
 
@@ -81,7 +83,7 @@ class WandbTracker:
     ) -> None:
         if mode not in ("offline", "online"):
             raise ValueError(f"logger.wandb.mode={mode!r}: expected offline or online")
-        self.project, self.mode, self.group, self.entity = project, mode, group, entity
+        self.project, self.mode, self.group, self.entity = project, mode, group or _BEGAN, entity
         self._run: Any = None
 
     def start(self, config: dict[str, Any], folder: Path) -> None:

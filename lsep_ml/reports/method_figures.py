@@ -104,6 +104,8 @@ def plot_training(
     left.set(title="label prediction", ylabel="training loss / that of epoch 1")
     middle.set(title="label prediction", ylabel="validation mAP (%)")
     right.set(title="label decision on LSEP", ylabel="training loss / that of epoch 1")
+    for axes in (left, right):
+        axes.set_ylim(bottom=0)
     return figure
 
 
@@ -163,6 +165,8 @@ def plot_label_counts(histograms: Mapping[Method, NDArray[np.int64]]) -> Figure:
     image = None
     for axes in grid.flat[len(histograms) :]:
         axes.axis("off")
+    for axes in grid.flat[max(0, len(histograms) - columns) : len(histograms)]:
+        axes.tick_params(labelbottom=True)  # the last of its column
     for axes, ((loss, decision), counts) in zip(grid.flat, histograms.items(), strict=False):
         share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         image = axes.imshow(100 * share.T, origin="lower", cmap="Blues", vmin=0, vmax=100)

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
 from lsep_ml.reports.bench_report import BenchReport
 from lsep_ml.reports.names import METRIC_NOTES, METRICS
-from lsep_ml.reports.provenance import Provenance
+from lsep_ml.reports.provenance import Provenance, without_places
 from lsep_ml.reports.records import Found
 from lsep_ml.reports.tables import Table
 from lsep_ml.reports.text_tables import DASH, LEGEND, interval, number, paper_number, runs_of, signed
@@ -27,7 +27,9 @@ def render_page(
 ) -> str:
     """The report of all benches; `origins` are the runs in its tables."""
     problems = [(_below(folder, problem.path), problem.message) for problem in found.problems]
-    failures = [(_below(folder, f.folder), f.error, " ".join(f.overrides)) for f in found.failures]
+    failures = [
+        (_below(folder, f.folder), f.error, " ".join(without_places(f.overrides))) for f in found.failures
+    ]
     return (
         _environment()
         .get_template("report.html")

@@ -94,7 +94,7 @@ def draw_suspects(files: BenchFiles) -> Drawing | None:
     caption = (
         "Test images whose annotation is the least believed: the calibrated probability (Platt, fitted on validation) "
         f"of what the annotation says, by {loss_name(loss)}'s scores. Only images with a thumbnail; the whole list is "
-        "in suspects.csv."
+        "in tables/suspects_*.csv."
     )
     names = list(shown)[:_LABELS]
     figure = plot_rows_of_images({name: shown[name] for name in names}, "less believed  →  more believed")

@@ -80,7 +80,12 @@ def _overrides(run: Run) -> list[str] | None:
         return None
     if not isinstance(overrides, list):
         return None
-    return [str(override) for override in overrides if not str(override).lstrip("+").startswith(_PLACES)]
+    return without_places(map(str, overrides))
+
+
+def without_places(overrides: Iterable[str]) -> list[str]:
+    """Overrides but those that say where files lie, which are nobody else's business."""
+    return [override for override in overrides if not override.lstrip("+").startswith(_PLACES)]
 
 
 def origin(table: Table) -> str:

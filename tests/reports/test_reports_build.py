@@ -44,7 +44,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     write_sweep(folder, seeds=[0, 1], images=200, intervals=False)
     write_run(folder, loss="bce", images=200, intervals=False)
     write_run(folder, data="coco", model="vgg16", labels=25, unknown=0.1, colour=True)
-    write_failure(folder, "ValueError: a </script> in the message", ["loss=warp"])
+    write_failure(folder, "ValueError: a </script> in the message", ["loss=warp", "paths.output=/home/me"])
     return build_report(folder, replicates=200)
 
 
@@ -78,6 +78,7 @@ def test_the_page_names_what_failed_and_escapes_it(report: Report) -> None:
     text = report.page.read_text()
     assert "1 failed job" in text
     assert "a &lt;/script&gt; in the message" in text
+    assert "(loss=warp)" in text  # and not where its files lie
 
 
 @pytest.mark.usefixtures("plain")
