@@ -1,20 +1,22 @@
 """What the search of thresholds costs, and what the guard of per-class thresholds brings.
 
     python experiments/benchmarks/decisions.py
+    python experiments/benchmarks/decisions.py --val 200 --run outputs/runs/digits/RUN
 
 First, exact searches on 50,000 x 81 scores on one core: every distinct cut-off for macro F1, against a Python loop over
 the cut-offs (200 of them timed, the rest extrapolated), and every cut-off of every class, against scikit-learn's
-precision_recall_curve class by class. Then PerClassThreshold with and without its guard on small validation splits with
-rare labels: F1 on validation, on test, and the gap between them.
-
-Scores are simulated: label k is on in a share of the images that falls from 20% to 0.2%, and its score is normal with a
-mean that is higher where it is on.
+precision_recall_curve class by class. Then PerClassThreshold with and without its guard on small validation splits:
+F1 on validation, on test, and the gap between them. With --run the second part takes small samples of that run's
+validation split and its test split; else, as in the first, scores are simulated: label k is on in a share of the images
+that falls from 20% to 0.2%, and its score is normal with a mean that is higher where it is on and differs from label to
+label.
 """
 
 import argparse
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,9 +33,10 @@ from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
 LABELS, TIMED = 81, 200
 Scores = NDArray[np.float32]
 Targets = NDArray[np.uint8]
+Split = tuple[Scores, Targets]
 
 
-def draw(num_rows: int, seed: int) -> tuple[Scores, Targets]:
+def draw(num_rows: int, seed: int) -> Split:
     """Scores (N, 81) and targets with frequent and rare labels."""
     rng = np.random.default_rng(seed)
     shares = np.geomspace(0.2, 0.002, LABELS)
@@ -97,7 +100,16 @@ def searches(num_rows: int) -> Table:
     return table
 
 
-def guard(num_rows: int, seeds: int) -> Table:
+def small_splits(num_rows: int, seed: int, run: Path | None) -> tuple[Split, Split]:
+    """A small validation split, and a test split: drawn anew, or from a run's."""
+    if run is None:
+        return draw(num_rows, seed=2 * seed + 1), draw(20_000, seed=2 * seed + 2)
+    val, test = (np.load(run / f"{name}.npz") for name in ("validation", "predictions"))
+    rows = np.random.default_rng(seed).permutation(len(val["scores"]))[:num_rows]
+    return (val["scores"][rows], val["targets"][rows]), (test["scores"], test["targets"])
+
+
+def guard(num_rows: int, seeds: int, run: Path | None) -> Table:
     """F1 on a small validation split and on test, mean over seeds."""
     rules = {
         "one threshold": GlobalThreshold(search="exact"),
@@ -106,11 +118,11 @@ def guard(num_rows: int, seeds: int) -> Table:
     }
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in rules}
     for seed in range(seeds):
-        val, test = draw(num_rows, seed=2 * seed + 1), draw(20_000, seed=2 * seed + 2)
+        val, test = small_splits(num_rows, seed, run)
         for name, rule in rules.items():
             theta = fit_decision(rule, *val).theta.numpy()
             found[name].append((f1(*val, theta), f1(*test, theta)))
-    title = f"{num_rows} validation images, {seeds} seeds: F1 in %, mean and standard deviation"
+    title = f"{run.name if run else 'simulated'}: {num_rows} validation images, {seeds} seeds, F1 in %"
     table = Table("decision", "validation", "test", "gap", title=title)
     for name, pairs in found.items():
         columns = [
@@ -128,14 +140,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=50_000, help="of the searches")
+    parser.add_argument("--rows", type=int, default=50_000, help="of the searches; 0 leaves them out")
     parser.add_argument("--val", type=int, default=500, help="images of the small validation split")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--run", type=Path, help="a run's folder, whose scores the second part takes")
     options = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=110)
-    console.print(searches(options.rows))
-    console.print(guard(options.val, options.seeds))
+    if options.rows:
+        console.print(searches(options.rows))
+    console.print(guard(options.val, options.seeds, options.run))
 
 
 if __name__ == "__main__":
