@@ -10,6 +10,7 @@ for a second call, since writing them takes minutes.
 import argparse
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -27,10 +28,8 @@ def write_runs(folder: Path, seeds: int, images: int, labels: int) -> None:
         record = json.loads((run / "result.json").read_text())
         for seed in range(1, seeds):
             copy = run.with_name(f"{run.name}-{seed}")
-            copy.mkdir()
-            for file in run.glob("*.*"):
-                if file.name != "result.json":
-                    os.link(file, copy / file.name)
+            shutil.copytree(run, copy, copy_function=os.link)
+            (copy / "result.json").unlink()
             own = {"seed": seed, "identity": f"{record['identity']}-{seed}"}
             (copy / "result.json").write_text(json.dumps(record | own))
 
