@@ -136,7 +136,7 @@ def settings(run: Run) -> dict[str, str]:
     """Every setting that makes a row, the seed aside: dotted key -> value as JSON."""
     flat: dict[str, str] = {}
     for part in RUN_PARTS:
-        flat |= _flatten(part, run.config.get(part))
+        flat |= _flatten(part, run.config.get(part, {}))
     return {key: value for key, value in flat.items() if key not in _NO_SETTINGS}
 
 
