@@ -14,7 +14,7 @@ from torch import Tensor
 from lsep_ml.losses.fused import rowwise
 from lsep_ml.losses.inputs import Reduction, check, reduce
 from lsep_ml.losses.labels import FAR, DenseLabels, LabelIndices, Labels, labels_of
-from lsep_ml.losses.logsumexp import log_sum_exp, shifted_exp_
+from lsep_ml.losses.logsumexp import log_sum_exp, shifted_exp_, softplus
 from lsep_ml.losses.sampling import sampled_pairs
 from lsep_ml.losses.violations import harmonic, violations
 
@@ -69,8 +69,7 @@ def lsep_loss(
     else:
         largest, over_pairs = log_sum_exp(sampled_pairs(f, labels, max_pairs, generator))
         exponents = largest + over_pairs
-    # Not softplus, which becomes the identity at 20.
-    return reduce(torch.logaddexp(exponents, torch.zeros_like(exponents)), reduction)
+    return reduce(softplus(exponents), reduction)
 
 
 def bpmll_loss(

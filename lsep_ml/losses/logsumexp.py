@@ -3,6 +3,7 @@
 import math
 
 from torch import Tensor
+from torch.nn import functional as F
 
 LOG2_E = math.log2(math.e)
 
@@ -22,3 +23,11 @@ def shifted_exp_(scores: Tensor) -> tuple[Tensor, Tensor]:
     """m (N,) as above, and exp(x - m) written over the scores (N, K)."""
     largest = scores.amax(1, keepdim=True)
     return largest.squeeze(1), scores.sub_(largest).mul_(LOG2_E).exp2_()
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp x) with finite derivatives of every order, for any x.
+
+    torch's softplus becomes the identity at 20; logaddexp(x, 0) has no second derivative below -709 (float32: -44).
+    """
+    return -F.logsigmoid(-x)

@@ -2,11 +2,11 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lsep_ml.losses.fused import plain_eager, rowwise
 from lsep_ml.losses.inputs import Reduction, check, reduce
 from lsep_ml.losses.labels import LabelIndices, Labels, labels_of
+from lsep_ml.losses.logsumexp import softplus
 from lsep_ml.losses.sampling import sampled_pairs
 
 
@@ -46,23 +46,18 @@ def pairwise_logistic_loss(
     if max_pairs is None:
         losses = _over_pairs(f, labels)
     else:
-        losses = _softplus(sampled_pairs(f, labels, max_pairs, generator)).sum(1)
+        losses = softplus(sampled_pairs(f, labels, max_pairs, generator)).sum(1)
     if normalize:
         num_pairs = labels.num_positives() * labels.num_negatives()
         losses = losses / num_pairs.clamp(min=1, max=max_pairs)
     return reduce(losses, reduction)
 
 
-def _softplus(z: Tensor) -> Tensor:
-    """log(1 + exp z); torch's softplus becomes the identity at 20."""
-    return -F.logsigmoid(-z)
-
-
 def _over_pairs(scores: Tensor, labels: Labels) -> Tensor:
     """sum_u sum_v log(1 + exp(f_v - f_u)) of every row (N,)."""
 
     def formula(f: Tensor) -> Tensor:
-        return _softplus(labels.negatives(f)[:, None, :] - labels.positives(f)[:, :, None]).sum((1, 2))
+        return softplus(labels.negatives(f)[:, None, :] - labels.positives(f)[:, :, None]).sum((1, 2))
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
         negatives, positives = labels.negatives(f), labels.positives(f)
@@ -70,7 +65,7 @@ def _over_pairs(scores: Tensor, labels: Labels) -> Tensor:
         values = torch.zeros_like(f[:, 0])
         for f_u, slope in zip(positives.split(1, 1), by_positive.split(1, 1), strict=True):
             z = negatives - f_u
-            values += _softplus(z).sum(1)
+            values += softplus(z).sum(1)
             slopes = z.sigmoid_()
             by_negative += slopes
             torch.sum(slopes, dim=1, keepdim=True, out=slope)

@@ -1,11 +1,10 @@
 """Zero-bounded log-sum-exp pairwise rank-based loss (ZLPR)."""
 
-import torch
 from torch import Tensor
 
 from lsep_ml.losses.inputs import Reduction, check, reduce
 from lsep_ml.losses.labels import LabelIndices, labels_of
-from lsep_ml.losses.logsumexp import log_sum_exp
+from lsep_ml.losses.logsumexp import log_sum_exp, softplus
 
 
 def zlpr_loss(
@@ -36,5 +35,4 @@ def zlpr_loss(
 
 def _log1p_sum_exp(scores: Tensor) -> Tensor:
     largest, remainder = log_sum_exp(scores)
-    exponents = largest + remainder
-    return torch.logaddexp(exponents, torch.zeros_like(exponents))
+    return softplus(largest + remainder)

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from loss_cases import Case, draw, draw_mask, every_loss
+from loss_cases import CASES, Case, draw, draw_mask, every_loss
 from torch import Tensor
 
 from lsep_ml import losses
@@ -69,6 +69,19 @@ def test_gradcheck(case: Case) -> None:
             assert torch.autograd.gradcheck(lambda f: case(f, targets), scores)
             if case.smooth:
                 assert torch.autograd.gradgradcheck(lambda f: case(f, targets), scores)
+
+
+@pytest.mark.parametrize("name", ["lsep", "bpmll", "softmax", "pairwise_logistic", "zlpr", "bce"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_second_derivatives_are_finite_in_rows_without_a_pair_and_far_from_a_mistake(
+    name: str, dtype: torch.dtype
+) -> None:
+    [case] = [case for case in CASES if case.name == name and not case.options]
+    targets = torch.tensor([[0, 0, 0], [1, 1, 1], [1, 0, 0]])
+    scores = torch.tensor([[0.0, 1, 2], [0, 1, 2], [500, -500, -500]], dtype=dtype)
+    with losses.fused(False):
+        hessian = torch.autograd.functional.hessian(lambda f: case(f, targets), scores)
+    assert torch.isfinite(hessian).all()
 
 
 @every_loss
