@@ -7,7 +7,7 @@ compares the minimiser f* with the marginals p: its order, its values with log p
 log P(u in Y, v not in Y) / P(v in Y, u not in Y) (eqn 25).
 
 - A pair with p_u > p_v is misordered where f*_u < f*_v, and tied where they are equal. (Marginals closer than 1e-4 make
-  no pair; scores are equal within 1e-6.)
+  no pair; scores are equal within 1e-6.) A distribution counts as tied if a pair is tied and none misordered.
 - Where several scores minimise a hinge loss, the best-ordering of them is taken. Where the minimiser lies at infinity
   a ridge of 1e-9 bounds it (risk.py).
 - Regret: by how much the expected number of wrong pairs exceeds that of the marginals' order, relative to it.
@@ -57,7 +57,7 @@ def compare(scores: Tensor, probabilities: Tensor) -> dict[str, Any]:
     above = p[:, :, None] - p[:, None, :] > 1e-4
     difference = scores[:, :, None] - scores[:, None, :]
     wrong = (above & (difference < -1e-6)).any(2).any(1)
-    tied = (above & (difference.abs() <= 1e-6)).any(2).any(1)
+    tied = (above & (difference.abs() <= 1e-6)).any(2).any(1) & ~wrong
     low, high = share_interval(int(wrong.sum()), len(wrong))
     best = ranking_error(p, probabilities, tolerance=0)
     off_19 = scores - p.log()
@@ -88,30 +88,26 @@ def table(draws: int) -> Iterator[dict[str, Any]]:
 
 def plot(folder: Path) -> None:
     rows = read_table(folder, "consistency")
-    figure, panels = plt.subplots(1, len(SIZES), figsize=(12, 4.6), layout="constrained", sharey=True)
+    figure, panels = plt.subplots(1, len(SIZES), figsize=(13, 4.8), layout="constrained", sharey=True)
     for axes, num_labels in zip(panels, SIZES, strict=True):
-        families = [f for f in FAMILIES if any((r["labels"], r["distributions"]) == (str(num_labels), f) for r in rows)]
-        shares = np.array(
-            [
-                [
-                    100 * float(row["misordered"])
-                    for row in rows
-                    if (row["labels"], row["distributions"], row["loss"]) == (str(num_labels), family, loss)
-                ]
-                for loss in LOSSES
-                for family in families
-            ]
-        ).reshape(len(LOSSES), len(families))
+        cells = {(r["loss"], r["distributions"]): r for r in rows if r["labels"] == str(num_labels)}
+        families = [family for family in FAMILIES if (LOSSES[0], family) in cells]
+        shares = np.array([[100 * float(cells[loss, f]["misordered"]) for f in families] for loss in LOSSES])
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for (y, x), share in np.ndenumerate(shares):
-            text = "0" if share == 0 else f"{share:.0f}" if share >= 1 else f"{share:.1f}"
-            axes.text(x, y, text, ha="center", va="center", color="white" if share > 55 else "black", fontsize=9)
+            tied = 100 * float(cells[LOSSES[y], families[x]]["tied"])
+            text = _percent(share) + (f" + {_percent(tied)}" if tied else "")
+            axes.text(x, y, text, ha="center", va="center", color="white" if share > 55 else "black", fontsize=8)
         axes.set_xticks(range(len(families)), families, rotation=40, ha="right")
         axes.set_yticks(range(len(LOSSES)), LOSSES)
-        axes.set_title(f"K = {num_labels}")
-    figure.suptitle("Distributions in which the minimiser misorders a pair of labels, in %")
+        axes.set_title(f"K = {num_labels}", fontsize=11)
+    figure.suptitle("Distributions in which the minimiser misorders (+ only ties) labels of different probability, %")
     save(folder, "consistency", figure)
     plt.close(figure)
+
+
+def _percent(share: float) -> str:
+    return "0" if share == 0 else f"{share:.0f}" if share >= 1 else f"{share:.1f}"
 
 
 def main() -> None:
