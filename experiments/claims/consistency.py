@@ -30,7 +30,14 @@ from results import FOLDER, read_table, save, share_interval, write_table
 from risk import HINGE, SMOOTH, label_sets, marginals, minimiser, pair_probabilities, ranking_error
 from torch import Tensor
 
-FAMILIES = ("concentration 0.1", "concentration 0.3", "concentration 1", "independent", "one label", "two labels")
+FAMILIES = (
+    "concentration 0.1",
+    "concentration 0.3",
+    "concentration 1",
+    "independent",
+    "one label",
+    "two labels",
+)
 """Dirichlet over all label sets; independent labels; Dirichlet over the sets of one label, of two labels."""
 SIZES = (3, 4, 5)
 LOSSES = ("lsep", "bpmll", "bpmll normalised", "pairwise logistic", "ranking", "warp")
@@ -97,11 +104,21 @@ def plot(folder: Path) -> None:
         for (y, x), share in np.ndenumerate(shares):
             tied = 100 * float(cells[LOSSES[y], families[x]]["tied"])
             text = _percent(share) + (f" + {_percent(tied)}" if tied else "")
-            axes.text(x, y, text, ha="center", va="center", color="white" if share > 55 else "black", fontsize=8)
+            axes.text(
+                x,
+                y,
+                text,
+                ha="center",
+                va="center",
+                color="white" if share > 55 else "black",
+                fontsize=6.5 if tied else 8,
+            )
         axes.set_xticks(range(len(families)), families, rotation=40, ha="right")
         axes.set_yticks(range(len(LOSSES)), LOSSES)
         axes.set_title(f"K = {num_labels}", fontsize=11)
-    figure.suptitle("Distributions in which the minimiser misorders (+ only ties) labels of different probability, %")
+    figure.suptitle(
+        "Distributions in which the minimiser misorders (+ only ties) labels of different probability, %"
+    )
     save(folder, "consistency", figure)
     plt.close(figure)
 
@@ -118,7 +135,11 @@ def main() -> None:
     assert set(LOSSES) == SMOOTH.keys() | HINGE.keys()
     rows = []
     for row in table(arguments.draws):
-        print("  ".join(f"{value:.4g}" if isinstance(value, float) else f"{value!s:18s}" for value in row.values()))
+        print(
+            "  ".join(
+                f"{value:.4g}" if isinstance(value, float) else f"{value!s:18s}" for value in row.values()
+            )
+        )
         rows.append(row)
     write_table(arguments.folder, "consistency", rows)
     plot(arguments.folder)

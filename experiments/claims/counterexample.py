@@ -46,7 +46,9 @@ class Counterexample(NamedTuple):
     scores: list[float]
 
 
-def is_proved(weights: Weights, above: int, below: int, tied: Sequence[Fraction], better: Sequence[Fraction]) -> bool:
+def is_proved(
+    weights: Weights, above: int, below: int, tied: Sequence[Fraction], better: Sequence[Fraction]
+) -> bool:
     """Whether P(above) > P(below), yet every minimiser of LSEP's risk has f_above < f_below; exact arithmetic.
 
     tied and better: exp f at two points, the first with f_above = f_below. The proof may fail for a true statement
@@ -165,20 +167,19 @@ def _named(counts: Tensor, scores: Tensor, above: int, below: int) -> Counterexa
     return Counterexample(weights, above, below, (scores - scores.mean()).tolist())
 
 
-def certificate(example: Counterexample) -> tuple[list[Fraction], list[Fraction]]:
-    """The two points of `is_proved`, found in floating point and rounded."""
-    size = len(example.scores)
+def certificate(weights: Weights, size: int, above: int, below: int) -> tuple[list[Fraction], list[Fraction]]:
+    """The two points of `is_proved`: the best with f_above = f_below, and the best of all; found in floating point."""
     probabilities = torch.zeros(1, 2**size, dtype=torch.float64)
-    for labels, n in example.weights.items():
+    for labels, n in weights.items():
         probabilities[0, sum(2 ** (size - 1 - label) for label in labels)] = n
     tie = torch.eye(size, dtype=torch.float64)
-    tie[example.below] = tie[example.above]  # free scores -> scores with f_above = f_below
+    tie[below] = tie[above]  # free scores -> scores with f_above = f_below
 
     def tied_lsep(free: Tensor, targets: Tensor, **options: str) -> Tensor:
         return SMOOTH["lsep"](free @ tie.T, targets, **options)
 
     tied = newton(tied_lsep, probabilities)[0] @ tie.T
-    return _rounded(tied.exp()), _rounded(torch.tensor(example.scores).exp())
+    return _rounded(tied.exp()), _rounded(newton(SMOOTH["lsep"], probabilities)[0].exp())
 
 
 def _rounded(x: Tensor) -> list[Fraction]:
@@ -194,7 +195,8 @@ def main() -> None:
     if example is None:
         print(f"None up to n = {arguments.largest}.")
         return
-    proved = is_proved(example.weights, example.above, example.below, *certificate(example))
+    points = certificate(example.weights, 4, example.above, example.below)
+    proved = is_proved(example.weights, example.above, example.below, *points)
     total = sum(example.weights.values())
     rows = [
         {"what": "P(Y)", "of": "".join(LABELS[label] for label in labels), "value": str(Fraction(n, total))}

@@ -65,14 +65,19 @@ def eqn_8() -> tuple[list[Row], dict[str, list[float]]]:
         bounded = (lsep >= top - rounding) & (lsep <= top + np.log(22) + rounding)
         outside = max(outside, 1 - bounded.double().mean().item())
         if scale in (SCALES[20], SCALES[-1]):
-            rows.append(_row("8", f"share of draws with LSEP below the sum of hinges, scale {scale:g}", below))
+            rows.append(
+                _row("8", f"share of draws with LSEP below the sum of hinges, scale {scale:g}", below)
+            )
     rows.append(_row("8", "share outside [max hinge, max hinge + log(1 + pairs)], any scale", outside))
     return rows, curves
 
 
 def eqn_10() -> tuple[list[Row], dict[str, list[float]]]:
     scores, targets = problem()
-    step, direction = 1e-6, torch.randn(LABELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    step, direction = (
+        1e-6,
+        torch.randn(LABELS, generator=torch.Generator().manual_seed(1), dtype=torch.float64),
+    )
 
     def lsep(f: Tensor) -> Tensor:
         return losses.lsep_loss(f, targets, reduction="none")
@@ -84,7 +89,9 @@ def eqn_10() -> tuple[list[Row], dict[str, list[float]]]:
         of_sum = (gradient(losses.bpmll_loss, f, targets) * direction).sum(1)
         for name, factor in zip(curves, (1 / lsep(f), 1 / lsep(f).exp()), strict=True):
             curves[name].append(((factor * of_sum - numeric).abs().mean() / numeric.abs().mean()).item())
-    return [_row("10", f"largest relative error with {name}", max(values)) for name, values in curves.items()], curves
+    return [
+        _row("10", f"largest relative error with {name}", max(values)) for name, values in curves.items()
+    ], curves
 
 
 def eqn_13() -> tuple[list[Row], dict[str, list[float]]]:
@@ -105,7 +112,11 @@ def eqn_13() -> tuple[list[Row], dict[str, list[float]]]:
         for i in (0, 20, 30)
     ]
     rows += [
-        _row("13", f"LSEP's gradient over BP-MLL's with all pairs in order, median, scale {SCALES[i]:.3g}", ratio[i])
+        _row(
+            "13",
+            f"LSEP's gradient over BP-MLL's with all pairs in order, median, scale {SCALES[i]:.3g}",
+            ratio[i],
+        )
         for i in (20, 30, 40)
     ]
     return rows, curves
@@ -134,25 +145,36 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
-    (rows_8, hinges), (rows_10, errors), (rows_13, sums), (rows_21, minimisers) = eqn_8(), eqn_10(), eqn_13(), eqn_21()
+    (rows_8, hinges), (rows_10, errors), (rows_13, sums), (rows_21, minimisers) = (
+        eqn_8(),
+        eqn_10(),
+        eqn_13(),
+        eqn_21(),
+    )
     rows = rows_8 + rows_10 + rows_13 + rows_21
     for row in rows:
         print("eqn {equation:3s} {value:10.4g}  {what}".format(**row))
     write_table(arguments.folder, "equations", rows)
 
-    figure, ((eight, ten), (thirteen, twenty_one)) = plt.subplots(2, 2, figsize=(10, 7.4), layout="constrained")
+    figure, ((eight, ten), (thirteen, twenty_one)) = plt.subplots(
+        2, 2, figsize=(10, 7.4), layout="constrained"
+    )
     for (name, values), style in zip(hinges.items(), ("-", "--", ":"), strict=True):
         eight.plot(SCALES, values, style, label=name)
     eight.set(xscale="log", ylim=(0, 20), xlabel="scale s of the scores", ylabel="mean loss / s")
     eight.set_title("Eqn 8: LSEP goes to the largest hinge, not to their sum", fontsize=10)
     for (name, values), style in zip(errors.items(), ("--", "-"), strict=True):
         ten.plot(SCALES[SCALES <= 10], values, style, label=name)
-    ten.set(xscale="log", yscale="log", xlabel="scale s of the scores", ylabel="relative error of the gradient")
+    ten.set(
+        xscale="log", yscale="log", xlabel="scale s of the scores", ylabel="relative error of the gradient"
+    )
     ten.set_title("Eqn 10: the factor is 1 / exp(l)", fontsize=10)
     shown = SCALES <= 10
     for (name, values), style in zip(sums.items(), ("--", "-"), strict=True):
         thirteen.plot(SCALES[shown], np.array(values)[shown], style, label=name)
-    thirteen.set(xscale="log", yscale="log", xlabel="scale s of the scores", ylabel="relative error, or ratio")
+    thirteen.set(
+        xscale="log", yscale="log", xlabel="scale s of the scores", ylabel="relative error, or ratio"
+    )
     thirteen.set_title("Eqn 13: the sum is BP-MLL near 0, not far out", fontsize=10)
     twenty_one.plot(*(scores.flatten() for scores in minimisers), ".", markersize=2, alpha=0.4)
     twenty_one.axline((0, 0), slope=1, color="black", linewidth=0.8)

@@ -6,20 +6,31 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from ensemble import Problem
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
 from lsep_ml.identity import register_run_identity
 from lsep_ml.stages import run
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.prediction import train_prediction
-from lsep_ml.stages.progress import quiet_lightning
+from lsep_ml.stages.progress import console, quiet_lightning
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "outputs"
 
-SCENES = ("data.canvas=24", "data.density=1", "data.noise=0.03", "data.train=1500", "data.val=500", "data.test=1000")
+SCENES = (
+    "data.canvas=24",
+    "data.density=1",
+    "data.noise=0.03",
+    "data.train=1500",
+    "data.val=500",
+    "data.test=1000",
+)
 """Small scenes: one to eight digits, two in the mean, on 24 x 24 pixels."""
 NETWORK = ("model.widths=[8,16,32]", "model.num_features=64")
 """A smaller network than the default: 6,000 parameters."""
@@ -54,7 +65,11 @@ def history(output: Path, *overrides: str) -> tuple[list[Row], str]:
 def record(output: Path, *overrides: str) -> tuple[Row, Path]:
     """The result record of that job, run as a whole, and the folder of its files."""
     with _composed(output, *overrides) as (config, folder):
-        return run(config, folder), folder
+        console.quiet = True
+        try:
+            return run(config, folder), folder
+        finally:
+            console.quiet = False
 
 
 @contextmanager
@@ -64,7 +79,9 @@ def _composed(output: Path, *overrides: str) -> Iterator[tuple[DictConfig, Path]
     level = logger.level
     register_run_identity()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = compose("config", [f"paths.output={output}", "trainer=cpu", *overrides], return_hydra_config=True)
+        config = compose(
+            "config", [f"paths.output={output}", "trainer=cpu", *overrides], return_hydra_config=True
+        )
     HydraConfig.instance().set_config(config)
     folder = Path(OmegaConf.select(config, "hydra.run.dir"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -75,3 +92,21 @@ def _composed(output: Path, *overrides: str) -> Iterator[tuple[DictConfig, Path]
         yield config, folder
     finally:
         logger.setLevel(level)
+
+
+def cached_features(output: Path, network: str = "loss=bce") -> Problem:
+    """Features of the small scenes by the small network, trained with a loss that no claim compares; standardised."""
+    found, _ = record(output, *SCENES, *NETWORK, network, "decision=zero", "training.epochs=4")
+    folder = output / "store" / "features" / found["stored"]["features"]
+
+    def load(name: str) -> Tensor:
+        return torch.from_numpy(np.load(folder / f"{name}.npy"))
+
+    features = load("train_features")
+    mean, scale = features.mean(0), features.std(0).clamp(min=1e-6)
+    return Problem(
+        (features - mean) / scale,
+        load("train_targets").long(),
+        (load("val_features") - mean) / scale,
+        load("val_targets").long(),
+    )
