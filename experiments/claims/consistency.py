@@ -18,7 +18,7 @@ Writes consistency.csv and consistency.png. counterexample.py has the smallest c
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ def compare(scores: Tensor, probabilities: Tensor) -> dict[str, Any]:
     }
 
 
-def table(draws: int) -> Iterator[dict[str, Any]]:
-    for num_labels in SIZES:
+def table(draws: int, sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
+    for num_labels in sizes:
         for family in FAMILIES:
             probabilities = draw(family, num_labels, draws, np.random.default_rng(num_labels))
             if num_labels == 3 and family == "two labels":
@@ -95,8 +95,11 @@ def table(draws: int) -> Iterator[dict[str, Any]]:
 
 def plot(folder: Path) -> None:
     rows = read_table(folder, "consistency")
-    figure, panels = plt.subplots(1, len(SIZES), figsize=(13, 4.8), layout="constrained", sharey=True)
-    for axes, num_labels in zip(panels, SIZES, strict=True):
+    sizes = sorted({int(row["labels"]) for row in rows})
+    figure, panels = plt.subplots(
+        1, len(sizes), figsize=(1 + 4 * len(sizes), 4.8), layout="constrained", sharey=True, squeeze=False
+    )
+    for axes, num_labels in zip(panels[0], sizes, strict=True):
         cells = {(r["loss"], r["distributions"]): r for r in rows if r["labels"] == str(num_labels)}
         families = [family for family in FAMILIES if (LOSSES[0], family) in cells]
         shares = np.array([[100 * float(cells[loss, f]["misordered"]) for f in families] for loss in LOSSES])
@@ -130,11 +133,12 @@ def _percent(share: float) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--draws", type=int, default=1000, help="distributions of each family and K")
+    parser.add_argument("--labels", type=int, nargs="*", default=SIZES, help="K")
     parser.add_argument("--folder", type=Path, default=FOLDER)
     arguments = parser.parse_args()
     assert set(LOSSES) == SMOOTH.keys() | HINGE.keys()
     rows = []
-    for row in table(arguments.draws):
+    for row in table(arguments.draws, arguments.labels):
         print(
             "  ".join(
                 f"{value:.4g}" if isinstance(value, float) else f"{value!s:18s}" for value in row.values()

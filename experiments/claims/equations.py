@@ -122,8 +122,8 @@ def eqn_13() -> tuple[list[Row], dict[str, list[float]]]:
     return rows, curves
 
 
-def eqn_21() -> tuple[list[Row], tuple[Tensor, Tensor]]:
-    probabilities = draw("concentration 1", 4, DRAWS, np.random.default_rng(0))
+def eqn_21(draws: int) -> tuple[list[Row], tuple[Tensor, Tensor]]:
+    probabilities = draw("concentration 1", 4, draws, np.random.default_rng(0))
     lsep = minimiser("lsep", probabilities)
     # exp(z / 2) has its minimum at twice the scores of exp(z).
     exponential = 2 * minimiser("bpmll", probabilities)
@@ -144,12 +144,13 @@ def _row(equation: str, what: str, value: float) -> Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=FOLDER)
+    parser.add_argument("--draws", type=int, default=DRAWS, help="distributions for eqn 21")
     arguments = parser.parse_args()
     (rows_8, hinges), (rows_10, errors), (rows_13, sums), (rows_21, minimisers) = (
         eqn_8(),
         eqn_10(),
         eqn_13(),
-        eqn_21(),
+        eqn_21(arguments.draws),
     )
     rows = rows_8 + rows_10 + rows_13 + rows_21
     for row in rows:
