@@ -50,6 +50,7 @@ def history(output: Path, *overrides: str) -> tuple[list[Row], str]:
             train_prediction(
                 job.store,
                 job.made_by,
+                job.network,
                 job.module,
                 job.data,
                 job.trainer,
