@@ -1,5 +1,6 @@
 """Trainings on small digit scenes, by the parts of the main job: composed by Hydra, found again in the store."""
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from lsep_ml.identity import register_run_identity
+from lsep_ml.resolvers import register_resolvers
 from lsep_ml.stages import run
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.prediction import train_prediction
@@ -68,7 +69,9 @@ def record(output: Path, *overrides: str) -> tuple[Row, Path]:
     with _composed(output, *overrides) as (config, folder):
         console.quiet = True
         try:
-            return run(config, folder), folder
+            found = run(config, folder)
+            assert found is not None
+            return found, folder
         finally:
             console.quiet = False
 
@@ -78,14 +81,18 @@ def _composed(output: Path, *overrides: str) -> Iterator[tuple[DictConfig, Path]
     """The configuration and the folder of a job, its messages but for warnings left out."""
     logger = logging.getLogger("lsep_ml")
     level = logger.level
-    register_run_identity()
+    register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose(
             "config", [f"paths.output={output}", "trainer=cpu", *overrides], return_hydra_config=True
         )
     HydraConfig.instance().set_config(config)
     folder = Path(OmegaConf.select(config, "hydra.run.dir"))
+    OmegaConf.set_readonly(config.hydra, False)  # as setting it has made it
+    config.hydra.runtime.output_dir = str(folder)
+    HydraConfig.instance().set_config(config)
     folder.mkdir(parents=True, exist_ok=True)
+    config = copy.deepcopy(config)  # Hydra's own interpolations go by the whole
     OmegaConf.set_struct(config, False)
     del config["hydra"]
     logger.setLevel(logging.WARNING)
