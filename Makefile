@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint report lock clean
+.PHONY: help setup run test lint report tables lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,7 +34,15 @@ lint: setup  ## ruff and mypy
 report: setup  ## the digits tables: three seeds of every loss and decision, then the report page
 	$(BIN)/python run.py -m experiment=table1_digits
 	$(BIN)/python run.py -m experiment=table2_digits
+	$(BIN)/python run.py -m experiment=decisions_digits
 	$(BIN)/python -m lsep_ml report outputs
+
+tables: report  ## renew what experiments/*_digits/ keeps of the report
+	for table in table1 table2; do \
+	  mkdir -p experiments/$${table}_digits; \
+	  cp outputs/report/tables/$${table}_digits.csv experiments/$${table}_digits/results.csv; \
+	  cp outputs/report/tables/$${table}_digits.md experiments/$${table}_digits/table.md; \
+	  cp outputs/report/tables/verdicts_digits.md experiments/$${table}_digits/verdicts.md; done
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra onnx --extra dashboard --extra demo --extra joblib \
