@@ -1,8 +1,10 @@
 """Files that are whole or absent: written beside their place, synced, then renamed into it."""
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,6 +14,20 @@ from pathlib import Path
 from typing import IO, Any
 
 _SETTLED = 2_000_000_000  # nanoseconds
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def no_room_named(path: Path) -> Iterator[None]:
+    """Lets an error about a full disk (quota, size limit) say which file it was, what is free, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        free = shutil.disk_usage(path.parent).free
+        advice = f"{os.strerror(error.errno)} ({free:,} bytes are free); make room and start the same command again"
+        raise OSError(error.errno, advice, str(path)) from error
 
 
 @contextmanager
@@ -24,7 +40,10 @@ def atomic_write(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with temporary.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+        with (
+            no_room_named(path),
+            temporary.open(mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file,
+        ):
             yield file
             if sync:
                 file.flush()

@@ -35,9 +35,10 @@ class Entry:
 class Store:
     """A folder of results, `<root>/<kind>/<identity>/`, each sealed by `entry.json` with a checksum of every file.
 
-    An entry is built in a working folder and renamed into place once sealed, so an unfinished one is never found.
-    Building holds a lock of the operating system, which a killed process cannot leave behind: a second process asking
-    for the same entry waits, then finds it finished.
+    An entry is built in a working folder and renamed into place once sealed, so an unfinished one is never found. The
+    working folder is emptied at the start; what a builder wants to find again after a kill it keeps in `kept`, which
+    goes when the entry is there. Building holds a lock of the operating system, which a killed process cannot leave
+    behind: a second process asking for the same entry waits, then finds it finished.
 
     Where several processes work on one job, all ask for the same entries in the same order. The first alone looks,
     holds the lock and writes; the others wait for its answer, however long another job holds the lock, and take part
@@ -70,15 +71,16 @@ class Store:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             entry = self.processes.share(self.find(kind, made_by))
-            if entry is not None:
-                return entry
-            shutil.rmtree(work, ignore_errors=True)
-            work.mkdir()
-            facts = build(work)
-            _seal(work, made_by, facts)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(work, folder)
-        return self.processes.share(Entry(folder, folder.name, made_by, facts, reused=False))
+            if entry is None:
+                _remove(work)
+                work.mkdir()
+                facts = build(work)
+                _seal(work, made_by, facts)
+                _remove(folder)
+                os.replace(work, folder)
+                entry = self.processes.share(Entry(folder, folder.name, made_by, facts, reused=False))
+            _remove(self.kept(kind, made_by))
+        return entry
 
     @staticmethod
     def identity(made_by: dict[str, Any]) -> str:
@@ -88,6 +90,10 @@ class Store:
     def folder(self, kind: str, made_by: dict[str, Any]) -> Path:
         """Where an entry made by this lies, or would."""
         return self.root / kind / self.identity(made_by)
+
+    def kept(self, kind: str, made_by: dict[str, Any]) -> Path:
+        """The folder for what outlives a build that is killed; its builder makes it."""
+        return self.folder(kind, made_by).with_suffix(".kept")
 
     def find(self, kind: str, made_by: dict[str, Any]) -> Entry | None:
         """The finished, undamaged entry made by exactly this, or None; damage is said aloud."""
@@ -105,6 +111,13 @@ class Store:
             log.warning("Stored result %s is damaged (%s): it is made again.", folder, error)
             return None
         return Entry(folder, folder.name, made_by, seal["facts"], reused=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _seal(folder: Path, made_by: dict[str, Any], facts: dict[str, Any]) -> None:

@@ -19,7 +19,9 @@ def compose_here(output: Path, *overrides: str) -> tuple[DictConfig, Path]:
     register_resolvers()
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("config", [f"paths.output={output}", *overrides], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
     folder = Path(OmegaConf.select(config, "hydra.run.dir"))
+    OmegaConf.set_readonly(config.hydra, False)
     config.hydra.runtime.output_dir = str(folder)
     HydraConfig.instance().set_config(config)
     folder.mkdir(parents=True, exist_ok=True)

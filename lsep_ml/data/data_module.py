@@ -1,5 +1,6 @@
 """The one LightningDataModule: any source's data set as batches for training and for evaluation."""
 
+import signal
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 from lsep_ml.data.cores import available_cores
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.loading import Batch, BatchedSplit
+from lsep_ml.data.loading import Batch, BatchedSplit, TrainingLoader
 from lsep_ml.data.order import WHOLE, FixedOrder, Part, TrainingOrder, repeat_factors
 from lsep_ml.data.transform import Transform
 
@@ -81,6 +82,8 @@ class ImageDataModule(pl.LightningDataModule):
         self._fixed_orders = {
             s: FixedOrder(len(self.data_set.split(s)), eval_batch_size, part) for s in SPLITS
         }
+        self._training: TrainingLoader | None = None
+        self._place: dict[str, Any] = {"batches": 0}
 
     def on_features(self, features: Mapping[str, Tensor]) -> Self:
         """The same rows, targets and orders, with each split's features (N, D) in the place of its images.
@@ -93,17 +96,28 @@ class ImageDataModule(pl.LightningDataModule):
         twin.data_set = replace(self.data_set, train=train, val=val, test=test)
         return twin
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> TrainingLoader:
         """Augmented batches in the order of the epoch that was set on its sampler; Lightning sets it."""
-        return self._loader(
-            BatchedSplit(self.data_set.train, self.transform, self.training_seed), self._order
-        )
+        batches = BatchedSplit(self.data_set.train, self.transform, self.training_seed)
+        self._training = TrainingLoader(batches, sampler=self._order, **self._loading)
+        self._training.load_state_dict(self._place)
+        self._place = {"batches": 0}
+        return self._training
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the epoch of the training loader. (Lightning saves it with the loader too, but does not give
+        it back when it has asked for the loader before, to count its batches.)
+        """
+        return self._place if self._training is None else self._training.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Make the next training loader begin at that place."""
+        self._place = state_dict
 
     def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
         """Batches of "train", "val" or "test" without augmentation, in fixed order and fixed batches."""
-        return self._loader(
-            BatchedSplit(self.data_set.split(split), self.transform), self._fixed_orders[split]
-        )
+        batches = BatchedSplit(self.data_set.split(split), self.transform)
+        return DataLoader(batches, sampler=self._fixed_orders[split], **self._loading)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation split, fixed."""
@@ -113,13 +127,18 @@ class ImageDataModule(pl.LightningDataModule):
         """The test split, fixed."""
         return self.evaluation_dataloader("test")
 
-    def _loader(self, batches: BatchedSplit, order: TrainingOrder | FixedOrder) -> DataLoader[Batch]:
-        return DataLoader(
-            batches,
-            batch_size=None,
-            sampler=order,
-            num_workers=self.num_workers,
-            persistent_workers=self.persistent_workers and self.num_workers > 0,
-            pin_memory=self.pin_memory,
-            generator=torch.Generator(),  # else each pass draws from the global one
-        )
+    @property
+    def _loading(self) -> dict[str, Any]:
+        return {
+            "batch_size": None,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.persistent_workers and self.num_workers > 0,
+            "worker_init_fn": _outlive_a_warning,
+            "pin_memory": self.pin_memory,
+            "generator": torch.Generator(),  # else each pass draws from the global one
+        }
+
+
+def _outlive_a_warning(worker: int) -> None:
+    """A scheduler sends SIGTERM to all processes of a job; the main one ends the workers when it has saved."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,16 +1,17 @@
 """Batches of a split, loaded by their row numbers."""
 
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from lsep_ml.data.data_set import Split
-from lsep_ml.data.order import BatchKey
+from lsep_ml.data.order import BatchKey, TrainingOrder
 from lsep_ml.data.transform import Transform
 
 _AUGMENTATION = 1  # third word of the seed, see order.py
@@ -74,3 +75,29 @@ class BatchedSplit(Dataset[Batch]):
 def _epoch_draws(seed: int, epoch: int, num_rows: int) -> NDArray[np.float64]:
     """Uniform in [0, 1), (num_rows, 3): each row's random numbers of this epoch."""
     return np.random.default_rng([seed, epoch, _AUGMENTATION]).random((num_rows, 3))
+
+
+class TrainingLoader(DataLoader[Batch]):
+    """Batches in a `TrainingOrder`, whose place in the epoch can be saved, and returned to without loading what was
+    before it. What workers have loaded ahead does not count.
+    """
+
+    sampler: TrainingOrder
+    _given = 0  # batches of this epoch that were handed out
+    _start = 0
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # A generator: nothing is loaded before the first batch is asked for, which is after the epoch is set.
+        self._given = self.sampler.start = self._start
+        self._start = 0
+        for batch in super().__iter__():
+            self._given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, Any]:
+        """The place in the epoch."""
+        return {"batches": self._given}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Begin the next iteration at that place."""
+        self._start = state["batches"] % len(self)

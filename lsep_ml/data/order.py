@@ -71,6 +71,7 @@ class TrainingOrder(Sampler[BatchKey]):
         self.repeats = repeats
         self.part = part
         self.epoch = 0
+        self.start = 0  # the batch that an iteration begins with
         least = min((stop - start for start, stop in self._bounds()), default=part.processes)
         if least < part.processes:
             raise DataError(
@@ -95,7 +96,7 @@ class TrainingOrder(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         rows = self.rows()
         rank, processes = self.part
-        for start, stop in self._bounds():
+        for start, stop in self._bounds()[self.start :]:
             own = np.array_split(rows[start:stop], processes)[rank]
             yield BatchKey(self.epoch, own, len(own) * processes / (stop - start))
 

@@ -25,7 +25,8 @@ class DecisionBatch(NamedTuple):
 class LabelDecision(pl.LightningModule):
     """Trains a decision by its own loss on cached scores and features; no network is touched.
 
-    on_epoch(epoch, loss) is called after every epoch, from 0, with the loss averaged over the images.
+    on_epoch(epoch, loss) is called after every epoch, from 0, with the loss averaged over the images; in a training
+    that continues, for the epochs before too.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class LabelDecision(pl.LightningModule):
         self.optimizer_factory = optimizer
         self.on_epoch = on_epoch
         self._total, self._images = torch.tensor(0.0), 0
+        self._losses: list[float] = []  # of the epochs so far
 
     def training_step(self, batch: DecisionBatch, batch_idx: int) -> Tensor:
         loss = self.decision.loss(*batch)
@@ -56,8 +58,18 @@ class LabelDecision(pl.LightningModule):
                 f"{type(self.decision).__name__}: the loss is NaN in epoch {self.current_epoch}; "
                 "lower the learning rate"
             )
+        self._losses.append(loss)
         if self.on_epoch is not None:
             self.on_epoch(self.current_epoch, loss)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["losses"] = self._losses
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._losses = checkpoint["losses"]
+        if self.on_epoch is not None:
+            for epoch, loss in enumerate(self._losses):
+                self.on_epoch(epoch, loss)
 
     def configure_optimizers(self) -> Any:
         return self.optimizer_factory(self.decision.parameters())

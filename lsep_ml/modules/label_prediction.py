@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule
-from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric
 
 from lsep_ml.data import Batch
 from lsep_ml.decisions import LearntDecision
@@ -54,7 +53,7 @@ class LabelPrediction(LightningModule):
     would log for the same scores.
 
     Raises:
-        FloatingPointError: a loss that is not finite; names the loss and the step.
+        FloatingPointError: validation scores that are not finite.
     """
 
     def __init__(
@@ -90,8 +89,10 @@ class LabelPrediction(LightningModule):
         # A compiled function: a compiled module would be a second one, its names in the state beginning with _orig_mod.
         self.extract = network.extract if backend is None else torch.compile(network.extract, backend=backend)
         self.gather = gather
-        self.train_loss = MeanMetric(nan_strategy="error")  # "disable" would leave out the weights
-        # Of each batch of this epoch: rows, losses, scores, targets, known entries.
+        # Of each step of this epoch: its images, and their summed loss and counts.
+        self._images: list[int] = []
+        self._sums: list[Tensor] = []
+        # Of each batch of this epoch's validation: rows, losses, scores, targets, known entries.
         self._validated: list[tuple[np.ndarray, ...]] = []
 
     def forward(self, images: Tensor) -> Prediction:
@@ -102,13 +103,27 @@ class LabelPrediction(LightningModule):
             return Prediction(layer(features), features)
 
     def configure_callbacks(self) -> list[Callback]:
-        return [] if self.ema is None else [EMAWeightAveraging(decay=self.ema)]
+        if self.ema is None:
+            return []
+        decay = self.ema
+
+        def towards(average: Tensor, current: Tensor, updates: Tensor) -> Tensor:
+            return average + (1 - decay) * (current - average)  # which leaves constants as they are
+
+        return [WeightAveraging(use_buffers=True, avg_fn=towards)]
 
     def on_fit_start(self) -> None:
         if self.channels_last:
             self.network.to(memory_format=torch.channels_last)
 
     def on_train_epoch_start(self) -> None:
+        self._images, self._sums = [], []
+        self._freeze()
+
+    def on_train_start(self) -> None:
+        self._freeze()  # a training that continues within an epoch does not start it
+
+    def _freeze(self) -> None:
         trained = self.current_epoch >= self.frozen_epochs
         self.network.backbone.requires_grad_(trained).train(trained)
 
@@ -118,19 +133,33 @@ class LabelPrediction(LightningModule):
         if self.decision is not None:
             decision_loss = self.decision.loss(scores, batch.targets, features, batch.mask)
             loss = loss + self.decision_weight * decision_loss
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"loss={self.loss_name} became {loss.item()} at step {self.global_step} "
-                f"(epoch {self.current_epoch + 1}); "
-                "lower optimizer.lr, or bound the gradient with trainer.gradient_clip_val=1"
-            )
-        for name, count in self.diagnostics.items():
-            rows = count(scores.detach(), batch.targets, batch.mask).float()
-            self.log(f"train/{name}", rows, on_step=False, on_epoch=True, reduce_fx="sum", sync_dist=True)
-        # A metric knows its own weights; Lightning's mean over processes rounds the number of rows.
-        self.train_loss.update(loss.detach(), len(batch.rows))
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        known = scores.detach(), batch.targets, batch.mask
+        counts = [count(*known).double() for count in self.diagnostics.values()]
+        self._images.append(len(batch.rows))
+        self._sums.append(torch.stack([loss.detach().double() * len(batch.rows), *counts]))
         return loss * batch.weight
+
+    def _training_values(self) -> dict[str, float]:
+        """The mean loss and the counts of the epoch so far: of all processes, and without steps that were left out."""
+        steps = self._steps()
+        finite = steps[torch.isfinite(steps).all(dim=1)].T.tolist()
+        images, loss, *counts = (math.fsum(column) for column in finite)  # the same in any order of the steps
+        return {"loss": loss / images, **dict(zip(self.diagnostics, counts, strict=True))}
+
+    def _steps(self) -> Tensor:
+        """The images, summed loss and counts of each step of this epoch, of all processes."""
+        sums = torch.stack(self._sums).cpu()
+        steps = torch.column_stack([torch.tensor(self._images, dtype=sums.dtype), sums])
+        return torch.cat(self.gather(steps))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["steps"] = self._steps()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.trainer.is_global_zero:  # it takes those of all
+            steps = checkpoint["steps"]
+            self._images = steps[:, 0].long().tolist()
+            self._sums = list(steps[:, 1:].to(self.trainer.strategy.root_device))
 
     def on_validation_epoch_start(self) -> None:
         self._validated = []
@@ -152,10 +181,10 @@ class LabelPrediction(LightningModule):
         # In the order of the rows, each once: a process without a batch of its own validates on another's.
         order = np.unique(rows, return_index=True)[1]
         losses, scores, targets, known = (array[order] for array in arrays)
-        values = {"loss": math.fsum(losses.tolist()) / len(losses), **ranking_metrics(scores, targets, known)}
-        self.log_dict(
-            {f"val/{key}": torch.tensor(value, dtype=torch.float64) for key, value in values.items()}
-        )
+        val = {"loss": math.fsum(losses.tolist()) / len(losses), **ranking_metrics(scores, targets, known)}
+        values = {f"train/{key}": value for key, value in self._training_values().items()}
+        values |= {f"val/{key}": float(value) for key, value in val.items()}
+        self.log_dict({key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()})
 
     def configure_gradient_clipping(
         self,
@@ -170,13 +199,6 @@ class LabelPrediction(LightningModule):
             Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        # Lightning asks callbacks for full checkpoints only: weights alone would be saved without their average.
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            if isinstance(callback, EMAWeightAveraging) and "averaging_state" not in checkpoint:
-                callback.on_save_checkpoint(self.trainer, self, checkpoint)
-                del checkpoint["current_model_state"], checkpoint["averaging_state"]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.optimizer([{"params": self.network.backbone.parameters()}])

@@ -13,10 +13,12 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
+from lsep_ml.checkpoints import CheckedCheckpointIO
 from lsep_ml.decisions import Decision, LearntDecision, Rule
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.modules.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
 from lsep_ml.stages.progress import quiet_lightning
+from lsep_ml.stages.resume import States
 
 D = TypeVar("D", bound=Decision)
 OnEpoch = Callable[[int, float], None]
@@ -42,6 +44,7 @@ def fit_decision(
     progress: bool = False,
     on_epoch: OnEpoch | None = None,
     trainer: Mapping[str, Any] | None = None,
+    states: States | None = None,
 ) -> D:
     """Fit any decision, in place, and return it: rules by their search, learnt ones by training from scratch.
 
@@ -52,7 +55,8 @@ def fit_decision(
     paper's (SGD, momentum 0.9, learning rate 0.001, weight decay 5e-5), the batch size ours. The result is
     determined by `seed`; the caller's random state is neither read nor changed. on_epoch(epoch, loss) follows
     the training. trainer: further options for the Lightning Trainer, such as accelerator="gpu"; the default
-    is the CPU.
+    is the CPU. states: where the state of a training is saved, and found again by the same call after it was killed;
+    it then ends with the same numbers. The folder must be of this call alone. None: nothing is saved.
 
     Warns (DecisionWarning) when a learnt head is constant over the data or predicts empty label sets only.
     Raises ValueError for data that cannot be fitted on and for missing features, before any training.
@@ -75,7 +79,7 @@ def fit_decision(
                 on_epoch(epoch, loss)
 
         module = LabelDecision(decision, optimizer, after)
-        _train(module, rows, epochs, batch_size, seed, trainer or {})
+        _train(module, rows, epochs, batch_size, seed, trainer or {}, states)
     decision.eval()
     for problem in decision.problems(scores, features):
         warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=2)
@@ -111,8 +115,9 @@ def _train(
     batch_size: int,
     seed: int,
     options: Mapping[str, Any],
+    states: States | None,
 ) -> None:
-    """Train under a Lightning Trainer that writes no file, prints nothing, keeps the random state."""
+    """Train under a Lightning Trainer that writes nothing but `states`, prints nothing, keeps the random state."""
     order = torch.Generator().manual_seed(seed)
     sampler = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
     loader = DataLoader(rows, batch_size=None, sampler=sampler, generator=order)
@@ -120,13 +125,29 @@ def _train(
         "accelerator": "cpu",
         "devices": 1,
         "logger": False,
-        "enable_checkpointing": False,
+        "enable_checkpointing": states is not None,
+        "callbacks": [] if states is None else [_OrderState(order), states],
+        "plugins": [CheckedCheckpointIO()],
         "enable_progress_bar": False,
         "enable_model_summary": False,
         "log_every_n_steps": 1,
     }
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), quiet_lightning():
-        pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader)
+        found = None if states is None else states.newest()
+        pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader, ckpt_path=found)
+
+
+class _OrderState(pl.Callback):
+    """Keeps the random state that the order of the rows is drawn from with the states saved between epochs."""
+
+    def __init__(self, order: torch.Generator) -> None:
+        self.order = order
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"order": self.order.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.order.set_state(state_dict["order"])
 
 
 @contextmanager

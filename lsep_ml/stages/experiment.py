@@ -1,8 +1,10 @@
 """One experiment from end to end: a composed configuration in, a result record and its files out."""
 
 import logging
+import shutil
 import time
 import traceback
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -20,17 +22,18 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
 from lsep_ml.files import write_json
-from lsep_ml.identity import config_parts
+from lsep_ml.identity import DECISION_PARTS, config_parts
 from lsep_ml.launch import RankError, launch, log_beside
 from lsep_ml.processes import own_rank
 from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
-from lsep_ml.stages.job import RESULT, Job, build_job, finished_record, plan
+from lsep_ml.stages.job import Job, build_job, finished_record, plan, write_record
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
 from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.progress import console, quiet_lightning
 from lsep_ml.stages.results import hardware, link_or_copy, print_result, write_files
+from lsep_ml.stages.resume import Saving, States, end_on_sigterm
 from lsep_ml.store import Entry, Store
 from lsep_ml.tracking import Trackers
 
@@ -69,6 +72,8 @@ def run_job(config: DictConfig) -> float | None:
     """
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
+    end_on_sigterm()
+    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, hides no error of the job
     logging.captureWarnings(True)  # one way to the terminal and to the run's log
     if own_rank() == 0:
         (folder / ERROR).unlink(missing_ok=True)
@@ -85,9 +90,10 @@ def run_job(config: DictConfig) -> float | None:
         return validation[config.objective]
     except Exception as error:
         failure = _error_record(error, list(hydra_config.overrides.task))
-        if not (folder / ERROR).exists():  # of several processes, the first to fail has said why
-            write_json(folder / ERROR, failure)
         log.error("%s", failure["error"])
+        if not (folder / ERROR).exists():  # of several processes, the first to fail has said why
+            with suppress(OSError):  # a full disk has no room for this either
+                write_json(folder / ERROR, failure)
         if hydra_config.mode == RunMode.MULTIRUN or not isinstance(error, EXPECTED_ERRORS):
             raise  # in a sweep Hydra goes on with the other jobs and fails at the end
         raise SystemExit(1) from None
@@ -142,9 +148,17 @@ def _train_and_extract(job: Job, on_row: OnRow) -> tuple[Entry, Extraction]:
     training = job.config.training
 
     def train(source: ImageDataModule) -> Entry:
-        epochs, seed = training.epochs, job.config.seed
         return train_prediction(
-            job.store, job.made_by, job.network, job.module, source, job.trainer, epochs, seed, on_row
+            job.store,
+            job.made_by,
+            job.network,
+            job.module,
+            source,
+            job.trainer,
+            training.epochs,
+            job.config.seed,
+            on_row,
+            Saving(**job.config.checkpoint),
         )
 
     def features() -> Entry:
@@ -178,7 +192,11 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         fitted_by["predictor"] = arrays.scores
     started = time.perf_counter()
     if decision is not None and not config.training.joint:  # which leaves the decision trained
-        fit(config, decision, arrays, note)
+        parts = config_parts(config, (*DECISION_PARTS, "seed"))
+        made_by = {"config": parts, "scores": arrays.scores.identity}
+        states = States(job.store.kept("decisions", made_by), Saving(**config.checkpoint))
+        fit(config, decision, arrays, note, states)
+        shutil.rmtree(states.folder, ignore_errors=True)
     fitted = time.perf_counter()
     outcome = evaluate(decision, arrays)
     for warning in outcome.warnings:
@@ -224,11 +242,17 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         },
         "config": plain,
     }
-    write_json(folder / RESULT, record)
+    write_record(folder, record)
     return record
 
 
-def fit(config: DictConfig, decision: Decision, extraction: Extraction, on_row: OnRow) -> None:
+def fit(
+    config: DictConfig,
+    decision: Decision,
+    extraction: Extraction,
+    on_row: OnRow,
+    states: States | None = None,
+) -> None:
     """Fit the decision on the split it asks for; `on_row` is shown its rows of the history."""
     names = {"both": ("train", "val")}.get(decision.fit_on, (decision.fit_on,))
     splits = [extraction.split(name) for name in names]
@@ -251,6 +275,7 @@ def fit(config: DictConfig, decision: Decision, extraction: Extraction, on_row: 
         seed=config.seed,
         progress=console.is_terminal,
         on_epoch=note_epoch,
+        states=states,
     )
 
 

@@ -1,6 +1,7 @@
 """Between the stages: the frozen network runs once, and everything after works on the arrays it leaves."""
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -16,6 +17,7 @@ from torch import nn
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS, Split
+from lsep_ml.files import no_room_named
 from lsep_ml.identity import weights_hash
 from lsep_ml.models import Network
 from lsep_ml.processes import Processes
@@ -134,7 +136,10 @@ def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
     """Each split's features (N, D) as a memory-mapped tensor."""
     # Copy on write: torch knows no read-only memory.
     files = {split: features.folder / f"{split}_features.npy" for split in SPLITS}
-    return {split: torch.from_numpy(np.load(file, mmap_mode="c")) for split, file in files.items()}
+    return {
+        split: torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
+        for split, file in files.items()
+    }
 
 
 def _feature_rounds(
@@ -160,13 +165,11 @@ def _feature_rounds(
 def _write_features(
     folder: Path, split: str, source: Split, num_features: int, rounds: Iterable[list[Rows]]
 ) -> None:
-    np.save(folder / f"{split}_targets.npy", source.targets)
-    np.save(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
+    save_array(folder / f"{split}_targets.npy", source.targets)
+    save_array(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
     if source.mask is not None:
-        np.save(folder / f"{split}_mask.npy", source.mask)
-    features = open_memmap(
-        folder / f"{split}_features.npy", mode="w+", dtype=np.float32, shape=(len(source), num_features)
-    )
+        save_array(folder / f"{split}_mask.npy", source.mask)
+    features = _new_array(folder / f"{split}_features.npy", np.dtype(np.float32), (len(source), num_features))
     for computed in rounds:
         for rows, values in computed:
             features[rows] = values
@@ -187,7 +190,25 @@ def _write_scores(
         raise FloatingPointError(
             f"{len(bad)} images of {split} have scores that are not finite, the first {ids[bad[0]]}"
         )
-    np.save(folder / f"{split}_scores.npy", scores)
+    save_array(folder / f"{split}_scores.npy", scores)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as .npy; a disk without room for it is an error that says so."""
+    stored = _new_array(path, array.dtype, array.shape)
+    stored[:] = array
+    stored.flush()
+
+
+def _new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """A memory-mapped array in a new file whose room is taken at once: writing to a map on a full disk would not raise
+    an error but end the process.
+    """
+    with no_room_named(path):
+        array: np.memmap = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def fixed_batches(rows: int, batch_size: int) -> Iterator[slice]:

@@ -17,7 +17,7 @@ from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
-from lsep_ml.files import read_json
+from lsep_ml.files import content_hash, file_digest, read_json, write_json
 from lsep_ml.identity import PREDICTION_PARTS, config_parts
 from lsep_ml.models import Network, Probe
 from lsep_ml.models.batch_norm import sync_batch_norm
@@ -33,6 +33,7 @@ from lsep_ml.store import Store
 log = logging.getLogger(__name__)
 
 RESULT = "result.json"
+_CHECKED = {".json", ".npz", ".csv", ".ckpt", ".safetensors"}
 
 
 @dataclass(frozen=True)
@@ -140,12 +141,30 @@ def build_prediction(
     )
 
 
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write result.json, the last of a run's files, with the checksums of the others and of itself."""
+    files = (file for file in sorted(folder.iterdir()) if file.suffix in _CHECKED and file.name != RESULT)
+    record |= {"files": {file.name: file_digest(file) for file in files}}
+    write_json(folder / RESULT, record | {"checksum": content_hash(record)})
+
+
 def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
-    """The record of a run that finished in this folder, whose name holds the hash of its configuration."""
+    """The record of a run that finished in this folder, whose name holds the hash of its configuration.
+
+    None where there is none, or something is damaged, which is said aloud.
+    """
+    if not (folder / RESULT).exists():
+        return None
     try:
         record: dict[str, Any] = read_json(folder / RESULT)
+        if record.pop("checksum") != content_hash(record):
+            raise ValueError(f"{RESULT} is not what was written")
+        for name, digest in record["files"].items():
+            if file_digest(folder / name) != digest:
+                raise ValueError(f"{name} is not what was written")
         same = record["identity"] == job.store.identity(job.made_by)
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("The results in %s are damaged (%r): they are made again.", folder, error)
         return None
     return record if same else None
 

@@ -9,15 +9,16 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
-from pytorch_lightning.callbacks import ModelCheckpoint
-from torch import Tensor, nn
+from torch import nn
 
+from lsep_ml.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
 from lsep_ml.data import ImageDataModule
 from lsep_ml.files import atomic_write
 from lsep_ml.identity import weights_hash
 from lsep_ml.models import Network
 from lsep_ml.modules.label_prediction import LabelPrediction
 from lsep_ml.stages.progress import console, progress_callbacks
+from lsep_ml.stages.resume import Checkpoints, Saving, StepSeed
 from lsep_ml.store import Entry, Store
 
 log = logging.getLogger(__name__)
@@ -29,14 +30,24 @@ OnRow = Callable[[dict[str, float | int | str]], None]
 
 
 class History(Callback):
-    """Collects one row of metrics an epoch, and shows it to `on_row`."""
+    """Collects one row of metrics an epoch, and shows it to `on_row`; a training that continues has its old rows."""
 
     def __init__(self, on_row: OnRow) -> None:
         self.rows: list[dict[str, float | int | str]] = []
         self.on_row = on_row
-        self._started = 0.0
+        self._started = time.perf_counter()
+        self._spent = 0.0  # seconds of this epoch before the training was interrupted
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        spent = self._spent + time.perf_counter() - self._started
+        return {"rows": list(self.rows), "spent": spent}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self._spent = state_dict["rows"], state_dict["spent"]
+        for row in self.rows:
+            self.on_row(row)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -44,14 +55,14 @@ class History(Callback):
             key.replace("/", "_"): float(value) for key, value in sorted(trainer.callback_metrics.items())
         }
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        seconds = round(time.perf_counter() - self._started, 3)
         row = {
             "stage": "prediction",
             "epoch": trainer.current_epoch + 1,
             **metrics,
             "lr": lr,
-            "seconds": seconds,
+            "seconds": round(self._spent + time.perf_counter() - self._started, 3),
         }
+        self._started, self._spent = time.perf_counter(), 0.0
         self.rows.append(row)
         self.on_row(row)
 
@@ -76,13 +87,15 @@ def train_prediction(
     epochs: int,
     seed: int,
     on_row: OnRow,
+    saving: Saving,
 ) -> Entry:
     """Train `module`, which holds `network` or its score layer, unless the store has what it would become.
 
     On return `network`, and the decision that was trained with it, hold the chosen epoch's weights, in float32 and the
     usual memory layout whatever the training computed in; so does the stored checkpoint, the whole network also after a
-    probe. The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice. `on_row`
-    is shown every row of the history, when it is made or when it is found.
+    probe. A training that was killed continues from the state last saved, as often as `saving` says, to the same end.
+    The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice. `on_row` is
+    shown every row of the history, when it is made or when it is found.
 
     Raises:
         FloatingPointError: a loss or score that is not finite; names the last good checkpoint.
@@ -90,13 +103,15 @@ def train_prediction(
 
     def build(folder: Path) -> dict[str, Any]:
         what = "label prediction" if module.network is network else "the score layer on extracted features"
-        log.info("Training %s: %d epochs, loss %s", what, epochs, module.loss_name)
-        facts = _fit(folder, module, data, trainer, epochs, seed, on_row)
+        checkpoints = Checkpoints(store.kept("predictions", made_by), saving)
+        # Where several processes train, all continue from what the first one finds.
+        saved = store.processes.share(checkpoints.newest() if store.processes.first else None)
+        facts = _fit(folder, checkpoints, saved, what, module, data, trainer, epochs, seed, on_row)
         whole.float().to(memory_format=torch.contiguous_format)
         if store.processes.first:
-            whole.load_state_dict(whole.state_dict() | _state(folder / CHECKPOINT))
-            with atomic_write(folder / CHECKPOINT, "wb") as file:
-                torch.save({"state_dict": whole.state_dict()}, file)
+            # Read again from the disk: what was damaged since it was written is not sealed.
+            whole.load_state_dict(whole.state_dict() | checkpoints.best_weights())
+            write_checkpoint(folder / CHECKPOINT, {"state_dict": whole.state_dict()})
         return facts
 
     whole = nn.ModuleDict({"network": network})  # under the names that LabelPrediction gives them
@@ -107,18 +122,15 @@ def train_prediction(
         log.info("Label prediction %s was trained before: no network is trained.", entry.identity)
         for row in read_history(entry.folder / HISTORY):
             on_row(row)
-    whole.load_state_dict(_state(entry.folder / CHECKPOINT))
+    whole.load_state_dict(read_checkpoint(entry.folder / CHECKPOINT)["state_dict"])
     return entry
-
-
-def _state(checkpoint: Path) -> dict[str, Tensor]:
-    # torch.load rather than Lightning's loader: the module is built already, only tensors are wanted.
-    state: dict[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    return state
 
 
 def _fit(
     folder: Path,
+    checkpoints: Checkpoints,
+    saved: Path | None,
+    what: str,
     module: LabelPrediction,
     data: ImageDataModule,
     trainer: Callable[..., Trainer],
@@ -126,21 +138,16 @@ def _fit(
     seed: int,
     on_row: OnRow,
 ) -> dict[str, Any]:
-    started = time.perf_counter()
     history = History(on_row)
-    # Strictly greater replaces, so the earlier epoch stays on a tie.
-    best = ModelCheckpoint(
-        folder,
-        CHECKPOINT.removesuffix(".ckpt"),
-        monitor="val/map",
-        mode="max",
-        save_weights_only=True,
-        enable_version_counter=False,
-    )
+    if saved is None:
+        log.info("Training %s: %d epochs, loss %s", what, epochs, module.loss_name)
+    else:
+        log.info("Continuing to train %s from %s", what, saved)
     seed_everything(seed, workers=True, verbose=False)
     run = trainer(
         max_epochs=epochs,
-        callbacks=[best, history, *progress_callbacks(epochs)],
+        callbacks=[StepSeed(seed), history, checkpoints, *progress_callbacks(epochs)],
+        plugins=[CheckedCheckpointIO()],
         logger=False,
         default_root_dir=folder,
         num_sanity_val_steps=0,
@@ -149,13 +156,10 @@ def _fit(
         use_distributed_sampler=False,
     )
     try:
-        run.fit(module, datamodule=data)
+        run.fit(module, datamodule=data, ckpt_path=saved)
     except FloatingPointError as error:
-        kept = (
-            f"the last good checkpoint is {best.best_model_path}"
-            if best.best_model_path
-            else "no epoch was finished"
-        )
+        good = checkpoints.saved[-1][0] if checkpoints.saved else None
+        kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
         raise FloatingPointError(f"{error}; {kept}") from None
     if run.is_global_zero:
         write_history(folder / HISTORY, history.rows)
@@ -166,7 +170,7 @@ def _fit(
         "validation": {
             key.removeprefix("val_"): value for key, value in chosen.items() if key.startswith("val_")
         },
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": round(sum(float(row["seconds"]) for row in history.rows), 3),
     }
 
 

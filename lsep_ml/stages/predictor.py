@@ -6,13 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 
 from lsep_ml.data import Split
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.predictors import Predictor
-from lsep_ml.stages.extraction import Extraction
+from lsep_ml.stages.extraction import Extraction, save_array
 from lsep_ml.stages.prediction import OnRow
 from lsep_ml.store import Store
 
@@ -66,9 +65,9 @@ def predict(
         found = {"train": predictor.fit_predict(train.features, train.targets, train.mask, seed=seed)}
         for split in SPLITS:
             label_sets, scores = found.get(split) or predictor.predict(extraction.split(split).features)
-            np.save(folder / f"{split}_label_sets.npy", label_sets)
+            save_array(folder / f"{split}_label_sets.npy", label_sets)
             if scores is not None:
-                np.save(folder / f"{split}_scores.npy", scores)
+                save_array(folder / f"{split}_scores.npy", scores)
         return {"seconds": round(time.perf_counter() - started, 3), "history": predictor.history}
 
     made_by = {"features": extraction.features.identity, "predictor": config, "seed": seed}

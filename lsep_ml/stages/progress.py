@@ -21,7 +21,7 @@ class EpochLines(Callback):
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
-        self._started = 0.0
+        self._started = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -111,11 +112,15 @@ def hardware(device: torch.device) -> str:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` the same file as `source` without its cost on disk where the file system can, else a copy."""
-    target.unlink(missing_ok=True)
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        os.link(source, target)
+        os.link(source, beside)
+        os.replace(beside, target)
     except OSError:
-        shutil.copyfile(source, target)
+        with source.open("rb") as content, atomic_write(target, "wb") as file:
+            shutil.copyfileobj(content, file)
+    finally:
+        beside.unlink(missing_ok=True)  # renaming one name of a file to another of its names leaves both
 
 
 def print_result(record: dict[str, Any], folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import random
 import warnings
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import lsep_ml
 from lsep_ml.decisions import CountEstimation, GlobalThreshold, ThresholdClass, ThresholdEstimation, TopK
 from lsep_ml.stages.decision import DecisionWarning, fit_decision
+from lsep_ml.stages.resume import Saving, States
 
 KINDS = [CountEstimation, ThresholdEstimation, ThresholdClass]
 
@@ -162,3 +164,34 @@ def test_fit_decision_is_found_on_the_package():
     assert lsep_ml.fit_decision is fit_decision
     with pytest.raises(AttributeError, match="has no attribute 'fit_decisions'"):
         lsep_ml.fit_decisions  # noqa: B018
+
+
+def test_a_training_that_was_killed_continues_with_the_same_numbers(tmp_path):
+    data, whole = learnable(rows=100), []
+    expected = fit_decision(
+        ThresholdEstimation(24, 5), *data, epochs=6, on_epoch=lambda *row: whole.append(row)
+    ).state_dict()
+
+    def kill(epoch, loss):
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    folder, history = tmp_path / "states", []
+    for on_epoch in (kill, lambda *row: history.append(row)):
+        states = States(folder, Saving(every_minutes=1e-9))
+        decision = ThresholdEstimation(24, 5)
+        with pytest.raises(SystemExit) if on_epoch is kill else nullcontext():
+            fit_decision(decision, *data, epochs=6, on_epoch=on_epoch, states=states)
+    assert states.saved[-1][0].name == "state-12.ckpt"
+    assert history == whole
+    assert all(torch.equal(value, expected[key]) for key, value in decision.state_dict().items())
+
+
+def test_states_of_another_kind_are_not_continued_from(tmp_path, caplog):
+    (tmp_path / "state-7.ckpt").write_bytes(b"not a checkpoint")
+    data = learnable(rows=100)
+    states = States(tmp_path, Saving())
+    fitted = fit_decision(ThresholdEstimation(24, 5), *data, epochs=2, states=states).state_dict()
+    assert "it starts again" in caplog.text
+    expected = fit_decision(ThresholdEstimation(24, 5), *data, epochs=2).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in fitted.items())
