@@ -118,7 +118,7 @@ def test_predictors_build_and_make_runs_of_their_own() -> None:
         assert (config.names.decision == "none") == own
         assert composed(f"predictor={value}", "decision=topk").names.decision == "topk"
     assert len(folders) == len(GROUPS["predictor"])
-    assert "-lsep-thresh_est-seed0-" in min(folders, key=len)
+    assert "/small_cnn-lsep-thresh_est-seed0-" in OmegaConf.select(composed(), "hydra.run.dir")
 
 
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
