@@ -55,7 +55,11 @@ class Run:
     """One call of run.py; `began` has the moment at which each part was seen to begin."""
 
     def __init__(self, output: Path, processes: int) -> None:
-        devices = ["trainer=cpu"] if processes == 1 else ["trainer=ddp", f"trainer.devices={processes}"]
+        devices = (
+            ["trainer=cpu"]
+            if processes == 1
+            else ["trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={processes}"]
+        )
         command = [sys.executable, str(ROOT / "run.py"), *JOB, *devices, f"paths.output={output}"]
         self.output, self.lines = output, list[str]()
         self.began: dict[str, float] = {}
