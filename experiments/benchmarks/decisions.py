@@ -104,7 +104,7 @@ def small_splits(num_rows: int, seed: int, run: Path | None) -> tuple[Split, Spl
     """A small validation split, and a test split: drawn anew, or from a run's."""
     if run is None:
         return draw(num_rows, seed=2 * seed + 1), draw(20_000, seed=2 * seed + 2)
-    val, test = (np.load(run / f"{name}.npz") for name in ("validation", "predictions"))
+    val, test = (np.load(run / f"{name}.npz", allow_pickle=False) for name in ("validation", "predictions"))
     rows = np.random.default_rng(seed).permutation(len(val["scores"]))[:num_rows]
     return (val["scores"][rows], val["targets"][rows]), (test["scores"], test["targets"])
 

@@ -55,9 +55,9 @@ def splits(found: Row, output: Path) -> dict[str, Arrays]:
     stored = {kind: output / "store" / kind / found["stored"][kind] for kind in ("features", "scores")}
     arrays = {
         split: Arrays(
-            np.load(stored["features"] / f"{split}_features.npy"),
-            np.load(stored["scores"] / f"{split}_scores.npy"),
-            np.load(stored["features"] / f"{split}_targets.npy"),
+            np.load(stored["features"] / f"{split}_features.npy", allow_pickle=False),
+            np.load(stored["scores"] / f"{split}_scores.npy", allow_pickle=False),
+            np.load(stored["features"] / f"{split}_targets.npy", allow_pickle=False),
         )
         for split in ("train", "val", "test")
     }
@@ -112,7 +112,7 @@ def of_seed(
             fitted(head, arrays["train"], seed, fit_epochs), arrays["test"]
         )
     results[_count_name(4, (100, 10))] = results["counts, fitted on train"]
-    return results, difficulty(dict(np.load(folder / "predictions.npz")))
+    return results, difficulty(dict(np.load(folder / "predictions.npz", allow_pickle=False)))
 
 
 def _count_name(n: int, hidden: Sequence[int]) -> str:

@@ -108,7 +108,7 @@ def cached_features(output: Path, network: str = "loss=bce") -> Problem:
     folder = output / "store" / "features" / found["stored"]["features"]
 
     def load(name: str) -> Tensor:
-        return torch.from_numpy(np.load(folder / f"{name}.npy"))
+        return torch.from_numpy(np.load(folder / f"{name}.npy", allow_pickle=False))
 
     features = load("train_features")
     mean, scale = features.mean(0), features.std(0).clamp(min=1e-6)
