@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from trainings import train
+from small_trainings import train
 
 from lsep_ml.checkpoints import read_checkpoint
 from lsep_ml.modules.label_prediction import LabelPrediction

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from trainings import Trained, interrupted, kill_at, same, train
+from small_trainings import Trained, interrupted, kill_at, same, train
 
 from lsep_ml.checkpoints import read_checkpoint
 from lsep_ml.stages.resume import TERMINATED, Saving
