@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 from small_trainings import train
+from torch import Tensor
 
 from lsep_ml.checkpoints import read_checkpoint
 from lsep_ml.modules.label_prediction import LabelPrediction
