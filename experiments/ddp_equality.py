@@ -31,6 +31,7 @@ from lsep_ml.stages.job import Job, build_data, build_job
 from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.stages.progress import quiet_lightning
 from lsep_ml.stages.results import write_predictions
+from lsep_ml.stages.resume import Saving
 
 CONF = Path(__file__).parent.parent / "conf"
 WORLDS = (1, 2, 3)
@@ -89,6 +90,7 @@ def measure_job(
         job.config.training.epochs,
         job.config.seed,
         lambda row: None,
+        Saving(),
     )
     extractions = {}
     for images, config in by_images.items():

@@ -30,12 +30,13 @@ from rich.table import Table
 from lsep_ml import fit_decision
 from lsep_ml.data import DataSet, ImageDataModule, Split, Transform
 from lsep_ml.decisions import ThresholdEstimation
-from lsep_ml.identity import register_run_identity
 from lsep_ml.metrics import RankingMetrics
+from lsep_ml.resolvers import register_resolvers
 from lsep_ml.stages.decision import paper_sgd
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.stages.progress import quiet_lightning
+from lsep_ml.stages.resume import Saving
 from lsep_ml.store import Store
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -81,7 +82,16 @@ def train(job: Job, **options: object) -> None:
         store, trainer = Store(Path(folder)), partial(job.trainer, **options)
         epochs, seed = job.config.training.epochs, job.config.seed
         train_prediction(
-            store, job.made_by, job.network, job.module, job.data, trainer, epochs, seed, lambda row: None
+            store,
+            job.made_by,
+            job.network,
+            job.module,
+            job.data,
+            trainer,
+            epochs,
+            seed,
+            lambda row: None,
+            Saving(**job.config.checkpoint),
         )
 
 
@@ -231,7 +241,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    register_run_identity()
+    register_resolvers()
     epochs = f"training.epochs={options.epochs}"
     scenes = (f"data.train={options.scenes}", "data.test=1", epochs, "trainer=cpu")
     vgg = ("model=vgg16", "model.weights=null", "trainer=gpu", "data.train=8", "data.val=8", "data.test=1")

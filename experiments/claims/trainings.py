@@ -20,6 +20,7 @@ from lsep_ml.stages import run
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.stages.progress import console, quiet_lightning
+from lsep_ml.stages.resume import Saving
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "outputs"
@@ -58,6 +59,7 @@ def history(output: Path, *overrides: str) -> tuple[list[Row], str]:
                 config.training.epochs,
                 config.seed,
                 rows.append,
+                Saving(),
             )
         except FloatingPointError as error:
             return rows, str(error)

@@ -15,6 +15,7 @@ from lsep_ml.losses import lsep_loss
 from lsep_ml.metrics import RankingMetrics
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, read_history, train_prediction
+from lsep_ml.stages.resume import Saving
 from lsep_ml.store import Entry
 
 TINY = (
@@ -38,7 +39,16 @@ def train(output: Path, *overrides: str) -> tuple[Job, Entry]:
     epochs, seed = job.config.training.epochs, job.config.seed
     rows: list[dict[str, Any]] = []
     entry = train_prediction(
-        job.store, job.made_by, job.network, job.module, job.data, job.trainer, epochs, seed, rows.append
+        job.store,
+        job.made_by,
+        job.network,
+        job.module,
+        job.data,
+        job.trainer,
+        epochs,
+        seed,
+        rows.append,
+        Saving(),
     )
     return job, entry
 
