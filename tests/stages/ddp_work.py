@@ -71,11 +71,11 @@ def train_and_measure(
     return trained, measure_job(job, by_images, by_decision, folder)
 
 
-def fault_of_the_seed(scores: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
-    """A diagnostic at which rank 1 is killed if the seed is 1, and fails if it is 2."""
+def fault(scores: Tensor, targets: Tensor, mask: Tensor | None, *, case: str) -> Tensor:
+    """A diagnostic at which rank 1 is killed or fails."""
     if os.environ.get("RANK") == "1":
-        if torch.initial_seed() == 1:
+        if case == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        if torch.initial_seed() == 2:
-            raise FloatingPointError("a fault of rank 1 alone")
+        if case == "failing":
+            raise RuntimeError("a fault of rank 1 alone")
     return torch.zeros(())

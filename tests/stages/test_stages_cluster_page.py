@@ -43,7 +43,7 @@ def test_a_command_of_the_page(line: str, tmp_path: Path) -> None:
         return
     module = [sys.executable, "-m", "torch.distributed.run"] if program == "torchrun" else [sys.executable]
     command = [*module, *words, *SMALL, f"paths.output={tmp_path}"]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     records = [json.loads(file.read_text()) for file in tmp_path.glob("runs/digits/*/result.json")]
     assert {record["loss"] for record in records} == ({"lsep"} if program == "torchrun" else {"lsep", "warp"})

@@ -74,6 +74,51 @@ def ends(group: int) -> bool:
     return False
 
 
+def test_a_sweep_gives_each_job_its_processes_and_a_failure_stays_in_its_job(tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, str(ROOT / "run.py"), "-m", *TINY, f"paths.output={tmp_path}"),
+        "+case=killed,failing,two,one",
+        "seed='${seed_of.${case}}'",
+        "+seed_of={killed: 1, failing: 2, two: 3, one: 0}",
+        "trainer.devices='${devices_of.${case}}'",
+        "+devices_of={killed: 2, failing: 2, two: 2, one: 1}",
+        "trainer.sync_batchnorm=false",
+        "+diagnostics.fault={_target_: ddp_work.fault, _partial_: true, case: '${case}'}",
+    ]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    # In a session of its own, so that what outlives it is found.
+    job = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+    output, _ = job.communicate(timeout=900)
+    assert job.returncode != 0, output
+    assert ends(job.pid), "a process outlives its job"
+    folders = {folder.name.split("-")[3]: folder for folder in tmp_path.glob("runs/digits/*")}
+    assert len(folders) == 4, f"{job.returncode}\n{output}"
+    errors = {
+        seed: json.loads((folder / "error.json").read_text())
+        for seed, folder in folders.items()
+        if (folder / "error.json").exists()
+    }
+    assert set(errors) == {"seed1", "seed2"}
+    assert errors["seed1"]["error"] == "rank 1 of 2 processes was ended by signal 9 (SIGKILL)"
+    assert errors["seed2"]["error"] == "rank 1 of 2 processes: RuntimeError: a fault of rank 1 alone"
+    assert "ddp_work.py" in errors["seed2"]["traceback"]
+    for error in errors.values():
+        assert error["error"] in output
+    for seed, processes in {"seed3": 2, "seed0": 1}.items():
+        record = json.loads((folders[seed] / "result.json").read_text())
+        assert record["config"]["trainer"]["devices"] == processes
+        assert not record["reused"]["prediction"]
+        assert {file.name for file in folders[seed].glob("run*.log")} == {
+            "run.log",
+            *(f"run.rank{rank}.log" for rank in range(1, processes)),
+        }
+        assert "Training label prediction" in (folders[seed] / "run.log").read_text()
+        assert (folders[seed] / "run.log").read_text().count("Fitting decision") == 1
+
+
 def test_slurm_starts_the_processes_itself(tmp_path: Path) -> None:
     common = {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0"}
     common |= {"SLURM_JOB_ID": str(10000 + os.getpid() % 20000), "SLURM_NODELIST": "localhost"}
@@ -85,7 +130,7 @@ def test_slurm_starts_the_processes_itself(tmp_path: Path) -> None:
         )
         for rank in "01"
     ]  # fmt: skip
-    said = [task.communicate(timeout=300)[0] for task in tasks]
+    said = [task.communicate(timeout=900)[0] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], said
     assert "exact match" in said[0]
     assert said[1] == ""
