@@ -24,7 +24,7 @@ run: setup  ## the main job: train and evaluate on the embedded digit scenes (a 
 	$(BIN)/python run.py
 
 test: setup  ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup  ## ruff and mypy
 	$(BIN)/ruff check .

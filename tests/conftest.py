@@ -1,4 +1,4 @@
-"""What holds for all tests: sleeping threads, and browser tests that CI never skips."""
+"""What holds for all tests: one thread a process, and browser tests that CI never skips."""
 
 import os
 import shutil
@@ -21,8 +21,10 @@ FLAGS = (
     "--window-size=1200,900",
 )
 
-# Set before torch is loaded: waiting threads sleep, as in run.py, so that tests beside other work stay quick.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Set before torch is loaded, and inherited by the processes that tests start. Sums in another number of threads differ
+# in their last bits, tests that run side by side have the other cores, and threads that wait must not spin.
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -8,13 +8,14 @@ from omegaconf import OmegaConf
 
 from lsep_ml.decisions import Decision, GlobalThreshold
 
-FILES = sorted((Path(__file__).parents[2] / "conf" / "decision").glob("*.yaml"))
+FOLDER = Path(__file__).parents[2] / "conf" / "decision"
+FILES = sorted(file for file in FOLDER.glob("*.yaml") if file.stem != "none")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_configuration_holds_the_defaults(file):
     config = OmegaConf.create(
-        {"sizes": {"labels": 7, "features": 12}, "names": {"loss": "bce"}, "decision": OmegaConf.load(file)}
+        {"sizes": {"labels": 7, "features": 12}, "names": {"method": "bce"}, "decision": OmegaConf.load(file)}
     )
     decision = instantiate(config.decision)
     assert isinstance(decision, Decision)

@@ -157,7 +157,6 @@ def problem() -> tuple[nn.Linear, Tensor, Tensor]:
 
 
 def gradients_of_a_rank(rank: int, folder: Path) -> None:
-    torch.set_num_threads(1)
     dist.init_process_group("gloo", f"file://{folder}/rendezvous", rank=rank, world_size=2)
     try:
         for loss in (losses.lsep_loss, losses.warp_loss):

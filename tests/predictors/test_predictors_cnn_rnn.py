@@ -16,11 +16,6 @@ ADAM = partial(torch.optim.Adam, lr=0.01)
 SMALL = {"size": 24, "hidden": 48, "dropout": 0.0}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def network(labels: int, seed: int = 0) -> LabelPaths:
     """A network of random weights, large enough that paths differ much in probability."""
     torch.manual_seed(seed)

@@ -9,7 +9,6 @@ from typing import Any
 import data_trees
 import numpy as np
 import pytest
-import torch
 from jobs import compose_here, run_job_here
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
@@ -48,7 +47,6 @@ Finished = tuple[dict[str, Any], Path]
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.set_num_threads(1)
     return tmp_path_factory.mktemp("predictors")
 
 
