@@ -1,6 +1,8 @@
 """The one LightningDataModule: any source's data set as batches for training and for evaluation."""
 
+import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
@@ -140,5 +142,14 @@ class ImageDataModule(pl.LightningDataModule):
 
 
 def _outlive_a_warning(worker: int) -> None:
-    """A scheduler sends SIGTERM to all processes of a job; the main one ends the workers when it has saved."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """A scheduler sends SIGTERM to all processes of a job, and the main one still saves: workers obey only it."""
+    if not hasattr(signal, "sigwaitinfo"):  # macOS
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def end_with_the_main_process() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+            pass
+        os._exit(0)
+
+    threading.Thread(target=end_with_the_main_process, daemon=True).start()

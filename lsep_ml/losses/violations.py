@@ -11,12 +11,15 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lsep_ml.losses.fused import plain_eager
+from lsep_ml.losses.labels import FAR
 
 Weight = Callable[[Tensor], Tensor]
 """Ranks r_u -> w(r_u), of the same shape and dtype."""
 
 FEW = 64
 """Positives a row up to which comparing with one after the other is cheaper on a CPU than a binary search."""
+LONG = 4096
+"""Labels from which binning the scores is cheaper on a CPU than both."""
 UNROLLED = (8, 16, 32)
 """Positives a row for which compiled code compares with one after the other; each number is compiled once, and more
 would take a C++ compiler minutes."""
@@ -41,10 +44,13 @@ def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) 
     if torch.compiler.is_compiling() and weight is None and bounds.shape[1] in UNROLLED:
         return _compare_unrolled(negatives, bounds)
     ascending, order = bounds.sort(dim=1)
-    if plain_eager() and negatives.device.type == "cpu" and bounds.shape[1] <= FEW:
-        below, ranks = _count_by_comparing(negatives, ascending)
-    else:
-        below, ranks = _count_by_searching(negatives, ascending)
+    count = _count_by_searching
+    if plain_eager() and negatives.device.type == "cpu":
+        if negatives.shape[1] >= LONG:
+            count = _count_by_binning
+        elif bounds.shape[1] <= FEW:
+            count = _count_by_comparing
+    below, ranks = count(negatives, ascending)
     if weight is not None:
         weights = weight(ranks)
         ranks = weights * ranks
@@ -76,6 +82,60 @@ def _count_by_comparing(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, T
             counts.add_(exceeds)
             rank.add_(exceeds.sum(1, keepdim=True))
     return below, ranks
+
+
+def _count_by_binning(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, at a cost that does not grow with the number of bounds: each score is told from most bounds by its bin.
+
+    Between a row's lowest and highest bound lie bins of equal width. The map from a number to its bin is monotone, in
+    floating point too, so that a score exceeds the bounds in lower bins and none in higher ones. Only the scores in a
+    bin that has a bound itself are searched for among the bounds.
+    """
+    below, ranks = torch.empty_like(negatives), torch.empty_like(ascending)
+    size = max(1, CACHED // negatives.shape[1])
+    for rows in zip(
+        negatives.split(size), ascending.split(size), below.split(size), ranks.split(size), strict=True
+    ):
+        _bin_rows(*rows)
+    return below, ranks
+
+
+def _bin_rows(negatives: Tensor, ascending: Tensor, below: Tensor, ranks: Tensor) -> None:
+    """Writes the counts of a few rows to `below` and `ranks`."""
+    (num_rows, num_labels), num_bounds = negatives.shape, ascending.shape[1]
+    bins = min(4096, num_labels // 8)
+    above, padding, width = bins + 2, bins + 3, bins + 4  # bin 0 is below all bounds
+    present = ascending < FAR / 2
+    lowest = ascending[:, :1]
+    highest = ascending.where(present, lowest).amax(1, keepdim=True)
+    bins_a_unit = bins / (highest - lowest).clamp(min=1 / FAR)
+
+    def bin_of(values: Tensor) -> Tensor:
+        places = torch.sub(values, lowest).mul_(bins_a_unit).add_(1).clamp_(0, above)
+        return places.nan_to_num_(0).int()
+
+    # For every bin of every row, how many bounds lie in lower ones; -1 where it has some itself.
+    of_bounds = bin_of(ascending).where(present, padding).long()
+    lower = pad(
+        ascending.new_zeros(num_rows, width).scatter_add_(1, of_bounds, present.to(ascending.dtype)), (1, 0)
+    )
+    lower = lower.cumsum(1)[:, :-1].scatter(1, of_bounds, -1)
+
+    first_bins = torch.arange(0, num_rows * width, width, dtype=torch.int32)[:, None]
+    in_bin = torch.zeros(num_rows * width, dtype=torch.int64)
+    searched = torch.zeros(num_rows * (num_bounds + 1), dtype=torch.int64)
+    for scores, counts in zip(negatives.split(CACHED, 1), below.split(CACHED, 1), strict=True):
+        of_scores = bin_of(scores).add_(first_bins).view(-1)
+        in_bin += torch.bincount(of_scores, minlength=len(in_bin))
+        counts.copy_(lower.view(-1).index_select(0, of_scores).view(counts.shape))
+        row, column = (torch.from_numpy(where) for where in (counts.numpy() < 0).nonzero())
+        found = torch.searchsorted(ascending[row], scores[row, column][:, None]).squeeze(1)
+        counts[row, column] = found.to(counts.dtype)
+        searched += torch.bincount(row * (num_bounds + 1) + found, minlength=len(searched))
+    # How many scores exceed just so many bounds, and from there on how many exceed each.
+    told = in_bin.view(num_rows, width).where(lower >= 0, 0)
+    exceeding = searched.view(num_rows, -1).scatter_add(1, lower.clamp(min=0).long(), told)
+    ranks.copy_(exceeding.flip(1).cumsum(1).flip(1)[:, 1:])
 
 
 def _count_by_searching(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:

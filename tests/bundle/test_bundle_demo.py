@@ -80,6 +80,7 @@ def page(chrome: webdriver.Chrome, address: str) -> Iterator[webdriver.Chrome]:
     chrome.get_log("browser")
     yield chrome
     assert [line for line in chrome.get_log("browser") if line["level"] == "SEVERE"] == []
+    chrome.get("about:blank")  # before the server ends, which the page would call an error
 
 
 @pytest.fixture

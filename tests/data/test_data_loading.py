@@ -1,6 +1,8 @@
 """The loaders: what they feed, in which order, under Lightning and by hand, and the balanced sampler."""
 
 import dataclasses
+import subprocess
+import sys
 import warnings
 from functools import partial
 
@@ -93,6 +95,28 @@ def test_evaluation_is_fixed_and_not_augmented(split, length):
     assert len(module.evaluation_dataloader(split)) == len(batches)
     images = module.data_set.split(split).images
     assert torch.equal(torch.cat([batch.images for batch in batches]), images[:, :, 4:44, 4:44])
+
+
+ENDS = """
+import os, signal
+from functools import partial
+from lsep_ml.data import ImageDataModule, Transform
+from lsep_ml.data.digits import read_digits
+reader = partial(read_digits, train=8, val=40, test=4, canvas=32)
+data = ImageDataModule(reader, transform=Transform(), batch_size=2, eval_batch_size=2, training_seed=0, num_workers=1)
+batches = iter(data.val_dataloader())
+next(batches)
+[worker] = batches._workers
+os.system(f"kill -TERM {worker.pid}")  # not sent by its parent
+for _ in range(9):
+    next(batches)
+print("read on")
+"""
+
+
+def test_workers_outlive_a_schedulers_sigterm_but_not_the_main_process():
+    ended = subprocess.run([sys.executable, "-c", ENDS], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout) == (0, "read on\n"), ended.stderr
 
 
 def test_mask_reaches_the_batch():

@@ -115,10 +115,13 @@ def test_hinges_of_a_hair_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize("name", ["ranking", "warp"])
-@pytest.mark.parametrize("limit", [0, 100], ids=["search", "compare"])
-def test_both_ways_to_count_violations(name: str, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(violations, "FEW", limit)
-    monkeypatch.setattr(violations, "CACHED", 1)
+@pytest.mark.parametrize(("few", "long"), [(0, 9999), (100, 9999), (0, 1)], ids=["search", "compare", "bin"])
+def test_every_way_to_count_violations(
+    name: str, few: int, long: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(violations, "FEW", few)
+    monkeypatch.setattr(violations, "LONG", long)
+    monkeypatch.setattr(violations, "CACHED", 70)
     case = Case(name, getattr(oracles, name))
     scores, targets = draw(3, 60, 0.2)
     for f in (scores, (2 * scores).round() / 2):  # without and with ties
@@ -130,6 +133,45 @@ def test_both_ways_to_count_violations(name: str, limit: int, monkeypatch: pytes
     torch.testing.assert_close(
         case.computed(wide, few), case.expected(wide, dense.long()), rtol=1e-9, atol=1e-9
     )
+
+
+NAN, FAR = math.nan, violations.FAR
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        [-0.5, 0.0, 0.25, 1.0],
+        [0.0, 0.0, 0.0, FAR],  # ties
+        [0.5, FAR, FAR, FAR],
+        [FAR, FAR, FAR, FAR],  # no positive
+        [0.0, 1e-6, 2e-6, 1e4],  # nearly all scores in one bin
+        [1e4, 1e4 + 1e-3, 2e4, FAR],
+        [-1e20, 0.0, 1e20, FAR],
+        [0.25, NAN, NAN, NAN],
+    ],
+    ids=str,
+)
+def test_bins_tell_what_comparing_tells(bounds: list[float], dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 9000, generator=generator).to(dtype)
+    scores[1] = (scores[1] * 4).round() / 4
+    scores[2, :4], scores[2, 4:8] = torch.tensor([[1e25, -FAR, 1e4, -math.inf], bounds]).clamp(max=1e25)
+    ascending = torch.tensor([bounds] * 3, dtype=dtype)
+    below, ranks = violations._count_by_binning(scores, ascending)
+    exceeds = scores[:, :, None] > ascending[:, None, :]
+    if not ascending.isnan().any():  # else the loss is NaN whatever is counted
+        assert torch.equal(below, exceeds.sum(2).to(dtype))
+        assert torch.equal(ranks, exceeds.sum(1).to(dtype))
+
+
+def test_scores_that_are_not_numbers_give_a_loss_that_is_none() -> None:
+    scores = torch.randn(2, 5000, generator=torch.Generator().manual_seed(0))
+    scores[0, 3] = NAN
+    targets = torch.zeros(2, 5000).index_fill(1, torch.tensor([7, 9]), 1)
+    values = losses.ranking_loss(scores, targets, reduction="none")
+    assert values.isnan().tolist() == [True, False]
 
 
 def test_bpmll_counts_the_rows_its_clamp_holds() -> None:
