@@ -116,21 +116,25 @@ def _bin_rows(negatives: Tensor, ascending: Tensor, below: Tensor, ranks: Tensor
 
     # For every bin of every row, how many bounds lie in lower ones; -1 where it has some itself.
     of_bounds = bin_of(ascending).where(present, padding).long()
-    lower = pad(
-        ascending.new_zeros(num_rows, width).scatter_add_(1, of_bounds, present.to(ascending.dtype)), (1, 0)
-    )
-    lower = lower.cumsum(1)[:, :-1].scatter(1, of_bounds, -1)
+    inside = ascending.new_zeros(num_rows, width).scatter_add_(1, of_bounds, present.to(ascending.dtype))
+    lower = (inside.cumsum(1) - inside).scatter_(1, of_bounds, -1)
 
-    first_bins = torch.arange(0, num_rows * width, width, dtype=torch.int32)[:, None]
+    lower_in_any, first_bins = (
+        lower.reshape(-1),
+        torch.arange(0, num_rows * width, width, dtype=torch.int32)[:, None],
+    )
     in_bin = torch.zeros(num_rows * width, dtype=torch.int64)
     searched = torch.zeros(num_rows * (num_bounds + 1), dtype=torch.int64)
     for scores, counts in zip(negatives.split(CACHED, 1), below.split(CACHED, 1), strict=True):
         of_scores = bin_of(scores).add_(first_bins).view(-1)
         in_bin += torch.bincount(of_scores, minlength=len(in_bin))
-        counts.copy_(lower.view(-1).index_select(0, of_scores).view(counts.shape))
-        row, column = (torch.from_numpy(where) for where in (counts.numpy() < 0).nonzero())
-        found = torch.searchsorted(ascending[row], scores[row, column][:, None]).squeeze(1)
-        counts[row, column] = found.to(counts.dtype)
+        counts = counts.view(-1)  # one row's, or several whole ones
+        torch.index_select(lower_in_any, 0, of_scores, out=counts)
+        [undecided] = (counts.numpy() < 0).nonzero()
+        places = torch.from_numpy(undecided)
+        row = places.div(scores.shape[1], rounding_mode="floor")
+        found = torch.searchsorted(ascending[row], scores.reshape(-1)[places][:, None]).squeeze(1)
+        counts[places] = found.to(counts.dtype)
         searched += torch.bincount(row * (num_bounds + 1) + found, minlength=len(searched))
     # How many scores exceed just so many bounds, and from there on how many exceed each.
     told = in_bin.view(num_rows, width).where(lower >= 0, 0)

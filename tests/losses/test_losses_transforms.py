@@ -94,6 +94,36 @@ def test_compiled_losses_have_the_same_values_and_gradients(case: Case) -> None:
     torch.testing.assert_close(f.grad, gradient * outer[:, None])
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("lsep", torch.float32),
+        ("ranking", torch.float16),
+        ("softmax", torch.bfloat16),
+        ("bpmll", torch.float16),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_compiled_losses_of_large_scores_and_of_half_precision(name: str, dtype: torch.dtype) -> None:
+    torch.compiler.reset()
+    loss: Callable[..., Tensor] = getattr(losses, f"{name}_loss")
+    fast = losses.compiled(loss, backend="aot_eager")
+    scores, targets = draw(5, 20, 0.2, seed=1)
+    targets[0], targets[1] = 0, 1
+    size = 1 if name == "bpmll" else 1e4 if dtype == torch.float32 else 20  # BP-MLL is held beyond
+    for given in (targets, losses.LabelIndices.of(targets)):
+        f, g = ((size * scores).to(dtype).requires_grad_() for _ in range(2))
+        value, expected = fast(f, given), loss(g, given)
+        value.backward()
+        expected.backward()
+        assert type(value.grad_fn).__name__ == "_CompiledBackward"
+        assert value.dtype == torch.float32
+        assert f.grad is not None
+        assert torch.isfinite(f.grad).all()
+        torch.testing.assert_close(value, expected)
+        torch.testing.assert_close(f.grad, g.grad)
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["lsep", "ranking"])
