@@ -20,6 +20,23 @@ def test_linked_files_exist(target: str) -> None:
     assert (ROOT / target).exists()
 
 
+@pytest.mark.parametrize("name", ["table1_digits", "table2_digits"])
+def test_the_tables_are_the_experiments(name: str) -> None:
+    table = (ROOT / "experiments" / name / "table.md").read_text()
+    rows = [line for line in table.splitlines() if line.startswith("| ")]
+    assert len(rows) > 4
+    assert "\n".join(rows) in README
+
+
+def test_the_verdicts_are_the_experiments() -> None:
+    verdicts = (ROOT / "experiments" / "table1_digits" / "verdicts.md").read_text()
+    told = re.findall(r"([A-Za-z-]+(?: cross entropy)? \([^()]+\)) \(([+−][^()]+)\)", README)
+    assert len(told) > 10
+    for method, difference in told:
+        lines = [line for line in verdicts.splitlines() if line.startswith(f"| {method} | ")]
+        assert any(difference in line for line in lines), (method, difference)
+
+
 def test_the_comparison_of_decisions_is_the_experiments() -> None:
     page = (ROOT / "docs" / "choose-a-decision.md").read_text()
     with (ROOT / "experiments" / "table2_digits" / "results.csv").open() as file:

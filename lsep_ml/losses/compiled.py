@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -54,7 +55,9 @@ def compiled(loss: Loss, backend: str | Callable[..., Any] = "inductor") -> Loss
         gradient, (_, values) = torch.func.grad_and_value(total, has_aux=True)(scores)
         return values, gradient
 
-    region: Callable[..., Any] | None = torch.compile(value_and_gradient, dynamic=True, backend=backend)
+    region: Callable[..., Any] | None = torch.compile(
+        _with_code_of_its_own(value_and_gradient), dynamic=True, backend=backend
+    )
 
     def fast_loss(
         scores: Tensor,
@@ -79,6 +82,14 @@ def compiled(loss: Loss, backend: str | Callable[..., Any] = "inductor") -> Loss
         return loss(scores, targets, mask=mask, reduction=reduction, **options)
 
     return fast_loss
+
+
+def _with_code_of_its_own(function: Any) -> Any:
+    """A copy: torch.compile counts by code object, and after a few compilations of one it stops compiling."""
+    code = function.__code__.replace()
+    return FunctionType(
+        code, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
 
 
 def _prepared(targets: Tensor | LabelIndices, sparse: bool) -> Tensor | LabelIndices:

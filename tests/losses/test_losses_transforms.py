@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -142,6 +143,22 @@ def test_compiled_to_machine_code(name: str) -> None:
             assert type(value.grad_fn).__name__ == "_CompiledBackward"
             torch.testing.assert_close(value, expected)
             torch.testing.assert_close(f.grad, g.grad)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_each_loss_is_compiled_whatever_was_compiled_before() -> None:
+    torch.compiler.reset()
+    compilations: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, *_: object) -> Callable[..., Any]:
+        compilations.append(graph)
+        return graph.forward
+
+    scores, targets = draw(4, 9, 0.4)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for loss in (losses.lsep_loss, losses.bpmll_loss, losses.softmax_loss):
+            losses.compiled(loss, backend)(scores.clone().requires_grad_(), targets).backward()
+    assert len(compilations) == 3
 
 
 @pytest.mark.parametrize(("name", "num_labels"), [("lsep", 4097), ("warp", 9)])
