@@ -3,8 +3,6 @@
 import logging
 import shutil
 import time
-import traceback
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -12,28 +10,22 @@ from platform import python_version
 from typing import Any, cast
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
-from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
-from lsep_ml.files import write_json
 from lsep_ml.identity import DECISION_PARTS, config_parts
-from lsep_ml.launch import RankError, launch, log_beside
-from lsep_ml.processes import own_rank
+from lsep_ml.launch import launch, log_beside
 from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
-from lsep_ml.stages.job import Job, build_job, finished_record, plan, write_record
+from lsep_ml.stages.job import Job, build_job, finished_record, write_record
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
 from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.progress import console, quiet_lightning
 from lsep_ml.stages.results import hardware, link_or_copy, print_result, write_files
-from lsep_ml.stages.resume import Saving, States, end_on_sigterm
+from lsep_ml.stages.resume import Saving, States
 from lsep_ml.store import Entry, Store
 from lsep_ml.tracking import Trackers
 
@@ -50,61 +42,6 @@ _VERSIONED = (
     "scikit-learn",
     "numpy",
 )
-
-EXPECTED_ERRORS = (
-    ValueError,
-    OSError,
-    FloatingPointError,
-    MisconfigurationException,
-    InstantiationException,
-    RankError,
-)
-"""What bad input raises, here or in a process of the job; the rest is the program's fault and keeps its traceback."""
-
-ERROR = "error.json"
-
-
-def run_job(config: DictConfig) -> float | None:
-    """Run, or with `plan=true` plan, a job in Hydra's output folder; returns the validation metric `objective`.
-
-    A job that fails leaves error.json. Bad input ends it with one message and an exit code that is not 0; in a sweep
-    the other jobs go on first.
-    """
-    hydra_config = HydraConfig.get()
-    folder = Path(hydra_config.runtime.output_dir)
-    end_on_sigterm()
-    logging.raiseExceptions = False  # a log that cannot be written, on a full disk, hides no error of the job
-    logging.captureWarnings(True)  # one way to the terminal and to the run's log
-    if own_rank() == 0:
-        (folder / ERROR).unlink(missing_ok=True)
-    try:
-        if config.plan:
-            plan(build_job(config), folder)
-            return None
-        record = run(config, folder)
-        if record is None:
-            return None
-        validation: dict[str, float] = record["metrics"]["val"]
-        if config.objective not in validation:
-            raise ValueError(f"objective={config.objective}: there are {', '.join(validation)} on validation")
-        return validation[config.objective]
-    except Exception as error:
-        failure = _error_record(error, list(hydra_config.overrides.task))
-        log.error("%s", failure["error"])
-        if not (folder / ERROR).exists():  # of several processes, the first to fail has said why
-            with suppress(OSError):  # a full disk has no room for this either
-                write_json(folder / ERROR, failure)
-        if hydra_config.mode == RunMode.MULTIRUN or not isinstance(error, EXPECTED_ERRORS):
-            raise  # in a sweep Hydra goes on with the other jobs and fails at the end
-        raise SystemExit(1) from None
-
-
-def _error_record(error: Exception, overrides: list[str]) -> dict[str, Any]:
-    if isinstance(error, RankError):
-        return {"error": str(error), "overrides": overrides, "traceback": error.traceback}
-    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-    message = f"{type(cause).__name__}: {cause}"
-    return {"error": message, "overrides": overrides, "traceback": traceback.format_exc()}
 
 
 @quiet_lightning()
