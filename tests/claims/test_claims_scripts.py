@@ -66,7 +66,7 @@ def test_convolutional_networks_are_trained_by_the_main_job(
     assert 0 < rows[0]["val_map"] < 1
 
 
-@pytest.mark.parametrize("name", ["consistency", "counterexample", "equations"])
+@pytest.mark.parametrize("name", COMMANDS)
 def test_the_committed_results_are_there_and_told(name: str) -> None:
     told = (ROOT / "docs" / "claims.md").read_text()
     assert f"python experiments/claims/{name}.py" in told
