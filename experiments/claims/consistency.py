@@ -106,7 +106,7 @@ def plot(folder: Path) -> None:
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
         for (y, x), share in np.ndenumerate(shares):
             tied = 100 * float(cells[LOSSES[y], families[x]]["tied"])
-            text = _percent(share) + (f" + {_percent(tied)}" if tied else "")
+            text = _percent(share) + (f"\n+ {_percent(tied)}" if tied else "")
             axes.text(
                 x,
                 y,
