@@ -1,8 +1,10 @@
 """What lies under an output folder: runs, the stored results they refer to, and what nothing refers to."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
@@ -11,6 +13,9 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from lsep_ml.files import read_json
+
+UNFINISHED = "unfinished.json"
+"""In the folder of a run that has begun and has no result: the stored results that it works on, by kind."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Inventory:
 
     @property
     def unused(self) -> list[Item]:
-        """Stored results that no finished run refers to, unfinished ones included."""
+        """Stored results, and what is left of building some, that no run refers to, finished or begun."""
         return [item for item in self.stored if not item.runs]
 
 
@@ -67,12 +72,16 @@ def take_inventory(output: Path) -> Inventory:
         )
         for kind, identity in stored.items():
             references.setdefault((kind, identity), []).append(name)
+    for file in sorted((output / "runs").rglob(UNFINISHED)):
+        for kind, identity in read_json(file).items():
+            name = str(file.parent.relative_to(output / "runs"))
+            references.setdefault((kind, identity), []).append(f"{name} (unfinished)")
     stored = [
         Item(
             folder.parent.name,
             folder,
             _size(folder),
-            tuple(references.get((folder.parent.name, folder.name), ())),
+            tuple(references.get((folder.parent.name, folder.stem), ())),  # also of ID.work and ID.kept
         )
         for folder in sorted((output / "store").glob("*/*"))
         if folder.is_dir()
@@ -88,11 +97,12 @@ def _overrides(folder: Path) -> tuple[str, ...]:
 
 def _size(folder: Path) -> int:
     """Bytes in a folder, each file counted once however many names it has here."""
-    files = {
-        status.st_ino: status.st_size
-        for path in folder.rglob("*")
-        if (status := path.stat()) and path.is_file()
-    }
+    files = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # a process that writes beside has just renamed it
+            status = path.lstat()
+            if S_ISREG(status.st_mode):
+                files[status.st_ino] = status.st_size
     return sum(files.values())
 
 
@@ -126,7 +136,10 @@ def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
 
 
 def prune(output: Path, console: Console, *, delete: bool) -> list[Path]:
-    """Remove (or, without `delete`, name) what no finished run refers to; what a process is building stays."""
+    """Remove (or, without `delete`, name) what no run refers to; what a process is building stays.
+
+    A run that has begun keeps what it works on; whoever gives it up removes its folder first.
+    """
     gone = []
     for item in take_inventory(output).unused:
         lock = FileLock(item.folder.with_suffix(".lock"), timeout=0)

@@ -1,6 +1,7 @@
 """Start the processes of a job, as many as its trainer is set to, and end them with it."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -67,6 +68,8 @@ def launch(function: Callable[..., Any], trainer: DictConfig, *arguments: Any) -
 
 def _in_new_processes(count: int, function: Callable[..., Any], *arguments: Any) -> Any:
     sys.stdout.flush()
+    # After SIGTERM the processes save, which may first take a validation; how long there is for it the sender knows.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "3600")
     with TemporaryDirectory() as logs, _signals_restored(), _elastic_silent():
         options = LaunchConfig(
             min_nodes=1,

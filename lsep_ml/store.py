@@ -19,6 +19,11 @@ FORMAT_VERSION = 1
 """Part of every identity: raised when what is stored changes its meaning."""
 
 _SEAL = "entry.json"
+_ABSENT = (
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+)  # other errors of reading say nothing of the file
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,11 @@ class Store:
         return self.folder(kind, made_by).with_suffix(".kept")
 
     def find(self, kind: str, made_by: dict[str, Any]) -> Entry | None:
-        """The finished, undamaged entry made by exactly this, or None; damage is said aloud."""
+        """The finished, undamaged entry made by exactly this, or None; damage is said aloud.
+
+        Raises:
+            OSError: it cannot be read just now.
+        """
         folder = self.folder(kind, made_by)
         if not folder.is_dir():
             return None
@@ -107,7 +116,7 @@ class Store:
             for name, digest in seal["files"].items():
                 if file_digest(folder / name) != digest:
                     raise ValueError(f"{name} does not have the checksum it was written with")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (*_ABSENT, ValueError, KeyError, TypeError) as error:
             log.warning("Stored result %s is damaged (%s): it is made again.", folder, error)
             return None
         return Entry(folder, folder.name, made_by, seal["facts"], reused=True)

@@ -58,6 +58,25 @@ def test_prune_is_dry_unless_asked_and_spares_what_is_used_or_being_built(output
     assert "a process is building it" in shown(console)
 
 
+def test_what_a_stopped_run_continues_from_stays_until_the_run_is_removed(output: Path) -> None:
+    kept = output / "store" / "predictions" / "begun.kept"
+    kept.mkdir()
+    run = output / "runs" / "digits" / "stopped"
+    run.mkdir()
+    write_json(run / "unfinished.json", {"predictions": "begun"})
+    [item] = [item for item in take_inventory(output).stored if item.folder == kept]
+    assert item.runs == ("digits/stopped (unfinished)",)
+    assert kept not in prune(output, Console(), delete=True)
+    assert kept.exists()
+    (run / "unfinished.json").unlink()
+    assert prune(output, Console(), delete=True) == [kept]
+
+
+def test_a_link_to_nothing_has_no_size(output: Path) -> None:
+    (output / "runs" / "digits" / "low" / "link").symlink_to(output / "absent")
+    assert take_inventory(output).runs
+
+
 def test_a_damaged_record_is_named_before_anything_is_removed(output: Path) -> None:
     (output / "runs" / "digits" / "low" / "result.json").write_text("{")
     with pytest.raises(ValueError, match=r"low/result\.json: not a readable result record"):

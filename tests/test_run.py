@@ -17,6 +17,7 @@ from jobs import compose_here, run_job_here
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import accuracy_score, f1_score, label_ranking_average_precision_score
 
+from lsep_ml.inventory import UNFINISHED
 from lsep_ml.stages.job import build_job, plan
 
 ROOT = Path(__file__).parent.parent
@@ -196,6 +197,7 @@ def test_bad_input_ends_with_one_message(tmp_path: Path, overrides: tuple[str, .
         (("decision=threshold", "decision.criterion=f2"), ValueError, "f2"),
         (("decision=zero",), ValueError, "loss='lsep'"),
         (("transform.mean=[0.1,0.2]",), ValueError, r"transform\.mean=\[0\.1, 0\.2\]"),
+        (("+trainer.max_epochs=3",), ValueError, r"trainer\.max_epochs=3: set by the job.*training\.epochs"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_trained(
@@ -215,6 +217,21 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(tmp_path: Path) 
         FloatingPointError, match=r"loss=lsep .* step \d+.*(checkpoint is|no checkpoint was written)"
     ):
         run_job_here(tmp_path, *TINY, *options)
+
+
+def test_a_folder_of_ones_own_holds_the_last_of_its_runs(tmp_path: Path) -> None:
+    own = f"hydra.run.dir={tmp_path / 'own'}"
+    for decision in ("topk", "threshold", "threshold"):
+        record, folder = run_job_here(tmp_path, *TINY, own, f"decision={decision}")
+        assert (record["decision"], folder) == (decision, tmp_path / "own")
+    assert not (folder / UNFINISHED).exists()
+
+
+def test_a_plan_leaves_what_failed_on_record(tmp_path: Path) -> None:
+    run(tmp_path, "decision=topk", "decision.max_k=0", ok=False)
+    [error] = tmp_path.glob("runs/*/*/error.json")
+    run(tmp_path, "plan=true", "decision=topk", "decision.max_k=0", ok=False)
+    assert error.exists()
 
 
 def test_a_plan_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """run.py on every real layout, from files to result.json, on small trees that the tests write."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -85,6 +86,49 @@ def test_balanced_sampling_is_another_identity(tmp_path: Path) -> None:
         (tmp_path / sampler).mkdir()
         identities.add(run(tmp_path / sampler, *overrides)["identity"])
     assert len(identities) == 2
+
+
+def test_other_images_under_the_same_names_are_other_data(tmp_path: Path) -> None:
+    root = data_trees.write_csv(tmp_path / "data" / "csv")
+    first = run(tmp_path, "data=csv", "decision=topk", *SMALL)
+    assert run(tmp_path, "data=csv", "decision=threshold", *SMALL)["reused"]["prediction"]
+    data_trees.write_image(root / "photos" / "000.jpg", seed=1)
+    again = run(tmp_path, "data=csv", "decision=topk", *SMALL)
+    assert not again["reused"]["prediction"]
+    assert again["identity"] != first["identity"]
+    assert again["split_hash"] == first["split_hash"]
+
+
+def test_results_of_another_data_set_are_not_overwritten(tmp_path: Path) -> None:
+    data_trees.write_csv(tmp_path / "data" / "flowers")
+    data_trees.write_csv(tmp_path / "data" / "birds", images=70)
+    options = ("data=csv", "decision=topk", *SMALL)
+    first = run(tmp_path, *options, f"data.root={tmp_path / 'data' / 'flowers'}")
+    birds = (*options, f"data.root={tmp_path / 'data' / 'birds'}")
+    with pytest.raises(ValueError, match=r"holds results of other data .*names\.data=NAME.*force=true"):
+        run(tmp_path, *birds)
+    assert (
+        run(tmp_path, *options, f"data.root={tmp_path / 'data' / 'flowers'}")["finished"] == first["finished"]
+    )
+    assert run(tmp_path, *birds, "names.data=birds")["data"] == "birds"
+    assert run(tmp_path, *birds, "force=true")["split_hash"] != first["split_hash"]
+
+
+def test_labels_per_image_are_of_images_with_a_known_entry(tmp_path: Path) -> None:
+    root = data_trees.write_csv(tmp_path / "data" / "csv", columns=True)
+    with (root / "labels.csv").open() as file:
+        header, *rows = csv.reader(file)
+    part = header.index("split")
+    unknown = [row for row in rows if row[part] == "test"][:6]
+    for row in unknown:
+        row[1:part] = [""] * (part - 1)
+    with (root / "labels.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    options = ("data=csv", "data.unlabelled=keep", "decision=topk", "decision.min_k=2", "decision.max_k=2")
+    record = run(tmp_path, *options, *SMALL)
+    low, high = record["intervals"]["test"]["labels_per_image"]
+    assert (record["mask"].sum(1) == 0).sum() >= 6
+    assert low <= record["metrics"]["test"]["labels_per_image"] <= high
 
 
 def test_check_and_prepare_answer_on_the_command_line(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The store: found again by what made it, built once, whole or absent, damage found and said."""
 
+import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -84,6 +86,20 @@ def _build_slowly(root: Path) -> bool:
         return {}
 
     return Store(root).get_or_build("things", {"a": 1}, build).reused
+
+
+def test_what_cannot_be_read_just_now_is_not_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, calls = Store(tmp_path), []
+    entry = store.get_or_build("things", {"a": 1}, builder(calls))
+
+    def stale(path: Path) -> str:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lsep_ml.store.file_digest", stale)
+        with pytest.raises(OSError, match="Stale"):
+            store.get_or_build("things", {"a": 1}, builder(calls))
+    assert store.find("things", {"a": 1}) == dataclasses.replace(entry, reused=True)
 
 
 def test_two_processes_build_once(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What a source's annotation files say, before any image is opened, and the steps from there to a DataSet."""
 
 import dataclasses
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ class Annotations:
         mask: bool (N, K), True = known; None when every entry is.
         parts: unicode (N,), "train", "val" or "test"; "" where the source does not say.
         dropped: reason -> number of images left out so far.
+        digests: bytes (N,), equal for files of equal content; None before the images were opened.
     """
 
     data: str
@@ -47,6 +49,7 @@ class Annotations:
     mask: NDArray[np.bool_] | None
     parts: NDArray[np.str_]
     dropped: Mapping[str, int] = field(default_factory=dict)
+    digests: NDArray[np.bytes_] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -60,6 +63,7 @@ class Annotations:
             mask=None if self.mask is None else self.mask[rows],
             parts=self.parts[rows],
             dropped=dict(Counter(self.dropped) + Counter(dropped or {})),
+            digests=None if self.digests is None else self.digests[rows],
         )
 
 
@@ -85,7 +89,8 @@ def keep_usable(annotations: Annotations, on_bad_image: OnBadImage, cache: str |
     """
     if on_bad_image not in ("error", "drop"):
         raise DataError(f"data.on_bad_image={on_bad_image}: error or drop")
-    problems = check_images(annotations.root, annotations.image_ids, cache).problems
+    found = check_images(annotations.root, annotations.image_ids, cache)
+    annotations, problems = dataclasses.replace(annotations, digests=found.digests), found.problems
     if not problems:
         return annotations
     shown = [f"{annotations.image_ids[row]} ({problem})" for row, problem in list(problems.items())[:SHOWN]]
@@ -131,8 +136,11 @@ def to_data_set(annotations: Annotations) -> DataSet:
     """The three splits; each image must have its part by now."""
     known = annotations.mask is None or bool(annotations.mask.all())
     splits = {}
+    content = hashlib.sha256()
     for name in SPLITS:
         part = annotations.select(annotations.parts == name)
+        if part.digests is not None:
+            content.update(part.digests.tobytes())
         splits[name] = Split(
             ImageFiles(part.root, part.image_ids), part.targets, None if known else part.mask, part.image_ids
         )
@@ -143,6 +151,7 @@ def to_data_set(annotations: Annotations) -> DataSet:
         splits["val"],
         splits["test"],
         annotations.dropped,
+        "" if annotations.digests is None else content.hexdigest(),
     )
 
 

@@ -61,6 +61,7 @@ class DataSet:
         label_names: K >= 2 distinct names, in the order of the columns of every targets matrix.
         train, val, test: none of them empty; no image in two of them.
         dropped: reason -> number of listed images that were left out.
+        images_hash: SHA-256 (hex) over the content of the image files, split by split; "" for generated images.
 
     Raises:
         DataError: fewer than two labels, a label named twice, an empty split, arrays that do not fit
@@ -73,6 +74,7 @@ class DataSet:
     val: Split
     test: Split
     dropped: Mapping[str, int] = field(default_factory=dict)
+    images_hash: str = ""
 
     def __post_init__(self) -> None:
         check_label_names(self.name, self.label_names)
@@ -125,6 +127,11 @@ class DataSet:
             digest.update(np.ascontiguousarray(split.targets).tobytes())
             digest.update(b"known" if split.mask is None else np.ascontiguousarray(split.mask).tobytes())
         return digest.hexdigest()
+
+    @property
+    def content(self) -> dict[str, str]:
+        """What the identity of anything made of these data holds of them: labels, splits and, of files, the images."""
+        return {"split_hash": self.split_hash, **({"images": self.images_hash} if self.images_hash else {})}
 
     def write_split(self, path: Path) -> None:
         """Write each split's image ids with the label names and the hash, as JSON."""

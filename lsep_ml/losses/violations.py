@@ -133,7 +133,8 @@ def _bin_rows(negatives: Tensor, ascending: Tensor, below: Tensor, ranks: Tensor
         [undecided] = (counts.numpy() < 0).nonzero()
         places = torch.from_numpy(undecided)
         row = places.div(scores.shape[1], rounding_mode="floor")
-        found = torch.searchsorted(ascending[row], scores.reshape(-1)[places][:, None]).squeeze(1)
+        of_row = scores.reshape(-1)[places].split(torch.bincount(row, minlength=num_rows).tolist())
+        found = torch.cat([torch.searchsorted(*pair) for pair in zip(ascending, of_row, strict=True)])
         counts[places] = found.to(counts.dtype)
         searched += torch.bincount(row * (num_bounds + 1) + found, minlength=len(searched))
     # How many scores exceed just so many bounds, and from there on how many exceed each.

@@ -1,5 +1,6 @@
 """Stage 2 as a LightningModule: the one training loop of the learnt decisions."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -53,10 +54,12 @@ class LabelDecision(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         loss = float(self._total) / self._images
-        if loss != loss:
+        weights = torch.stack([parameter.detach().abs().max() for parameter in self.decision.parameters()])
+        if not math.isfinite(loss) or not torch.isfinite(weights).all():
+            what = "a weight is" if math.isfinite(loss) else "the loss is"
             raise FloatingPointError(
-                f"{type(self.decision).__name__}: the loss is NaN in epoch {self.current_epoch}; "
-                "lower the learning rate"
+                f"{type(self.decision).__name__}: {what} not finite at step {self.global_step} "
+                f"(epoch {self.current_epoch + 1}); lower fitting.optimizer.lr"
             )
         self._losses.append(loss)
         if self.on_epoch is not None:

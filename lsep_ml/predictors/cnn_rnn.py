@@ -73,9 +73,11 @@ class CNNRNN(Predictor):
                     loss.backward()
                     optimizer.step()
                     total += loss.item() * len(rows)
-                if not np.isfinite(total):
+                weights = torch.stack([p.detach().abs().max() for p in self.network.parameters()])
+                if not (np.isfinite(total) and torch.isfinite(weights).all()):
                     raise FloatingPointError(
-                        f"CNNRNN: the training loss is not finite in epoch {epoch}; lower predictor.optimizer.lr"
+                        f"CNNRNN: the training loss or a weight is not finite in epoch {epoch}; "
+                        "lower predictor.optimizer.lr"
                     )
                 self.history.append({"epoch": epoch, "train_loss": total / len(inputs)})
         self.network.eval()

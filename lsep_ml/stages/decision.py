@@ -134,7 +134,13 @@ def _train(
     }
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), quiet_lightning():
         found = None if states is None else states.newest()
-        pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader, ckpt_path=found)
+        try:
+            pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader, ckpt_path=found)
+        except FloatingPointError as error:
+            good = states.saved[-1][0] if states and states.saved else None
+            raise FloatingPointError(
+                f"{error}; the last good state is {good}" if good else str(error)
+            ) from None
 
 
 class _OrderState(pl.Callback):

@@ -95,4 +95,5 @@ def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
         ranking.update(torch.from_numpy(arrays.scores.copy()), targets, mask)
         metrics |= {key: float(value) for key, value in ranking.compute().items()}
     known = predictions if arrays.mask is None else predictions * arrays.mask
-    return {**metrics, "labels_per_image": float(known.sum() / len(known))}
+    images = len(known) if arrays.mask is None else int(arrays.mask.any(axis=1).sum())
+    return {**metrics, "labels_per_image": float(known.sum() / max(images, 1))}

@@ -10,12 +10,15 @@ from platform import python_version
 from typing import Any, cast
 
 import numpy as np
+from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
+from lsep_ml.files import write_json
 from lsep_ml.identity import DECISION_PARTS, config_parts
+from lsep_ml.inventory import UNFINISHED
 from lsep_ml.launch import launch, log_beside
 from lsep_ml.stages.decision import fit_decision
 from lsep_ml.stages.evaluation import evaluate
@@ -73,6 +76,7 @@ def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     if not processes.first:
         _train_and_extract(job, lambda row: None)
         return None
+    write_json(folder / UNFINISHED, {"predictions": job.store.identity(job.made_by)})
     with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
         record = _run(job, plain, folder, trackers)
         trackers.result(record, folder)
@@ -121,6 +125,8 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         trackers.row(row)
 
     prediction, extraction = _train_and_extract(job, note)
+    in_use = {"features": extraction.features.identity, "scores": extraction.scores.identity}
+    write_json(folder / UNFINISHED, {"predictions": prediction.identity, **in_use})
     arrays, fitted_by = extraction, {}
     if job.predictor is not None:
         part = config_parts(config, ("predictor",))["predictor"]
@@ -132,8 +138,10 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         parts = config_parts(config, (*DECISION_PARTS, "seed"))
         made_by = {"config": parts, "scores": arrays.scores.identity}
         states = States(job.store.kept("decisions", made_by), Saving(**config.checkpoint))
-        fit(config, decision, arrays, note, states)
-        shutil.rmtree(states.folder, ignore_errors=True)
+        states.folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(states.folder.with_suffix(".lock")):  # another start of the same command waits
+            fit(config, decision, arrays, note, states)
+            shutil.rmtree(states.folder, ignore_errors=True)
     fitted = time.perf_counter()
     outcome = evaluate(decision, arrays)
     for warning in outcome.warnings:

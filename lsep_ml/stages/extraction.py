@@ -76,7 +76,7 @@ def features_made_by(config: dict[str, Any], network: Network, data: ImageDataMo
     """
     return {
         "config": {key: config[key] for key in ("data", "transform")},
-        "split_hash": data.data_set.split_hash,
+        **data.data_set.content,
         "backbone": weights_hash(network.backbone),
         "batch_size": data.eval_batch_size,
         "precision": "32-true",

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 def build_trainer(*, skip_nan_steps: int = 0, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
     """A `pytorch_lightning.Trainer` with these options, whose steps are finite (`FiniteSteps`)."""
+    if options.get("deterministic"):
+        options["benchmark"] = False  # which chooses kernels by timing them
     return Trainer(callbacks=[FiniteSteps(skip_nan_steps), *callbacks], **options)
 
 
@@ -24,7 +26,8 @@ class FiniteSteps(Callback):
 
     Args:
         skip: so many bad steps in a row are left out (weights and momentum stay, the schedule goes on), counted and
-            said; the next one stops the training. This waits for the device at every step. With 0, the first bad step
+            said; the next one stops the training. What the step did to buffers (batch norm's statistics) is undone.
+            This waits for the device at every step. With 0, the first bad step
             stops it, and on a GPU a step is judged while the next one is computed, so that nothing waits; no
             checkpoint is written and no validation begun before the last step is judged.
 
@@ -42,6 +45,7 @@ class FiniteSteps(Callback):
         self.skipped = 0
         self._in_a_row = 0
         self._loss: Tensor | None = None
+        self._buffers: list[tuple[Tensor, Tensor]] = []  # and their values before the step
         self._pending: tuple[Tensor, torch.cuda.Event, str] | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,6 +53,12 @@ class FiniteSteps(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.skipped, self._in_a_row = state_dict["skipped"], state_dict["in_a_row"]
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.skip and self._loss is None:  # the first batch of a step
+            self._buffers = [(buffer, buffer.clone()) for buffer in pl_module.buffers()]
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         # Of accumulated batches the sum, which is finite only if all of them are.
@@ -99,6 +109,8 @@ class FiniteSteps(Callback):
             _require_finite(values, f"{place}; {self.skip} steps before it were left out")
             raise FloatingPointError("another process has a loss that is not finite")
         self.skipped += 1
+        for buffer, before in self._buffers:
+            buffer.copy_(before)
         optimizer.zero_grad(set_to_none=True)  # an optimizer passes over parameters without a gradient
         log.warning("Left out step %d, not finite: %d in all so far.", trainer.global_step, self.skipped)
 

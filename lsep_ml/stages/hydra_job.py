@@ -45,7 +45,7 @@ def run_job(config: DictConfig) -> float | None:
     end_on_sigterm()
     logging.raiseExceptions = False  # a log that cannot be written, on a full disk, hides no error of the job
     logging.captureWarnings(True)  # one way to the terminal and to the run's log
-    if own_rank() == 0:
+    if own_rank() == 0 and not config.plan:
         (folder / ERROR).unlink(missing_ok=True)
     try:
         if config.plan:

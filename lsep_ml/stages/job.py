@@ -18,7 +18,8 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.files import content_hash, file_digest, read_json, write_json
-from lsep_ml.identity import PREDICTION_PARTS, config_parts
+from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts
+from lsep_ml.inventory import UNFINISHED
 from lsep_ml.models import Network, Probe
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.modules.label_prediction import LabelPrediction
@@ -53,14 +54,32 @@ class Job:
     made_by: dict[str, Any]  # the stage-1 result
 
 
+_OURS = {
+    "callbacks": "callbacks are those of the job",
+    "logger": "logger=csv,wandb,... on its own",
+    "max_epochs": "training.epochs",
+    "max_steps": "training.epochs",
+    "plugins": "trainer.precision and trainer.sync_batchnorm",
+    "strategy": "trainer=ddp",
+    "check_val_every_n_epoch": "validation ends every epoch",
+    "val_check_interval": "validation ends every epoch",
+    "limit_train_batches": "data.train or another data set",
+    "limit_val_batches": "data.val or another data set",
+}
+"""Arguments of the Trainer that a job sets itself, and what to use in their place."""
+
+
 @quiet_lightning()
 def build_job(config: DictConfig) -> Job:
     """Read the data, build the network and the decision, and find the device of a configuration.
 
     Raises:
-        ValueError: `training=joint` with a decision that is not learnt; a precision that the device has not; an unknown
-            backend of torch.compile; a predictor that does not go with the decision, the training or the data.
+        ValueError: an argument of the trainer that the job sets itself; `training=joint` with a decision that is not
+            learnt; a precision that the device has not; an unknown backend of torch.compile; a predictor that does not
+            go with the decision, the training or the data.
     """
+    for key in _OURS.keys() & config.trainer.keys():
+        raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
     trainer, processes, device = join(instantiate(config.trainer), unused=config.training.frozen_epochs > 0)
     data = build_data(config, processes)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -143,15 +162,20 @@ def build_prediction(
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Write result.json, the last of a run's files, with the checksums of the others and of itself."""
-    files = (file for file in sorted(folder.iterdir()) if file.suffix in _CHECKED and file.name != RESULT)
+    own = {RESULT, UNFINISHED}
+    files = (file for file in sorted(folder.iterdir()) if file.suffix in _CHECKED and file.name not in own)
     record |= {"files": {file.name: file_digest(file) for file in files}}
     write_json(folder / RESULT, record | {"checksum": content_hash(record)})
+    (folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     """The record of a run that finished in this folder, whose name holds the hash of its configuration.
 
-    None where there is none, or something is damaged, which is said aloud.
+    None where there is none, it is of another configuration, or something is damaged, which is said aloud.
+
+    Raises:
+        ValueError: it is of other data, and `config.force` is not set.
     """
     if not (folder / RESULT).exists():
         return None
@@ -162,10 +186,19 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
         for name, digest in record["files"].items():
             if file_digest(folder / name) != digest:
                 raise ValueError(f"{name} is not what was written")
-        same = record["identity"] == job.store.identity(job.made_by)
+        split_hash, identity, config = record["split_hash"], record["identity"], record["config"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("The results in %s are damaged (%r): they are made again.", folder, error)
         return None
+    if split_hash != job.data.data_set.split_hash and not job.config.force:
+        raise ValueError(
+            f"{folder} holds results of other data (split {split_hash[:12]}); give paths.output=FOLDER or "
+            "names.data=NAME, or let them be replaced by force=true"
+        )
+    # The folder's name may be the user's own.
+    now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
+    same = identity == job.store.identity(job.made_by)
+    same = same and all(config.get(part) == now[part] for part in ("predictor", *DECISION_PARTS))
     return record if same else None
 
 
@@ -181,16 +214,16 @@ def plan(job: Job, folder: Path) -> None:
     arrays = 4 * images * (network.num_features + network.num_labels)
     if finished_record(job, folder):
         verdict = "finished before; nothing to do"
+    elif job.store.find("predictions", job.made_by):
+        verdict = f"finds network {identity} in the store"
     elif identity in _planned:
         verdict = f"uses network {identity}, trained by an earlier job of this sweep"
-    elif job.store.find("predictions", job.made_by):
-        verdict = f"finds network {identity} and its features in the store"
     else:
+        _planned.add(identity)
         verdict = (
             f"{_work(job)} {identity}: {job.config.training.epochs} epochs on {job.device}; "
             f"needs {decimal(weights)} for weights, {decimal(arrays)} for features and scores"
         )
-    _planned.add(identity)
     log.info("plan: %s: %s", folder, verdict)
 
 

@@ -71,7 +71,7 @@ def prediction_made_by(config: dict[str, Any], network: Network, data: ImageData
     """What a stage-1 result is made by: the resolved parts of the configuration, the split, the initial weights."""
     return {
         "config": config,
-        "split_hash": data.data_set.split_hash,
+        **data.data_set.content,
         "label_names": list(data.data_set.label_names),
         "initial_weights": weights_hash(network),
     }

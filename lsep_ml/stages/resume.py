@@ -48,7 +48,7 @@ class States(Checkpoint):
         self.folder, self.saving = folder, saving
         self.saved: list[tuple[Path, str | None]] = []  # newest last, and the file that each refers to
         self._terminated = False
-        self._saved_at = 0.0
+        self._saved_at, self._saved_step = 0.0, 0
 
     def newest(self) -> Path | None:
         """The newest state that is undamaged, and so is the file that it refers to; others are said aloud."""
@@ -76,7 +76,7 @@ class States(Checkpoint):
         return None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         if threading.current_thread() is threading.main_thread():
             # In place of Lightning's handler, which saves nothing; Lightning puts back what was there before.
             signal.signal(signal.SIGTERM, self._on_sigterm)
@@ -94,7 +94,7 @@ class States(Checkpoint):
     def _save_if_due(self, trainer: Trainer) -> None:
         steps, minutes = self.saving.every_n_steps, self.saving.every_minutes
         due = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
-        if steps is not None and trainer.global_step % steps == 0:
+        if steps is not None and trainer.global_step - self._saved_step >= steps:
             due = True
         if trainer.strategy.reduce_boolean_decision(due or self._terminated, all=False):
             self._save(trainer)
@@ -109,7 +109,7 @@ class States(Checkpoint):
             for path in self.folder.iterdir():
                 if path.name not in kept:
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        self._saved_at = time.monotonic()
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         if trainer.strategy.reduce_boolean_decision(self._terminated, all=False):
             log.warning("SIGTERM: saved %s; started again, this run continues from there.", file)
             raise SystemExit(TERMINATED)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lsep_ml.checkpoints import read_checkpoint
 from lsep_ml.modules.label_prediction import LabelPrediction
-from lsep_ml.stages.finite import FiniteSteps
+from lsep_ml.stages.finite import FiniteSteps, build_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning")
 
@@ -74,6 +74,33 @@ def test_bad_steps_are_left_out_counted_and_said(
     assert all(torch.isfinite(value).all() for value in state.values())
     assert all(row["train_loss"] < 10 for row in rows)
     assert "Left out step 8, not finite: 3 in all so far" in caplog.text
+
+
+def test_a_step_left_out_leaves_batch_norms_statistics_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = LabelPrediction.training_step
+
+    def training_step(self: LabelPrediction, batch, batch_idx):
+        if self.global_step == 4:  # an activation overflows
+            batch = batch._replace(images=torch.full_like(batch.images, float("inf"), dtype=torch.float32))
+        return original(self, batch, batch_idx)
+
+    monkeypatch.setattr(LabelPrediction, "training_step", training_step)
+    state, _ = train(tmp_path, "trainer.skip_nan_steps=2")
+    assert any("running_var" in name for name in state)
+    assert all(torch.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_is_not_undone_by_benchmark(deterministic: bool) -> None:
+    before = torch.backends.cudnn.benchmark, torch.are_deterministic_algorithms_enabled()
+    try:
+        build_trainer(deterministic=deterministic, benchmark=True, accelerator="cpu", logger=False)
+        assert torch.backends.cudnn.benchmark is not deterministic
+    finally:
+        torch.backends.cudnn.benchmark = before[0]
+        torch.use_deterministic_algorithms(before[1])
 
 
 def test_one_more_in_a_row_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
