@@ -31,10 +31,11 @@ lint: setup  ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-report: setup  ## the digits tables: three seeds of every loss and decision, then the report page
+report: setup  ## the digits tables: three seeds of every loss, decision and predictor, then the report page
 	$(BIN)/python run.py -m experiment=table1_digits
 	$(BIN)/python run.py -m experiment=table2_digits
 	$(BIN)/python run.py -m experiment=decisions_digits
+	$(BIN)/python run.py -m experiment=table1_baselines_digits
 	$(BIN)/python -m lsep_ml report outputs
 
 tables: report  ## renew what experiments/*_digits/ keeps of the report
@@ -43,6 +44,8 @@ tables: report  ## renew what experiments/*_digits/ keeps of the report
 	  cp outputs/report/tables/$${table}_digits.csv experiments/$${table}_digits/results.csv; \
 	  cp outputs/report/tables/$${table}_digits.md experiments/$${table}_digits/table.md; \
 	  cp outputs/report/tables/verdicts_digits.md experiments/$${table}_digits/verdicts.md; done
+	cp outputs/report/tables/all_digits.csv experiments/table1_digits/all.csv
+	cp outputs/report/tables/runs.csv experiments/table1_digits/runs.csv
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra onnx --extra dashboard --extra demo --extra joblib \
