@@ -57,6 +57,11 @@ def take_inventory(output: Path) -> Inventory:
             f"--output={output}: no such folder; runs are written to paths.output of run.py"
         )
     references: dict[tuple[str, str], list[str]] = {}
+    for file in sorted((output / "runs").rglob(UNFINISHED)):  # first: it goes when the result is there
+        name = f"{file.parent.relative_to(output / 'runs')} (unfinished)"
+        with suppress(FileNotFoundError):
+            for kind, identity in read_json(file).items():
+                references.setdefault((kind, identity), []).append(name)
     runs = []
     for file in sorted((output / "runs").rglob("result.json")):
         name = str(file.parent.relative_to(output / "runs"))
@@ -72,10 +77,6 @@ def take_inventory(output: Path) -> Inventory:
         )
         for kind, identity in stored.items():
             references.setdefault((kind, identity), []).append(name)
-    for file in sorted((output / "runs").rglob(UNFINISHED)):
-        for kind, identity in read_json(file).items():
-            name = str(file.parent.relative_to(output / "runs"))
-            references.setdefault((kind, identity), []).append(f"{name} (unfinished)")
     stored = [
         Item(
             folder.parent.name,

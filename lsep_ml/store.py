@@ -19,11 +19,8 @@ FORMAT_VERSION = 1
 """Part of every identity: raised when what is stored changes its meaning."""
 
 _SEAL = "entry.json"
-_ABSENT = (
-    FileNotFoundError,
-    IsADirectoryError,
-    NotADirectoryError,
-)  # other errors of reading say nothing of the file
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+"""What reading raises where a file is not there; its other errors say nothing of the file."""
 
 
 @dataclass(frozen=True)

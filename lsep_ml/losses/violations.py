@@ -119,10 +119,8 @@ def _bin_rows(negatives: Tensor, ascending: Tensor, below: Tensor, ranks: Tensor
     inside = ascending.new_zeros(num_rows, width).scatter_add_(1, of_bounds, present.to(ascending.dtype))
     lower = (inside.cumsum(1) - inside).scatter_(1, of_bounds, -1)
 
-    lower_in_any, first_bins = (
-        lower.reshape(-1),
-        torch.arange(0, num_rows * width, width, dtype=torch.int32)[:, None],
-    )
+    lower_in_any = lower.view(-1)
+    first_bins = torch.arange(0, num_rows * width, width, dtype=torch.int32)[:, None]
     in_bin = torch.zeros(num_rows * width, dtype=torch.int64)
     searched = torch.zeros(num_rows * (num_bounds + 1), dtype=torch.int64)
     for scores, counts in zip(negatives.split(CACHED, 1), below.split(CACHED, 1), strict=True):

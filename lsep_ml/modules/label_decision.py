@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from lsep_ml.decisions import LearntDecision
@@ -54,8 +55,8 @@ class LabelDecision(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         loss = float(self._total) / self._images
-        weights = torch.stack([parameter.detach().abs().max() for parameter in self.decision.parameters()])
-        if not math.isfinite(loss) or not torch.isfinite(weights).all():
+        largest = get_total_norm([weight.detach() for weight in self.decision.parameters()], math.inf)
+        if not math.isfinite(loss) or not largest.isfinite():
             what = "a weight is" if math.isfinite(loss) else "the loss is"
             raise FloatingPointError(
                 f"{type(self.decision).__name__}: {what} not finite at step {self.global_step} "

@@ -1,5 +1,6 @@
 """CNN-RNN: an LSTM names an image's labels one after the other."""
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Self
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from lsep_ml.predictors.base import Prediction, Predictor
@@ -73,8 +75,8 @@ class CNNRNN(Predictor):
                     loss.backward()
                     optimizer.step()
                     total += loss.item() * len(rows)
-                weights = torch.stack([p.detach().abs().max() for p in self.network.parameters()])
-                if not (np.isfinite(total) and torch.isfinite(weights).all()):
+                largest = get_total_norm([weight.detach() for weight in self.network.parameters()], math.inf)
+                if not (math.isfinite(total) and largest.isfinite()):
                     raise FloatingPointError(
                         f"CNNRNN: the training loss or a weight is not finite in epoch {epoch}; "
                         "lower predictor.optimizer.lr"

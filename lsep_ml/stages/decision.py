@@ -137,7 +137,7 @@ def _train(
         try:
             pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader, ckpt_path=found)
         except FloatingPointError as error:
-            good = states.saved[-1][0] if states and states.saved else None
+            good = states.last_good if states else None
             raise FloatingPointError(
                 f"{error}; the last good state is {good}" if good else str(error)
             ) from None

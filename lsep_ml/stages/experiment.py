@@ -125,8 +125,12 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         trackers.row(row)
 
     prediction, extraction = _train_and_extract(job, note)
-    in_use = {"features": extraction.features.identity, "scores": extraction.scores.identity}
-    write_json(folder / UNFINISHED, {"predictions": prediction.identity, **in_use})
+    in_use = {
+        "predictions": prediction.identity,
+        "features": extraction.features.identity,
+        "scores": extraction.scores.identity,
+    }
+    write_json(folder / UNFINISHED, in_use)
     arrays, fitted_by = extraction, {}
     if job.predictor is not None:
         part = config_parts(config, ("predictor",))["predictor"]
@@ -138,6 +142,7 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         parts = config_parts(config, (*DECISION_PARTS, "seed"))
         made_by = {"config": parts, "scores": arrays.scores.identity}
         states = States(job.store.kept("decisions", made_by), Saving(**config.checkpoint))
+        write_json(folder / UNFINISHED, in_use | {"decisions": states.folder.stem})
         states.folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(states.folder.with_suffix(".lock")):  # another start of the same command waits
             fit(config, decision, arrays, note, states)

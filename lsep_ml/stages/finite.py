@@ -27,9 +27,9 @@ class FiniteSteps(Callback):
     Args:
         skip: so many bad steps in a row are left out (weights and momentum stay, the schedule goes on), counted and
             said; the next one stops the training. What the step did to buffers (batch norm's statistics) is undone.
-            This waits for the device at every step. With 0, the first bad step
-            stops it, and on a GPU a step is judged while the next one is computed, so that nothing waits; no
-            checkpoint is written and no validation begun before the last step is judged.
+            This waits for the device at every step. With 0, the first bad step stops it, and on a GPU a step is judged
+            while the next one is computed, so that nothing waits; no checkpoint is written and no validation begun
+            before the last step is judged.
 
     With a loss scaler (trainer.precision=16-mixed) infinite gradients are the scaler's matter: only the loss is judged.
 

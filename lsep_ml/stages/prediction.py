@@ -158,7 +158,7 @@ def _fit(
     try:
         run.fit(module, datamodule=data, ckpt_path=saved)
     except FloatingPointError as error:
-        good = checkpoints.saved[-1][0] if checkpoints.saved else None
+        good = checkpoints.last_good
         kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"
         raise FloatingPointError(f"{error}; {kept}") from None
     if run.is_global_zero:

@@ -50,6 +50,11 @@ class States(Checkpoint):
         self._terminated = False
         self._saved_at, self._saved_step = 0.0, 0
 
+    @property
+    def last_good(self) -> Path | None:
+        """The state saved or found last."""
+        return self.saved[-1][0] if self.saved else None
+
     def newest(self) -> Path | None:
         """The newest state that is undamaged, and so is the file that it refers to; others are said aloud."""
         files = {

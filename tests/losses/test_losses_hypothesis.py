@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from loss_cases import CASES, Case
 from torch import Tensor
@@ -28,7 +28,7 @@ def batches(draw: st.DrawFn) -> Example:
     tied = st.integers(-8, 8).map(
         lambda n: n / 4
     )  # exact in half precision, and often equal or a margin apart
-    scores = matrix(draw(st.sampled_from([tied, st.floats(-4, 4, width=16)])))
+    scores = matrix(draw(st.sampled_from([tied, st.floats(-8, 8, width=16)])))
     dtype = draw(st.sampled_from([torch.float64, torch.float32, torch.float16]))
     target_dtype = draw(st.sampled_from([torch.bool, torch.uint8, torch.int64, torch.float32]))
     mask = torch.tensor(matrix(st.booleans())) if draw(st.booleans()) else None
@@ -41,6 +41,8 @@ def batches(draw: st.DrawFn) -> Example:
 @settings(max_examples=400, deadline=None, derandomize=True)
 def test_dense_sparse_fused_and_plain_are_the_equation(case: Case, batch: Example) -> None:
     scores, targets, mask = batch
+    if case.name == "bpmll":  # held beyond its limit, which has tests of its own
+        assume(losses.bpmll_clamped_rows(scores, targets, mask, **case.options) == 0)
     exact = scores.dtype == torch.float64
     expected = case.expected(scores, targets, mask)
     for enabled in (True, False):
