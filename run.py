@@ -5,7 +5,7 @@ import os
 import hydra
 from omegaconf import DictConfig
 
-from lsep_ml.resolvers import register_resolvers
+from lsep_ml.stages.resolvers import register_resolvers
 
 # Read when torch loads: threads that wait for others sleep. Spinning, the default, is ten times slower as soon as
 # another process (a data loader's worker, a second job) wants the same cores.

@@ -21,17 +21,17 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.files import file_digest
-from lsep_ml.identity import config_parts
-from lsep_ml.launch import launch
-from lsep_ml.resolvers import register_resolvers
+from lsep_ml.processes.start import launch
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.experiment import fit
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores
 from lsep_ml.stages.job import Job, build_data, build_job
 from lsep_ml.stages.prediction import train_prediction
-from lsep_ml.stages.progress import quiet_lightning
+from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.results import write_predictions
-from lsep_ml.stages.resume import Saving
+from lsep_ml.store.keys import config_parts
+from lsep_ml.training.progress import quiet_lightning
+from lsep_ml.training.resume import Saving
 
 CONF = Path(__file__).parent.parent / "conf"
 WORLDS = (1, 2, 3)

@@ -4,14 +4,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsep_ml.bundle import load
-    from lsep_ml.stages.decision import fit_decision
+    from lsep_ml.training.fitting import fit_decision
 
 __all__ = ["fit_decision", "load"]
 
 
 def __getattr__(name: str) -> Any:
     if name == "fit_decision":  # on first use, so that `import lsep_ml` stays light
-        from lsep_ml.stages.decision import fit_decision
+        from lsep_ml.training.fitting import fit_decision
 
         return fit_decision
     if name == "load":

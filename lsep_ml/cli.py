@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from lsep_ml.bundle import commands as bundle_commands
+from lsep_ml.bundle.commands import bundle, export, predict
+from lsep_ml.demo.command import demo
 
 app = typer.Typer(
     help="Multi-label image classification by pairwise ranking. Experiments run with `python run.py --help`.",
@@ -34,8 +35,8 @@ def check(
     ] = False,
 ) -> None:
     """Check a data set: layout, counts, every image opened, label statistics, and a verdict."""
-    from lsep_ml.data.doctor import check as check_data
-    from lsep_ml.data.doctor_report import print_report
+    from lsep_ml.data.check.printed import print_report
+    from lsep_ml.data.check.verdict import check as check_data
 
     report = check_data(data, root, cache=root.parent / ".cache")
     print_report(report, console, all_items=everything)
@@ -51,7 +52,7 @@ def prepare(
     ],
 ) -> None:
     """Unpack fetched archives into the expected tree; can be interrupted, never overwrites."""
-    from lsep_ml.data.prepare import prepare as prepare_data
+    from lsep_ml.data.sources.prepare import prepare as prepare_data
 
     prepared = prepare_data(data, source, root, cache=root.parent / ".cache")
     for line in prepared.lines():
@@ -74,8 +75,8 @@ def tune(
     seed: Annotated[int, typer.Option(help="Of folds, bootstrap and training.")] = 0,
 ) -> None:
     """Compare decisions on a score matrix, out of fold and with intervals, and save the best."""
-    from lsep_ml.stages.tuning import print_tuning
-    from lsep_ml.stages.tuning import tune as tune_scores
+    from lsep_ml.tuning.tune import print_tuning
+    from lsep_ml.tuning.tune import tune as tune_scores
 
     names = [name.strip() for name in decisions.split(",") if name.strip()]
     tuning = tune_scores(
@@ -101,7 +102,7 @@ def apply(
     ),
 ) -> None:
     """Run a saved decision on new scores."""
-    from lsep_ml.stages.tuning import apply as apply_decision
+    from lsep_ml.tuning.tune import apply as apply_decision
 
     predictions, metrics = apply_decision(decision, scores, out)
     console.print(
@@ -133,7 +134,7 @@ def report(
     console.print(f"{len(made.runs)} runs: {made.page}", soft_wrap=True, highlight=False)
 
 
-for verb in (bundle_commands.bundle, bundle_commands.predict, bundle_commands.export, bundle_commands.demo):
+for verb in (bundle, predict, export, demo):
     app.command()(verb)
 
 
@@ -143,7 +144,7 @@ def list_results(
     by: Annotated[str, typer.Option(help="Sort the runs by this validation metric, the best first.")] = "f1",
 ) -> None:
     """Show the finished runs and what is stored for them, with sizes."""
-    from lsep_ml.inventory import print_inventory, take_inventory
+    from lsep_ml.runs.inventory import print_inventory, take_inventory
 
     print_inventory(take_inventory(output), console, by)
 
@@ -156,7 +157,7 @@ def dashboard(
     ] = "lsep_ml",
 ) -> None:
     """Create the W&B workspace with the tables, curves and galleries (needs `wandb login`)."""
-    from lsep_ml.dashboard import build_workspace
+    from lsep_ml.trackers.dashboard import build_workspace
 
     console.print(f"created {build_workspace(entity, project).save().url}")
 
@@ -169,7 +170,7 @@ def prune(
     ] = False,
 ) -> None:
     """Free what no finished run refers to: stored networks and arrays, and leftovers of interrupted work."""
-    from lsep_ml.inventory import prune as prune_store
+    from lsep_ml.runs.inventory import prune as prune_store
 
     prune_store(output, console, delete=delete)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lsep_ml.data.nuswide_files import CONCEPTS
-from lsep_ml.data.voc2007 import CLASSES
+from lsep_ml.data.sources.nuswide_files import CONCEPTS
+from lsep_ml.data.sources.voc2007 import CLASSES
 
 COCO_CATEGORIES = {
     1: "person",

@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.resolvers import register_resolvers
 from lsep_ml.stages import run
+from lsep_ml.stages.resolvers import register_resolvers
 
 ROOT = Path(__file__).parent.parent
 

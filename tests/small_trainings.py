@@ -8,10 +8,10 @@ import pytest
 import torch
 from jobs import compose_here
 
-from lsep_ml.modules.label_prediction import LabelPrediction
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.prediction import train_prediction
-from lsep_ml.stages.resume import Saving
+from lsep_ml.training.label_prediction import LabelPrediction
+from lsep_ml.training.resume import Saving
 
 STEPS = 6  # an epoch
 EPOCHS = 3

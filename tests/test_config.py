@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts
 from lsep_ml.predictors import Predictor
-from lsep_ml.resolvers import register_resolvers
+from lsep_ml.stages.resolvers import register_resolvers
+from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
 
 ROOT = Path(__file__).parent.parent
 GROUPS = {

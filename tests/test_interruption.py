@@ -20,8 +20,8 @@ import torch
 from jobs import ROOT, run_job_here
 
 from lsep_ml.models import Network
-from lsep_ml.modules.label_decision import LabelDecision
 from lsep_ml.stages import experiment, extraction
+from lsep_ml.training.label_decision import LabelDecision
 
 TINY = (
     "data.train=96",

@@ -28,7 +28,7 @@ from sklearn.datasets import load_sample_images
 from torchvision.transforms import v2
 
 from lsep_ml.data import Split, Transform
-from lsep_ml.data.image_files import ImageFiles
+from lsep_ml.data.images.decode import ImageFiles
 from lsep_ml.data.loading import BatchedSplit
 from lsep_ml.data.order import TrainingOrder
 

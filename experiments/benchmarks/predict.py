@@ -30,7 +30,7 @@ from lsep_ml.bundle import Classifier, Parts
 from lsep_ml.bundle.label_files import fingerprint, label_files
 from lsep_ml.bundle.label_table import LabelTable
 from lsep_ml.data.cores import available_cores
-from lsep_ml.data.image_files import decode_image
+from lsep_ml.data.images.decode import decode_image
 from lsep_ml.decisions import ThresholdEstimation
 from lsep_ml.models import Network, SmallCNN, timm_backbone
 

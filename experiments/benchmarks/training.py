@@ -31,13 +31,13 @@ from lsep_ml import fit_decision
 from lsep_ml.data import DataSet, ImageDataModule, Split, Transform
 from lsep_ml.decisions import ThresholdEstimation
 from lsep_ml.metrics import RankingMetrics
-from lsep_ml.resolvers import register_resolvers
-from lsep_ml.stages.decision import paper_sgd
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import train_prediction
-from lsep_ml.stages.progress import quiet_lightning
-from lsep_ml.stages.resume import Saving
-from lsep_ml.store import Store
+from lsep_ml.stages.resolvers import register_resolvers
+from lsep_ml.store.entries import Store
+from lsep_ml.training.fitting import paper_sgd
+from lsep_ml.training.progress import quiet_lightning
+from lsep_ml.training.resume import Saving
 
 CONF = Path(__file__).parents[2] / "conf"
 HEAD_EPOCHS, HEAD_BATCH = 50, 64

@@ -34,7 +34,7 @@ from trainings import NETWORK, OUTPUT, SCENES, Row, record
 from lsep_ml import fit_decision
 from lsep_ml.decisions import CountEstimation, LearntDecision, ThresholdEstimation
 from lsep_ml.metrics import count_label_sets, label_set_metrics
-from lsep_ml.stages.decision import DecisionWarning
+from lsep_ml.training.fitting import DecisionWarning
 
 KEYS = ("f1", "exact_match")
 HIDDEN = ((10,), (100,), (100, 10), (200, 100))

@@ -30,7 +30,7 @@ from results import FOLDER, mean_interval, read_table, save, write_table
 from trainings import NETWORK, OUTPUT, SCENES, Row, cached_features, history
 
 from lsep_ml import losses
-from lsep_ml.reports.style import loss_looks
+from lsep_ml.reports.figures.style import loss_looks
 
 
 class Method(NamedTuple):

@@ -25,7 +25,7 @@ from results import FOLDER, read_table, save, write_table
 from trainings import OUTPUT, Row, cached_features
 
 from lsep_ml import losses
-from lsep_ml.reports.style import loss_looks
+from lsep_ml.reports.figures.style import loss_looks
 
 PRECISIONS = ("float64", "float32", "bfloat16", "float16")
 COMPARED = ("lsep", "bpmll", "bpmll, clipped")

@@ -15,12 +15,12 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from lsep_ml.resolvers import register_resolvers
 from lsep_ml.stages import run
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.prediction import train_prediction
-from lsep_ml.stages.progress import console, quiet_lightning
-from lsep_ml.stages.resume import Saving
+from lsep_ml.stages.resolvers import register_resolvers
+from lsep_ml.training.progress import console, quiet_lightning
+from lsep_ml.training.resume import Saving
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "outputs"

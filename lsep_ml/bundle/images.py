@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from lsep_ml.data.errors import ImageError
-from lsep_ml.data.image_files import decode_image
+from lsep_ml.data.images.decode import decode_image
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 

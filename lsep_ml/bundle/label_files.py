@@ -19,7 +19,7 @@ from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.data.cores import available_cores
 from lsep_ml.data.errors import ImageError
 from lsep_ml.files import atomic_write
-from lsep_ml.identity import weights_hash
+from lsep_ml.store.keys import weights_hash
 
 AHEAD = 2
 """Batches that are decoded before the network asks for them."""

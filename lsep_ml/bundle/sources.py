@@ -12,7 +12,8 @@ from lsep_ml.bundle.backbones import describe_backbone
 from lsep_ml.bundle.files import MANIFEST, read_bundle
 from lsep_ml.bundle.parts import TRANSFORM_KEYS, Parts
 from lsep_ml.files import read_json
-from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts
+from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
+from lsep_ml.store.names import current_names
 
 RESULT, CHECKPOINT, DECISION = "result.json", "checkpoint.ckpt", "decision.json"
 
@@ -50,7 +51,7 @@ def read_run(folder: Path) -> Parts:
         for name in (CHECKPOINT, DECISION):
             if not (folder / name).is_file():
                 raise FileNotFoundError(f"{folder / name}: missing; do the run again with force=true")
-        config = record["config"]
+        config = current_names(record["config"])
         return Parts(
             label_names=tuple(record["label_names"]),
             model=describe_backbone(config["model"]),
@@ -60,7 +61,9 @@ def read_run(folder: Path) -> Parts:
             measured={
                 **{key: record[key] for key in _MEASURED},
                 # without the places on the machine that trained it
-                "config": config_parts(OmegaConf.create(config), PREDICTION_PARTS + DECISION_PARTS),
+                "config": current_names(
+                    config_parts(OmegaConf.create(config), PREDICTION_PARTS + DECISION_PARTS)
+                ),
             },
             versions=record["versions"],
             source=folder,

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.data_set import SPLITS, DataSet, Split, check_label_names, repeated_id
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.image_check import MISSING, check_images
-from lsep_ml.data.image_files import ImageFiles
+from lsep_ml.data.images.decode import ImageFiles
+from lsep_ml.data.images.opened import MISSING, check_images
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from lsep_ml.identity import NEUTRAL, RUN_PARTS
 from lsep_ml.reports.names import method_order
 from lsep_ml.reports.records import Problem, Run
+from lsep_ml.store.keys import NEUTRAL, RUN_PARTS
 
 _PROTOCOL_DATA = ("seed", "difficult", "unlabelled", "split", "label_order")
 _NO_SETTINGS = {

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
-from lsep_ml.reports.bench_report import BenchReport
+from lsep_ml.reports.group_report import BenchReport
 from lsep_ml.reports.names import METRIC_NOTES, METRICS
 from lsep_ml.reports.provenance import Provenance, without_places
 from lsep_ml.reports.records import Found

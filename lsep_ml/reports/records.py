@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, RANKING_KEYS
+from lsep_ml.store.names import current_names
 
 RESULT, FAILURE = "result.json", "error.json"
 EXPECTED_METRICS = (*LABEL_SET_KEYS, *RANKING_KEYS, "labels_per_image")
@@ -172,6 +173,7 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
         missing += [] if values[key] else [key]
     for key in ("hardware", "finished"):
         values[key] = str(record.get(key, ""))
+    values["config"] = current_names(values["config"])
     return Run(folder=path.parent, seed=seed, label_names=tuple(names), **values), missing
 
 

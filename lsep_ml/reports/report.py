@@ -4,9 +4,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsep_ml.reports.bench_report import report_bench, write_text
 from lsep_ml.reports.comparison import PairedBootstrap
 from lsep_ml.reports.digest import Digest, RecordDisagrees, digest_run
+from lsep_ml.reports.group_report import report_bench, write_text
 from lsep_ml.reports.grouping import group_runs
 from lsep_ml.reports.page import render_page, render_table
 from lsep_ml.reports.provenance import csv_runs, provenance

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.metrics.curves import mean_precision_recall
 from lsep_ml.metrics.functional import label_set_metrics
 from lsep_ml.reports.arrays import TEST, VALIDATION, Arrays, read_arrays
 from lsep_ml.reports.calibration import Suspect, find_suspects, platt_probabilities, reliability, sigmoid
-from lsep_ml.reports.figures import mean_precision_recall
+from lsep_ml.reports.figures.methods import Reliability, Search
 from lsep_ml.reports.grouping import Bench
-from lsep_ml.reports.method_figures import Reliability, Search
 from lsep_ml.reports.operating_points import Ranked, Thresholded
 from lsep_ml.reports.records import Problem, RecordError, Run
 

@@ -1,7 +1,21 @@
 """The experiment from end to end: train prediction -> extract once -> fit decision -> evaluate."""
 
-from lsep_ml.stages.decision import fit_decision
-from lsep_ml.stages.experiment import run
-from lsep_ml.stages.hydra_job import run_job
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["fit_decision", "run", "run_job"]
+if TYPE_CHECKING:
+    from lsep_ml.stages.experiment import run
+    from lsep_ml.stages.hydra_job import run_job
+
+__all__ = ["run", "run_job"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "run":  # on first use, so that run.py names its folders before torch is loaded
+        from lsep_ml.stages.experiment import run
+
+        return run
+    if name == "run_job":
+        from lsep_ml.stages.hydra_job import run_job
+
+        return run_job
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,20 +17,21 @@ from omegaconf import DictConfig, OmegaConf
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
 from lsep_ml.files import write_json
-from lsep_ml.identity import DECISION_PARTS, config_parts
-from lsep_ml.inventory import UNFINISHED
-from lsep_ml.launch import launch, log_beside
-from lsep_ml.stages.decision import fit_decision
+from lsep_ml.processes.start import launch, log_beside
+from lsep_ml.runs.inventory import UNFINISHED
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
 from lsep_ml.stages.job import Job, build_job, finished_record, write_record
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
 from lsep_ml.stages.predictor import predict
-from lsep_ml.stages.progress import console, quiet_lightning
+from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.results import hardware, link_or_copy, print_result, write_files
-from lsep_ml.stages.resume import Saving, States
-from lsep_ml.store import Entry, Store
-from lsep_ml.tracking import Trackers
+from lsep_ml.store.entries import Entry, Store
+from lsep_ml.store.keys import DECISION_PARTS, config_parts
+from lsep_ml.trackers import Trackers
+from lsep_ml.training.fitting import fit_decision
+from lsep_ml.training.progress import console, quiet_lightning
+from lsep_ml.training.resume import Saving, States
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
 @quiet_lightning()
 def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     """This process's part of a run: all train and extract, the first alone does the rest and has the record."""
+    register_resolvers()  # in a process that was started for this job, nobody has
     log_beside(folder)
     job = build_job(config)
     config, processes = job.config, job.processes

@@ -18,11 +18,11 @@ from torch import nn
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.files import no_room_named
-from lsep_ml.identity import weights_hash
 from lsep_ml.models import Network
-from lsep_ml.processes import Processes
-from lsep_ml.stages.progress import console
-from lsep_ml.store import Entry, Store
+from lsep_ml.processes.group import Processes
+from lsep_ml.store.entries import Entry, Store
+from lsep_ml.store.keys import weights_hash
+from lsep_ml.training.progress import console
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from lsep_ml.files import write_json
-from lsep_ml.launch import RankError
-from lsep_ml.processes import own_rank
+from lsep_ml.processes.group import own_rank
+from lsep_ml.processes.start import RankError
 from lsep_ml.stages.experiment import run
 from lsep_ml.stages.job import build_job, plan
-from lsep_ml.stages.resume import end_on_sigterm
+from lsep_ml.training.resume import end_on_sigterm
 
 log = logging.getLogger(__name__)
 

@@ -18,18 +18,19 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.files import content_hash, file_digest, read_json, write_json
-from lsep_ml.identity import DECISION_PARTS, PREDICTION_PARTS, config_parts
-from lsep_ml.inventory import UNFINISHED
 from lsep_ml.models import Network, Probe
 from lsep_ml.models.batch_norm import sync_batch_norm
-from lsep_ml.modules.label_prediction import LabelPrediction
 from lsep_ml.predictors import Predictor
-from lsep_ml.processes import ALONE, Processes, join
+from lsep_ml.processes.group import ALONE, Processes, join
+from lsep_ml.runs.inventory import UNFINISHED
 from lsep_ml.stages.extraction import features_made_by
 from lsep_ml.stages.prediction import prediction_made_by
 from lsep_ml.stages.predictor import check_predictor
-from lsep_ml.stages.progress import quiet_lightning
-from lsep_ml.store import Store
+from lsep_ml.store.entries import Store
+from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
+from lsep_ml.store.names import current_names
+from lsep_ml.training.label_prediction import LabelPrediction
+from lsep_ml.training.progress import quiet_lightning
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def build_job(config: DictConfig) -> Job:
             learnt; a precision that the device has not; an unknown backend of torch.compile; a predictor that does not
             go with the decision, the training or the data.
     """
+    config = with_current_names(config)
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
     trainer, processes, device = join(instantiate(config.trainer), unused=config.training.frozen_epochs > 0)
@@ -116,6 +118,13 @@ def build_job(config: DictConfig) -> Job:
     store = Store(Path(config.paths.output) / "store", processes)
     made_by = prediction_made_by(parts, network, data)
     return Job(config, store, data, network, module, predictor, decision, trainer, device, processes, made_by)
+
+
+def with_current_names(config: DictConfig) -> DictConfig:
+    """The configuration, where it was written for an earlier version, with the names that its functions have now."""
+    plain = OmegaConf.to_container(config, resolve=False)
+    renamed = current_names(plain)
+    return config if renamed == plain else OmegaConf.create(renamed)
 
 
 def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:
@@ -198,6 +207,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     # The folder's name may be the user's own.
     now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
     same = identity == job.store.identity(job.made_by)
+    config = current_names(config)
     same = same and all(config.get(part) == now[part] for part in ("predictor", *DECISION_PARTS))
     return record if same else None
 

@@ -11,15 +11,15 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import nn
 
-from lsep_ml.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
 from lsep_ml.data import ImageDataModule
 from lsep_ml.files import atomic_write
-from lsep_ml.identity import weights_hash
 from lsep_ml.models import Network
-from lsep_ml.modules.label_prediction import LabelPrediction
-from lsep_ml.stages.progress import console, progress_callbacks
-from lsep_ml.stages.resume import Checkpoints, Saving, StepSeed
-from lsep_ml.store import Entry, Store
+from lsep_ml.store.entries import Entry, Store
+from lsep_ml.store.keys import weights_hash
+from lsep_ml.training.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
+from lsep_ml.training.label_prediction import LabelPrediction
+from lsep_ml.training.progress import console, progress_callbacks
+from lsep_ml.training.resume import Checkpoints, Saving, StepSeed
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.predictors import Predictor
 from lsep_ml.stages.extraction import Extraction, save_array
 from lsep_ml.stages.prediction import OnRow
-from lsep_ml.store import Store
+from lsep_ml.store.entries import Store
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from PIL import Image
 import lsep_ml
 from lsep_ml.bundle.images import read_image
 from lsep_ml.data.errors import ImageError
-from lsep_ml.data.image_files import decode_image
+from lsep_ml.data.images.decode import decode_image
 
 
 def test_predict_is_the_runs_own_predictions(photo_run: Path, photo_tree: Path) -> None:
@@ -25,7 +25,7 @@ def test_predict_is_the_runs_own_predictions(photo_run: Path, photo_tree: Path) 
 
 def test_thresholds_are_the_runs(digits_run: Path) -> None:
     arrays = np.load(digits_run / "predictions.npz", allow_pickle=False)
-    from lsep_ml.data.digits import read_digits
+    from lsep_ml.data.sources.digits import read_digits
 
     images = read_digits(train=64, val=40, test=50, canvas=24, seed=0).test.images
     found = lsep_ml.load(digits_run, device="cpu").predict(images)

@@ -59,7 +59,7 @@ def run_line(line: str, place: Path) -> None:
     assert done.exit_code == 0, f"{line}\n{done.output}\n{done.exception!r}"
 
 
-@pytest.mark.filterwarnings("ignore::lsep_ml.stages.decision.DecisionWarning")  # after one epoch
+@pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # after one epoch
 @pytest.mark.parametrize(
     "page", ["train-on-your-own-images", "choose-a-decision", "add-a-loss", "reproduce-the-paper"]
 )

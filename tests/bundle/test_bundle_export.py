@@ -57,7 +57,7 @@ def digits(digits_run: Path) -> Classifier:
 
 @pytest.fixture(scope="module")
 def validation(digits_run: Path, digits: Classifier) -> tuple[np.ndarray, np.ndarray]:
-    from lsep_ml.data.digits import read_digits
+    from lsep_ml.data.sources.digits import read_digits
 
     images = read_digits(train=64, val=40, test=50, canvas=24, seed=0).val.images
     with torch.inference_mode():

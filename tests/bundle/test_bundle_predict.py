@@ -199,7 +199,7 @@ def test_overrides_on_the_command_line(bundle: Path, folder: Path, tmp_path: Pat
 
 
 def test_a_table_without_scores_is_training_data(bundle: Path, folder: Path, tmp_path: Path) -> None:
-    from lsep_ml.data.csv_labels import read_csv
+    from lsep_ml.data.sources.csv_labels import read_csv
 
     call("predict", bundle, folder, "--out", tmp_path / "labels.csv", "--no-scores", "--top", 2)
     table = (tmp_path / "labels.csv").read_text().replace(f"{tmp_path}/", "")

@@ -77,7 +77,7 @@ def test_a_frozen_backbone_stays_to_the_last_bit(train: Train) -> None:
 
 
 def test_a_staged_backbone_moves_later(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lsep_ml.modules.label_prediction import LabelPrediction
+    from lsep_ml.training.label_prediction import LabelPrediction
 
     frozen: list[bool] = []
     step = LabelPrediction.training_step

@@ -11,8 +11,8 @@ from data_trees import COCO_CATEGORIES, coco_content, random_labels, write_coco_
 from source_cases import Damage, edit, expected_labels, images_of, labels_of, put, remove
 
 from lsep_ml.data import DataError, instances
-from lsep_ml.data.coco import read_coco
-from lsep_ml.data.coco_json import read_coco_json
+from lsep_ml.data.sources.coco import read_coco
+from lsep_ml.data.sources.coco_json import read_coco_json
 
 
 def coco_expected(part, size):

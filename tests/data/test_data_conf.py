@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lsep_ml.data import DataError, ImageDataModule, Transform
-from lsep_ml.data.csv_labels import read_csv
+from lsep_ml.data.sources.csv_labels import read_csv
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -6,7 +6,7 @@ from data_trees import OWN_CLASSES, random_labels, write_csv, write_image
 from source_cases import expected_labels, images_of, labels_of, truncate
 
 from lsep_ml.data import DataError
-from lsep_ml.data.csv_labels import read_csv
+from lsep_ml.data.sources.csv_labels import read_csv
 
 
 @pytest.mark.parametrize("columns", [False, True])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lsep_ml.data import DataError
-from lsep_ml.data.digits import SceneRecipe, _draw_scenes, _split_sources, read_digits
+from lsep_ml.data.sources.digits import SceneRecipe, _draw_scenes, _split_sources, read_digits
 
 SMALL = {"train": 300, "val": 50, "test": 120}
 

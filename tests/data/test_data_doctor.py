@@ -12,11 +12,11 @@ from PIL import Image
 from rich.console import Console
 
 from lsep_ml.data import DataError
-from lsep_ml.data.doctor import Finding, Report, check
-from lsep_ml.data.doctor_report import print_report
-from lsep_ml.data.nuswide_files import nuswide_annotations
-from lsep_ml.data.published import PUBLISHED, Archive, Published
-from lsep_ml.data.voc2007 import CLASSES, voc2007_annotations
+from lsep_ml.data.check.printed import print_report
+from lsep_ml.data.check.verdict import Finding, Report, check
+from lsep_ml.data.sources.nuswide_files import nuswide_annotations
+from lsep_ml.data.sources.published import PUBLISHED, Archive, Published
+from lsep_ml.data.sources.voc2007 import CLASSES, voc2007_annotations
 
 NOTHING_PUBLISHED = Published()
 

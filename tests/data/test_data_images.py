@@ -11,8 +11,8 @@ from data_trees import picture, write_image
 from PIL import Image, ImageOps
 
 from lsep_ml.data.errors import ImageError
-from lsep_ml.data.image_check import MISSING, check_images
-from lsep_ml.data.image_files import MAX_PIXELS, ImageFiles, decode_image
+from lsep_ml.data.images.decode import MAX_PIXELS, ImageFiles, decode_image
+from lsep_ml.data.images.opened import MISSING, check_images
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
@@ -170,15 +170,15 @@ def test_check_finds_what_is_wrong(folder, cached):
 @pytest.fixture
 def opened(monkeypatch):
     """The names of the images that were opened."""
-    from lsep_ml.data import image_check
+    from lsep_ml.data.images import opened as opened_images
 
-    names, real = [], image_check._open_one
+    names, real = [], opened_images._open_one
 
     def record(path):
         names.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(image_check, "_open_one", record)
+    monkeypatch.setattr(opened_images, "_open_one", record)
     return names
 
 

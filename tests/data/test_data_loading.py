@@ -12,8 +12,8 @@ import pytorch_lightning as pl
 import torch
 
 from lsep_ml.data import Batch, DataError, ImageDataModule, Transform
-from lsep_ml.data.digits import read_digits
 from lsep_ml.data.order import FixedOrder, Part, TrainingOrder, repeat_factors
+from lsep_ml.data.sources.digits import read_digits
 
 SMALL = {"train": 50, "val": 9, "test": 21}
 AUGMENTED = Transform(crop=40, flip=True, channels=1)
@@ -101,7 +101,7 @@ ENDS = """
 import os, signal
 from functools import partial
 from lsep_ml.data import ImageDataModule, Transform
-from lsep_ml.data.digits import read_digits
+from lsep_ml.data.sources.digits import read_digits
 reader = partial(read_digits, train=8, val=40, test=4, canvas=32)
 data = ImageDataModule(reader, transform=Transform(), batch_size=2, eval_batch_size=2, training_seed=0, num_workers=1)
 batches = iter(data.val_dataloader())

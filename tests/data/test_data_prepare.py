@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from lsep_ml.data import DataError
-from lsep_ml.data.coco import read_coco
-from lsep_ml.data.nuswide import read_nuswide
-from lsep_ml.data.nuswide_split import read_split_file
-from lsep_ml.data.prepare import prepare
-from lsep_ml.data.published import Archive
-from lsep_ml.data.voc2007 import read_voc2007
+from lsep_ml.data.sources.coco import read_coco
+from lsep_ml.data.sources.nuswide import read_nuswide
+from lsep_ml.data.sources.nuswide_split import read_split_file
+from lsep_ml.data.sources.prepare import prepare
+from lsep_ml.data.sources.published import Archive
+from lsep_ml.data.sources.voc2007 import read_voc2007
 
 
 def tar(path: Path, folder: Path, inside: str) -> Path:
@@ -104,7 +104,7 @@ def test_nuswide_without_its_lists(trees, tmp_path):
 
 
 def test_repeating_it_writes_nothing_and_an_interruption_goes_on(trees, voc_archive, tmp_path, monkeypatch):
-    from lsep_ml.data import archives
+    from lsep_ml.data.sources import archives
 
     root, copied, real = tmp_path / "voc", [], shutil.copyfileobj
 

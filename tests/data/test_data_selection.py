@@ -6,10 +6,10 @@ import pytest
 from source_cases import images_of
 
 from lsep_ml.data import DataError
-from lsep_ml.data.coco import read_coco
-from lsep_ml.data.csv_labels import read_csv
-from lsep_ml.data.nuswide import read_nuswide
-from lsep_ml.data.voc2007 import CLASSES, read_voc2007
+from lsep_ml.data.sources.coco import read_coco
+from lsep_ml.data.sources.csv_labels import read_csv
+from lsep_ml.data.sources.nuswide import read_nuswide
+from lsep_ml.data.sources.voc2007 import CLASSES, read_voc2007
 
 
 def test_hold_out_is_a_function_of_the_seed(trees):

@@ -35,7 +35,7 @@ def messages(report: Report) -> str:
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures, for tests of other things: most of a small report's time goes there."""
-    monkeypatch.setattr("lsep_ml.reports.bench_report.draw", lambda files: [])
+    monkeypatch.setattr("lsep_ml.reports.group_report.draw", lambda files: [])
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 from report_runs import top, write_run, write_sweep
 
 from lsep_ml.metrics.functional import count_label_sets
-from lsep_ml.reports.bench_files import BenchFiles
 from lsep_ml.reports.comparison import PairedBootstrap
 from lsep_ml.reports.digest import digest_run
 from lsep_ml.reports.explorer import choose_runs, explore
+from lsep_ml.reports.group_files import BenchFiles
 from lsep_ml.reports.grouping import group_runs
 from lsep_ml.reports.records import find_runs
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lsep_ml.reports.figures import (
-    mean_precision_recall,
+from lsep_ml.metrics.curves import mean_precision_recall
+from lsep_ml.reports.figures.one_run import (
     plot_class_f1,
     plot_gallery,
     plot_precision_recall,

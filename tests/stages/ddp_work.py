@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lsep_ml.models import Network, SmallCNN
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.stages.job import Job, build_job, build_prediction
-from lsep_ml.stages.progress import quiet_lightning
+from lsep_ml.training.progress import quiet_lightning
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 from ddp_equality import Found, measure_job

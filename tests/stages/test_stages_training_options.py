@@ -10,13 +10,13 @@ import torch
 from jobs import compose_here
 from torch import Tensor
 
-from lsep_ml.identity import weights_hash
 from lsep_ml.losses import lsep_loss
 from lsep_ml.metrics import RankingMetrics
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, read_history, train_prediction
-from lsep_ml.stages.resume import Saving
-from lsep_ml.store import Entry
+from lsep_ml.store.entries import Entry
+from lsep_ml.store.keys import weights_hash
+from lsep_ml.training.resume import Saving
 
 TINY = (
     "data.train=70",  # batches of 16, the last of 6

@@ -1,0 +1,1 @@
+"""Image files: decoded, and opened once before they are used."""

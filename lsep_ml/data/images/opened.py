@@ -1,0 +1,142 @@
+"""Opens every image once, before the first epoch, and remembers the verdicts."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
+
+from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
+from lsep_ml.data.cores import available_cores
+from lsep_ml.data.errors import ImageError
+from lsep_ml.data.images.decode import decode_image
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the stored verdicts
+CHUNK = 64  # images per task
+MISSING = "missing"
+
+
+class Verdict(NamedTuple):
+    """One image: why it cannot be used ("" if it can), height, width, and a hash of the file's content."""
+
+    problem: str
+    height: int
+    width: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class ImageCheck:
+    """What opening N images gave.
+
+    Attributes:
+        problems: row -> why this image cannot be used.
+        sizes: int32 (N, 2), height and width in pixels; 0 where it cannot be used.
+        num_bytes: int64 (N,), the file's length; -1 where it is missing.
+        digests: 16 bytes (N,), equal for files of equal content.
+    """
+
+    problems: dict[int, str]
+    sizes: NDArray[np.int32]
+    num_bytes: NDArray[np.int64]
+    digests: NDArray[np.bytes_]
+
+
+def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | None) -> ImageCheck:
+    """Open all images as training will, those unchanged since an earlier call from the cache.
+
+    Args:
+        root: the folder that the ids are relative to.
+        image_ids: unicode (N,), distinct.
+        cache: folder of the verdicts; None: every image is opened.
+    """
+    stored_at = cache_file(cache, "images", FORMAT, str(root.resolve()))
+    state = _file_states(root, image_ids)
+    sizes = np.zeros((len(image_ids), 2), np.int32)
+    digests = np.zeros(len(image_ids), "S16")
+    problems = {int(row): MISSING for row in np.flatnonzero(state[:, 0] < 0)}
+    to_open = state[:, 0] >= 0
+
+    stored = load_arrays(stored_at)
+    if stored is not None:
+        rows, stored_rows = _unchanged(image_ids, state, stored)
+        sizes[rows], digests[rows] = stored["sizes"][stored_rows], stored["digests"][stored_rows]
+        to_open[rows] = False
+        row_of = dict(zip(stored_rows.tolist(), rows.tolist(), strict=True))
+        bad = zip(stored["bad_rows"].tolist(), stored["problems"].tolist(), strict=True)
+        problems |= {row_of[row]: problem for row, problem in bad if row in row_of}
+
+    opened = np.flatnonzero(to_open).tolist()
+    for row, verdict in zip(opened, _open_all(root, image_ids[opened].tolist()), strict=True):
+        sizes[row], digests[row] = (verdict.height, verdict.width), verdict.digest
+        if verdict.problem:
+            problems[row] = verdict.problem
+    if opened:
+        bad_rows = sorted(row for row, problem in problems.items() if problem != MISSING)
+        of_files = {"image_ids": image_ids, "state": state, "sizes": sizes, "digests": digests}
+        reasons = np.array([problems[row] for row in bad_rows], np.str_)
+        save_arrays(stored_at, **of_files, bad_rows=np.array(bad_rows, np.int64), problems=reasons)
+    return ImageCheck(dict(sorted(problems.items())), sizes, state[:, 0], digests)
+
+
+def _file_states(root: Path, image_ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Length and time of change of each file, (N, 2); -1 where there is no file."""
+    states = []
+    folder = f"{root}{os.sep}"
+    for name in image_ids.tolist():
+        try:
+            found = os.stat(folder + name)
+            states.append((found.st_size, found.st_mtime_ns))
+        except (OSError, ValueError):
+            states.append((-1, -1))
+    return np.array(states, np.int64).reshape(-1, 2)
+
+
+def _unchanged(
+    image_ids: NDArray[np.str_], state: NDArray[np.int64], stored: dict[str, NDArray]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows whose file exists and is as it was when its verdict was stored, and the rows of those verdicts."""
+    if np.array_equal(image_ids, stored["image_ids"]):
+        rows = stored_rows = np.arange(len(image_ids))
+    else:
+        _, rows, stored_rows = np.intersect1d(
+            image_ids, stored["image_ids"], assume_unique=True, return_indices=True
+        )
+    same = (state[rows] == stored["state"][stored_rows]).all(axis=1) & (state[rows, 0] >= 0)
+    return rows[same], stored_rows[same]
+
+
+def _open_all(root: Path, names: Sequence[str]) -> Iterator[Verdict]:
+    if not names:
+        return
+    log.info("opening %s images in %s once, to find broken ones", f"{len(names):,}", root)
+    console = Console(stderr=True)
+    chunks = [names[start : start + CHUNK] for start in range(0, len(names), CHUNK)]
+    with ThreadPoolExecutor(available_cores()) as pool:  # threads: decoding releases the interpreter
+        verdicts = pool.map(lambda chunk: [_open_one(root / name) for name in chunk], chunks)
+        hidden = not console.is_terminal
+        for of_chunk in track(verdicts, "opening images", len(chunks), console=console, disable=hidden):
+            yield from of_chunk
+
+
+def _open_one(path: Path) -> Verdict:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return Verdict(f"cannot be read: {error.strerror}", 0, 0, b"")
+    digest = hashlib.blake2b(content, digest_size=16).digest()
+    try:
+        _, height, width = decode_image(content).shape
+    except ImageError as error:
+        return Verdict(str(error), 0, 0, digest)
+    return Verdict("", height, width, digest)

@@ -1,0 +1,79 @@
+"""MS-COCO 2014: 80 classes; train2014 to train, val2014 to test."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from lsep_ml.data.annotations import (
+    Annotations,
+    OnBadImage,
+    Unlabelled,
+    checked,
+    hold_out,
+    keep_labelled,
+    keep_usable,
+    to_data_set,
+)
+from lsep_ml.data.data_set import DataSet
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.instances import read_instances
+from lsep_ml.data.tree import find_tree
+
+PARTS = {"train2014": "train", "val2014": "test"}
+
+LabelOrder = Literal["id", "alphabetical"]
+
+
+def read_coco(
+    root: str | Path,
+    seed: int = 0,
+    *,
+    unlabelled: Unlabelled = "drop",
+    label_order: LabelOrder = "id",
+    holdout: float = 0.05,
+    on_bad_image: OnBadImage = "error",
+    cache: str | Path | None = None,
+) -> DataSet:
+    """Train on train2014 without the hold-out, validate on the hold-out, test on val2014.
+
+    Args:
+        root: folder with train2014/, val2014/ and annotations/.
+        seed: of the hold-out.
+        unlabelled: images without an instance: drop (the paper: 82,081 and 40,137 remain) | keep.
+        label_order: of the 80 classes: by category id (person first) | alphabetical. Both are in use
+            elsewhere.
+        holdout: share of train2014 for validation (the paper: 5%).
+        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
+        cache: folder that keeps the parsed annotations and remembers which images were opened.
+
+    Raises:
+        DataError: another tree, damaged annotation files, bad images.
+    """
+    annotations = keep_labelled(coco_annotations(root, label_order=label_order, cache=cache), unlabelled)
+    return to_data_set(hold_out(keep_usable(annotations, on_bad_image, cache), holdout, seed))
+
+
+def coco_annotations(
+    root: str | Path, *, label_order: LabelOrder = "id", cache: str | Path | None = None
+) -> Annotations:
+    """The two instances files: train2014 as train, val2014 as test."""
+    if label_order not in ("id", "alphabetical"):
+        raise DataError(f"data.label_order={label_order}: id or alphabetical")
+    tree = find_tree("coco", root, ["annotations/instances_train2014.json"], [])
+    files = {part: read_instances(tree / "annotations" / f"instances_{part}.json", cache) for part in PARTS}
+    names = [tuple(instances.category_names.tolist()) for instances in files.values()]
+    if names[0] != names[1]:
+        raise DataError(f"{tree / 'annotations'}: the two instances files have different categories")
+    order = np.argsort(names[0], kind="stable") if label_order == "alphabetical" else np.arange(len(names[0]))
+    return checked(
+        Annotations(
+            "coco",
+            tree,
+            tuple(names[0][column] for column in order),
+            np.concatenate([[f"{folder}/{name}" for name in files[folder].file_names] for folder in PARTS]),
+            np.concatenate([instances.targets for instances in files.values()])[:, order],
+            None,
+            np.repeat(list(PARTS.values()), [len(instances.targets) for instances in files.values()]),
+        )
+    )

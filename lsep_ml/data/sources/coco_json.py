@@ -1,0 +1,101 @@
+"""Any COCO-style annotation file, or one for each split."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lsep_ml.data.annotations import (
+    Annotations,
+    OnBadImage,
+    Unlabelled,
+    checked,
+    hold_out,
+    keep_labelled,
+    keep_usable,
+    to_data_set,
+)
+from lsep_ml.data.data_set import DataSet
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.instances import read_instances
+from lsep_ml.data.stratified import stratified_split
+from lsep_ml.data.tree import GUIDE, find_images
+
+
+def read_coco_json(
+    root: str | Path,
+    seed: int = 0,
+    *,
+    train: str = "annotations.json",
+    val: str | None = None,
+    test: str | None = None,
+    unlabelled: Unlabelled = "keep",
+    holdout: float = 0.05,
+    shares: Sequence[float] = (0.8, 0.1, 0.1),
+    on_bad_image: OnBadImage = "error",
+    cache: str | Path | None = None,
+) -> DataSet:
+    """Read `train`, and `val` and `test` where they are given.
+
+    Without `test`, the images of `train` are divided by label-stratified shares; with `test` and without
+    `val`, a part of them is held out. Labels are in the order of their category ids; all files must have the
+    same ones.
+
+    Args:
+        root: the folder that everything is relative to.
+        seed: of the split and of the hold-out.
+        train, val, test: annotation files. An image is looked for at its file_name from root, from
+            root/images and from the annotation file's folder, then by its base name.
+        unlabelled: images without an instance: keep | drop.
+        holdout: share of the training images for validation where only `val` is missing.
+        shares: of train, val and test where `test` is missing.
+        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
+        cache: folder that keeps the parsed annotations and the split, and remembers which images were opened.
+
+    Raises:
+        DataError: damaged annotation files, categories that differ, an image in two of them, bad images.
+    """
+    if val is not None and test is None:
+        raise DataError(
+            f"data.val={val} without data.test; give a test file too, or only data.train for a random split"
+        )
+    annotations = coco_json_annotations(root, train=train, val=val, test=test, cache=cache)
+    annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
+    if test is None:
+        return to_data_set(stratified_split(annotations, shares, seed, cache))
+    return to_data_set(hold_out(annotations, holdout, seed))
+
+
+def coco_json_annotations(
+    root: str | Path,
+    *,
+    train: str = "annotations.json",
+    val: str | None = None,
+    test: str | None = None,
+    cache: str | Path | None = None,
+) -> Annotations:
+    """The files' images; with `train` alone they belong to no part yet."""
+    root = Path(root)
+    if not root.is_dir():
+        raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=coco_json")
+    listed = {"train": train, "val": val, "test": test}
+    files = {part: read_instances(root / name, cache) for part, name in listed.items() if name is not None}
+    names = {part: tuple(instances.category_names.tolist()) for part, instances in files.items()}
+    for part in files:
+        if names[part] != names["train"]:
+            differing = sorted(set(names[part]) ^ set(names["train"])) or "their order by id"
+            raise DataError(
+                f"data coco_json: {listed[part]} and {train} have different categories: {differing}"
+            )
+    places = []
+    for part, instances in files.items():
+        beside = Path(str(listed[part])).parent.as_posix()
+        folders = ["" if beside == "." else beside, "", "images"]
+        places += find_images(root, instances.file_names.tolist(), folders)
+    parts = [part if test is not None else "" for part, instances in files.items() for _ in instances.targets]
+    targets = np.concatenate([instances.targets for instances in files.values()])
+    return checked(
+        Annotations(
+            "coco_json", root, names["train"], np.array(places, np.str_), targets, None, np.array(parts, "U5")
+        )
+    )

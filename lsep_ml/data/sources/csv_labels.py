@@ -1,0 +1,166 @@
+"""One's own images with a CSV file: `image,labels[,split]`, or one 0/1 column a class."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.data.annotations import (
+    Annotations,
+    OnBadImage,
+    Unlabelled,
+    checked,
+    hold_out,
+    indicator,
+    keep_labelled,
+    keep_usable,
+    to_data_set,
+)
+from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
+from lsep_ml.data.data_set import SPLITS, DataSet
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.csv_table import UNKNOWN, Table, read_table
+from lsep_ml.data.stratified import stratified_split
+from lsep_ml.data.tree import clean_path, find_tree
+
+FORMAT = 1  # of the cached index
+
+
+def read_csv(
+    root: str | Path,
+    seed: int = 0,
+    *,
+    labels: str = "labels.csv",
+    classes: Sequence[str] | None = None,
+    separator: str = "|",
+    unlabelled: Unlabelled = "keep",
+    holdout: float = 0.05,
+    shares: Sequence[float] = (0.8, 0.1, 0.1),
+    on_bad_image: OnBadImage = "error",
+    cache: str | Path | None = None,
+) -> DataSet:
+    """Read the table; without a split column the images are divided by label-stratified shares.
+
+    Args:
+        root: the folder that the table and the images are relative to.
+        seed: of the split and of the hold-out.
+        labels: the table's name.
+        classes: the label names in the order wanted; None: sorted, or as the columns stand.
+        separator: between the labels of a cell.
+        unlabelled: images without a label: keep | drop.
+        holdout: share of the training images for validation where a split column names no val.
+        shares: of train, val and test where there is no split column.
+        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
+        cache: folder that keeps the parsed table and the split, and remembers which images were opened.
+
+    Raises:
+        DataError: a table that cannot be understood (with the line), bad images.
+    """
+    annotations = csv_annotations(root, labels=labels, classes=classes, separator=separator, cache=cache)
+    annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
+    if not annotations.parts.any():
+        return to_data_set(stratified_split(annotations, shares, seed, cache))
+    return to_data_set(hold_out(annotations, holdout, seed))
+
+
+def csv_annotations(
+    root: str | Path,
+    *,
+    labels: str = "labels.csv",
+    classes: Sequence[str] | None = None,
+    separator: str = "|",
+    cache: str | Path | None = None,
+) -> Annotations:
+    """The table's images; without a split column they belong to no part yet.
+
+    In the form with one column a class, an empty cell or -1 is an unknown label.
+    """
+    tree = find_tree("csv", root, [labels], [])
+    path = tree / labels
+    classes = None if classes is None else list(classes)
+    stored_at = cache_file(cache, "csv", FORMAT, *file_state(path), classes, separator)
+    index = load_arrays(stored_at)
+    if index is None:
+        index = _index(read_table(path), classes, separator)
+        save_arrays(stored_at, **index)
+    names = tuple(index["label_names"].tolist())
+    mask = None if index["known"].all() else index["known"]
+    return checked(
+        Annotations("csv", tree, names, index["image_ids"], index["targets"], mask, index["parts"])
+    )
+
+
+def _index(table: Table, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
+    ids, parts = _image_ids(table), _parts(table)
+    if "labels" in table.columns:
+        names, targets = _from_lists(table, classes, separator)
+        known = np.ones_like(targets, dtype=bool)
+    else:
+        names, values = _from_columns(table, classes)
+        targets, known = (values == 1).astype(np.uint8), values != UNKNOWN
+    return {
+        "label_names": np.array(names, np.str_),
+        "image_ids": np.array(ids, np.str_),
+        "targets": targets,
+        "known": known,
+        "parts": np.array(parts, "U5"),
+    }
+
+
+def _image_ids(table: Table) -> list[str]:
+    first_line: dict[str, int] = {}
+    for line, listed in zip(table.lines, table.images, strict=True):
+        image = clean_path(listed, f"{table.path}, line {line}")
+        if image in first_line:
+            raise DataError(
+                f"{table.path}, line {line}: {image} is listed in line {first_line[image]} already"
+            )
+        first_line[image] = line
+    return list(first_line)
+
+
+def _parts(table: Table) -> list[str]:
+    if "split" not in table.columns:
+        return [""] * len(table.images)
+    for line, part in zip(table.lines, table.splits, strict=True):
+        if part not in SPLITS:
+            raise DataError(f"{table.path}, line {line}: split {part!r}; train, val or test")
+    for needed in ("train", "test"):
+        if needed not in table.splits:
+            raise DataError(
+                f"{table.path}: no {needed} image; add some, or remove the split column for a random split"
+            )
+    return table.splits
+
+
+def _from_lists(
+    table: Table, classes: Sequence[str] | None, separator: str
+) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    listed = [[name for name in map(str.strip, cell.split(separator)) if name] for cell in table.labels]
+    names = tuple(sorted({name for labels in listed for name in labels}) if classes is None else classes)
+    number_of = {name: number for number, name in enumerate(names)}
+    for line, labels in zip(table.lines, listed, strict=True):
+        unknown = next((name for name in labels if name not in number_of), None)
+        if unknown is not None:
+            raise DataError(f"{table.path}, line {line}: {_unknown_class(unknown, names)}")
+    return names, indicator([[number_of[name] for name in labels] for labels in listed], len(names))
+
+
+def _from_columns(table: Table, classes: Sequence[str] | None) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+    """The class names and the codes of `VALUES`, (N, K)."""
+    found = table.class_columns
+    values = np.frombuffer(b"".join(table.values), np.uint8).reshape(len(table.images), len(found))
+    if classes is None:
+        return tuple(found), values
+    for names, known, where in ((classes, found, "data.classes"), (found, classes, str(table.path))):
+        unknown = next((name for name in names if name not in known), None)
+        if unknown is not None:
+            raise DataError(f"{where}: {_unknown_class(unknown, known)}")
+    return tuple(classes), values[:, [found.index(name) for name in classes]]
+
+
+def _unknown_class(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"unknown class {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")

@@ -1,1 +1,0 @@
-"""The two thin LightningModules: label prediction (stage 1) and label decision (stage 2)."""

@@ -1,0 +1,157 @@
+"""Start the processes of a job, as many as its trainer is set to, and end them with it."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log, setup_globals
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning_fabric.plugins.environments import LightningEnvironment
+from omegaconf import DictConfig
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from lsep_ml.processes.group import own_rank, started_by_launcher
+
+_GRACE = 1.0
+"""Seconds that a failed process stays, so that it is found by its error before the others' broken connections are."""
+
+
+class RankError(Exception):
+    """A process of the job failed; `traceback` is its own, empty if it was killed."""
+
+    def __init__(self, message: str, traceback: str) -> None:
+        super().__init__(message)
+        self.traceback = traceback
+
+
+def launch(function: Callable[..., Any], trainer: DictConfig, *arguments: Any) -> Any:
+    """`function(*arguments)` here, or in as many new processes as the configuration `trainer` asks for.
+
+    New processes are started where the trainer is set to several devices and no launcher has started this one. They run
+    `function`, which a module must have by its name, and end with it: when one fails, the others are ended.
+
+    Returns:
+        What the function returns, in the first process where there are several.
+
+    Raises:
+        RankError: a process failed; names it and what it raised, or the signal that ended it.
+        ValueError: `trainer.num_nodes` above 1, which takes a launcher on every machine.
+    """
+    if started_by_launcher():
+        return function(*arguments)
+    asked = instantiate(trainer)(
+        plugins=[LightningEnvironment()], logger=False, enable_progress_bar=False, enable_checkpointing=False
+    )
+    if asked.num_nodes > 1:
+        raise ValueError(
+            f"trainer.num_nodes={asked.num_nodes}: start run.py on every machine with torchrun or srun "
+            "(docs/run-on-a-cluster.md)"
+        )
+    if asked.num_devices == 1:
+        return function(*arguments)
+    return _in_new_processes(asked.num_devices, function, *arguments)
+
+
+def _in_new_processes(count: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    sys.stdout.flush()
+    # After SIGTERM the processes save, which may first take a validation; how long there is for it the sender knows.
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "3600")
+    with TemporaryDirectory() as logs, _signals_restored(), _elastic_silent():
+        options = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=count,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="localhost:0",
+            local_addr="localhost",
+            max_restarts=0,
+            logs_specs=DefaultLogsSpecs(log_dir=logs),
+        )
+        try:
+            return elastic_launch(options, _work)(HydraConfig.instance().cfg, function, arguments)[0]
+        except ChildFailedError as error:
+            raise _rank_error(*error.get_first_failure(), count) from None
+        except SignalException as error:
+            raise SystemExit(128 + error.sigval) from None
+
+
+def _work(hydra_config: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """What a new process runs: Hydra's state and logging as in the process that started it, then the function."""
+    setup_globals()
+    HydraConfig.instance().cfg = hydra_config
+    configure_log(hydra_config.hydra.job_logging, hydra_config.hydra.verbose)
+    try:
+        return function(*arguments)
+    except Exception as error:
+        time.sleep(_GRACE)
+        if isinstance(error, InstantiationException) and error.__cause__:
+            raise error.__cause__ from None
+        raise
+
+
+def _rank_error(rank: int, failure: ProcessFailure, count: int) -> RankError:
+    name = f"rank {rank} of {count} processes"
+    said = failure.error_file_data.get("message") if failure.error_file_data else None
+    if isinstance(said, dict):
+        return RankError(f"{name}: {said['message']}", said["extraInfo"]["py_callstack"])
+    if failure.exitcode < 0:
+        return RankError(f"{name} was ended by signal {-failure.exitcode} ({failure.signal_name()})", "")
+    return RankError(f"{name} ended with exit code {failure.exitcode}", "")
+
+
+@contextmanager
+def _signals_restored() -> Iterator[None]:
+    """The elastic agent leaves its own signal handlers behind."""
+    handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+    before = {number: signal.getsignal(number) for number in handled}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _elastic_silent() -> Iterator[None]:
+    """Without the elastic agent's own reports: what it says is in the error."""
+    loggers = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing")]
+    silence = logging.NullHandler()
+    for logger in loggers:
+        logger.addHandler(silence)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.propagate = True
+            logger.removeHandler(silence)
+
+
+def log_beside(folder: Path) -> None:
+    """Let a process that is not the first log to a file of its own in the run's folder, and not to the terminal."""
+    rank = own_rank()
+    if rank == 0:
+        return
+    root = logging.getLogger()
+    formats = [handler.formatter for handler in root.handlers if isinstance(handler, logging.FileHandler)]
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    beside = logging.FileHandler(folder / f"run.rank{rank}.log")
+    beside.setFormatter(formats[0] if formats else None)
+    root.addHandler(beside)

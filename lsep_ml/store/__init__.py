@@ -1,0 +1,1 @@
+"""What earlier runs left, found again by what made it."""

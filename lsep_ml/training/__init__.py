@@ -1,0 +1,1 @@
+"""Training: the LightningModules, their trainer and its guard, checkpoints, resume, and what a person sees of it."""

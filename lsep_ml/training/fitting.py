@@ -1,0 +1,165 @@
+"""Stage 2: fit any decision on scores, features and targets that are already there, arrays or tensors."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from rich.progress import Progress
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+
+from lsep_ml.decisions import Decision, LearntDecision, Rule
+from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
+from lsep_ml.training.checkpoints import CheckedCheckpointIO
+from lsep_ml.training.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
+from lsep_ml.training.progress import quiet_lightning
+from lsep_ml.training.resume import States
+
+D = TypeVar("D", bound=Decision)
+OnEpoch = Callable[[int, float], None]
+# As the paper trains both stages
+paper_sgd: OptimizerFactory = partial(torch.optim.SGD, lr=0.001, momentum=0.9, weight_decay=5e-5)
+
+
+class DecisionWarning(UserWarning):
+    """A decision was fitted, but what it predicts is suspicious."""
+
+
+def fit_decision(
+    decision: D,
+    scores: Array,
+    targets: Array,
+    features: Array | None = None,
+    mask: Array | None = None,
+    *,
+    epochs: int = 50,
+    batch_size: int = 64,
+    optimizer: OptimizerFactory = paper_sgd,
+    seed: int = 0,
+    progress: bool = False,
+    on_epoch: OnEpoch | None = None,
+    trainer: Mapping[str, Any] | None = None,
+    states: States | None = None,
+) -> D:
+    """Fit any decision, in place, and return it: rules by their search, learnt ones by training from scratch.
+
+    scores (N, K), targets 0/1 (N, K), features (N, D), mask (N, K) with True = known: torch tensors or NumPy
+    arrays; memory-mapped features are read in blocks and batches, never copied as a whole.
+
+    epochs, batch_size, optimizer (parameters -> Optimizer), seed: for learnt decisions; the defaults are the
+    paper's (SGD, momentum 0.9, learning rate 0.001, weight decay 5e-5), the batch size ours. The result is
+    determined by `seed`; the caller's random state is neither read nor changed. on_epoch(epoch, loss) follows
+    the training. trainer: further options for the Lightning Trainer, such as accelerator="gpu"; the default
+    is the CPU. states: where the state of a training is saved, and found again by the same call after it was killed;
+    it then ends with the same numbers. The folder must be of this call alone. None: nothing is saved.
+
+    Warns (DecisionWarning) when a learnt head is constant over the data or predicts empty label sets only.
+    Raises ValueError for data that cannot be fitted on and for missing features, before any training.
+    """
+    check_fit(scores, targets, mask)
+    if isinstance(decision, Rule):
+        decision.fit(scores, targets, mask)
+        return decision
+    if not isinstance(decision, LearntDecision):
+        raise TypeError(f"decision: {type(decision).__name__} is neither a Rule nor a LearntDecision")
+    features = check_features(features, len(scores), decision.num_features, type(decision).__name__)
+    check_scores(scores, decision.num_labels)
+    decision.reset(scores, targets, features, mask, seed=seed)
+    rows = CachedRows(scores, targets, features, mask)
+    with _epoch_bar(type(decision).__name__, epochs, progress) as advance:
+
+        def after(epoch: int, loss: float) -> None:
+            advance(epoch, loss)
+            if on_epoch is not None:
+                on_epoch(epoch, loss)
+
+        module = LabelDecision(decision, optimizer, after)
+        _train(module, rows, epochs, batch_size, seed, trainer or {}, states)
+    decision.eval()
+    for problem in decision.problems(scores, features):
+        warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=2)
+    return decision
+
+
+class CachedRows(Dataset[DecisionBatch]):
+    """The cached arrays, read a batch of rows at a time."""
+
+    def __init__(self, scores: Array, targets: Array, features: Array, mask: Array | None) -> None:
+        self.scores, self.targets, self.features, self.mask = scores, targets, features, mask
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, rows: Sequence[int]) -> DecisionBatch:
+        mask = None if self.mask is None else _rows(self.mask, rows) != 0
+        scores, targets, features = (
+            _rows(array, rows) for array in (self.scores, self.targets, self.features)
+        )
+        return DecisionBatch(scores, targets, features, mask)
+
+
+def _rows(array: Array, rows: Sequence[int]) -> Tensor:
+    index: Any = np.asarray(rows)
+    return float_tensor(array[index] if isinstance(array, np.ndarray) else array[torch.from_numpy(index)])
+
+
+def _train(
+    module: LabelDecision,
+    rows: CachedRows,
+    epochs: int,
+    batch_size: int,
+    seed: int,
+    options: Mapping[str, Any],
+    states: States | None,
+) -> None:
+    """Train under a Lightning Trainer that writes nothing but `states`, prints nothing, keeps the random state."""
+    order = torch.Generator().manual_seed(seed)
+    sampler = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
+    loader = DataLoader(rows, batch_size=None, sampler=sampler, generator=order)
+    quiet: dict[str, Any] = {
+        "accelerator": "cpu",
+        "devices": 1,
+        "logger": False,
+        "enable_checkpointing": states is not None,
+        "callbacks": [] if states is None else [_OrderState(order), states],
+        "plugins": [CheckedCheckpointIO()],
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "log_every_n_steps": 1,
+    }
+    with torch.random.fork_rng(devices=[]), torch.enable_grad(), quiet_lightning():
+        found = None if states is None else states.newest()
+        try:
+            pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader, ckpt_path=found)
+        except FloatingPointError as error:
+            good = states.last_good if states else None
+            raise FloatingPointError(
+                f"{error}; the last good state is {good}" if good else str(error)
+            ) from None
+
+
+class _OrderState(pl.Callback):
+    """Keeps the random state that the order of the rows is drawn from with the states saved between epochs."""
+
+    def __init__(self, order: torch.Generator) -> None:
+        self.order = order
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"order": self.order.get_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.order.set_state(state_dict["order"])
+
+
+@contextmanager
+def _epoch_bar(name: str, epochs: int, shown: bool) -> Iterator[OnEpoch]:
+    with Progress(disable=not shown) as bar:
+        task = bar.add_task(name, total=epochs)
+        yield lambda epoch, loss: bar.update(
+            task, completed=epoch + 1, description=f"{name}, loss {loss:.4f}"
+        )

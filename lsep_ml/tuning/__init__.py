@@ -1,0 +1,1 @@
+"""Decisions for the scores of any model: compared, saved, applied."""

@@ -1,0 +1,239 @@
+"""Decisions for the scores of any model: compared out of fold, the best saved, and applied to new scores."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from lsep_ml.decisions import (
+    Calibrated,
+    ConformalRisk,
+    CountEstimation,
+    Decision,
+    ExpectedF1,
+    GlobalThreshold,
+    PerClassThreshold,
+    ThresholdClass,
+    ThresholdEstimation,
+    TopK,
+    ZeroThreshold,
+    load,
+)
+from lsep_ml.decisions.checks import check_fit
+from lsep_ml.metrics import bootstrap_label_sets, count_label_sets, label_set_metrics
+from lsep_ml.training.fitting import fit_decision
+from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_predictions
+
+RULES: dict[str, Callable[..., Decision]] = {
+    "topk": TopK,
+    "threshold": GlobalThreshold,
+    "threshold_exact": partial(GlobalThreshold, "exact"),
+    "per_class": PerClassThreshold,
+    "calibrated": lambda criterion: Calibrated(),
+    "expected_f1": lambda criterion: ExpectedF1(),
+    "zero": lambda criterion: ZeroThreshold(),
+    "conformal": ConformalRisk,
+}
+"""Called with criterion=KEY."""
+LEARNT: dict[str, Callable[[int, int], Decision]] = {
+    "count_est": CountEstimation,
+    "thresh_est": ThresholdEstimation,
+    "threshold_class": ThresholdClass,
+}
+"""Called with the numbers of features and of labels."""
+ASKED_FOR = ("zero", "conformal")
+"""Not tried unasked: what zero means depends on the model, and conformal aims at a guarantee."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One decision, fitted on all images; its metrics and their 95% intervals are those out of fold.
+
+    gap: the criterion on the images it was fitted on minus the criterion out of fold.
+    """
+
+    name: str
+    decision: Decision
+    metrics: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    gap: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """All decisions tried, and the one of highest criterion out of fold (the first on a tie)."""
+
+    criterion: str
+    tried: list[Tuned]
+
+    @property
+    def best(self) -> Tuned:
+        return max(self.tried, key=lambda tuned: tuned.metrics[self.criterion])
+
+
+def tune(
+    source: Path,
+    output: Path | None = None,
+    *,
+    decisions: Sequence[str] = (),
+    criterion: str = "f1",
+    folds: int = 5,
+    epochs: int = 50,
+    replicates: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> Tuning:
+    """Fit decisions to a file of scores and targets (see `read_scores`), compare them, and save the best.
+
+    Every decision is fitted on all images but one fold's and predicts that fold, for each of `folds` random
+    folds: its metrics are those of the predictions out of fold. Then it is fitted on all images. output:
+    where the best one is written (JSON). decisions: names, see `RULES` and `LEARNT` (which need features);
+    none means all that the file allows, without `ASKED_FOR`. epochs: of the learnt ones. replicates: of the
+    bootstrap.
+
+    Raises ValueError for unknown names, for a file without targets, and for data nothing can be fitted on.
+    """
+    table = read_scores(source)
+    targets = table.targets
+    if targets is None:
+        raise ValueError(f"{source}: no targets; a decision is fitted to scores and targets")
+    names = _names(decisions, table, source)
+    check_fit(table.scores, targets, table.mask)
+    if not 2 <= folds <= len(targets):
+        raise ValueError(f"folds={folds}: expected 2 to {len(targets)}, the number of images")
+    tried = []
+    with Progress(disable=not progress) as bar:
+        task = bar.add_task("", total=len(names) * (folds + 1))
+        for name in names:
+            bar.update(task, description=name)
+            build = partial(_build, name, table, criterion)
+            fit = partial(_fit, build, table, epochs=epochs, seed=seed)
+            tried.append(
+                _cross_fitted(
+                    name, fit, table, criterion, folds, replicates, seed, partial(bar.advance, task)
+                )
+            )
+    tuning = Tuning(criterion, tried)
+    if output is not None:
+        tuning.best.decision.save(output)
+    return tuning
+
+
+def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[str, float] | None]:
+    """Run a saved decision on a file of scores and write the label sets (npz, CSV or parquet by the suffix).
+
+    Returns the label sets, bool (N, K), and their metrics where the file has targets. Raises ValueError when
+    the labels of the file are not those the decision was fitted for, by number or by name.
+    """
+    fitted, table = load(decision), read_scores(source)
+    ours, theirs = fitted.label_names, table.label_names
+    if ours is not None and theirs is not None and ours != theirs:
+        label = next(
+            (i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(theirs)
+        )
+        raise ValueError(
+            f"{source}: its labels are not those of {decision}, in this order; they differ from label {label} on"
+        )
+    predictions = fitted.predict(table.scores, table.features).numpy()
+    thresholds: Any = getattr(fitted, "thresholds", None)
+    if thresholds is not None:
+        thresholds = thresholds(table.features, len(table.scores)).numpy()
+    write_predictions(output, table, predictions, thresholds)
+    return predictions, None if table.targets is None else _metrics(predictions, table)
+
+
+def print_tuning(tuning: Tuning, console: Console) -> None:
+    """The table of a tuning: metrics out of fold in %, with intervals, best criterion first."""
+    shown = dict.fromkeys([tuning.criterion, "f1", "exact_match", "ov_p", "ov_r"])
+    table = Table(title="Decisions, out of fold, in % (95% bootstrap intervals over images)")
+    table.add_column("decision")
+    for key in shown:
+        table.add_column(key, justify="right")
+    table.add_column("labels/image", justify="right")
+    table.add_column(f"{tuning.criterion} gap", justify="right")
+    table.add_column("seconds", justify="right")
+    for tuned in sorted(tuning.tried, key=lambda tuned: -tuned.metrics[tuning.criterion]):
+        cells = []
+        for key in shown:
+            low, high = tuned.intervals[key]
+            cells.append(f"{100 * tuned.metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
+        labels = f"{tuned.metrics['labels_per_image']:.2f}"
+        table.add_row(tuned.name, *cells, labels, f"{100 * tuned.gap:+.1f}", f"{tuned.seconds:.1f}")
+    console.print(table)
+    console.print(f"gap: {tuning.criterion} on the images a decision was fitted on, minus out of fold")
+
+
+def _names(decisions: Sequence[str], table: ScoreTable, source: Path) -> list[str]:
+    known = [*RULES, *LEARNT]
+    for name in decisions:
+        if name not in known:
+            raise ValueError(f"unknown decision {name!r}; known are {', '.join(known)}")
+        if name in LEARNT and table.features is None:
+            raise ValueError(f"{source}: no features, which {name} decides from")
+    usable = [name for name in RULES if name not in ASKED_FOR] + (
+        list(LEARNT) if table.features is not None else []
+    )
+    return list(dict.fromkeys(decisions)) or usable
+
+
+def _build(name: str, table: ScoreTable, criterion: str) -> Decision:
+    if name in RULES:
+        decision = RULES[name](criterion=criterion)
+    else:
+        assert table.features is not None
+        decision = LEARNT[name](table.features.shape[1], table.scores.shape[1])
+    decision.label_names = table.label_names
+    return decision
+
+
+def _fit(build: Callable[[], Decision], table: ScoreTable, rows: Any, *, epochs: int, seed: int) -> Decision:
+    """A decision fitted on some rows of the table."""
+    arrays = [
+        None if a is None else a[rows] for a in (table.scores, table.targets, table.features, table.mask)
+    ]
+    return fit_decision(build(), *arrays, epochs=epochs, seed=seed)  # type: ignore[arg-type]
+
+
+def _cross_fitted(
+    name: str,
+    fit: Callable[[Any], Decision],
+    table: ScoreTable,
+    criterion: str,
+    folds: int,
+    replicates: int,
+    seed: int,
+    advance: Callable[[], None],
+) -> Tuned:
+    started = time.perf_counter()
+    order = np.random.default_rng(seed).permutation(len(table.scores))
+    held_out = np.zeros(table.scores.shape, bool)
+    for fold in np.array_split(order, folds):
+        held_out[fold] = _predict(fit(np.setdiff1d(order, fold)), table, fold)
+        advance()
+    decision = fit(slice(None))
+    fitted = _metrics(_predict(decision, table, slice(None)), table)
+    advance()
+    metrics = _metrics(held_out, table)
+    intervals = bootstrap_label_sets(held_out, table.targets, table.mask, replicates=replicates, seed=seed)
+    gap = fitted[criterion] - metrics[criterion]
+    return Tuned(name, decision, metrics, intervals, gap, time.perf_counter() - started)
+
+
+def _predict(decision: Decision, table: ScoreTable, rows: Any) -> np.ndarray:
+    features = None if table.features is None else table.features[rows]
+    return decision.predict(table.scores[rows], features).numpy()
+
+
+def _metrics(predictions: np.ndarray, table: ScoreTable) -> dict[str, float]:
+    """The label-set metrics and the mean number of labels predicted."""
+    counts = count_label_sets(predictions, table.targets, table.mask)
+    values = {key: float(value) for key, value in label_set_metrics(counts).items()}
+    return {**values, "labels_per_image": float(counts.predicted.sum() / max(int(counts.images), 1))}

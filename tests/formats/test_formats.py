@@ -1,0 +1,104 @@
+"""What earlier versions left is found and read: their stores, runs and bundles, kept beside this file as they were."""
+
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jobs import compose_here
+
+from lsep_ml.bundle import read_parts
+from lsep_ml.files import content_hash, read_json
+from lsep_ml.reports.records import read_run
+from lsep_ml.stages.job import build_job, finished_record
+from lsep_ml.store.entries import Store
+
+HERE = Path(__file__).parent
+FORMATS = sorted(HERE.glob("format*.zip"))
+"""The folder that `python run.py -m decision=thresh_est,threshold` with OPTIONS and `bundle` left, format by format."""
+
+OPTIONS = (
+    "data.train=40",
+    "data.val=20",
+    "data.test=20",
+    "data.canvas=24",
+    "model.widths=[4,4]",
+    "model.num_features=6",
+    "transform.crop=20",
+    "training.batch_size=16",
+    "training.epochs=1",
+    "fitting.epochs=2",
+    "trainer=cpu",
+)
+
+
+@pytest.fixture(params=FORMATS, ids=lambda path: path.stem)
+def left(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """The folder in which an earlier version worked."""
+    with zipfile.ZipFile(request.param) as archive:
+        archive.extractall(tmp_path)
+    return tmp_path
+
+
+def the_run(left: Path, decision: str) -> Path:
+    [folder] = (left / "outputs" / "runs" / "digits").glob(f"small_cnn-lsep-{decision}-*")
+    return folder
+
+
+@pytest.mark.parametrize("decision", ["thresh_est", "threshold"])
+def test_a_finished_run_is_found_under_its_name_and_not_done_again(left: Path, decision: str) -> None:
+    config, folder = compose_here(left / "outputs", f"decision={decision}", *OPTIONS)
+    assert folder == the_run(left, decision)
+    job = build_job(config)
+    assert {key: job.made_by[key] for key in ("config", "split_hash")} == {
+        key: stored(left, "predictions")["made_by"][key] for key in ("config", "split_hash")
+    }
+    record = read_json(folder / "result.json")
+    # as found where the initial weights are drawn as they were then, which another processor may not do
+    if job.made_by["initial_weights"] == stored(left, "predictions")["made_by"]["initial_weights"]:
+        assert job.store.identity(job.made_by) == record["identity"]
+        assert finished_record(job, folder) is not None
+
+
+@pytest.mark.parametrize("kind", ["predictions", "features", "scores"])
+def test_stored_results_are_found(left: Path, kind: str) -> None:
+    made_by = stored(left, kind)["made_by"]
+    found = Store(left / "outputs" / "store").find(kind, made_by)
+    assert found is not None
+    assert content_hash(found.made_by) == content_hash(made_by)
+
+
+def stored(left: Path, kind: str) -> dict[str, Any]:
+    [seal] = (left / "outputs" / "store" / kind).glob("*/entry.json")
+    seal_content: dict[str, Any] = read_json(seal)
+    return seal_content
+
+
+def test_a_bundle_and_the_run_it_was_made_of_are_read_alike(left: Path) -> None:
+    bundle, run = read_parts(left / "bundle"), read_parts(the_run(left, "thresh_est"))
+    assert bundle.label_names == run.label_names
+    assert bundle.measured["metrics"] == run.measured["metrics"]
+    assert dict(bundle.model) == dict(run.model)
+    for parts in (bundle, run):
+        parts.build_network()
+        parts.build_transform()
+
+
+def test_a_run_enters_the_report_beside_runs_of_today(left: Path) -> None:
+    config, _ = compose_here(left / "outputs", "decision=threshold", *OPTIONS)
+    run, missing = read_run(the_run(left, "threshold") / "result.json")
+    assert missing == []
+    assert run.config["trainer"]["_target_"] == config.trainer["_target_"]
+    assert run.config["data"]["reader"]["_target_"] == config.data.reader["_target_"]
+
+
+def test_a_configuration_of_an_earlier_version_is_built(left: Path) -> None:
+    record = read_json(the_run(left, "threshold") / "result.json")
+    trainer = record["config"]["trainer"]
+    overrides = [*OPTIONS, f"trainer._target_={trainer['_target_']}"]
+    assert (
+        build_job(compose_here(left / "outputs", "decision=threshold", *overrides)[0]).made_by["config"]
+        == (stored(left, "predictions")["made_by"]["config"])
+    )
+    shutil.rmtree(left / "outputs")

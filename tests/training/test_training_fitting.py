@@ -1,0 +1,199 @@
+"""fit_decision: one training loop that is quiet, deterministic, and alive."""
+
+import random
+import warnings
+from contextlib import nullcontext
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+import lsep_ml
+from lsep_ml.decisions import CountEstimation, GlobalThreshold, ThresholdClass, ThresholdEstimation, TopK
+from lsep_ml.training.fitting import DecisionWarning, fit_decision
+from lsep_ml.training.resume import Saving, States
+
+KINDS = [CountEstimation, ThresholdEstimation, ThresholdClass]
+
+
+def learnable(rows=600, features=24, labels=5, seed=0):
+    """Scores whose thresholds the features reveal, and label counts too."""
+    generator = torch.Generator().manual_seed(seed)
+    latent = torch.randn(rows, 4, generator=generator)
+    clean = latent @ torch.randn(4, labels, generator=generator)
+    inputs = torch.relu(latent @ torch.randn(4, features, generator=generator))
+    return clean + 3 * latent[:, :1], clean > 0, inputs
+
+
+def loss_before(decision, data):
+    decision.reset(*data, seed=0)
+    with torch.no_grad():
+        return float(decision.loss(*data))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_lowers_the_loss_and_reports_every_epoch(kind):
+    data, history = learnable(), []
+    decision = kind(24, 5)
+    before = loss_before(decision, data)
+    result = fit_decision(
+        decision, *data, epochs=20, on_epoch=lambda epoch, loss: history.append((epoch, loss))
+    )
+    assert result is decision
+    assert [epoch for epoch, _ in history] == list(range(20))
+    losses = [loss for _, loss in history]
+    assert losses[-1] < losses[0] < before * 1.05
+    with torch.no_grad():
+        assert float(decision.loss(*data)) == pytest.approx(losses[-1], rel=0.2)
+    assert not decision.training
+
+
+def test_the_reported_loss_is_the_mean_over_images():
+    data, history = learnable(rows=50), []
+    frozen = partial(torch.optim.SGD, lr=0.0)
+    decision = ThresholdEstimation(24, 5)
+    fit_decision(
+        decision,
+        *data,
+        epochs=1,
+        batch_size=16,
+        optimizer=frozen,
+        on_epoch=lambda _, loss: history.append(loss),
+    )
+    with torch.no_grad():
+        assert history[0] == pytest.approx(float(decision.loss(*data)), rel=1e-6)
+
+
+def test_threshold_estimation_beats_one_threshold_when_features_tell():
+    data, held_out = learnable(2000), learnable(2000)
+    scores, targets, features = held_out
+    learnt = fit_decision(ThresholdEstimation(24, 5), *data, batch_size=32, epochs=15)
+    rule = fit_decision(GlobalThreshold("exact", criterion="exact_match"), *data)
+
+    def exact_match(predictions):
+        return float((predictions == targets).all(1).float().mean())
+
+    assert exact_match(learnt.predict(scores, features)) > exact_match(rule.predict(scores)) + 0.2
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_seed_determines_the_result_and_the_callers_random_state_is_kept(kind):
+    data = learnable(rows=100)
+    states = []
+    for seed, noise in ((0, 1), (0, 5), (1, 1)):
+        torch.manual_seed(noise)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # noqa: NPY002
+        decision = fit_decision(kind(24, 5), *data, epochs=2, seed=seed)
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+        assert random.getstate() == before[2]
+        states.append(decision.state_dict())
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    assert not all(torch.equal(value, states[2][key]) for key, value in states[0].items())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_of_any_kind_give_the_same_head(kind, tmp_path):
+    data = learnable(rows=100)
+    mask = torch.rand(data[0].shape, generator=torch.Generator().manual_seed(0)) < 0.9
+    maps = []
+    for name, tensor in zip(("scores", "targets", "features", "mask"), (*data, mask), strict=True):
+        np.save(tmp_path / f"{name}.npy", tensor.numpy())
+        maps.append(np.load(tmp_path / f"{name}.npy", mmap_mode="r"))
+    fits = [fit_decision(kind(24, 5), *arrays, epochs=2).state_dict() for arrays in ((*data, mask), maps)]
+    assert all(torch.equal(value, fits[1][key]) for key, value in fits[0].items())
+
+
+def test_nothing_is_printed_or_written(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    fit_decision(ThresholdEstimation(24, 5), *learnable(rows=50), epochs=2)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+    fit_decision(ThresholdEstimation(24, 5), *learnable(rows=50), epochs=2, progress=True)
+    assert "ThresholdEstimation, loss" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_default_rates_keep_the_head_alive_at_any_scale_of_the_features(kind, scale):
+    scores, targets, features = learnable(seed=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        decision = fit_decision(kind(24, 5), scores, targets, scale * features, epochs=30)
+    hidden = decision.head[:4]((scale * features - decision.feature_mean) * decision.feature_scale)
+    assert ((hidden > 0).any(0)).sum() >= 8  # of the 10 units
+
+
+def test_a_dead_head_is_reported():
+    scores, targets, features = learnable()
+    fast = partial(torch.optim.SGD, lr=3.0, momentum=0.9)
+    with pytest.warns(
+        DecisionWarning, match="ThresholdEstimation: the head predicts the same for every image"
+    ):
+        fit_decision(ThresholdEstimation(24, 5), scores, targets, features, epochs=3, optimizer=fast)
+    with pytest.warns(DecisionWarning, match="the head predicts the same for every image"):
+        fit_decision(ThresholdEstimation(24, 5, standardize=False), scores, targets, 1e4 * features, epochs=3)
+
+
+def test_a_loss_of_nan_stops_the_training():
+    def explosive(parameters):
+        return torch.optim.SGD(parameters, lr=1e30)
+
+    with pytest.raises(
+        FloatingPointError, match=r"CountEstimation: the loss is not finite at step \d+ \(epoch 1\)"
+    ):
+        fit_decision(
+            CountEstimation(24, 5), *learnable(rows=100), epochs=3, batch_size=10, optimizer=explosive
+        )
+
+
+def test_rules_and_errors_go_the_same_way():
+    scores, targets, features = learnable()
+    mask = torch.rand(scores.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    for kind in (TopK, GlobalThreshold):
+        fitted = fit_decision(kind(), scores, targets, features, mask)
+        assert fitted.choices() == kind().fit(scores, targets, mask).choices()
+    with pytest.raises(ValueError, match="decides from features, got none"):
+        fit_decision(ThresholdEstimation(24, 5), scores, targets)
+    with pytest.raises(ValueError, match="5 labels, but the decision was made for 4"):
+        fit_decision(ThresholdEstimation(24, 4), scores, targets, features)
+    with pytest.raises(TypeError, match="Linear is neither a Rule nor a LearntDecision"):
+        fit_decision(torch.nn.Linear(2, 2), scores, targets)
+
+
+def test_fit_decision_is_found_on_the_package():
+    assert lsep_ml.fit_decision is fit_decision
+    with pytest.raises(AttributeError, match="has no attribute 'fit_decisions'"):
+        lsep_ml.fit_decisions  # noqa: B018
+
+
+def test_a_training_that_was_killed_continues_with_the_same_numbers(tmp_path):
+    data, whole = learnable(rows=100), []
+    expected = fit_decision(
+        ThresholdEstimation(24, 5), *data, epochs=6, on_epoch=lambda *row: whole.append(row)
+    ).state_dict()
+
+    def kill(epoch, loss):
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    folder, history = tmp_path / "states", []
+    for on_epoch in (kill, lambda *row: history.append(row)):
+        states = States(folder, Saving(every_minutes=1e-9))
+        decision = ThresholdEstimation(24, 5)
+        with pytest.raises(SystemExit) if on_epoch is kill else nullcontext():
+            fit_decision(decision, *data, epochs=6, on_epoch=on_epoch, states=states)
+    assert states.saved[-1][0].name == "state-12.ckpt"
+    assert history == whole
+    assert all(torch.equal(value, expected[key]) for key, value in decision.state_dict().items())
+
+
+def test_states_of_another_kind_are_not_continued_from(tmp_path, caplog):
+    (tmp_path / "state-7.ckpt").write_bytes(b"not a checkpoint")
+    data = learnable(rows=100)
+    states = States(tmp_path, Saving())
+    fitted = fit_decision(ThresholdEstimation(24, 5), *data, epochs=2, states=states).state_dict()
+    assert "it starts again" in caplog.text
+    expected = fit_decision(ThresholdEstimation(24, 5), *data, epochs=2).state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in fitted.items())

@@ -1,0 +1,213 @@
+"""The tuner: files in and out, cross-fitting, the choice of the best."""
+
+import numpy as np
+import polars as pl
+import pytest
+from rich.console import Console
+
+from lsep_ml import decisions
+from lsep_ml.decisions import GlobalThreshold, TopK
+from lsep_ml.metrics import bootstrap_label_sets, count_label_sets, label_set_metrics
+from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_predictions
+from lsep_ml.tuning.tune import apply, print_tuning, tune
+
+NAMES = ["cat", "dog", "owl"]
+
+
+def case(rows=90, seed=0, features=False):
+    generator = np.random.default_rng(seed)
+    targets = generator.random((rows, 3)) < [0.5, 0.3, 0.2]
+    scores = (generator.standard_normal((rows, 3)) + 2 * targets).astype(np.float32)
+    mask = generator.random((rows, 3)) < 0.9
+    arrays = {"scores": scores, "targets": (targets & mask).astype(np.uint8), "mask": mask}
+    arrays |= {"label_names": np.array(NAMES), "image_ids": np.array([f"{row}.jpg" for row in range(rows)])}
+    if features:
+        arrays["features"] = generator.standard_normal((rows, 5)).astype(np.float32)
+    return arrays
+
+
+def written(path, arrays):
+    """The same scores as npz, or as a table with a column for each label."""
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+        return path
+    targets = np.where(arrays["mask"], arrays["targets"].astype(object), None)
+    columns = {"image_id": arrays["image_ids"]}
+    for label, name in enumerate(NAMES):
+        columns[f"score_{name}"] = arrays["scores"][:, label]
+        columns[f"target_{name}"] = targets[:, label].tolist()
+    for index in range(arrays["features"].shape[1] if "features" in arrays else 0):
+        columns[f"feature_{index}"] = arrays["features"][:, index]
+    frame = pl.DataFrame(columns, strict=False)
+    frame.write_csv(path) if path.suffix == ".csv" else frame.write_parquet(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+@pytest.mark.parametrize("features", [False, True])
+def test_every_format_holds_the_same(suffix, features, tmp_path):
+    arrays = case(features=features)
+    table = read_scores(written(tmp_path / f"scores{suffix}", arrays))
+    for name, array in arrays.items():
+        assert np.array_equal(getattr(table, name), array), name
+    assert table.scores.dtype == np.float32
+    assert (table.features is None) == (not features)
+
+
+def test_parquet_with_list_columns(tmp_path):
+    arrays = case(features=True)
+    keys = ("scores", "targets", "features")
+    pl.DataFrame({key: arrays[key].tolist() for key in keys}).write_parquet(tmp_path / "lists.parquet")
+    table = read_scores(tmp_path / "lists.parquet")
+    for key in keys:
+        assert np.array_equal(getattr(table, key), arrays[key])
+    assert table.mask is None
+    assert table.label_names is None
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".csv", ".parquet"])
+def test_a_tuned_decision_is_applied_to_new_scores(suffix, tmp_path):
+    tuning = tune(
+        written(tmp_path / f"val{suffix}", case()), tmp_path / "best.json", progress=False, replicates=50
+    )
+    assert [tuned.name for tuned in tuning.tried] == [
+        "topk",
+        "threshold",
+        "threshold_exact",
+        "per_class",
+        "calibrated",
+        "expected_f1",
+    ]
+    assert tuning.best.metrics["f1"] == max(tuned.metrics["f1"] for tuned in tuning.tried)
+    new = case(seed=1)
+    predictions, metrics = apply(
+        tmp_path / "best.json", written(tmp_path / f"new{suffix}", new), tmp_path / f"out{suffix}"
+    )
+    assert (predictions == decisions.load(tmp_path / "best.json").predict(new["scores"]).numpy()).all()
+    expected = label_set_metrics(count_label_sets(predictions, new["targets"], new["mask"]))
+    assert {key: metrics[key] for key in expected} == {key: float(value) for key, value in expected.items()}
+    if suffix == ".npz":
+        with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
+            stored, ids, names = file["predictions"], file["image_ids"], file["label_names"]
+            assert np.array_equal(file["mask"], new["mask"])
+    else:
+        frame = (
+            pl.read_csv(tmp_path / "out.csv")
+            if suffix == ".csv"
+            else pl.read_parquet(tmp_path / "out.parquet")
+        )
+        stored, ids = frame.drop("image_id").to_numpy(), frame["image_id"].to_numpy()
+        names = [column.removeprefix("predicted_") for column in frame.columns[1:]]
+    assert np.array_equal(stored, predictions)
+    assert list(ids) == list(new["image_ids"])
+    assert list(names) == NAMES
+
+
+def test_metrics_are_those_out_of_fold(tmp_path):
+    arrays = case()
+    source = written(tmp_path / "scores.npz", arrays)
+    tuning = tune(source, decisions=["threshold", "topk"], folds=4, seed=3, replicates=40, progress=False)
+    scores, targets, mask = (arrays[key] for key in ("scores", "targets", "mask"))
+    folds = np.array_split(np.random.default_rng(3).permutation(90), 4)
+    for tuned, kind in zip(tuning.tried, (GlobalThreshold, TopK), strict=True):
+        held_out = np.zeros_like(mask)
+        for fold in folds:
+            rest = np.array([row for row in range(90) if row not in set(fold)])
+            held_out[fold] = kind().fit(scores[rest], targets[rest], mask[rest]).predict(scores[fold]).numpy()
+        expected = label_set_metrics(count_label_sets(held_out, targets, mask))
+        assert {key: tuned.metrics[key] for key in expected} == {key: float(v) for key, v in expected.items()}
+        assert tuned.intervals == bootstrap_label_sets(held_out, targets, mask, replicates=40, seed=3)
+        everything = kind().fit(scores, targets, mask)
+        assert tuned.decision.choices() == everything.choices()
+        fitted = count_label_sets(everything.predict(scores).numpy(), targets, mask)
+        assert tuned.gap == pytest.approx(float(label_set_metrics(fitted)["f1"] - expected["f1"]))
+
+
+@pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # the features tell nothing
+def test_learnt_decisions_join_where_there_are_features(tmp_path):
+    source = written(tmp_path / "scores.npz", case(features=True))
+    tuning = tune(source, criterion="exact_match", folds=2, epochs=2, replicates=20, progress=False)
+    assert [tuned.name for tuned in tuning.tried][-3:] == ["count_est", "thresh_est", "threshold_class"]
+    console = Console(width=160, record=True, quiet=False, file=(tmp_path / "out.txt").open("w"))
+    with console.file:
+        print_tuning(tuning, console)
+    text = console.export_text()
+    for tuned in tuning.tried:
+        assert tuned.name in text
+    assert f"{100 * tuning.best.metrics['exact_match']:.1f} [" in text
+    assert text.index(tuning.best.name) < min(
+        text.index(f" {tuned.name} ") for tuned in tuning.tried if tuned is not tuning.best
+    )
+
+
+def test_progress_is_shown(tmp_path, capfd):
+    source = written(tmp_path / "scores.npz", case())
+    tune(source, decisions=["topk"], replicates=10)
+    assert "topk" in capfd.readouterr().out
+
+
+def test_labels_in_another_order_are_refused(tmp_path):
+    tune(written(tmp_path / "val.npz", case()), tmp_path / "best.json", decisions=["topk"], progress=False)
+    arrays = case()
+    arrays["label_names"] = np.array(["cat", "owl", "dog"])
+    with pytest.raises(ValueError, match=r"not those of .* in this order; they differ from label 1 on"):
+        apply(tmp_path / "best.json", written(tmp_path / "new.npz", arrays), tmp_path / "out.npz")
+    del arrays["label_names"]
+    apply(tmp_path / "best.json", written(tmp_path / "new.npz", arrays), tmp_path / "out.npz")
+    arrays["scores"] = arrays["scores"][:, :2]
+    del arrays["targets"], arrays["mask"]
+    with pytest.raises(ValueError, match="2 labels, but the decision was made for 3"):
+        apply(tmp_path / "best.json", written(tmp_path / "new.npz", arrays), tmp_path / "out.npz")
+
+
+def test_what_cannot_be_tuned(tmp_path):
+    arrays = case()
+    source = written(tmp_path / "scores.npz", arrays)
+    for options, message in [
+        ({"decisions": ["magic"]}, "unknown decision 'magic'; known are topk, threshold"),
+        ({"decisions": ["thresh_est"]}, "no features, which thresh_est decides from"),
+        ({"folds": 91}, "folds=91: expected 2 to 90"),
+        ({"criterion": "accuracy"}, "criterion='accuracy'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            tune(source, progress=False, **options)
+    without = {key: value for key, value in arrays.items() if key not in ("targets", "mask")}
+    with pytest.raises(ValueError, match="no targets; a decision is fitted to scores and targets"):
+        tune(written(tmp_path / "without.npz", without), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "arrays", "message"),
+    [
+        ("a.npz", {"logits": np.zeros((2, 2))}, "no array named scores; found logits"),
+        ("b.npz", {"scores": np.zeros((2, 2)), "targets": np.zeros((2, 3))}, r"targets have shape \(2, 3\)"),
+        ("c.npz", {"scores": np.zeros((2, 2)), "label_names": np.array(["a"])}, "1 label_names for 2 labels"),
+        ("d.csv", {"prob_cat": [0.1]}, "no columns named score_LABEL; found prob_cat"),
+        ("e.csv", {"score_cat": [0.1], "target_dog": [1]}, r"columns differ in \['cat', 'dog'\]"),
+        ("f.parquet", {"scores": [[0.1], [0.1, 0.2]]}, "lists of different lengths"),
+        ("g.txt", {}, "expected a file of .npz, .csv, .parquet"),
+    ],
+)
+def test_files_of_other_contents(name, arrays, message, tmp_path):
+    path = tmp_path / name
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    elif path.suffix == ".csv":
+        pl.DataFrame(arrays).write_csv(path)
+    elif path.suffix == ".parquet":
+        pl.DataFrame(arrays).write_parquet(path)
+    with pytest.raises(ValueError, match=message):
+        read_scores(path)
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        read_scores(tmp_path / "missing.npz")
+
+
+def test_predictions_of_nameless_scores(tmp_path):
+    table = ScoreTable(np.zeros((2, 2), np.float32))
+    write_predictions(tmp_path / "out.csv", table, np.array([[True, False], [False, True]]), None)
+    assert pl.read_csv(tmp_path / "out.csv").to_dict(as_series=False) == {
+        "predicted_0": [1, 0],
+        "predicted_1": [0, 1],
+    }
+    with pytest.raises(ValueError, match=r"expected a name with \.npz"):
+        write_predictions(tmp_path / "out.txt", table, np.zeros((2, 2), bool), None)
