@@ -107,7 +107,7 @@ def test_what_anyone_may_import_imports_nothing_of_ours(module: str) -> None:
         ("lsep_ml.decisions", {"pytorch_lightning", "hydra", "omegaconf"}),
         ("lsep_ml.metrics", {"pytorch_lightning", "hydra", "omegaconf", "torch"}),
         ("lsep_ml.stages.resolvers", {"torch", "pytorch_lightning"}),
-        ("lsep_ml.reports.figures.one_run", {"torch", "pytorch_lightning", "hydra"}),
+        ("lsep_ml.reports.figures.of_run", {"torch", "pytorch_lightning", "hydra"}),
         ("lsep_ml.store.keys", {"torch", "pytorch_lightning"}),
         ("lsep_ml.cli", {"torch", "pytorch_lightning", "hydra", "numpy"}),
     ],

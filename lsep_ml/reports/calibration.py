@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 
 from lsep_ml.metrics.functional import ratio
 from lsep_ml.reports.arrays import Arrays
-from lsep_ml.reports.figures.methods import Reliability
+from lsep_ml.reports.figures.method_plots import Reliability
 
 Floats = NDArray[np.float64]
 BINS = 15

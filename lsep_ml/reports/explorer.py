@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts
 from lsep_ml.reports.arrays import TEST, Arrays, read_arrays
-from lsep_ml.reports.figures.encoding import data_uri
-from lsep_ml.reports.group_files import BenchFiles
+from lsep_ml.reports.figures.saving import picture_uri
+from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.operating_points import Ranked, Thresholded, threshold_grid
 from lsep_ml.reports.records import Problem, RecordError, Run
@@ -25,55 +25,57 @@ Json = dict[str, Any]
 Cuts = dict[str, Thresholded | Ranked]
 
 
-def choose_runs(files: BenchFiles, limit: int) -> list[Run]:
+def choose_runs(files: GroupFiles, limit: int) -> list[Run]:
     """At most `limit` usable runs with scores: the lowest seed of every row before a second seed of any."""
     by_round: dict[int, list[Run]] = {}
-    for row in files.bench.rows:
+    for row in files.group.rows:
         for position, run in enumerate(run for run in row.runs if run in files.digests and run.has_scores):
             by_round.setdefault(position, []).append(run)
     return [run for position in sorted(by_round) for run in by_round[position]][:limit]
 
 
 def explore(
-    files: BenchFiles, runs: Iterable[Run], variants: Mapping[Run, str]
+    files: GroupFiles, runs: Iterable[Run], variants: Mapping[Run, str]
 ) -> tuple[Json, list[Problem]]:
-    """What the page needs to explore these runs of one bench, as plain data; says which could not be read.
+    """What the page needs to explore these runs of one group, as plain data; says which could not be read.
 
     Runs with the same scores (several decisions on them) share their counts. variants: a remark on a run's settings,
     where rows differ in them.
     """
-    groups: dict[tuple[str, int], list[Run]] = {}
+    by_scores: dict[tuple[str, int], list[Run]] = {}
     for run in runs:
-        groups.setdefault((run.scores, run.seed), []).append(run)
+        by_scores.setdefault((run.scores, run.seed), []).append(run)
     shown = np.array(list(files.thumbnails), np.intp)
     shown = shown[spread_rows(len(shown), SPREAD)]
-    bench: Json = {"name": files.bench.name, "models": [], "runs": []}
+    group: Json = {"name": files.group.name, "models": [], "runs": []}
     problems = []
-    for group in groups.values():
+    for sharing in by_scores.values():
         try:
-            test = read_arrays(group[0], TEST, "scores", "targets", "mask", "image_ids")
+            test = read_arrays(sharing[0], TEST, "scores", "targets", "mask", "image_ids")
         except RecordError as error:
-            problems += [Problem(run.folder, f"{error}; left out of the decision explorer") for run in group]
+            problems += [
+                Problem(run.folder, f"{error}; left out of the decision explorer") for run in sharing
+            ]
             continue
-        model, cuts = _model(test, group, shown)
-        if "images" not in bench:
-            bench |= _test_split(files, test, shown)
-        for run in group:
+        model, cuts = _model(test, sharing, shown)
+        if "images" not in group:
+            group |= _test_split(files, test, shown)
+        for run in sharing:
             try:
                 own = read_arrays(run, TEST, "predictions", "thresholds")
             except RecordError as error:
                 problems.append(Problem(run.folder, f"{error}; left out of the decision explorer"))
                 continue
-            place = {"model": len(bench["models"]), "variant": variants.get(run, "")}
-            bench["runs"].append(place | _run(run, own, test, cuts, shown))
-        bench["models"].append(model)
-    return bench, problems
+            place = {"model": len(group["models"]), "variant": variants.get(run, "")}
+            group["runs"].append(place | _run(run, own, test, cuts, shown))
+        group["models"].append(model)
+    return group, problems
 
 
-def _model(test: Arrays, group: list[Run], shown: NDArray[np.intp]) -> tuple[Json, Cuts]:
+def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp]) -> tuple[Json, Cuts]:
     """Counts that all runs on these scores share, and where the scores stand at the sliders' steps."""
     scores, targets, mask = test["scores"], test["targets"], test["mask"]
-    chosen = [run.choices.get("theta") for run in group]
+    chosen = [run.choices.get("theta") for run in sharing]
     thetas = threshold_grid(
         scores, targets, [float(theta) for theta in chosen if isinstance(theta, int | float)]
     )
@@ -92,7 +94,7 @@ def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp
     targets, known = test["targets"], test["mask"] != 0
     right = ~((own["predictions"] != targets) & known).any(1) & known.any(1)
     found: Json = {
-        "label": f"{method_name(run.loss, run.decision)}, seed {run.seed}",
+        "label": f"{method_name(*run.method)}, seed {run.seed}",
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
         "predictions": _pack(own["predictions"][shown], np.uint8),
@@ -123,7 +125,7 @@ def _steps(values: NDArray[Any], counts: LabelCounts) -> Json:
     }
 
 
-def _test_split(files: BenchFiles, test: Arrays, shown: NDArray[np.intp]) -> Json:
+def _test_split(files: GroupFiles, test: Arrays, shown: NDArray[np.intp]) -> Json:
     known = test["mask"] != 0
     return {
         "labels": list(files.label_names),
@@ -132,7 +134,7 @@ def _test_split(files: BenchFiles, test: Arrays, shown: NDArray[np.intp]) -> Jso
         "shown": [
             {
                 "id": str(test["image_ids"][row]),
-                "picture": data_uri(files.thumbnails[row]),
+                "picture": picture_uri(files.thumbnails[row]),
                 "true": np.flatnonzero(test["targets"][row] & test["mask"][row]).tolist(),
                 "unknown": np.flatnonzero(~known[row]).tolist(),
             }

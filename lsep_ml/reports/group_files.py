@@ -1,4 +1,4 @@
-"""A bench and what was read of its runs' files, once for all figures."""
+"""A group and what was read of its runs' files, once for all figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,23 +9,22 @@ from numpy.typing import NDArray
 from lsep_ml.metrics.functional import per_class_metrics
 from lsep_ml.reports.arrays import TEST, Arrays, read_arrays, read_history, read_thumbnails
 from lsep_ml.reports.digest import Digest
-from lsep_ml.reports.grouping import Bench
-from lsep_ml.reports.records import NO_DECISION, SCORE_LAYER, Problem, RecordError, Run
+from lsep_ml.reports.grouping import RunGroup
+from lsep_ml.reports.records import NO_DECISION, SCORE_LAYER, Method, Problem, RecordError, Run
 from lsep_ml.reports.score_views import ScoreView, score_runs, view_scores
 
-Method = tuple[str, str]
 _FALLBACK = ("threshold", "topk", "count_est", "thresh_est", NO_DECISION)
 
 
 @dataclass
-class BenchFiles:
-    """digests: the bench's runs whose predictions are usable, of one and the same test split.
+class GroupFiles:
+    """digests: the group's runs whose predictions are usable, of one and the same test split.
 
     views: loss -> what its scores show. thumbnails: test row -> picture, from all runs. problems: what could not be
     read.
     """
 
-    bench: Bench
+    group: RunGroup
     digests: Mapping[Run, Digest]
     problems: list[Problem] = field(default_factory=list)
     views: dict[str, ScoreView] = field(default_factory=dict)
@@ -33,7 +32,7 @@ class BenchFiles:
 
     def __post_init__(self) -> None:
         for loss, runs in self.score_runs().items():
-            view, problems = view_scores(self.bench, loss, runs)
+            view, problems = view_scores(self.group, loss, runs)
             self.problems += problems
             if view is not None:
                 self.views[loss] = view
@@ -48,7 +47,7 @@ class BenchFiles:
 
     def score_runs(self) -> dict[str, list[Run]]:
         """Loss -> one run for each seed."""
-        return score_runs(self.bench, set(self.digests))
+        return score_runs(self.group, set(self.digests))
 
     def network_runs(self) -> dict[str, list[Run]]:
         """Of these, the losses that a network was trained by; a predictor's run tells of the same training again."""
@@ -63,14 +62,15 @@ class BenchFiles:
     def methods(self) -> list[Method]:
         """Each loss as the paper's figures show it: LSEP with threshold estimation last, the others thresholded."""
         found = []
-        for loss in dict.fromkeys(loss for loss, _ in self.bench.chosen):
+        for loss in dict.fromkeys(loss for loss, _ in self.group.chosen):
             order = ("thresh_est", *_FALLBACK) if loss == "lsep" else _FALLBACK
-            found += [(loss, decision) for decision in order if self.usable((loss, decision))][:1]
+            candidates = [Method(loss, decision) for decision in order]
+            found += [method for method in candidates if self.usable(method)][:1]
         return found
 
     def usable(self, method: Method) -> list[Run]:
         """The runs of a method whose predictions could be read, by seed."""
-        row = self.bench.chosen.get(method)
+        row = self.group.chosen.get(method)
         return [run for run in row.runs if run in self.digests] if row else []
 
     def class_f1(self, method: Method) -> NDArray[np.float64]:

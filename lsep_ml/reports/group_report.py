@@ -1,4 +1,4 @@
-"""All that is made of one bench: its tables, comparisons, figures and explorer data, written and handed to the page."""
+"""All that is made of one group: its tables, comparisons, figures and explorer data, written and handed to the page."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,11 +9,10 @@ from lsep_ml.files import atomic_write
 from lsep_ml.reports.comparison import Comparison, PairedBootstrap
 from lsep_ml.reports.digest import Digest
 from lsep_ml.reports.explorer import Json, choose_runs, explore
-from lsep_ml.reports.figures.captioned import SavedDrawing, save_drawing
-from lsep_ml.reports.figures.of_group import draw
-from lsep_ml.reports.figures.of_images import suspecting_loss
-from lsep_ml.reports.group_files import BenchFiles
-from lsep_ml.reports.grouping import Bench
+from lsep_ml.reports.figures.of_group import draw, suspecting_loss
+from lsep_ml.reports.figures.saving import SavedDrawing, save_drawing
+from lsep_ml.reports.group_files import GroupFiles
+from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.provenance import origin
 from lsep_ml.reports.records import Problem, Run
@@ -30,10 +29,10 @@ from lsep_ml.reports.verdicts import Verdict, answer, compare_all, gather
 
 
 @dataclass(frozen=True)
-class BenchReport:
-    """One bench as the page shows it. compared: the rows of `comparisons`, in order."""
+class GroupReport:
+    """One group as the page shows it. compared: the rows of `comparisons`, in order."""
 
-    bench: Bench
+    group: RunGroup
     tables: Sequence[Table]
     verdicts: Sequence[Verdict]
     compared: Sequence[str]
@@ -43,34 +42,34 @@ class BenchReport:
     problems: Sequence[Problem]
 
 
-def report_bench(
-    bench: Bench, digests: Mapping[Run, Digest], bootstrap: PairedBootstrap, out: Path, explorer_runs: int
-) -> BenchReport:
-    """Write tables/ and figures/ of a bench below `out`."""
-    usable, problems = _of_one_split(bench, digests)
-    evidence = gather(bench, usable, bootstrap)
+def report_group(
+    group: RunGroup, digests: Mapping[Run, Digest], bootstrap: PairedBootstrap, out: Path, explorer_runs: int
+) -> GroupReport:
+    """Write tables/ and figures/ of a group below `out`."""
+    usable, problems = _of_one_split(group, digests)
+    evidence = gather(group, usable, bootstrap)
     pairs = compare_all(evidence)
-    tables = [with_bootstrap(make(bench), evidence, pairs) for make in (table_one, table_two, table_of_all)]
-    verdicts = answer(bench, evidence)
+    tables = [with_bootstrap(make(group), evidence, pairs) for make in (table_one, table_two, table_of_all)]
+    verdicts = answer(group, evidence)
     comparisons = [comparison for found in pairs.values() for comparison in found]
     for table in tables:
         texts = {"csv": csv_table(table), "tex": latex_table(table)}
         texts["md"] = f"{markdown_table(table)}\n{origin(table)}\n"
         for kind, text in texts.items():
             write_text(out / "tables" / f"{table.slug}.{kind}", text)
-    write_text(out / "tables" / f"comparisons_{bench.name}.csv", csv_comparisons(comparisons))
-    write_text(out / "tables" / f"verdicts_{bench.name}.md", "\n".join(map(markdown_verdict, verdicts)))
+    write_text(out / "tables" / f"comparisons_{group.name}.csv", csv_comparisons(comparisons))
+    write_text(out / "tables" / f"verdicts_{group.name}.md", "\n".join(map(markdown_verdict, verdicts)))
 
-    files = BenchFiles(bench, usable)
-    drawings = [save_drawing(drawing, out / "figures", bench.name) for drawing in draw(files)]
-    write_text(out / "tables" / f"suspects_{bench.name}.csv", _suspects(files))
-    variants = {run: row.variant for row in bench.rows for run in row.runs}
+    files = GroupFiles(group, usable)
+    drawings = [save_drawing(drawing, out / "figures", group.name) for drawing in draw(files)]
+    write_text(out / "tables" / f"suspects_{group.name}.csv", _suspects(files))
+    variants = {run: row.variant for row in group.rows for run in row.runs}
     chosen = choose_runs(files, explorer_runs)
     explorer, unexplored = explore(files, chosen, variants)
     explorer["left_out"] = sum(run.has_scores for run in usable) - len(chosen)
     compared = [method_name(*method) for method in evidence]
     problems += files.problems + unexplored
-    return BenchReport(bench, tables, verdicts, compared, comparisons, drawings, explorer, problems)
+    return GroupReport(group, tables, verdicts, compared, comparisons, drawings, explorer, problems)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,9 +78,9 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _of_one_split(bench: Bench, digests: Mapping[Run, Digest]) -> tuple[dict[Run, Digest], list[Problem]]:
-    """The bench's digests of the test split that most runs have; the others, and why they stay out of comparisons."""
-    found = {run: digests[run] for row in bench.rows for run in row.runs if run in digests}
+def _of_one_split(group: RunGroup, digests: Mapping[Run, Digest]) -> tuple[dict[Run, Digest], list[Problem]]:
+    """The group's digests of the test split that most runs have; the others, and why they stay out of comparisons."""
+    found = {run: digests[run] for row in group.rows for run in row.runs if run in digests}
     if not found:
         return {}, []
     content, _ = Counter(digest.content for digest in found.values()).most_common(1)[0]
@@ -97,7 +96,7 @@ def _of_one_split(bench: Bench, digests: Mapping[Run, Digest]) -> tuple[dict[Run
     return {run: digest for run, digest in found.items() if digest.content == content}, problems
 
 
-def _suspects(files: BenchFiles) -> str:
+def _suspects(files: GroupFiles) -> str:
     head = ["image_id", "row", "label", "annotation", "belief"]
     loss = suspecting_loss(files)
     if loss is None:

@@ -1,7 +1,7 @@
 """Which runs may stand side by side, and which may be averaged.
 
 Runs stand in one table when they share the data set, the network and the protocol (split hash, image counts, dropped
-images, the rule for difficult objects, `data.seed`). They are averaged when, besides, they share loss, decision and
+images, the rule for difficult objects, `data.seed`). They are averaged when, besides, they share the method and
 every setting but the seed. Anything else is shown apart, with what differs.
 """
 
@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 
 from lsep_ml.reports.names import method_order
-from lsep_ml.reports.records import Problem, Run
+from lsep_ml.reports.records import Method, Problem, Run
 from lsep_ml.store.keys import NEUTRAL, RUN_PARTS
 
 _PROTOCOL_DATA = ("seed", "difficult", "unlabelled", "split", "label_order")
@@ -30,11 +30,10 @@ class Row:
     """Runs that differ in nothing but their seed, by ascending seed.
 
     settings: dotted configuration key -> value as JSON. variant: the settings in which it differs from the other rows
-    of its loss and decision, "" when it is the only one.
+    of its method, "" when it is the only one.
     """
 
-    loss: str
-    decision: str
+    method: Method
     runs: tuple[Run, ...]
     settings: Mapping[str, str]
     variant: str = ""
@@ -45,11 +44,11 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class RunGroup:
     """All rows of one data set, network and protocol: what one table may show.
 
-    protocol: what defines it, name -> value. name: unique in a report, fit for a file name. chosen: for each loss and
-    decision the row that the paper's tables show; rows: all.
+    protocol: what defines it, name -> value. name: unique in a report, fit for a file name. chosen: for each
+    method the row that the paper's tables show; rows: all.
     """
 
     name: str
@@ -57,42 +56,42 @@ class Bench:
     model: str
     protocol: Mapping[str, str]
     rows: tuple[Row, ...]
-    chosen: Mapping[tuple[str, str], Row]
+    chosen: Mapping[Method, Row]
 
     @property
     def label_names(self) -> tuple[str, ...]:
         return self.rows[0].runs[0].label_names
 
 
-def group_runs(runs: Iterable[Run]) -> tuple[list[Bench], list[Problem]]:
-    """Sort runs into benches and rows; says what was refused and what was not averaged."""
+def group_runs(runs: Iterable[Run]) -> tuple[list[RunGroup], list[Problem]]:
+    """Sort runs into groups and rows; says what was refused and what was not averaged."""
     runs, problems = drop_conflicts(list(runs))
     by_data: dict[str, dict[tuple[str, str], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
         by_data[run.data][_key(protocol(run)), network(run)].append(run)
-    benches: list[Bench] = []
-    for data, groups in sorted(by_data.items()):
-        protocols = {key: protocol(group[0]) for (key, _), group in groups.items()}
+    groups: list[RunGroup] = []
+    for data, by_network in sorted(by_data.items()):
+        protocols = {key: protocol(own[0]) for (key, _), own in by_network.items()}
         if len(protocols) > 1:
-            problems.append(_not_averaged(data, protocols, groups))
-        models = {model for _, model in groups}
-        for (key, model), group in sorted(
-            groups.items(), key=lambda item: (item[0][1], -len(item[1]), item[0][0])
+            problems.append(_not_averaged(data, protocols, by_network))
+        models = {model for _, model in by_network}
+        for (key, model), own in sorted(
+            by_network.items(), key=lambda item: (item[0][1], -len(item[1]), item[0][0])
         ):
             name = "-".join(
                 [data]
                 + ([model] if len(models) > 1 else [])
                 + ([protocols[key]["split_hash"][:8]] if len(protocols) > 1 else [])
             )
-            benches.append(_bench(_unused(name, benches), data, model, protocols[key], group))
-    return benches, problems
+            groups.append(_group(_unused(name, groups), data, model, protocols[key], own))
+    return groups, problems
 
 
 def drop_conflicts(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
     """Of runs made by the same configuration and seed: one when their numbers agree, none when they do not."""
     same: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        same[_key([protocol(run), network(run), run.loss, run.decision, run.seed, settings(run)])].append(run)
+        same[_key([protocol(run), network(run), run.method, run.seed, settings(run)])].append(run)
     kept, problems = [], []
     for first, *others in same.values():
         differing = next((other for other in others if other.test != first.test), None)
@@ -156,25 +155,25 @@ def _flatten(prefix: str, value: Any) -> dict[str, str]:
     }
 
 
-def _bench(name: str, data: str, model: str, facts: Mapping[str, str], runs: list[Run]) -> Bench:
+def _group(name: str, data: str, model: str, facts: Mapping[str, str], runs: list[Run]) -> RunGroup:
     by_row: dict[str, list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.seed):
-        by_row[_key([run.loss, run.decision, settings(run)])].append(run)
-    by_pair: dict[tuple[str, str], list[tuple[Run, ...]]] = defaultdict(list)
+        by_row[_key([run.method, settings(run)])].append(run)
+    by_method: dict[Method, list[tuple[Run, ...]]] = defaultdict(list)
     for group in by_row.values():
-        by_pair[group[0].loss, group[0].decision].append(tuple(group))
+        by_method[group[0].method].append(tuple(group))
     rows, chosen = [], {}
-    for (loss, decision), groups in sorted(by_pair.items(), key=lambda item: method_order(item[0])):
+    for method, groups in sorted(by_method.items(), key=lambda item: method_order(item[0])):
         found = [settings(group[0]) for group in groups]
         differing = _differing(found)
         variants = [
-            Row(loss, decision, group, own, _variant(own, differing))
+            Row(method, group, own, _variant(own, differing))
             for group, own in zip(groups, found, strict=True)
         ]
         rows += variants
         # The paper chose hyperparameters on the hold-out by F1; a row of more seeds is not left for one of fewer.
-        chosen[loss, decision] = max(variants, key=lambda row: (len(row.runs), mean_of(row, "val", "f1")))
-    return Bench(name, data, model, facts, tuple(rows), chosen)
+        chosen[method] = max(variants, key=lambda row: (len(row.runs), mean_of(row, "val", "f1")))
+    return RunGroup(name, data, model, facts, tuple(rows), chosen)
 
 
 def mean_of(row: Row, split: str, key: str) -> float:
@@ -211,9 +210,9 @@ def _not_averaged(
     )
 
 
-def _unused(name: str, benches: list[Bench]) -> str:
+def _unused(name: str, groups: list[RunGroup]) -> str:
     name = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name)
-    taken = {bench.name for bench in benches}
+    taken = {group.name for group in groups}
     return next(
         candidate
         for n in range(len(taken) + 1)

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
-from lsep_ml.reports.group_report import BenchReport
+from lsep_ml.reports.group_report import GroupReport
 from lsep_ml.reports.names import METRIC_NOTES, METRICS
 from lsep_ml.reports.provenance import Provenance, without_places
 from lsep_ml.reports.records import Found
@@ -23,9 +23,9 @@ def render_table(table: Table) -> str:
 
 
 def render_page(
-    folder: Path, parts: Sequence[BenchReport], origins: Sequence[Provenance], found: Found
+    folder: Path, parts: Sequence[GroupReport], origins: Sequence[Provenance], found: Found
 ) -> str:
-    """The report of all benches; `origins` are the runs in its tables."""
+    """The report of all groups; `origins` are the runs in its tables."""
     problems = [(_below(folder, problem.path), problem.message) for problem in found.problems]
     failures = [
         (_below(folder, f.folder), f.error, " ".join(without_places(f.overrides))) for f in found.failures
@@ -46,7 +46,7 @@ def render_page(
                 "keys": [
                     {"key": key, "name": METRICS[key], "note": METRIC_NOTES[key]} for key in LABEL_SET_KEYS
                 ],
-                "benches": [part.explorer for part in parts if part.explorer["runs"]],
+                "groups": [part.explorer for part in parts if part.explorer["runs"]],
             },
         )
     )
@@ -73,14 +73,14 @@ def _environment() -> Environment:
     return environment
 
 
-def _comparisons(part: BenchReport) -> dict[str, Any]:
+def _comparisons(part: GroupReport) -> dict[str, Any]:
     """Every pair of rows for the page's table of differences: [difference, low, high] of each metric."""
     pairs: dict[str, list[list[float]]] = {}
     position = {name: number for number, name in enumerate(part.compared)}
     for c in part.comparisons:
         key = f"{position[c.first]}-{position[c.second]}"
         pairs.setdefault(key, []).append([round(value, 4) for value in (c.difference, c.low, c.high)])
-    return {"bench": part.bench.name, "methods": list(part.compared), "pairs": pairs}
+    return {"group": part.group.name, "methods": list(part.compared), "pairs": pairs}
 
 
 def _below(folder: Path, path: Path) -> str:

@@ -6,32 +6,32 @@ from functools import cache
 from importlib.resources import files
 
 from lsep_ml.reports.names import PAPER_METRICS
-from lsep_ml.reports.records import NO_DECISION
+from lsep_ml.reports.records import NO_DECISION, Method
 
 _COLUMNS = {"01": "exact_match"}
 IMAGES = {"voc2007": (5_011, 4_952), "nuswide": (150_000, 50_261), "coco": (82_081, 40_137)}
 """Data set -> (training images with the hold-out in them, test images), section 5.1 and VOC2007's own lists."""
 
 MODEL = "vgg16"
-OURS = ("lsep", "thresh_est")
+OURS = Method("lsep", "thresh_est")
 
 
 @cache
-def paper_table(table: int) -> dict[tuple[str, str], dict[tuple[str, str], float]]:
-    """Table 1 or 2: (loss, decision) in the paper's order -> (data, metric key) -> per cent; not reported: absent.
+def paper_table(table: int) -> dict[Method, dict[tuple[str, str], float]]:
+    """Table 1 or 2: method in the paper's order -> (data, metric key) -> per cent; not reported: absent.
 
     A method that emits label sets by itself, which the table gives no decision, has the decision "none".
     """
     text = files("lsep_ml.reports").joinpath("paper", f"table{table}.csv").read_text(encoding="utf-8")
     rows = {}
     for line in csv.DictReader(text.splitlines()):
-        method = line.pop("method"), line.pop("decision") or NO_DECISION
+        method = Method(line.pop("method"), line.pop("decision") or NO_DECISION)
         rows[method] = {_column(name): float(value) for name, value in line.items() if value}
     return rows
 
 
-def paper_numbers(table: int, data: str) -> dict[tuple[str, str], dict[str, float]]:
-    """The rows of a table for one data set: (loss, decision) -> metric key -> per cent; {} for other data sets."""
+def paper_numbers(table: int, data: str) -> dict[Method, dict[str, float]]:
+    """The rows of a table for one data set: method -> metric key -> per cent; {} for other data sets."""
     if data not in IMAGES:
         return {}
     return {

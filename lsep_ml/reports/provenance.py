@@ -8,7 +8,7 @@ import yaml  # type: ignore[import-untyped]
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from lsep_ml.reports.grouping import Bench, Row
+from lsep_ml.reports.grouping import Row, RunGroup
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.records import Run
 from lsep_ml.reports.tables import Table
@@ -27,7 +27,7 @@ class Provenance:
     total: seconds of all stages, those of a reused stage from when it was made. seconds: stage by stage.
     """
 
-    bench: str
+    group: str
     method: str
     settings: str
     seed: str
@@ -44,12 +44,12 @@ class Provenance:
     folder: str
 
 
-def provenance(bench: Bench, row: Row, run: Run) -> Provenance:
+def provenance(group: RunGroup, row: Row, run: Run) -> Provenance:
     """Where a run's numbers come from."""
     seconds = {stage: run.seconds[stage] for stage in _STAGES if stage in run.seconds}
     return Provenance(
-        bench=bench.name,
-        method=method_name(run.loss, run.decision),
+        group=group.name,
+        method=method_name(*run.method),
         settings=row.variant,
         seed=str(run.seed),
         command=command(run),
@@ -100,7 +100,7 @@ def origin(table: Table) -> str:
     return (
         f"{len(runs)} runs, by {commands}. "
         f"Date: {days[0] if len(days) == 1 else f'{days[0]} to {days[-1]}'}. Hardware: {', '.join(hardware)}. "
-        f"Split: {table.bench.protocol['split_hash'][:12]}. Versions: {'; '.join(versions)}."
+        f"Split: {table.group.protocol['split_hash'][:12]}. Versions: {'; '.join(versions)}."
     )
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, RANKING_KEYS
 from lsep_ml.store.names import current_names
@@ -22,6 +22,17 @@ _ABOVE_ONE = {"map_classes", "coverage", "labels_per_image"}
 _TEXTS = ("data", "split_hash", "model", "loss", "decision", "identity")
 
 
+class Method(NamedTuple):
+    """How label sets are made, as the tables name it.
+
+    scorer: what gives the scores, the loss of a network or the predictor in its score layer's place. decision: what
+    makes label sets of them.
+    """
+
+    scorer: str
+    decision: str
+
+
 class ReportError(ValueError):
     """There is nothing to report on; the message says why and what to do."""
 
@@ -34,10 +45,9 @@ class RecordError(ValueError):
 class Run:
     """A finished run: its checked result.json and the folder of its arrays.
 
-    loss: what the tables name a method by: the loss, or the predictor that took the score layer's place. scores: what
-    identifies the scores, which all decisions on them share. val and test map metric keys to values (fractions, as in
-    `lsep_ml.metrics`). Everything from `counts` on is provenance, and empty where a record of an older version lacks
-    it.
+    scores: what identifies the scores, which all decisions on them share. val and test map metric keys to values
+    (fractions, as in `lsep_ml.metrics`). Everything from `counts` on is provenance, and empty where a record of an
+    older version lacks it.
     """
 
     folder: Path
@@ -61,6 +71,11 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     hardware: str = ""
     finished: str = ""
+
+    @property
+    def method(self) -> Method:
+        """The loss, or the predictor that took the score layer's place, and the decision."""
+        return Method(self.loss if self.predictor == SCORE_LAYER else self.predictor, self.decision)
 
     @property
     def has_scores(self) -> bool:
@@ -145,9 +160,7 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
     """
     record = _read_object(path)
     values: dict[str, Any] = {key: _text(record, key) for key in _TEXTS}
-    values["predictor"] = record.get("predictor", SCORE_LAYER)
-    if values["predictor"] != SCORE_LAYER:
-        values["loss"] = _text(record, "predictor")
+    values["predictor"] = _text(record, "predictor") if "predictor" in record else SCORE_LAYER
     values["scores"] = _scores(record)
     seed = record.get("seed")
     if not isinstance(seed, int) or isinstance(seed, bool):

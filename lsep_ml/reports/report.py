@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lsep_ml.reports.comparison import PairedBootstrap
 from lsep_ml.reports.digest import Digest, RecordDisagrees, digest_run
-from lsep_ml.reports.group_report import report_bench, write_text
+from lsep_ml.reports.group_report import report_group, write_text
 from lsep_ml.reports.grouping import group_runs
 from lsep_ml.reports.page import render_page, render_table
 from lsep_ml.reports.provenance import csv_runs, provenance
@@ -48,21 +48,21 @@ def build_report(
     found = find_runs(folder)
     bootstrap = PairedBootstrap(replicates)
     digests = _digest(folder, found, bootstrap)
-    benches, problems = group_runs(found.runs)
+    groups, problems = group_runs(found.runs)
     found.problems += problems
-    if not benches:
+    if not groups:
         raise ReportError(f"{folder}: no run can be used; {problems[0].path}: {problems[0].message}")
     out = folder / FOLDER if out is None else out
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
     parts = []
-    for bench in benches:
-        log.info("Report: %s, %d rows", bench.name, len(bench.rows))
-        parts.append(report_bench(bench, digests, bootstrap, out, explorer_runs))
+    for group in groups:
+        log.info("Report: %s, %d rows", group.name, len(group.rows))
+        parts.append(report_group(group, digests, bootstrap, out, explorer_runs))
         found.problems += parts[-1].problems
         for table in parts[-1].tables:
             write_text(out / "tables" / f"{table.slug}.html", render_table(table))
-    origins = [provenance(bench, row, run) for bench in benches for row in bench.rows for run in row.runs]
+    origins = [provenance(group, row, run) for group in groups for row in group.rows for run in row.runs]
     write_text(out / "tables" / "runs.csv", csv_runs(origins))
     page = out / PAGE
     write_text(page, render_page(folder, parts, origins, found))

@@ -10,10 +10,10 @@ from lsep_ml.metrics.curves import mean_precision_recall
 from lsep_ml.metrics.functional import label_set_metrics
 from lsep_ml.reports.arrays import TEST, VALIDATION, Arrays, read_arrays
 from lsep_ml.reports.calibration import Suspect, find_suspects, platt_probabilities, reliability, sigmoid
-from lsep_ml.reports.figures.methods import Reliability, Search
-from lsep_ml.reports.grouping import Bench
+from lsep_ml.reports.figures.method_plots import Reliability, Search
+from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.operating_points import Ranked, Thresholded
-from lsep_ml.reports.records import Problem, RecordError, Run
+from lsep_ml.reports.records import Method, Problem, RecordError, Run
 
 STEPS = 50
 HIGHEST_K = 10
@@ -23,7 +23,7 @@ _PREFERRED = ("thresh_est", "threshold", "topk", "count_est")  # the first has t
 
 @dataclass(frozen=True)
 class ScoreView:
-    """A loss's scores on one bench.
+    """A loss's scores on one group.
 
     curves: mean precision (seeds, 101). The rest is of the lowest seed, and None where its validation.npz cannot be
     read (own: where no run estimated thresholds).
@@ -37,19 +37,19 @@ class ScoreView:
     suspects: Sequence[Suspect] = ()
 
 
-def score_runs(bench: Bench, usable: set[Run]) -> dict[str, list[Run]]:
+def score_runs(group: RunGroup, usable: set[Run]) -> dict[str, list[Run]]:
     """Loss -> one usable run with scores for each seed, in order of seeds; of several decisions one with image-wise
     thresholds."""
     found: dict[str, dict[int, Run]] = {}
-    losses = list(dict.fromkeys(loss for loss, _ in bench.chosen))
-    for method in sorted(bench.chosen, key=lambda method: (losses.index(method[0]), _rank(method[1]))):
-        for run in bench.chosen[method].runs:
+    losses = list(dict.fromkeys(loss for loss, _ in group.chosen))
+    for method in sorted(group.chosen, key=lambda method: (losses.index(method[0]), _rank(method[1]))):
+        for run in group.chosen[method].runs:
             if run in usable and run.has_scores:
                 found.setdefault(method[0], {}).setdefault(run.seed, run)
     return {loss: [by_seed[seed] for seed in sorted(by_seed)] for loss, by_seed in found.items()}
 
 
-def view_scores(bench: Bench, loss: str, runs: Sequence[Run]) -> tuple[ScoreView | None, list[Problem]]:
+def view_scores(group: RunGroup, loss: str, runs: Sequence[Run]) -> tuple[ScoreView | None, list[Problem]]:
     """Read the scores of a loss's runs; says which could not be read."""
     curves: list[NDArray[np.float64]] = []
     problems, first = [], None
@@ -74,8 +74,8 @@ def view_scores(bench: Bench, loss: str, runs: Sequence[Run]) -> tuple[ScoreView
     probabilities = platt_probabilities(val, test)
     view = ScoreView(
         np.stack(curves),
-        _search_theta(val, test, _choice(bench, loss, "threshold", "theta", run.seed)),
-        _search_k(val, test, _choice(bench, loss, "topk", "k", run.seed)),
+        _search_theta(val, test, _choice(group, loss, "threshold", "theta", run.seed)),
+        _search_k(val, test, _choice(group, loss, "topk", "k", run.seed)),
         reliability(probabilities, test["targets"], test["mask"]),
         _own_reliability(test),
         find_suspects(probabilities, test["targets"], test["mask"], SUSPECTS),
@@ -110,9 +110,9 @@ def _own_reliability(test: Arrays) -> Reliability | None:
     return reliability(sigmoid(test["scores"] - test["thresholds"]), test["targets"], test["mask"])
 
 
-def _choice(bench: Bench, loss: str, decision: str, key: str, seed: int) -> float | None:
+def _choice(group: RunGroup, loss: str, decision: str, key: str, seed: int) -> float | None:
     """What a rule's run of this seed chose."""
-    row = bench.chosen.get((loss, decision))
+    row = group.chosen.get(Method(loss, decision))
     for run in row.runs if row else ():
         value = run.choices.get(key)
         if run.seed == seed and isinstance(value, int | float):

@@ -6,10 +6,11 @@ from statistics import fmean, stdev
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
 from lsep_ml.reports.comparison import Comparison, interval
-from lsep_ml.reports.grouping import Bench, Row
+from lsep_ml.reports.grouping import Row, RunGroup
 from lsep_ml.reports.names import PAPER_METRICS, decision_name, method_name
 from lsep_ml.reports.paper import OURS, departures, paper_numbers, paper_table
-from lsep_ml.reports.verdicts import Evidence, Method
+from lsep_ml.reports.records import Method
+from lsep_ml.reports.verdicts import Evidence
 
 ALL_METRICS = (*PAPER_METRICS, "cf1", "of1", "map", "lrap")
 
@@ -52,11 +53,11 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of one bench. slug: its file name; columns: metric keys; notes: what a reader must know."""
+    """A table of one group. slug: its file name; columns: metric keys; notes: what a reader must know."""
 
     slug: str
     title: str
-    bench: Bench
+    group: RunGroup
     columns: Sequence[str]
     rows: Sequence[TableRow]
     notes: Sequence[str] = field(default_factory=tuple)
@@ -67,51 +68,51 @@ class Table:
         return any(cell.paper is not None for row in self.rows for cell in row.cells.values())
 
 
-def table_one(bench: Bench) -> Table:
+def table_one(group: RunGroup) -> Table:
     """Table 1: the losses under top-k and thresholding, and LSEP with threshold estimation.
 
     Below the paper's rows stand what it lacks: binary cross entropy and any further loss, under every decision run.
     """
-    numbers, rows = paper_numbers(1, bench.data), []
+    numbers, rows = paper_numbers(1, group.data), []
     for method in paper_table(1):
-        if method not in bench.chosen and not numbers.get(method) and method[0] == "cnn_rnn":
+        if method not in group.chosen and not numbers.get(method) and method[0] == "cnn_rnn":
             continue  # nobody's row on this data set
         kind = "ours" if method == OURS else "paper"
-        rows.append(_row(method_name(*method), bench.chosen.get(method), numbers.get(method, {}), kind))
+        rows.append(_row(method_name(*method), group.chosen.get(method), numbers.get(method, {}), kind))
     losses = {loss for loss, _ in paper_table(1)}
     rows += [
         _row(method_name(*method), row, {}, "beside")
-        for method, row in bench.chosen.items()
+        for method, row in group.chosen.items()
         if method[0] not in losses
     ]
-    title = f"Table 1. Losses on {bench.data} ({bench.model})"
-    return Table(f"table1_{bench.name}", title, bench, PAPER_METRICS, rows, _notes(bench, rows))
+    title = f"Table 1. Losses on {group.data} ({group.model})"
+    return Table(f"table1_{group.name}", title, group, PAPER_METRICS, rows, _notes(group, rows))
 
 
-def table_two(bench: Bench) -> Table:
+def table_two(group: RunGroup) -> Table:
     """Table 2: the decisions on LSEP's scores; below the paper's rows any further decision run."""
-    numbers, ours = paper_numbers(2, bench.data), []
+    numbers, ours = paper_numbers(2, group.data), []
     for method in paper_table(2):
         kind = "ours" if method == OURS else "paper"
-        ours.append(_row(decision_name(method[1]), bench.chosen.get(method), numbers.get(method, {}), kind))
+        ours.append(_row(decision_name(method[1]), group.chosen.get(method), numbers.get(method, {}), kind))
     ours += [
         _row(decision_name(decision), row, {}, "beside")
-        for (loss, decision), row in bench.chosen.items()
+        for (loss, decision), row in group.chosen.items()
         if loss == "lsep" and (loss, decision) not in paper_table(2)
     ]
-    title = f"Table 2. Label decisions on LSEP's scores, {bench.data} ({bench.model})"
-    return Table(f"table2_{bench.name}", title, bench, PAPER_METRICS, ours, _notes(bench, ours))
+    title = f"Table 2. Label decisions on LSEP's scores, {group.data} ({group.model})"
+    return Table(f"table2_{group.name}", title, group, PAPER_METRICS, ours, _notes(group, ours))
 
 
-def table_of_all(bench: Bench) -> Table:
-    """Every row of a bench: each loss, decision and setting, with the ranking metrics of the scores."""
+def table_of_all(group: RunGroup) -> Table:
+    """Every row of a group: each loss, decision and setting, with the ranking metrics of the scores."""
     rows = []
-    for row in bench.rows:
-        label = method_name(row.loss, row.decision) + (f" [{row.variant}]" if row.variant else "")
-        kind = "ours" if (row.loss, row.decision) == OURS else "paper"
+    for row in group.rows:
+        label = method_name(*row.method) + (f" [{row.variant}]" if row.variant else "")
+        kind = "ours" if row.method == OURS else "paper"
         rows.append(_row(label, row, {}, kind, ALL_METRICS))
-    title = f"Every loss, decision and setting on {bench.data} ({bench.model})"
-    return Table(f"all_{bench.name}", title, bench, ALL_METRICS, rows)
+    title = f"Every loss, decision and setting on {group.data} ({group.model})"
+    return Table(f"all_{group.name}", title, group, ALL_METRICS, rows)
 
 
 def _row(
@@ -131,17 +132,15 @@ def _cell(row: Row | None, key: str, paper: float | None) -> Cell:
     return Cell(fmean(values), stdev(values) if len(values) > 1 else None, len(values), paper)
 
 
-def _notes(bench: Bench, rows: Sequence[TableRow]) -> list[str]:
-    images = {name.removeprefix("images."): value for name, value in bench.protocol.items()}
+def _notes(group: RunGroup, rows: Sequence[TableRow]) -> list[str]:
+    images = {name.removeprefix("images."): value for name, value in group.protocol.items()}
     notes = []
-    apart = departures(bench.data, bench.model, images)
+    apart = departures(group.data, group.model, images)
     if apart:
         notes.append(f"Not the paper's protocol: {', '.join(apart)}. Read the differences with that in mind.")
     for row in rows:
         if row.row is not None and row.row.variant:
-            others = sum(
-                (other.loss, other.decision) == (row.row.loss, row.row.decision) for other in bench.rows
-            )
+            others = sum(other.method == row.row.method for other in group.rows)
             notes.append(
                 f"{row.label}: one of {others} settings, the one of most seeds, then of highest validation F1 "
                 f"({row.row.variant})."
@@ -156,7 +155,7 @@ def with_bootstrap(
 ) -> Table:
     """The table with intervals, and with marks at the best of each column and at what is not told apart from it.
 
-    evidence and pairs are of the bench's chosen rows (`gather`, `compare_all`); other rows get neither.
+    evidence and pairs are of the group's chosen rows (`gather`, `compare_all`); other rows get neither.
     """
     tied = {
         (method, c.key)
@@ -165,14 +164,14 @@ def with_bootstrap(
         if not c.real
         for method in ((first, second), (second, first))
     }
-    rows = [replace(row, cells=_with_intervals(table.bench, row, evidence)) for row in table.rows]
+    rows = [replace(row, cells=_with_intervals(table.group, row, evidence)) for row in table.rows]
     for key in table.columns:
         filled = [row for row in rows if row.cells[key].mean is not None]
         if len(filled) < 2:
             continue
         best = max(filled, key=lambda row: row.cells[key].mean or 0.0)
         for row in filled:
-            method, other = _evidence_key(table.bench, row), _evidence_key(table.bench, best)
+            method, other = _evidence_key(table.group, row), _evidence_key(table.group, best)
             mark = "best" if row.cells[key].mean == best.cells[key].mean else ""
             if not mark and method and other and ((method, other), key) in tied:
                 mark = "tied"
@@ -181,8 +180,8 @@ def with_bootstrap(
     return replace(table, rows=rows)
 
 
-def _with_intervals(bench: Bench, row: TableRow, evidence: Mapping[Method, Evidence]) -> dict[str, Cell]:
-    method, cells = _evidence_key(bench, row), dict(row.cells)
+def _with_intervals(group: RunGroup, row: TableRow, evidence: Mapping[Method, Evidence]) -> dict[str, Cell]:
+    method, cells = _evidence_key(group, row), dict(row.cells)
     if method is not None and method in evidence:
         low, high = 100 * interval(evidence[method].replicates)
         for position, key in enumerate(LABEL_SET_KEYS):
@@ -191,9 +190,7 @@ def _with_intervals(bench: Bench, row: TableRow, evidence: Mapping[Method, Evide
     return cells
 
 
-def _evidence_key(bench: Bench, row: TableRow) -> Method | None:
-    """The row's method when it is the bench's chosen row of it."""
+def _evidence_key(group: RunGroup, row: TableRow) -> Method | None:
+    """The row's method when it is the group's chosen row of it."""
     own = row.row
-    if own is None or bench.chosen.get((own.loss, own.decision)) is not own:
-        return None
-    return own.loss, own.decision
+    return None if own is None or group.chosen.get(own.method) is not own else own.method

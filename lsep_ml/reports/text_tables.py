@@ -83,7 +83,7 @@ def latex_table(table: Table) -> str:
     with_paper = [key for key in table.columns if any(row.cells[key].paper is not None for row in table.rows)]
     lines = [
         f"% {table.title}. {LEGEND} protocol: "
-        + ", ".join(f"{name}={value[:12]}" for name, value in table.bench.protocol.items()).replace(
+        + ", ".join(f"{name}={value[:12]}" for name, value in table.group.protocol.items()).replace(
             "\n", " "
         ),
         r"\begin{tabular}{l" + "r" * len(table.columns) + "r}",
@@ -123,12 +123,12 @@ def csv_table(table: Table) -> str:
     lines = []
     for row in table.rows:
         own = row.row
-        made = [own.loss, own.decision, own.variant] if own else ["", "", ""]
+        made = [*own.method, own.variant] if own else ["", "", ""]
         for key, cell in row.cells.items():
             values = [_plain(value) for value in (cell.mean, cell.std)]
             bounds = [_plain(value) for value in (cell.low, cell.high, cell.paper, cell.difference)]
-            bench = [table.slug, table.bench.data, table.bench.model, table.bench.protocol["split_hash"]]
-            lines.append([*bench, row.label, *made, key, *values, cell.runs, _seeds(own), *bounds])
+            group = [table.slug, table.group.data, table.group.model, table.group.protocol["split_hash"]]
+            lines.append([*group, row.label, *made, key, *values, cell.runs, _seeds(own), *bounds])
     return csv_text(head, lines)
 
 

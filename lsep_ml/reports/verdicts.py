@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, label_set_metrics
 from lsep_ml.reports.comparison import Comparison, PairedBootstrap, Replicates, compare
 from lsep_ml.reports.digest import Digest
-from lsep_ml.reports.grouping import Bench, mean_of
+from lsep_ml.reports.grouping import RunGroup, mean_of
 from lsep_ml.reports.names import METRICS, method_name
 from lsep_ml.reports.paper import OURS, paper_table
-from lsep_ml.reports.records import Run
+from lsep_ml.reports.records import Method, Run
 
-Method = tuple[str, str]
 _KEYS = ("f1", "exact_match")
 
 
@@ -46,12 +45,14 @@ class Evidence:
     replicates: Replicates
 
 
-def gather(bench: Bench, digests: Mapping[Run, Digest], bootstrap: PairedBootstrap) -> dict[Method, Evidence]:
+def gather(
+    group: RunGroup, digests: Mapping[Run, Digest], bootstrap: PairedBootstrap
+) -> dict[Method, Evidence]:
     """The evidence of each chosen row whose runs all have their predictions, the paper's rows first."""
-    order = list(dict.fromkeys([*paper_table(1), *paper_table(2), *bench.chosen]))
+    order = list(dict.fromkeys([*paper_table(1), *paper_table(2), *group.chosen]))
     found = {}
     for method in order:
-        row = bench.chosen.get(method)
+        row = group.chosen.get(method)
         if row is not None and all(run in digests for run in row.runs):
             metrics = [label_set_metrics(digests[run].counts) for run in row.runs]
             mean = np.mean([[float(values[key]) for key in LABEL_SET_KEYS] for values in metrics], axis=0)
@@ -66,11 +67,11 @@ def compare_all(evidence: Mapping[Method, Evidence]) -> dict[tuple[Method, Metho
     return {(a, b): _compare(a, b, evidence) for a, b in combinations(evidence, 2)}
 
 
-def answer(bench: Bench, evidence: Mapping[Method, Evidence]) -> list[Verdict]:
+def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Verdict]:
     """The questions that the rows present can answer."""
     verdicts = []
     for key in _KEYS:
-        best = best_decisions(bench, evidence, key)
+        best = best_decisions(group, evidence, key)
         ours = best.pop("lsep", None)
         name = METRICS[key]
         question = f"{name}: {{first}} against each loss, all under the decision of highest validation {name}"
@@ -96,12 +97,12 @@ def answer(bench: Bench, evidence: Mapping[Method, Evidence]) -> list[Verdict]:
     return [verdict for verdict in verdicts if verdict.comparisons]
 
 
-def best_decisions(bench: Bench, methods: Mapping[Method, object], key: str) -> dict[str, Method]:
+def best_decisions(group: RunGroup, methods: Mapping[Method, object], key: str) -> dict[str, Method]:
     """Loss -> its method of highest mean validation metric; the test split chooses nothing."""
     best: dict[str, Method] = {}
     for method in methods:
         held = best.setdefault(method[0], method)
-        if mean_of(bench.chosen[method], "val", key) > mean_of(bench.chosen[held], "val", key):
+        if mean_of(group.chosen[method], "val", key) > mean_of(group.chosen[held], "val", key):
             best[method[0]] = method
     return best
 

@@ -14,7 +14,8 @@ from torch.nn.functional import interpolate
 from lsep_ml.data import DataSet, Split
 from lsep_ml.data.cores import available_cores
 from lsep_ml.files import atomic_write
-from lsep_ml.reports.figures.one_run import plot_class_f1, plot_gallery, plot_precision_recall, save_figure
+from lsep_ml.reports.figures.of_run import plot_class_f1, plot_gallery, plot_precision_recall
+from lsep_ml.reports.figures.saving import save_figure
 from lsep_ml.reports.selection import rows_to_show
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 from lsep_ml.training.progress import console

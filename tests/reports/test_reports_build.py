@@ -51,13 +51,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 def test_every_file_is_there(report: Report) -> None:
     out = report.page.parent
     assert report.page == out / "report.html"
-    for bench in ("digits", "coco"):
+    for group in ("digits", "coco"):
         for table in ("table1", "table2", "all"):
             for kind in ("html", "md", "csv", "tex"):
-                assert (out / "tables" / f"{table}_{bench}.{kind}").stat().st_size > 200
+                assert (out / "tables" / f"{table}_{group}.{kind}").stat().st_size > 200
         for figure in FIGURES:
             for kind in ("png", "svg"):
-                assert (out / "figures" / f"{bench}_{figure}.{kind}").stat().st_size > 1000
+                assert (out / "figures" / f"{group}_{figure}.{kind}").stat().st_size > 1000
     origins = (out / "tables" / "runs.csv").read_text().splitlines()
     assert len(origins) == 1 + len(report.runs) == 43
     assert "python run.py data=digits model=small_cnn loss=bce decision=thresh_est seed=0" in "\n".join(

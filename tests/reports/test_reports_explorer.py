@@ -12,15 +12,15 @@ from lsep_ml.metrics.functional import count_label_sets
 from lsep_ml.reports.comparison import PairedBootstrap
 from lsep_ml.reports.digest import digest_run
 from lsep_ml.reports.explorer import choose_runs, explore
-from lsep_ml.reports.group_files import BenchFiles
+from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.grouping import group_runs
 from lsep_ml.reports.records import find_runs
 
 
-def files_below(folder: Path) -> BenchFiles:
-    [bench] = group_runs(find_runs(folder).runs)[0]
+def files_below(folder: Path) -> GroupFiles:
+    [group] = group_runs(find_runs(folder).runs)[0]
     bootstrap = PairedBootstrap(100)
-    return BenchFiles(bench, {run: digest_run(run, bootstrap) for row in bench.rows for run in row.runs})
+    return GroupFiles(group, {run: digest_run(run, bootstrap) for row in group.rows for run in row.runs})
 
 
 def unpack(text: str, kind: str) -> np.ndarray:
@@ -36,14 +36,14 @@ def counts_of(packed: dict[str, Any], name: str, labels: int) -> np.ndarray:
 def test_every_step_of_every_slider(tmp_path: Path, decision: str) -> None:
     folder = write_run(tmp_path, decision=decision, images=150, labels=7, unknown=0.1)
     files = files_below(tmp_path)
-    bench, problems = explore(files, choose_runs(files, 10), {})
+    group, problems = explore(files, choose_runs(files, 10), {})
     assert problems == []
-    [model], [run] = bench["models"], bench["runs"]
+    [model], [run] = group["models"], group["runs"]
     arrays = np.load(folder / "predictions.npz")
     scores, targets, mask, own = (arrays[name] for name in ("scores", "targets", "mask", "predictions"))
     reported = count_label_sets(own, targets, mask)
-    assert bench["actual"] == reported.actual.tolist()
-    assert bench["images"] == reported.images
+    assert group["actual"] == reported.actual.tolist()
+    assert group["images"] == reported.images
     assert run["right"] == reported.exact
     right = (~((own ^ targets) & mask).any(1)) & mask.any(1)
 
@@ -74,17 +74,17 @@ def test_every_step_of_every_slider(tmp_path: Path, decision: str) -> None:
 def test_the_reported_decision_is_a_step_of_its_slider(tmp_path: Path, decision: str, mode: str) -> None:
     write_run(tmp_path, decision=decision)
     files = files_below(tmp_path)
-    bench, _ = explore(files, choose_runs(files, 10), {})
-    assert max(bench["runs"][0][mode]["same"]) == bench["images"]
+    group, _ = explore(files, choose_runs(files, 10), {})
+    assert max(group["runs"][0][mode]["same"]) == group["images"]
 
 
 def test_runs_on_one_network_share_their_scores(tmp_path: Path) -> None:
     write_sweep(tmp_path, losses=["lsep", "warp"], seeds=[0, 1])
     files = files_below(tmp_path)
-    bench, _ = explore(files, choose_runs(files, 100), {})
-    assert (len(bench["models"]), len(bench["runs"])) == (4, 16)
-    assert len(bench["shown"]) == 24
-    assert all(one["picture"].startswith("data:image/webp;base64,") for one in bench["shown"])
+    group, _ = explore(files, choose_runs(files, 100), {})
+    assert (len(group["models"]), len(group["runs"])) == (4, 16)
+    assert len(group["shown"]) == 24
+    assert all(one["picture"].startswith("data:image/webp;base64,") for one in group["shown"])
 
 
 def test_the_lowest_seed_of_every_row_comes_first(tmp_path: Path) -> None:
@@ -97,8 +97,8 @@ def test_more_images_than_sixteen_bits_count(tmp_path: Path) -> None:
     """Counts that a 16-bit number cannot hold are packed in 32 bits."""
     folder = write_run(tmp_path, decision="topk", images=70_000, labels=3, intervals=False)
     files = files_below(tmp_path)
-    bench, _ = explore(files, choose_runs(files, 1), {})
-    packed = bench["models"][0]["k"]
+    group, _ = explore(files, choose_runs(files, 1), {})
+    packed = group["models"][0]["k"]
     assert packed["bytes"] == 4
     arrays = np.load(folder / "predictions.npz")
     expected = count_label_sets(np.ones_like(arrays["targets"]), arrays["targets"])
@@ -112,6 +112,6 @@ def test_a_run_whose_thresholds_are_damaged_leaves_the_others(tmp_path: Path) ->
     arrays = dict(np.load(folder / "predictions.npz"))
     arrays["thresholds"][4, 2] = np.nan
     np.savez(folder / "predictions.npz", **arrays)
-    bench, [problem] = explore(files, choose_runs(files, 10), {})
-    assert len(bench["runs"]) == 1
+    group, [problem] = explore(files, choose_runs(files, 10), {})
+    assert len(group["runs"]) == 1
     assert "thresholds holds nan in row 4" in problem.message

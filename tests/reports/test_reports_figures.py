@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from lsep_ml.metrics.curves import mean_precision_recall
-from lsep_ml.reports.figures.one_run import (
+from lsep_ml.reports.figures.of_run import (
     plot_class_f1,
     plot_gallery,
     plot_precision_recall,
-    save_figure,
 )
+from lsep_ml.reports.figures.saving import save_figure
 
 
 def interpolated_precision(scores: np.ndarray, targets: np.ndarray, recall: float) -> float:

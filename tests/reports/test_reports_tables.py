@@ -11,7 +11,7 @@ from report_runs import edit_record, write_run, write_sweep
 
 from lsep_ml.reports.comparison import PairedBootstrap
 from lsep_ml.reports.digest import digest_run
-from lsep_ml.reports.grouping import Bench, group_runs
+from lsep_ml.reports.grouping import RunGroup, group_runs
 from lsep_ml.reports.paper import paper_numbers, paper_table
 from lsep_ml.reports.records import find_runs
 from lsep_ml.reports.tables import Cell, Table, table_of_all, table_one, table_two, with_bootstrap
@@ -21,9 +21,9 @@ from lsep_ml.reports.verdicts import answer, best_decisions, compare_all, gather
 ROOT = Path(__file__).parents[2]
 
 
-def only_bench(folder: Path) -> Bench:
-    [bench] = group_runs(find_runs(folder).runs)[0]
-    return bench
+def only_group(folder: Path) -> RunGroup:
+    [group] = group_runs(find_runs(folder).runs)[0]
+    return group
 
 
 def row(table: Table, label: str) -> dict[str, Cell]:
@@ -56,9 +56,9 @@ def test_the_paper_s_numbers() -> None:
 def test_cells_are_means_over_seeds_and_dashes(tmp_path: Path) -> None:
     write_sweep(tmp_path, losses=["lsep"], decisions=["thresh_est"])
     write_run(tmp_path, loss="warp", decision="topk")
-    bench = only_bench(tmp_path)
-    table = table_one(bench)
-    values = [100 * run.test["f1"] for run in bench.chosen["lsep", "thresh_est"].runs]
+    group = only_group(tmp_path)
+    table = table_one(group)
+    values = [100 * run.test["f1"] for run in group.chosen["lsep", "thresh_est"].runs]
     cell = row(table, "LSEP (threshold est.)")["f1"]
     assert cell.mean == pytest.approx(fmean(values))
     assert cell.std == pytest.approx(stdev(values))
@@ -75,26 +75,26 @@ def test_cells_are_means_over_seeds_and_dashes(tmp_path: Path) -> None:
 
 def test_rows_stand_in_the_paper_s_order_and_what_it_lacks_below(tmp_path: Path) -> None:
     write_sweep(tmp_path, losses=["bce", "lsep", "warp"], decisions=["thresh_est", "per_class"], seeds=[0])
-    bench = only_bench(tmp_path)
-    assert [row.label for row in table_one(bench).rows] == [
+    group = only_group(tmp_path)
+    assert [row.label for row in table_one(group).rows] == [
         *(f"{loss} (K)" for loss in ("Softmax", "Ranking", "BP-MLL", "WARP")),
         *(f"{loss} (θ)" for loss in ("Softmax", "Ranking", "BP-MLL", "WARP")),
         "LSEP (threshold est.)",
         "Binary cross entropy (threshold est.)",
         "Binary cross entropy (θ per class)",
     ]
-    two = table_two(bench)
+    two = table_two(group)
     assert [row.label for row in two.rows] == [
         "top-k", "threshold", "label count est.", "threshold est.", "threshold per class"
     ]  # fmt: skip
     assert [row.kind for row in two.rows] == ["paper", "paper", "paper", "ours", "beside"]
-    assert len(table_of_all(bench).rows) == 6
+    assert len(table_of_all(group).rows) == 6
 
 
 def test_real_sets_show_the_paper_s_number_and_the_difference(tmp_path: Path) -> None:
     write_run(tmp_path, data="coco", model="vgg16", labels=20)
-    bench = only_bench(tmp_path)
-    table = table_one(bench)
+    group = only_group(tmp_path)
+    table = table_one(group)
     cell = row(table, "LSEP (threshold est.)")["f1"]
     assert cell.paper == 62.9
     assert cell.difference == pytest.approx(cell.mean - 62.9)
@@ -107,7 +107,7 @@ def test_real_sets_show_the_paper_s_number_and_the_difference(tmp_path: Path) ->
 
 def test_another_network_than_the_paper_s_is_said(tmp_path: Path) -> None:
     write_run(tmp_path, data="voc2007", model="timm", settings={"model.name": "resnet50"})
-    [note] = table_one(only_bench(tmp_path)).notes
+    [note] = table_one(only_group(tmp_path)).notes
     assert "network timm resnet50 (the paper: VGG16)" in note
 
 
@@ -117,22 +117,22 @@ def test_a_metric_that_a_record_lacks_is_a_dash(tmp_path: Path) -> None:
     del metrics["test"]["pc_p"]
     edit_record(folder, metrics=metrics)
     write_run(tmp_path, seed=1)
-    cells = row(table_one(only_bench(tmp_path)), "LSEP (threshold est.)")
+    cells = row(table_one(only_group(tmp_path)), "LSEP (threshold est.)")
     assert cells["pc_p"].runs == 1
     assert cells["f1"].runs == 2
 
 
-def finished(folder: Path) -> tuple[Bench, Table, Table]:
+def finished(folder: Path) -> tuple[RunGroup, Table, Table]:
     """Table 1 and the table of all rows with intervals and marks."""
-    bench, bootstrap = only_bench(folder), PairedBootstrap(200)
+    group, bootstrap = only_group(folder), PairedBootstrap(200)
     evidence = gather(
-        bench, {run: digest_run(run, bootstrap) for row in bench.rows for run in row.runs}, bootstrap
+        group, {run: digest_run(run, bootstrap) for row in group.rows for run in row.runs}, bootstrap
     )
     pairs = compare_all(evidence)
     return (
-        bench,
-        with_bootstrap(table_one(bench), evidence, pairs),
-        with_bootstrap(table_of_all(bench), evidence, pairs),
+        group,
+        with_bootstrap(table_one(group), evidence, pairs),
+        with_bootstrap(table_of_all(group), evidence, pairs),
     )
 
 
@@ -159,10 +159,10 @@ def test_verdicts_choose_decisions_on_validation(tmp_path: Path) -> None:
         metrics = json.loads((folders[decision] / "result.json").read_text())["metrics"]
         metrics["val"]["f1"] = val
         edit_record(folders[decision], metrics=metrics)
-    bench, bootstrap = only_bench(tmp_path), PairedBootstrap(100)
-    assert best_decisions(bench, bench.chosen, "f1")["warp"] == ("warp", "topk")
-    digests = {run: digest_run(run, bootstrap) for row in bench.rows for run in row.runs}
-    first, *_ = answer(bench, gather(bench, digests, bootstrap))
+    group, bootstrap = only_group(tmp_path), PairedBootstrap(100)
+    assert best_decisions(group, group.chosen, "f1")["warp"] == ("warp", "topk")
+    digests = {run: digest_run(run, bootstrap) for row in group.rows for run in row.runs}
+    first, *_ = answer(group, gather(group, digests, bootstrap))
     assert first.question == "F1: LSEP (K) against each loss, all under the decision of highest validation F1"
     assert [name for name, _ in first.rows] == ["WARP (K)"]
     assert "| WARP (K) |" in markdown_verdict(first)
@@ -170,11 +170,11 @@ def test_verdicts_choose_decisions_on_validation(tmp_path: Path) -> None:
 
 def test_csv_has_a_line_for_every_cell(tmp_path: Path) -> None:
     write_sweep(tmp_path, losses=["lsep"], decisions=["thresh_est"], data="coco", model="vgg16", labels=20)
-    bench, table, _ = finished(tmp_path)
+    group, table, _ = finished(tmp_path)
     lines = list(csv.DictReader(StringIO(csv_table(table))))
     assert len(lines) == 10 * 6
     line = next(line for line in lines if line["loss"] == "lsep" and line["metric"] == "f1")
-    assert line["split_hash"] == bench.protocol["split_hash"]
+    assert line["split_hash"] == group.protocol["split_hash"]
     assert (line["runs"], line["seeds"], line["paper"]) == ("3", "0 1 2", "62.9000")
     assert float(line["low"]) < float(line["mean"]) < float(line["high"])
     empty = next(line for line in lines if line["method"] == "Softmax (K)" and line["metric"] == "f1")
@@ -183,7 +183,7 @@ def test_csv_has_a_line_for_every_cell(tmp_path: Path) -> None:
 
 def test_awkward_names_are_escaped(tmp_path: Path) -> None:
     write_run(tmp_path, loss="my_loss|a & b", decision="50% $x$ {y}\\", data="d_1")
-    table = table_of_all(only_bench(tmp_path))
+    table = table_of_all(only_group(tmp_path))
     assert r"my\_loss|a \& b (50\% \$x\$ \{y\}\textbackslash{})" in latex_table(table)
     assert "my_loss\\|a & b (50% $x$ {y}\\\\)" in markdown_table(table)
     tex = latex_table(table)

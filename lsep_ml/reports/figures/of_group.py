@@ -1,9 +1,10 @@
-"""The figures of a bench, as far as its runs allow them."""
+"""The figures of a group of runs, as far as its runs allow them: which runs, which images, and what is said of them."""
 
 import matplotlib
+import numpy as np
 
-from lsep_ml.reports.figures.captioned import Drawing
-from lsep_ml.reports.figures.methods import (
+from lsep_ml.reports.figures.image_plots import Judged, Tile, plot_label_sets, plot_rows_of_images
+from lsep_ml.reports.figures.method_plots import (
     plot_calibration,
     plot_frequent_classes,
     plot_label_counts,
@@ -11,22 +12,27 @@ from lsep_ml.reports.figures.methods import (
     plot_searches,
     plot_training,
 )
-from lsep_ml.reports.figures.of_images import draw_label_sets, draw_suspects, draw_threshold_order
-from lsep_ml.reports.group_files import BenchFiles
+from lsep_ml.reports.figures.saving import Drawing
+from lsep_ml.reports.group_files import GroupFiles
+from lsep_ml.reports.names import loss_name, method_name
+from lsep_ml.reports.paper import OURS
+from lsep_ml.reports.selection import spread_rows
+
+_LABELS, _TILES, _IMAGES = 6, 8, 6
 
 
-def draw(files: BenchFiles) -> list[Drawing]:
+def draw(files: GroupFiles) -> list[Drawing]:
     """Figures 2 to 5 and what else helps to read the tables; a figure without runs is left out."""
     makers = (
         _frequent_classes,
         _precision_recall,
-        draw_threshold_order,
-        draw_label_sets,
+        _threshold_order,
+        _label_sets,
         _training,
         _searches,
         _label_counts,
         _calibration,
-        draw_suspects,
+        _suspects,
     )
     if not files.digests:
         return []
@@ -34,7 +40,7 @@ def draw(files: BenchFiles) -> list[Drawing]:
         return [drawing for make in makers if (drawing := make(files)) is not None]
 
 
-def _frequent_classes(files: BenchFiles) -> Drawing | None:
+def _frequent_classes(files: GroupFiles) -> Drawing | None:
     methods = files.methods()
     if not methods:
         return None
@@ -48,7 +54,7 @@ def _frequent_classes(files: BenchFiles) -> Drawing | None:
     return Drawing("figure2_class_f1", "Figure 2. F1 of the most frequent classes", caption, figure)
 
 
-def _precision_recall(files: BenchFiles) -> Drawing | None:
+def _precision_recall(files: GroupFiles) -> Drawing | None:
     if not files.views:
         return None
     figure = plot_mean_precision_recall({loss: view.curves for loss, view in files.views.items()})
@@ -59,9 +65,9 @@ def _precision_recall(files: BenchFiles) -> Drawing | None:
     return Drawing("figure3_precision_recall", "Figure 3. Average precision-recall curves", caption, figure)
 
 
-def _training(files: BenchFiles) -> Drawing | None:
+def _training(files: GroupFiles) -> Drawing | None:
     runs = files.network_runs()
-    decisions = {decision: row.runs for (loss, decision), row in files.bench.chosen.items() if loss == "lsep"}
+    decisions = {decision: row.runs for (loss, decision), row in files.group.chosen.items() if loss == "lsep"}
     panels = []
     for named, stage, column in (
         (runs, "prediction", "train_loss"),
@@ -76,7 +82,7 @@ def _training(files: BenchFiles) -> Drawing | None:
     return Drawing("training", "Training curves", caption, plot_training(*panels))
 
 
-def _searches(files: BenchFiles) -> Drawing | None:
+def _searches(files: GroupFiles) -> Drawing | None:
     thetas = {loss: view.theta for loss, view in files.views.items() if view.theta is not None}
     ks = {loss: view.k for loss, view in files.views.items() if view.k is not None}
     if not thetas or not ks:
@@ -88,8 +94,8 @@ def _searches(files: BenchFiles) -> Drawing | None:
     return Drawing("threshold_search", "Search for θ and k", caption, plot_searches(thetas, ks))
 
 
-def _label_counts(files: BenchFiles) -> Drawing | None:
-    decisions = [method for method in files.bench.chosen if method[0] == "lsep"] or files.methods()
+def _label_counts(files: GroupFiles) -> Drawing | None:
+    decisions = [method for method in files.group.chosen if method[0] == "lsep"] or files.methods()
     histograms = {method: files.sizes(method) for method in decisions if files.usable(method)}
     if not histograms:
         return None
@@ -100,7 +106,7 @@ def _label_counts(files: BenchFiles) -> Drawing | None:
     return Drawing("labels_per_image", "Labels per image", caption, plot_label_counts(histograms))
 
 
-def _calibration(files: BenchFiles) -> Drawing | None:
+def _calibration(files: GroupFiles) -> Drawing | None:
     platt = {loss: view.platt for loss, view in files.views.items() if view.platt is not None}
     own = {loss: view.own for loss, view in files.views.items() if view.own is not None}
     if not platt:
@@ -110,3 +116,98 @@ def _calibration(files: BenchFiles) -> Drawing | None:
         "be believed. In brackets: expected calibration error in points, 15 bins."
     )
     return Drawing("calibration", "Calibration", caption, plot_calibration(platt, own))
+
+
+def _threshold_order(files: GroupFiles) -> Drawing | None:
+    """Figure 4."""
+    runs = files.usable(OURS)
+    test = files.test_arrays(runs[0], "targets", "mask", "thresholds") if runs and files.thumbnails else None
+    if test is None or "thresholds" not in test:
+        return None
+    rows: dict[str, list[Tile]] = {}
+    for k in np.argsort(-files.frequency(), kind="stable").tolist():
+        shown = np.array(
+            [row for row in files.thumbnails if test["targets"][row, k] and test["mask"][row, k]], int
+        )
+        if len(shown) >= 3 and len(rows) < _LABELS:
+            ordered = shown[np.argsort(test["thresholds"][shown, k], kind="stable")]
+            rows[files.label_names[k]] = [
+                Tile(files.thumbnails[row], f"θ = {test['thresholds'][row, k]:.2f}")
+                for row in ordered[spread_rows(len(ordered), _TILES)].tolist()
+            ]
+    if not rows:
+        return None
+    caption = (
+        "Test images that show the class, from the lowest to the highest threshold θ(x) estimated for it (seed "
+        f"{runs[0].seed}). The paper reads a high threshold as a hard image."
+    )
+    figure = plot_rows_of_images(rows, "lower threshold  →  higher threshold")
+    return Drawing("figure4_thresholds", "Figure 4. Images by estimated threshold", caption, figure, True)
+
+
+def _label_sets(files: GroupFiles) -> Drawing | None:
+    """Figure 5: half of the images are ones that the last method (ours) gets right and others do not."""
+    rows = list(files.thumbnails)
+    arrays = {}
+    for method in files.methods() if rows else []:
+        test = files.test_arrays(files.usable(method)[0], "predictions", "targets", "mask")
+        if test is not None:
+            arrays[method] = {
+                name: test[name][rows].astype(bool) for name in ("predictions", "targets", "mask")
+            }
+    if not arrays:
+        return None
+    right = [~((a["predictions"] ^ a["targets"]) & a["mask"]).any(1) for a in arrays.values()]
+    (last, ours), true = list(arrays.items())[-1], next(iter(arrays.values()))["targets"].sum(1)
+    failing = np.sum([~flags for flags in right], axis=0)
+    # Images of several labels that few methods get right say the most.
+    order = np.lexsort((np.arange(len(rows)), -true, -failing))
+    successes, failures = ([i for i in order if right[-1][i] == wanted] for wanted in (True, False))
+    shown = min(len(successes), max(_IMAGES // 2, _IMAGES - len(failures)))
+    chosen = successes[:shown] + failures[: _IMAGES - shown]
+    judged = [
+        Judged(
+            files.thumbnails[rows[i]],
+            {method_name(*method): own["predictions"][i] for method, own in arrays.items()},
+            ours["targets"][i],
+            ours["mask"][i],
+        )
+        for i in chosen
+    ]
+    caption = (
+        f"The same test images under every method (seed {files.usable(last)[0].seed}): first images whose whole "
+        f"label set {method_name(*last)} gets right, then images where it does not."
+    )
+    figure = plot_label_sets(judged, files.label_names)
+    return Drawing("figure5_label_sets", "Figure 5. Label sets under every method", caption, figure, True)
+
+
+def _suspects(files: GroupFiles) -> Drawing | None:
+    """Per class the pictures whose annotation the scores contradict most."""
+    loss = suspecting_loss(files)
+    if loss is None or not files.thumbnails:
+        return None
+    rows: dict[str, list[Tile]] = {}
+    for suspect in files.views[loss].suspects:
+        if suspect.row in files.thumbnails:
+            said = "labelled" if suspect.present else "not labelled"
+            tile = Tile(files.thumbnails[suspect.row], f"{said}, {100 * suspect.belief:.0f}%")
+            rows.setdefault(files.label_names[suspect.label], []).append(tile)
+    frequent = [files.label_names[k] for k in np.argsort(-files.frequency(), kind="stable").tolist()]
+    shown = {name: rows[name][:_TILES] for name in frequent if name in rows}
+    if not shown:
+        return None
+    caption = (
+        "Test images whose annotation is the least believed: the calibrated probability (Platt, fitted on validation) "
+        f"of what the annotation says, by {loss_name(loss)}'s scores. Only images with a thumbnail; the whole list is "
+        "in tables/suspects_*.csv."
+    )
+    names = list(shown)[:_LABELS]
+    figure = plot_rows_of_images({name: shown[name] for name in names}, "less believed  →  more believed")
+    return Drawing("suspects", "Labels to look at", caption, figure, True)
+
+
+def suspecting_loss(files: GroupFiles) -> str | None:
+    """Whose scores question the annotations: LSEP's, or the first loss's that has any."""
+    losses = ["lsep", *files.views]
+    return next((loss for loss in losses if loss in files.views and files.views[loss].suspects), None)

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
 
 class Look(NamedTuple):
     """colour: of Okabe and Ito's palette; dash, marker, hatch: matplotlib's codes."""
@@ -44,6 +47,14 @@ def loss_looks(losses: Iterable[str]) -> dict[str, Look]:
 def decision_looks(decisions: Iterable[str]) -> dict[str, Look]:
     """A look for each decision; see `loss_looks`."""
     return _assign(decisions, _DECISIONS)
+
+
+def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of this size in inches with one pair of axes, without the upper and right spines."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def _assign(names: Iterable[str], fixed: dict[str, Look]) -> dict[str, Look]:

@@ -1,11 +1,11 @@
 // The decision explorer: metrics from counts, as in lsep_ml/metrics/functional.py, and label sets from a few images' scores.
 "use strict";
 (() => {
-  const { keys, benches } = JSON.parse(document.getElementById("explorer-data").textContent);
+  const { keys, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
   const $ = (id) => document.getElementById(`explorer-${id}`);
   const symbols = { theta: "θ", k: "k", shift: "δ" };
   const drawn = ["ov_p", "ov_r", "f1", "exact_match"];
-  let bench, run, model, mode, steps, curves;
+  let group, run, model, mode, steps, curves;
 
   const unpack = (text, Kind) => {
     const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
@@ -22,10 +22,10 @@
   // The paper's metrics at a step; a ratio with a zero denominator counts 0 and stays in the mean.
   const metricsAt = (step) => {
     const { correct, predicted } = counts(steps);
-    const labels = bench.actual.length;
+    const labels = group.actual.length;
     const sums = { p: 0, r: 0, f1: 0, correct: 0, predicted: 0, actual: 0 };
     for (let k = 0, at = step * labels; k < labels; k++, at++) {
-      const actual = bench.actual[k];
+      const actual = group.actual[k];
       sums.p += ratio(correct[at], predicted[at]);
       sums.r += ratio(correct[at], actual);
       sums.f1 += ratio(2 * correct[at], predicted[at] + actual);
@@ -38,16 +38,16 @@
     return {
       pc_p, pc_r, ov_p, ov_r,
       f1: sums.f1 / labels,
-      exact_match: ratio(steps.exact[step], bench.images),
+      exact_match: ratio(steps.exact[step], group.images),
       cf1: harmonic(pc_p, pc_r),
       of1: harmonic(ov_p, ov_r),
-      labels_per_image: ratio(sums.predicted, bench.images),
+      labels_per_image: ratio(sums.predicted, group.images),
     };
   };
 
   // The label set of a shown image at a step of the slider, as booleans by label.
   const labelSet = (image, value) => {
-    const labels = bench.actual.length;
+    const labels = group.actual.length;
     const scores = (model.unpackedScores ??= unpack(model.scores, Float32Array)).subarray(image * labels, (image + 1) * labels);
     if (mode === "theta") return Array.from(scores, (score) => score > value);
     if (mode === "shift") {
@@ -87,8 +87,8 @@
     const kept = run[mode];
     const gained = steps.exact[step] - kept.stillRight[step];
     const lost = run.right - kept.stillRight[step];
-    const changed = bench.images - kept.same[step];
-    const images = bench.images.toLocaleString("en");
+    const changed = group.images - kept.same[step];
+    const images = group.images.toLocaleString("en");
     $("summary").textContent =
       `${steps.exact[step].toLocaleString("en")} of ${images} images have exactly the right labels: ` +
       `${gained.toLocaleString("en")} gained and ${lost.toLocaleString("en")} lost against the report. ` +
@@ -97,10 +97,10 @@
   };
 
   const showImages = (value) => {
-    const labels = bench.actual.length;
+    const labels = group.actual.length;
     const reported = (run.unpackedPredictions ??= unpack(run.predictions, Uint8Array));
     let other = 0;
-    const tiles = bench.shown.map((image, i) => {
+    const tiles = group.shown.map((image, i) => {
       const set = labelSet(i, value);
       const [found, wrong, missed] = [[], [], []];
       let differs = false;
@@ -111,7 +111,7 @@
         const moved = set[k] !== (reported[i * labels + k] === 1);
         differs ||= moved;
         right &&= set[k] === there;
-        const chip = (kind, mark) => element("span", { className: `chip ${kind}${moved ? " moved" : ""}`, textContent: `${mark} ${bench.labels[k]}` });
+        const chip = (kind, mark) => element("span", { className: `chip ${kind}${moved ? " moved" : ""}`, textContent: `${mark} ${group.labels[k]}` });
         if (set[k] && there) found.push(chip("found", "✓"));
         else if (set[k]) wrong.push(chip("wrong", "✗"));
         else if (there) missed.push(chip("missed", "–"));
@@ -131,9 +131,9 @@
 
   const showClasses = (step) => {
     const { correct, predicted } = counts(steps);
-    const labels = bench.actual.length;
-    const rows = bench.labels.map((name, k) => {
-      const [c, p, a] = [correct[step * labels + k], predicted[step * labels + k], bench.actual[k]];
+    const labels = group.actual.length;
+    const rows = group.labels.map((name, k) => {
+      const [c, p, a] = [correct[step * labels + k], predicted[step * labels + k], group.actual[k]];
       const numbers = [[a, a], [p, p], ...[ratio(c, p), ratio(c, a), ratio(2 * c, p + a)].map((x) => [x, percent(x)])];
       return element("tr", {}, element("th", { scope: "row", textContent: name }), ...numbers.map(([raw, text]) => {
         const cell = element("td", { className: "num", textContent: text });
@@ -211,18 +211,18 @@
 
   const chooseRun = () => {
     const [b, r] = $("run").value.split(".").map(Number);
-    bench = benches[b];
-    run = bench.runs[r];
-    model = bench.models[run.model];
+    group = groups[b];
+    run = group.runs[r];
+    model = group.models[run.model];
     const modes = ["shift", "theta", "k"].filter((name) => run[name]);
     const kept = Object.fromEntries(modes.map((name) => [name, Math.max(...run[name].same)]));
     choose(modes.reduce((best, name) => (kept[name] > kept[best] ? name : best)));
   };
 
-  benches.forEach((found, b) => {
-    const group = element("optgroup", { label: found.name });
-    group.append(...found.runs.map((one, r) => new Option(one.variant ? `${one.label} [${one.variant}]` : one.label, `${b}.${r}`)));
-    $("run").append(group);
+  groups.forEach((found, b) => {
+    const options = element("optgroup", { label: found.name });
+    options.append(...found.runs.map((one, r) => new Option(one.variant ? `${one.label} [${one.variant}]` : one.label, `${b}.${r}`)));
+    $("run").append(options);
   });
   $("keys").replaceChildren(...drawn.map((key) => {
     const sample = svg("svg", { width: 30, height: 8, "aria-hidden": "true" });

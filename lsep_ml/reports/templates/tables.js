@@ -36,11 +36,11 @@
   });
 
   const data = document.getElementById("comparison-data");
-  const benches = data ? JSON.parse(data.textContent) : [];
+  const groups = data ? JSON.parse(data.textContent) : [];
   const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(1);
 
   const differences = (details) => {
-    const { methods, pairs } = benches[details.dataset.bench];
+    const { methods, pairs } = groups[details.dataset.group];
     const select = details.querySelector("select");
     const body = details.querySelector("tbody");
     methods.forEach((name, i) => select.add(new Option(name, i)));

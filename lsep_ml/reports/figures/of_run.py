@@ -1,16 +1,14 @@
 """Figures of one run, from its arrays: the precision-recall curve, per-class F1, and test images with their labels."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lsep_ml.files import atomic_write
 from lsep_ml.metrics.curves import RECALLS, mean_precision_recall
 from lsep_ml.metrics.functional import count_label_sets, per_class_metrics
+from lsep_ml.reports.figures.style import new_figure
 
 TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "#1f5fbf", "#c8281e", "#7a7a7a"
 """Blue, red and grey: told apart by colour-blind eyes too; the marks beside the names say the same."""
@@ -98,18 +96,3 @@ def _write_labels(
             va="top",
             transform=axes.transAxes,
         )
-
-
-def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of this size in inches with one pair of axes, without the upper and right spines."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as the format its name says; the same figure gives the same bytes."""
-    kind = path.suffix[1:]
-    with atomic_write(path, "wb") as file, matplotlib.rc_context({"svg.hashsalt": "lsep_ml"}):
-        figure.savefig(file, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)

@@ -10,12 +10,12 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.curves import RECALLS
-from lsep_ml.reports.figures.one_run import new_figure
+from lsep_ml.reports.figures.of_run import new_figure
 from lsep_ml.reports.figures.style import Look, decision_looks, loss_looks
 from lsep_ml.reports.names import decision_name, loss_name, method_name
+from lsep_ml.reports.records import Method
 
 Floats = NDArray[np.float64]
-Method = tuple[str, str]
 CLASSES = 10
 INK, FAINT = "#333333", "#8a8a8a"
 

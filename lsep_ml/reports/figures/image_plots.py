@@ -10,7 +10,7 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 from numpy.typing import NDArray
 
-from lsep_ml.reports.figures.one_run import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
+from lsep_ml.reports.figures.of_run import FALSE_NEGATIVE, FALSE_POSITIVE, TRUE_POSITIVE
 
 Picture = NDArray[np.uint8]
 _TILE, _GAP, _LINE = 1.15, 0.12, 0.165  # inches
