@@ -5,7 +5,7 @@
 Writes losses_cpu.csv and losses_cpu.png beside this file, and losses_cuda.* where there is a GPU: the median time of
 interleaved runs, as milliseconds and as a ratio to torch's binary cross entropy in the same runs, and the most memory
 held at once beyond scores and targets, as a multiple of the scores' own size. On a CPU one thread runs and its own
-time is counted, so that other programs disturb little. --eager leaves out the compiled losses (a minute or two).
+time is counted, so that other programs disturb little.
 """
 
 import argparse
@@ -34,12 +34,10 @@ SIZES = {
     1_000_000: (4, 30),
 }
 """Labels K -> rows N, and positives a row in the mean: 300,000 scores or more, so that arithmetic is measured and not
-the calls (at 81 labels and 1,024 rows those of compiled code are half of its time)."""
+the calls."""
 REFERENCE = "BCE (torch)"
 FORMULAS = ("lsep", "bpmll", "softmax")
 """The losses that are written with their gradient as well as without."""
-COMPILED = (*FORMULAS, "ranking")
-"""The losses that are measured compiled too."""
 MOST_DIFFERENCES = 2e7
 """Numbers N K K in an array of a rival that forms every pair: rows are left out until it has no more."""
 
@@ -71,8 +69,8 @@ def draw(num_rows: int, num_labels: int, positives: int, device: str) -> Batch:
     return Batch(scores, targets, targets.float(), losses.LabelIndices.of(targets))
 
 
-def ours(batch: Batch, compiled: dict[str, Callable[..., Tensor]]) -> dict[str, Step]:
-    """Every loss of the library by its name, those compiled too, and torch's binary cross entropy."""
+def ours(batch: Batch) -> dict[str, Step]:
+    """Every loss of the library by its name, and torch's binary cross entropy."""
     functions = {
         name.removesuffix("_loss"): getattr(losses, name) for name in losses.__all__ if "_loss" in name
     }
@@ -82,8 +80,6 @@ def ours(batch: Batch, compiled: dict[str, Callable[..., Tensor]]) -> dict[str, 
         steps[f"{name}, sparse targets"] = batch.step(loss, batch.indices)
         if name in FORMULAS:
             steps[f"{name}, not fused"] = not_fused(steps[name])
-        if name in compiled:
-            steps[f"{name}, compiled"] = batch.step(compiled[name], batch.targets)
     return steps
 
 
@@ -172,9 +168,7 @@ def measured(
         yield row
 
 
-def table(device: str, sizes: list[int], budget: float, eager: bool) -> list[dict[str, Any]]:
-    names = () if eager else COMPILED
-    compiled = {name: losses.compiled(getattr(losses, f"{name}_loss")) for name in names}
+def table(device: str, sizes: list[int], budget: float) -> list[dict[str, Any]]:
     # Freeing one large block keeps the allocator from handing every buffer back, as in a training process.
     torch.empty(31 << 20, dtype=torch.uint8).fill_(1)
     rows = []
@@ -182,7 +176,7 @@ def table(device: str, sizes: list[int], budget: float, eager: bool) -> list[dic
         num_rows, positives = SIZES[num_labels]
         few_rows = max(4, min(num_rows, int(MOST_DIFFERENCES / num_labels**2)))
         batch = draw(num_rows, num_labels, positives, device)
-        rows += measured("ours", ours(batch, compiled), batch, device, budget)
+        rows += measured("ours", ours(batch), batch, device, budget)
         batch = draw(few_rows, num_labels, positives, device)
         rows += measured("rivals", theirs(batch), batch, device, budget / 2)
     return rows
@@ -192,12 +186,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--labels", type=int, nargs="*", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--seconds", type=float, default=12.0, help="of measuring at each number of labels")
-    parser.add_argument("--eager", action="store_true", help="leave out the compiled losses")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
-        rows = table(device, arguments.labels, arguments.seconds, arguments.eager)
+        rows = table(device, arguments.labels, arguments.seconds)
         target = arguments.folder / f"losses_{device}.csv"
         temporary = target.with_suffix(".csv.part")
         with temporary.open("w", newline="") as file:

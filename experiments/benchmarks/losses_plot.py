@@ -9,13 +9,11 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
 LINES = {
-    ("ours", "lsep, compiled"): ("LSEP", "#D55E00", "-", "o"),
-    ("ours", "bpmll, compiled"): ("BP-MLL", "#E69F00", "-", "s"),
-    ("ours", "softmax, compiled"): ("softmax", "#009E73", "-", "^"),
-    ("ours", "ranking, compiled"): ("ranking", "#0072B2", "-", "D"),
+    ("ours", "lsep"): ("LSEP", "#D55E00", "-", "o"),
+    ("ours", "bpmll"): ("BP-MLL", "#E69F00", "-", "s"),
+    ("ours", "softmax"): ("softmax", "#009E73", "-", "^"),
+    ("ours", "ranking"): ("ranking", "#0072B2", "-", "D"),
     ("ours", "warp"): ("WARP", "#CC79A7", "-", "v"),
-    ("ours", "lsep"): ("LSEP, eager", "#D55E00", ":", "o"),
-    ("ours", "ranking"): ("ranking, eager", "#0072B2", ":", "D"),
     ("ours", "asl"): ("ASL", "0.55", "-", "x"),
     ("rivals", "lsep, K x K"): ("LSEP over all pairs", "#D55E00", "--", "o"),
     ("rivals", "ranking, K x K"): ("ranking over all pairs", "#0072B2", "--", "D"),

@@ -1,29 +1,22 @@
-"""Losses for label prediction: pure functions (scores, targets, *, reduction, mask, ...) -> Tensor, on torch alone."""
+"""Losses for label prediction: pure functions (scores, targets, *, reduction, mask, ...) -> Tensor, on torch alone.
 
-from lsep_ml.losses.binary import asl_loss, bce_loss, focal_loss
-from lsep_ml.losses.compiled import compiled
-from lsep_ml.losses.exponential import BPMLL_CLAMP, bpmll_clamped_rows, bpmll_loss, lsep_loss
-from lsep_ml.losses.fused import fused
-from lsep_ml.losses.hinge import ranking_loss, warp_loss
-from lsep_ml.losses.labels import LabelIndices
-from lsep_ml.losses.pairwise_logistic import pairwise_logistic_loss
-from lsep_ml.losses.softmax import softmax_loss
-from lsep_ml.losses.zlpr import zlpr_loss
+Each family is a file that names its public losses in `__all__`; docs/choose-a-loss.md has all of them in one table.
+"""
 
-__all__ = [
-    "BPMLL_CLAMP",
-    "LabelIndices",
-    "asl_loss",
-    "bce_loss",
-    "bpmll_clamped_rows",
-    "bpmll_loss",
-    "compiled",
-    "focal_loss",
-    "fused",
-    "lsep_loss",
-    "pairwise_logistic_loss",
-    "ranking_loss",
-    "softmax_loss",
-    "warp_loss",
-    "zlpr_loss",
-]
+from lsep_ml.losses import binary, exponential, hinge, pairwise_logistic, softmax, zlpr
+from lsep_ml.losses.binary import *
+from lsep_ml.losses.exponential import *
+from lsep_ml.losses.hinge import *
+from lsep_ml.losses.kernels.fused import fused
+from lsep_ml.losses.kernels.labels import LabelIndices
+from lsep_ml.losses.pairwise_logistic import *
+from lsep_ml.losses.softmax import *
+from lsep_ml.losses.zlpr import *
+
+__all__ = ["LabelIndices", "fused"]
+__all__ += binary.__all__
+__all__ += exponential.__all__
+__all__ += hinge.__all__
+__all__ += pairwise_logistic.__all__
+__all__ += softmax.__all__
+__all__ += zlpr.__all__

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsep_ml.losses.inputs import Reduction, check, reduce
-from lsep_ml.losses.labels import LabelIndices, labels_of
+from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
+from lsep_ml.losses.kernels.labels import LabelIndices, labels_of
+
+__all__ = ["asl_loss", "bce_loss", "focal_loss"]
 
 Term = Callable[[Tensor], Tensor]
 """Scores -> what each contributes; 0 where a score lies far on the right side."""
@@ -22,7 +24,9 @@ def bce_loss(
     mask: Tensor | None = None,
     normalize: bool = False,
 ) -> Tensor:
-    r"""Binary cross entropy: - sum_u log s(f_u) - sum_v log(1 - s(f_v)), s the sigmoid.
+    r"""Compute the binary cross entropy of each row of `scores`: - sum_u log s(f_u) - sum_v log(1 - s(f_v)).
+
+    s is the sigmoid, u runs over the known positives of a row and v over its known negatives.
 
     Args:
         scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
@@ -34,8 +38,17 @@ def bce_loss(
 
     Raises:
         ValueError: wrong shapes or dtypes.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import bce_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> bce_loss(scores, targets)  # log(1 + e^-2) + log(1 + e) + log 2
+        tensor(2.1333)
+        >>> bce_loss(scores, targets, normalize=True)
+        tensor(0.7111)
     """
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     if isinstance(targets, LabelIndices):
         losses = _sum_of_terms(
             f, targets, mask, lambda f_u: -F.logsigmoid(f_u), lambda f_v: -F.logsigmoid(-f_v)
@@ -57,21 +70,32 @@ def focal_loss(
     gamma: float = 2.0,
     alpha: float | None = 0.25,
 ) -> Tensor:
-    r"""Focal loss (Lin et al. 2017): - sum_u alpha (1 - p_u)^gamma log p_u - sum_v (1 - alpha) p_v^gamma log(1 - p_v).
+    r"""Compute the focal loss (Lin et al. 2017) of each row of `scores`, with p = sigmoid(f):
+
+        - sum_u alpha (1 - p_u)^gamma log p_u - sum_v (1 - alpha) p_v^gamma log(1 - p_v)
 
     Args:
-        scores, targets, reduction, mask: as in `bce_loss`; p = sigmoid(f).
-        gamma: focus, >= 0; 0 is binary cross entropy, weighted.
+        scores, targets, reduction, mask: as in `bce_loss`.
+        gamma: focus on labels that are far from right, >= 0; 0 is binary cross entropy, weighted.
         alpha: weight of the positives, in [0, 1]; None weighs neither side.
 
     Raises:
         ValueError: wrong shapes or dtypes; gamma or alpha out of range.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import focal_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> focal_loss(scores, targets)  # below bce_loss: what is nearly right weighs little
+        tensor(0.6568)
+        >>> focal_loss(scores, targets, gamma=0, alpha=None)  # bce_loss
+        tensor(2.1333)
     """
     if gamma < 0:
         raise ValueError(f"gamma={gamma}: expected at least 0")
     if alpha is not None and not 0 <= alpha <= 1:
         raise ValueError(f"alpha={alpha}: expected a number in [0, 1], or None")
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     weight_u, weight_v = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
 
     def term(logits: Tensor) -> Tensor:
@@ -94,18 +118,29 @@ def asl_loss(
     gamma_negative: float = 4.0,
     shift: float = 0.05,
 ) -> Tensor:
-    r"""Asymmetric loss (Ridnik et al. 2021): - sum_u (1 - p_u)^g+ log p_u - sum_v q_v^g- log(1 - q_v).
+    r"""Compute the asymmetric loss (Ridnik et al. 2021) of each row of `scores`, with p = sigmoid(f):
+
+        - sum_u (1 - p_u)^g+ log p_u - sum_v q_v^g- log(1 - q_v)
 
     q = max(p - m, 0) is the shifted probability: negatives below m are free. The defaults are the paper's; the gradient
     is that of the whole formula (the authors' code holds the focusing factors constant).
 
     Args:
-        scores, targets, reduction, mask: as in `bce_loss`; p = sigmoid(f).
-        gamma_positive, gamma_negative: g+ and g-, >= 0.
+        scores, targets, reduction, mask: as in `bce_loss`.
+        gamma_positive, gamma_negative: g+ and g-, the focus on positives and on negatives, >= 0.
         shift: m, in [0, 1).
 
     Raises:
         ValueError: wrong shapes or dtypes; a gamma or the shift out of range.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import asl_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> asl_loss(scores, targets)
+        tensor(0.3973)
+        >>> asl_loss(scores, targets, gamma_negative=0, shift=0)  # bce_loss
+        tensor(2.1333)
     """
     if min(gamma_positive, gamma_negative) < 0:
         raise ValueError(
@@ -113,7 +148,7 @@ def asl_loss(
         )
     if not 0 <= shift < 1:
         raise ValueError(f"shift={shift}: expected a number in [0, 1)")
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     log_shift = f.new_tensor(math.log(shift) if shift > 0 else -math.inf)
 
     def positive_term(f_u: Tensor) -> Tensor:

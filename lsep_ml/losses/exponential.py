@@ -11,12 +11,14 @@ with the gradient softmax_v(f_v) at the negatives and -softmax_u(-f_u) at the po
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.fused import rowwise
-from lsep_ml.losses.inputs import Reduction, check, reduce
-from lsep_ml.losses.labels import FAR, DenseLabels, LabelIndices, Labels, labels_of
-from lsep_ml.losses.logsumexp import log_sum_exp, shifted_exp_, softplus
-from lsep_ml.losses.sampling import sampled_pairs
-from lsep_ml.losses.violations import harmonic, violations
+from lsep_ml.losses.kernels.fused import rowwise
+from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
+from lsep_ml.losses.kernels.labels import FAR, LabelIndices, Labels, labels_of
+from lsep_ml.losses.kernels.logsumexp import log_sum_exp, shifted_exp_, softplus
+from lsep_ml.losses.kernels.sampling import sampled_pairs
+from lsep_ml.losses.kernels.violations import harmonic, violations
+
+__all__ = ["BPMLL_CLAMP", "bpmll_clamped_rows", "bpmll_loss", "lsep_loss"]
 
 BPMLL_CLAMP = {torch.float64: 700.0, torch.float32: 80.0, torch.bfloat16: 80.0, torch.float16: 11.0}
 """The exponent A from which BP-MLL is held, by the dtype of the scores; exp(A) and its gradient fit in all of them."""
@@ -33,10 +35,11 @@ def lsep_loss(
     weighted: bool = False,
     margin: float = 1.0,
 ) -> Tensor:
-    r"""Log-sum-exp pairwise loss: log(1 + sum_u sum_v exp(f_v - f_u)) (eqn 7), exact.
+    r"""Compute the log-sum-exp pairwise loss of each row of `scores`: log(1 + sum_u sum_v exp(f_v - f_u)) (eqn 7).
 
-    It bounds the largest violation z = f_v - f_u, max(0, max z) <= loss <= max(0, max z) + log(1 + pairs), not their
-    sum as the paper's eqn 8 has it; the gradient's factor is 1 / exp(loss), not the 1 / loss printed in eqn 10.
+    u runs over the known positives of a row and v over its known negatives; the value is exact. It bounds the largest
+    violation z = f_v - f_u, max(0, max z) <= loss <= max(0, max z) + log(1 + pairs), not their sum as the paper's eqn 8
+    has it; the gradient's factor is 1 / exp(loss), not the 1 / loss printed in eqn 10.
 
     Args:
         scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
@@ -56,12 +59,21 @@ def lsep_loss(
 
     Raises:
         ValueError: wrong shapes or dtypes; max_pairs below 1, or together with weighted.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import lsep_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> lsep_loss(scores, targets)  # log(1 + e^-1 + e^-2)
+        tensor(0.4076)
+        >>> lsep_loss(scores + 5, targets)  # only differences of scores count
+        tensor(0.4076)
     """
     if weighted and max_pairs is not None:
         raise ValueError(
             f"max_pairs={max_pairs} and weighted=True: ranks need all pairs; choose one of the two"
         )
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype)
     if max_pairs is None:
         log_weights = _log_rank_weights(f, labels, margin) if weighted else None
@@ -80,7 +92,7 @@ def bpmll_loss(
     mask: Tensor | None = None,
     normalize: bool = False,
 ) -> Tensor:
-    r"""BP-MLL: sum_u sum_v exp(f_v - f_u) = exp(A) (eqn 12), exact up to A = 80.
+    r"""Compute BP-MLL of each row of `scores`: sum_u sum_v exp(f_v - f_u) = exp(A) (eqn 12), exact up to A = 80.
 
     There is no outer logarithm, so the loss leaves float32 at A = 88.7. From A = 80 on (float64: 700; float16, whose
     gradient could not be represented: 11) a row's loss is held at exp(80), about 5.5e34, and its gradient has the size
@@ -94,6 +106,15 @@ def bpmll_loss(
 
     Raises:
         ValueError: wrong shapes or dtypes.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import bpmll_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> bpmll_loss(scores, targets)  # e^-1 + e^-2
+        tensor(0.5032)
+        >>> bpmll_loss(scores, targets, normalize=True)
+        tensor(0.2516)
     """
     exponents = _bpmll_exponents(scores, targets, mask, normalize)
     limit = BPMLL_CLAMP[scores.dtype]
@@ -105,7 +126,7 @@ def bpmll_loss(
 def bpmll_clamped_rows(
     scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None = None, *, normalize: bool = False
 ) -> Tensor:
-    """How many rows of a batch BP-MLL holds at its limit, an integer tensor without dimensions."""
+    """Count the rows of `scores` that `bpmll_loss` holds at its limit: an integer tensor without dimensions."""
     exponents = _bpmll_exponents(scores.detach(), targets, mask, normalize)
     return (exponents > BPMLL_CLAMP[scores.dtype]).sum()
 
@@ -113,7 +134,7 @@ def bpmll_clamped_rows(
 def _bpmll_exponents(
     scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, normalize: bool
 ) -> Tensor:
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype)
     exponents = _pair_exponents(f, labels)
     if not normalize:
@@ -131,8 +152,6 @@ def _pair_exponents(scores: Tensor, labels: Labels, log_weights: Tensor | None =
         return negated if log_weights is None else negated + log_weights
 
     def formula(f: Tensor) -> Tensor:
-        if torch.compiler.is_compiling() and isinstance(labels, DenseLabels) and log_weights is None:
-            return _by_one_exponential(f, labels)
         largest, over_negatives = log_sum_exp(labels.negatives(f))
         least, over_positives = log_sum_exp(negated_positives(f))
         return (largest + least) + (over_negatives + over_positives)
@@ -145,17 +164,6 @@ def _pair_exponents(scores: Tensor, labels: Labels, log_weights: Tensor | None =
         return (largest + least) + (sum_v.log() + sum_u.log()).squeeze(1), gradient
 
     return rowwise(scores, formula, with_gradient)
-
-
-def _by_one_exponential(f: Tensor, labels: DenseLabels) -> Tensor:
-    """A of every row (N,) with one exponential an entry, that of its own side: for a compiler, which fuses the rest."""
-    u, v = labels.positive, 1 - labels.not_negative
-    largest = labels.negatives(f).detach().amax(1, keepdim=True)
-    least = labels.positives(f).neg().detach().amax(1, keepdim=True)
-    e = ((v - u) * f - (v * largest + u * least)).exp()
-    # A side with a member has the sum 1 at least; one without has 0.
-    over_negatives, over_positives = ((e * side).sum(1).clamp(min=0.5).log() for side in (v, u))
-    return (largest + least).squeeze(1) + (over_negatives + over_positives)
 
 
 @torch.no_grad()

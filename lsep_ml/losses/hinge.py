@@ -12,9 +12,11 @@ and c_v and -c_u are the gradient.
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.inputs import Reduction, check, reduce
-from lsep_ml.losses.labels import LabelIndices, labels_of
-from lsep_ml.losses.violations import Weight, harmonic, violations
+from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
+from lsep_ml.losses.kernels.labels import LabelIndices, labels_of
+from lsep_ml.losses.kernels.violations import Weight, harmonic, violations
+
+__all__ = ["ranking_loss", "warp_loss"]
 
 
 def ranking_loss(
@@ -25,19 +27,28 @@ def ranking_loss(
     mask: Tensor | None = None,
     margin: float = 1.0,
 ) -> Tensor:
-    r"""Pairwise hinge loss: sum_u sum_v max(0, a + f_v - f_u) (eqn 6), a = `margin`, exact.
+    r"""Compute the pairwise hinge loss of each row of `scores`: sum_u sum_v max(0, a + f_v - f_u) (eqn 6), exact.
+
+    u runs over the known positives of a row and v over its known negatives; a is `margin`.
 
     Args:
         scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
         targets: 0/1 of any dtype (N, K), or LabelIndices.
         reduction: "mean" over the N rows (rows without a pair count), "sum" or "none" (N,).
         mask: bool (N, K), True where the target is known; an unknown entry enters no pair.
-        margin: a.
+        margin: a, by how much a positive's score is to exceed a negative's.
 
     A row without a known positive or without a known negative has loss 0 and gradient 0.
 
     Raises:
         ValueError: wrong shapes or dtypes.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import ranking_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> ranking_loss(scores, targets, margin=1.5)  # 1.5 + 1 - 2: the second negative is beyond the margin
+        tensor(0.5000)
     """
     return reduce(_hinges(scores, targets, mask, margin, None), reduction)
 
@@ -52,10 +63,10 @@ def warp_loss(
     sampled: bool = False,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    r"""WARP: sum_u w(r_u) sum_v max(0, a + f_v - f_u) (eqn 11), w(r) = 1 + 1/2 + ... + 1/r, exact.
+    r"""Compute WARP of each row of `scores`: sum_u w(r_u) sum_v max(0, a + f_v - f_u) (eqn 11), exact.
 
-    r_u is the margin-penalised rank, the number of negatives with a + f_v - f_u > 0; a positive without one has no
-    term. The weight is constant in the gradient.
+    w(r) = 1 + 1/2 + ... + 1/r, and r_u is the margin-penalised rank of the positive u, the number of negatives with
+    a + f_v - f_u > 0; a positive without one has no term. The weight is constant in the gradient.
 
     Args:
         scores, targets, reduction, mask, margin: as in `ranking_loss`.
@@ -67,6 +78,13 @@ def warp_loss(
 
     Raises:
         ValueError: wrong shapes or dtypes.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import warp_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> warp_loss(scores, targets, margin=2.5)  # (1 + 1/2) * ((2.5 + 1 - 2) + (2.5 + 0 - 2))
+        tensor(3.)
     """
     if sampled:
         return reduce(_sampled_warp(scores, targets, mask, margin, generator), reduction)
@@ -77,7 +95,7 @@ def _hinges(
     scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, margin: float, weight: Weight | None
 ) -> Tensor:
     """sum_u w_u sum_v max(0, a + f_v - f_u) of every row (N,)."""
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype, search=True)
     with torch.no_grad():
         bounds = labels.positives(f) - margin
@@ -97,7 +115,7 @@ def _sampled_warp(
     generator: torch.Generator | None,
 ) -> Tensor:
     """sum_u w(floor(|not-Y| / n)) max(0, a + f_v - f_u) of every row (N,), v being a violator drawn at the n-th try."""
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype, search=True)
     bounds, negatives = labels.positives(f) - margin, labels.negatives(f)
     with torch.no_grad():

@@ -3,11 +3,13 @@
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.fused import plain_eager, rowwise
-from lsep_ml.losses.inputs import Reduction, check, reduce
-from lsep_ml.losses.labels import LabelIndices, Labels, labels_of
-from lsep_ml.losses.logsumexp import softplus
-from lsep_ml.losses.sampling import sampled_pairs
+from lsep_ml.losses.kernels.fused import plain_eager, rowwise
+from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
+from lsep_ml.losses.kernels.labels import LabelIndices, Labels, labels_of
+from lsep_ml.losses.kernels.logsumexp import softplus
+from lsep_ml.losses.kernels.sampling import sampled_pairs
+
+__all__ = ["pairwise_logistic_loss"]
 
 
 def pairwise_logistic_loss(
@@ -20,10 +22,11 @@ def pairwise_logistic_loss(
     generator: torch.Generator | None = None,
     normalize: bool = False,
 ) -> Tensor:
-    r"""Pairwise logistic loss (RankNet, Burges et al. 2005): sum_u sum_v log(1 + exp(f_v - f_u)).
+    r"""Compute the pairwise logistic loss of each row of `scores`: sum_u sum_v log(1 + exp(f_v - f_u)).
 
-    Memory is linear in K: the positives are taken one after the other, each against all negatives. (Under
-    torch.compile, in the transforms of torch.func and in `fused(False)` it is N P K, P the width of the targets.)
+    It is that of RankNet (Burges et al. 2005), u a known positive of the row and v a known negative. Memory is linear
+    in K: the positives are taken one after the other, each against all negatives. (Under torch.compile, in the
+    transforms of torch.func and in `fused(False)` it is N P K, P the width of the targets.)
 
     Args:
         scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
@@ -38,8 +41,15 @@ def pairwise_logistic_loss(
 
     Raises:
         ValueError: wrong shapes or dtypes; max_pairs below 1.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import pairwise_logistic_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> pairwise_logistic_loss(scores, targets)  # log(1 + e^-1) + log(1 + e^-2)
+        tensor(0.4402)
     """
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     if not isinstance(targets, LabelIndices) and plain_eager():
         targets = LabelIndices.of(targets)
     labels = labels_of(targets, mask, f.dtype)

@@ -2,10 +2,12 @@
 
 from torch import Tensor
 
-from lsep_ml.losses.fused import rowwise
-from lsep_ml.losses.inputs import Reduction, check, reduce
-from lsep_ml.losses.labels import LabelIndices, Labels, labels_of
-from lsep_ml.losses.logsumexp import log_sum_exp, shifted_exp_
+from lsep_ml.losses.kernels.fused import rowwise
+from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
+from lsep_ml.losses.kernels.labels import LabelIndices, Labels, labels_of
+from lsep_ml.losses.kernels.logsumexp import log_sum_exp, shifted_exp_
+
+__all__ = ["softmax_loss"]
 
 
 def softmax_loss(
@@ -16,7 +18,9 @@ def softmax_loss(
     mask: Tensor | None = None,
     normalize: bool = False,
 ) -> Tensor:
-    r"""Softmax cross entropy over the positives: - sum_u log(exp f_u / sum_j exp f_j) (eqn 29, its minus restored).
+    r"""Compute the softmax cross entropy of each row of `scores`: - sum_u log(exp f_u / sum_j exp f_j) (eqn 29).
+
+    u runs over the known positives of a row and j over its known labels; the minus, which eqn 29 lacks, is restored.
 
     Args:
         scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
@@ -29,8 +33,15 @@ def softmax_loss(
 
     Raises:
         ValueError: wrong shapes or dtypes.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import softmax_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> softmax_loss(scores, targets)  # log(e^2 + e^1 + e^0) - 2
+        tensor(0.4076)
     """
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype)
     losses = _cross_entropies(f, labels)
     return reduce(losses / labels.num_positives().clamp(min=1) if normalize else losses, reduction)

@@ -2,9 +2,11 @@
 
 from torch import Tensor
 
-from lsep_ml.losses.inputs import Reduction, check, reduce
-from lsep_ml.losses.labels import LabelIndices, labels_of
-from lsep_ml.losses.logsumexp import log_sum_exp, softplus
+from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
+from lsep_ml.losses.kernels.labels import LabelIndices, labels_of
+from lsep_ml.losses.kernels.logsumexp import log_sum_exp, softplus
+
+__all__ = ["zlpr_loss"]
 
 
 def zlpr_loss(
@@ -14,10 +16,11 @@ def zlpr_loss(
     reduction: Reduction = "mean",
     mask: Tensor | None = None,
 ) -> Tensor:
-    r"""ZLPR (Su et al. 2022): log(1 + sum_v exp f_v) + log(1 + sum_u exp(-f_u)).
+    r"""Compute ZLPR (Su et al. 2022) of each row of `scores`: log(1 + sum_v exp f_v) + log(1 + sum_u exp(-f_u)).
 
-    LSEP with one more label whose score is always 0, to be ranked below the positives and above the negatives, and
-    without the pairs between these: labels with a score above 0 are predicted.
+    u runs over the known positives of a row and v over its known negatives. It is LSEP with one more label whose score
+    is always 0, to be ranked below the positives and above the negatives, and without the pairs between these: labels
+    with a score above 0 are predicted.
 
     Args:
         scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
@@ -27,8 +30,15 @@ def zlpr_loss(
 
     Raises:
         ValueError: wrong shapes or dtypes.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import zlpr_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> zlpr_loss(scores, targets)  # log(1 + e^1 + e^0) + log(1 + e^-2)
+        tensor(1.6784)
     """
-    f = check(scores, targets, mask)
+    f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype)
     return reduce(_log1p_sum_exp(labels.negatives(f)) + _log1p_sum_exp(-labels.positives(f)), reduction)
 

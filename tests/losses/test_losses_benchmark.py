@@ -11,7 +11,7 @@ PROGRAM = Path(__file__).parents[2] / "experiments" / "benchmarks" / "losses.py"
 
 
 def test_it_measures_every_loss_and_its_rivals(tmp_path: Path) -> None:
-    command = [sys.executable, PROGRAM, "--labels", "20", "--seconds", "0", "--eager", "--folder", tmp_path]
+    command = [sys.executable, PROGRAM, "--labels", "20", "--seconds", "0", "--folder", tmp_path]
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     with (tmp_path / "losses_cpu.csv").open(newline="") as file:
         rows = {row["loss"]: row for row in csv.DictReader(file)}

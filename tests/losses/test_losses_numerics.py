@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from lsep_ml import losses
-from lsep_ml.losses import violations
+from lsep_ml.losses.kernels import violations
 
 HALF = [torch.float16, torch.bfloat16]
 

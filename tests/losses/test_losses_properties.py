@@ -6,7 +6,7 @@ from loss_cases import CASES, Case, draw, draw_mask, every_loss
 from torch import Tensor
 
 from lsep_ml import losses
-from lsep_ml.losses import labels, violations
+from lsep_ml.losses.kernels import labels, violations
 
 
 @every_loss

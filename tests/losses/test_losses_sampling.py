@@ -10,8 +10,8 @@ from loss_cases import Case, draw, draw_mask
 from torch import Tensor
 
 from lsep_ml import losses
-from lsep_ml.losses.labels import FAR, labels_of
-from lsep_ml.losses.sampling import sampled_pairs
+from lsep_ml.losses.kernels.labels import FAR, labels_of
+from lsep_ml.losses.kernels.sampling import sampled_pairs
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -2,9 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -73,116 +71,6 @@ def test_a_compiled_model_trains_as_the_plain_one() -> None:
     step = torch.compile(lambda x, y: losses.lsep_loss(layer(x), y))
     step(features, targets).backward()
     torch.testing.assert_close(layer.weight.grad, expected)
-
-
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if not case.options and case.name != "warp"], ids=case_name
-)
-@pytest.mark.filterwarnings("ignore")
-def test_compiled_losses_have_the_same_values_and_gradients(case: Case) -> None:
-    torch.compiler.reset()
-    fast = losses.compiled(partial(getattr(losses, f"{case.name}_loss"), **case.options), backend="aot_eager")
-    scores, targets = draw(5, 20, 0.2, seed=1)
-    targets[0], targets[1, 5:] = 0, 0
-    mask = draw_mask(5, 20)
-    f = scores.clone().requires_grad_()
-    values = fast(f, targets, mask=mask, reduction="none")
-    assert type(values.grad_fn).__name__ == "_CompiledBackward"
-    outer = torch.arange(1.0, 6).double()
-    (values * outer).sum().backward()
-    expected, gradient = case.computed(scores, targets, mask=mask)
-    torch.testing.assert_close(values.detach(), expected)
-    torch.testing.assert_close(f.grad, gradient * outer[:, None])
-
-
-@pytest.mark.parametrize(
-    ("name", "dtype"),
-    [
-        ("lsep", torch.float32),
-        ("ranking", torch.float16),
-        ("softmax", torch.bfloat16),
-        ("bpmll", torch.float16),
-    ],
-)
-@pytest.mark.filterwarnings("ignore")
-def test_compiled_losses_of_large_scores_and_of_half_precision(name: str, dtype: torch.dtype) -> None:
-    torch.compiler.reset()
-    loss: Callable[..., Tensor] = getattr(losses, f"{name}_loss")
-    fast = losses.compiled(loss, backend="aot_eager")
-    scores, targets = draw(5, 20, 0.2, seed=1)
-    targets[0], targets[1] = 0, 1
-    size = 1 if name == "bpmll" else 1e4 if dtype == torch.float32 else 20  # BP-MLL is held beyond
-    for given in (targets, losses.LabelIndices.of(targets)):
-        f, g = ((size * scores).to(dtype).requires_grad_() for _ in range(2))
-        value, expected = fast(f, given), loss(g, given)
-        value.backward()
-        expected.backward()
-        assert type(value.grad_fn).__name__ == "_CompiledBackward"
-        assert value.dtype == torch.float32
-        assert f.grad is not None
-        assert torch.isfinite(f.grad).all()
-        torch.testing.assert_close(value, expected)
-        torch.testing.assert_close(f.grad, g.grad)
-
-
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["lsep", "ranking"])
-def test_compiled_to_machine_code(name: str) -> None:
-    torch.compiler.reset()
-    loss = getattr(losses, f"{name}_loss")
-    fast = losses.compiled(loss)
-    for rows, labels, density in ((5, 9, 0.3), (8, 12, 0.2)):
-        scores, targets = draw(rows, labels, density)
-        targets[0], targets[1] = 0, 1
-        for scale in (1, 1000):
-            f, g = ((scale * scores).float().requires_grad_() for _ in range(2))
-            value, expected = fast(f, targets.bool()), loss(g, targets)
-            value.backward()
-            expected.backward()
-            assert type(value.grad_fn).__name__ == "_CompiledBackward"
-            torch.testing.assert_close(value, expected)
-            torch.testing.assert_close(f.grad, g.grad)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_each_loss_is_compiled_whatever_was_compiled_before() -> None:
-    torch.compiler.reset()
-    compilations: list[torch.fx.GraphModule] = []
-
-    def backend(graph: torch.fx.GraphModule, *_: object) -> Callable[..., Any]:
-        compilations.append(graph)
-        return graph.forward
-
-    scores, targets = draw(4, 9, 0.4)
-    with torch._dynamo.config.patch(recompile_limit=1):
-        for loss in (losses.lsep_loss, losses.bpmll_loss, losses.softmax_loss):
-            losses.compiled(loss, backend)(scores.clone().requires_grad_(), targets).backward()
-    assert len(compilations) == 3
-
-
-@pytest.mark.parametrize(("name", "num_labels"), [("lsep", 4097), ("warp", 9)])
-def test_where_compiling_does_not_pay_the_loss_runs_as_it_is(name: str, num_labels: int) -> None:
-    scores, targets = draw(2, num_labels, 4 / num_labels)
-    loss = getattr(losses, f"{name}_loss")
-    value = losses.compiled(loss)(scores.requires_grad_(), targets)
-    assert type(value.grad_fn).__name__ != "_CompiledBackward"
-    assert value == loss(scores, targets)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_where_nothing_can_be_compiled_the_loss_runs_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
-    def no_compiler(*_: object) -> Callable[..., Tensor]:
-        raise RuntimeError("no compiler here")
-
-    torch.compiler.reset()
-    scores, targets = draw(4, 9, 0.4)
-    fast = losses.compiled(losses.lsep_loss, backend=no_compiler)
-    for _ in range(2):
-        assert fast(scores.clone().requires_grad_(), targets) == losses.lsep_loss(scores, targets)
-    assert [record.getMessage() for record in caplog.records if record.name.startswith("lsep_ml")] == [
-        "not compiled, the loss runs as it is: backend='no_compiler' raised: RuntimeError: no compiler here"
-    ]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -3,17 +3,17 @@
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.labels import FAR, Labels
+from lsep_ml.losses.kernels.labels import FAR, Labels
 
 
 def sampled_pairs(
     scores: Tensor, labels: Labels, max_pairs: int, generator: torch.Generator | None
 ) -> Tensor:
-    """f_v - f_u of at most t = `max_pairs` pairs of each row, (N, t); about -1e30 where a row has fewer pairs.
+    """Draw at most t = `max_pairs` pairs of each row, and give their f_v - f_u (N, t).
 
-    A row with at most t pairs has them all; of more, t are drawn uniformly without replacement. Time and memory are
-    linear in K and in t: a row's pairs are numbered, pair j being that of positive j // |not-Y| and negative
-    j % |not-Y|, and distinct numbers are drawn.
+    A row with at most t pairs has them all, and about -1e30 in the other columns; of more, t are drawn uniformly
+    without replacement. Time and memory are linear in K and in t: a row's pairs are numbered, pair j being that of
+    positive j // |not-Y| and negative j % |not-Y|, and distinct numbers are drawn.
 
     Raises:
         ValueError: max_pairs below 1.
@@ -33,13 +33,13 @@ def sampled_pairs(
 
 
 def _places(members: Tensor, numbers: Tensor) -> Tensor:
-    """Where, in each row of bool (N, K), the members of these numbers stand, (N, t); counted from 0."""
+    """Find where, in each row of bool `members` (N, K), those of the given `numbers`, counted from 0, stand: (N, t)."""
     places = torch.searchsorted(members.cumsum(1), numbers + 1)
     return places.clamp(max=members.shape[1] - 1)  # the number of a pair that is not there
 
 
 def _distinct(sizes: Tensor, count: int, device: torch.device, generator: torch.Generator | None) -> Tensor:
-    """For each row min(count, size) distinct integers of 0 ... size - 1, in its first columns of (N, count).
+    """Draw min(count, size) distinct integers of 0 ... size - 1 for each row, into its first columns of (N, count).
 
     sizes: int64 (N, 1). Every subset is equally likely: nothing below tells one integer from another. Where more than
     half of the integers are wanted, those to leave out are drawn instead, so that a new draw is rarely an old one.
@@ -58,7 +58,7 @@ def _distinct(sizes: Tensor, count: int, device: torch.device, generator: torch.
 def _drawn_without_repeats(
     sizes: Tensor, wanted: Tensor, count: int, device: torch.device, generator: torch.Generator | None
 ) -> Tensor:
-    """Distinct integers of 0 ... size - 1 in the first `wanted` <= size / 2 columns of (N, count), -1 in the others."""
+    """Draw distinct integers of 0 ... size - 1 into the first `wanted` <= size / 2 columns of (N, count), else -1."""
     columns = torch.arange(count, device=device)
     missing = columns < wanted
     numbers = torch.full((len(sizes), count), -1, device=device)

@@ -9,9 +9,10 @@ LOG2_E = math.log2(math.e)
 
 
 def log_sum_exp(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """m = max_j x_j, without gradient, and log sum_j exp(x_j - m), both (N,); their sum is the row's log-sum-exp.
+    """Compute m = max_j x_j, without gradient, and log sum_j exp(x_j - m) of each row x of `scores`, both (N,).
 
-    Apart, so that a difference of two of them keeps its digits when the scores are large.
+       Their sum is the row's log-sum-exp.
+    They stay apart so that a difference of two of them keeps its digits when the scores are large.
     """
     largest = scores.detach().amax(1, keepdim=True)
     # exp(x) = 2^(x log2 e): exp itself can be ten times slower where it underflows, as here it mostly does.
@@ -20,13 +21,13 @@ def log_sum_exp(scores: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def shifted_exp_(scores: Tensor) -> tuple[Tensor, Tensor]:
-    """m (N,) as above, and exp(x - m) written over the scores (N, K)."""
+    """Compute m (N,) as `log_sum_exp` does, and write exp(x - m) over `scores` (N, K)."""
     largest = scores.amax(1, keepdim=True)
     return largest.squeeze(1), scores.sub_(largest).mul_(LOG2_E).exp2_()
 
 
 def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp x) with finite derivatives of every order, for any x.
+    """Compute log(1 + exp x) with finite derivatives of every order, for any `x`.
 
     torch's softplus becomes the identity at 20; logaddexp(x, 0) has no second derivative below -709 (float32: -44).
     """

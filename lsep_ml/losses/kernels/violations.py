@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lsep_ml.losses.fused import plain_eager
-from lsep_ml.losses.labels import FAR
+from lsep_ml.losses.kernels.fused import plain_eager
+from lsep_ml.losses.kernels.labels import FAR
 
 Weight = Callable[[Tensor], Tensor]
 """Ranks r_u -> w(r_u), of the same shape and dtype."""
@@ -20,29 +20,26 @@ FEW = 64
 """Positives a row up to which comparing with one after the other is cheaper on a CPU than a binary search."""
 LONG = 4096
 """Labels from which binning the scores is cheaper on a CPU than both."""
-UNROLLED = (8, 16, 32)
-"""Positives a row for which compiled code compares with one after the other; each number is compiled once, and more
-would take a C++ compiler minutes."""
 CACHED = 2**18
 """Scores compared with all bounds in turn before the next ones are: about what a core's own cache holds."""
 EULER = 0.57721566490153286
 
 
 def harmonic(ranks: Tensor) -> Tensor:
-    """w(r) = 1 + 1/2 + ... + 1/r, w(0) = 0: WARP's."""
+    """Compute WARP's w(r) = 1 + 1/2 + ... + 1/r of each of `ranks`; w(0) = 0."""
     return (torch.digamma(ranks.double() + 1) + EULER).where(ranks > 0, 0).to(ranks.dtype)
 
 
 @torch.no_grad()
 def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) -> tuple[Tensor, Tensor]:
-    """The weighted violations of each negative and of each positive.
+    """Count, weighted by `weight`, which of `negatives` exceed which of `bounds`.
 
-    negatives: f_v (N, K), bounds: b_u (N, P), both far away at entries that do not count. With r_u the number of
-    negatives that violate u, returns the sum of w(r_u) over the positives u that v violates (N, K), and w(r_u) r_u
-    (N, P). Without a weight, w = 1.
+    negatives: f_v (N, K). bounds: b_u (N, P). Both are far away at entries that do not count. weight: w; None: 1.
+
+    Returns:
+        With r_u the number of negatives that violate u: the sum of w(r_u) over the positives u that v violates (N, K),
+        and w(r_u) r_u (N, P).
     """
-    if torch.compiler.is_compiling() and weight is None and bounds.shape[1] in UNROLLED:
-        return _compare_unrolled(negatives, bounds)
     ascending, order = bounds.sort(dim=1)
     count = _count_by_searching
     if plain_eager() and negatives.device.type == "cpu":
@@ -58,21 +55,8 @@ def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) 
     return below, torch.zeros_like(bounds).scatter(1, order, ranks)
 
 
-def _compare_unrolled(negatives: Tensor, bounds: Tensor) -> tuple[Tensor, Tensor]:
-    """How many bounds each negative exceeds (N, K), and how many negatives exceed each bound (N, P), in any order.
-
-    A compiler makes two passes over the scores of it, without an array but the results.
-    """
-    columns = bounds.split(1, 1)
-    ranks = torch.cat([(negatives > bound).to(bounds.dtype).sum(1, keepdim=True) for bound in columns], 1)
-    below = torch.zeros_like(negatives)
-    for bound in columns:
-        below = below + (negatives > bound).to(below.dtype)
-    return below, ranks
-
-
 def _count_by_comparing(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:
-    """How many bounds each negative exceeds (N, K), and how many negatives exceed each of the bounds (N, P)."""
+    """Count how many of the bounds each of `negatives` exceeds (N, K), and how many exceed each bound (N, P)."""
     below, ranks = torch.zeros_like(negatives), torch.zeros_like(ascending)
     width = max(1024, CACHED // len(negatives))
     for scores, counts in zip(negatives.split(width, 1), below.split(width, 1), strict=True):
@@ -85,11 +69,11 @@ def _count_by_comparing(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, T
 
 
 def _count_by_binning(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:
-    """The same, at a cost that does not grow with the number of bounds: each score is told from most bounds by its bin.
+    """Count as `_count_by_comparing` does, at a cost that hardly grows with the number of bounds.
 
-    Between a row's lowest and highest bound lie bins of equal width. The map from a number to its bin is monotone, in
-    floating point too, so that a score exceeds the bounds in lower bins and none in higher ones. Only the scores in a
-    bin that has a bound itself are searched for among the bounds.
+    A score is told from most bounds by its bin: between a row's lowest and highest bound lie bins of equal width. The
+    map from a number to its bin is monotone, in floating point too, so that a score exceeds the bounds in lower bins
+    and none in higher ones. Only the scores in a bin that has a bound itself are searched for among the bounds.
     """
     below, ranks = torch.empty_like(negatives), torch.empty_like(ascending)
     size = max(1, CACHED // negatives.shape[1])
@@ -101,7 +85,7 @@ def _count_by_binning(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Ten
 
 
 def _bin_rows(negatives: Tensor, ascending: Tensor, below: Tensor, ranks: Tensor) -> None:
-    """Writes the counts of a few rows to `below` and `ranks`."""
+    """Write the counts of a few rows to `below` and `ranks`."""
     (num_rows, num_labels), num_bounds = negatives.shape, ascending.shape[1]
     bins = min(4096, num_labels // 8)
     above, padding, width = bins + 2, bins + 3, bins + 4  # bin 0 is below all bounds
@@ -142,7 +126,7 @@ def _bin_rows(negatives: Tensor, ascending: Tensor, below: Tensor, ranks: Tensor
 
 
 def _count_by_searching(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:
-    """The same: the bounds part the scores into buckets, and a negative exceeds the bounds below its bucket."""
+    """Count as `_count_by_comparing` does: bounds part the scores into buckets; a score exceeds those below its own."""
     below = torch.searchsorted(ascending.contiguous(), negatives.contiguous())
     in_bucket = pad(torch.zeros_like(ascending), (0, 1)).scatter_add(1, below, torch.ones_like(negatives))
     ranks = in_bucket.flip(1).cumsum(1).flip(1)[:, 1:]

@@ -1,17 +1,19 @@
-"""What every loss does before and after its equation: look at shapes and dtypes, reduce over the rows."""
+"""What every loss does before and after its equation: it checks shapes and dtypes, and reduces over the rows."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.labels import LabelIndices
+from lsep_ml.losses.kernels.labels import LabelIndices
 
 Reduction = Literal["mean", "sum", "none"]
 
 
-def check(scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None) -> Tensor:
-    """The scores in at least float32. Only shapes and dtypes are looked at, never values: nothing waits for a device.
+def check_inputs(scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None) -> Tensor:
+    """Check shapes and dtypes, and return `scores` in at least float32.
+
+    No value is looked at, so nothing waits for a device.
 
     Raises:
         ValueError: scores not floating point or not (N, K) with K > 0; targets or mask of another shape; mask not bool.
@@ -42,7 +44,7 @@ def _check_indices(targets: LabelIndices, scores: Tensor) -> None:
 
 
 def reduce(losses: Tensor, reduction: Reduction) -> Tensor:
-    """The mean or sum over the rows, or the rows as they are.
+    """Reduce `losses` (N,) to their mean or their sum, or return them as they are.
 
     Raises:
         ValueError: another reduction.

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.fused import plain_eager
+from lsep_ml.losses.kernels.fused import plain_eager
 
 FAR = 1e30
 """Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
@@ -20,9 +20,16 @@ LARGE = 2**17
 
 
 class LabelIndices(NamedTuple):
-    """Sparse targets: which labels are positive, row by row.
+    """Sparse targets, which say of each row which labels are positive.
 
     indices: int64 (N, P), the distinct positive labels of each row, in any order, padded with -1. num_labels: K.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import LabelIndices
+        >>> LabelIndices.of(torch.tensor([[0, 1, 0, 1], [1, 0, 0, 0]]))
+        LabelIndices(indices=tensor([[ 1,  3],
+                [ 0, -1]]), num_labels=4)
     """
 
     indices: Tensor
@@ -30,7 +37,7 @@ class LabelIndices(NamedTuple):
 
     @classmethod
     def of(cls, targets: Tensor) -> "LabelIndices":
-        """The positives of dense targets (N, K), in ascending order; P is the most that a row has, and at least 1."""
+        """Find the positives of dense `targets` (N, K), ascending; P is the most that a row has, and at least 1."""
         num_rows, num_labels = targets.shape
         entries = _nonzero(targets.reshape(-1))
         rows = entries.div(num_labels, rounding_mode="floor")
@@ -43,7 +50,7 @@ class LabelIndices(NamedTuple):
 
 
 def _nonzero(values: Tensor) -> Tensor:
-    """Where (n,) values are not 0."""
+    """Find the places at which `values` (n,) are not 0."""
     if values.device.type != "cpu":
         return values.nonzero().squeeze(1)
     # On bytes seen as booleans, NumPy is several times faster than torch.
@@ -132,10 +139,11 @@ Labels = DenseLabels | SparseLabels
 def labels_of(
     targets: Tensor | LabelIndices, mask: Tensor | None, dtype: torch.dtype, *, search: bool = False
 ) -> Labels:
-    """The known labels of a batch as numbers of the scores' dtype; targets (N, K) of 0 and 1, or their indices.
+    """Give the known labels of `targets` as numbers of `dtype`, that of the scores.
 
-    Large dense targets are replaced by the indices of their few positives (with `search`, any by any) where these are
-    soon found: elsewhere the search would make a GPU wait, or could not be traced.
+    Dense targets are replaced by the indices of their positives where these are soon found (elsewhere the search would
+    make a GPU wait, or could not be traced) and, unless `search` asks for it whatever it costs, where the targets are
+    large and have few positives.
     """
     if isinstance(targets, LabelIndices):
         return _sparse(targets, mask, dtype)

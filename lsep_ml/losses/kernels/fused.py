@@ -18,7 +18,9 @@ _enabled: ContextVar[bool] = ContextVar("lsep_ml.losses.fused", default=True)
 
 @contextmanager
 def fused(enabled: bool) -> Iterator[None]:
-    """Inside `with fused(False):` every loss is its plain formula under autograd, as forward-mode derivatives need.
+    """Switch, by `enabled`, how losses are differentiated inside the `with` block.
+
+    With `fused(False)` every loss is its plain formula under autograd, as forward-mode derivatives need.
 
     Both ways give the same values and gradients to rounding. Without this switch the fused way is taken wherever it
     can be: not inside torch.compile, which fuses the formula itself, nor inside the transforms of torch.func.
@@ -31,12 +33,12 @@ def fused(enabled: bool) -> Iterator[None]:
 
 
 def plain_eager() -> bool:
-    """Whether operations run one by one as written: neither compiled nor under a transform of torch.func."""
+    """Whether operations run one by one, as they are written: neither compiled nor under a transform of torch.func."""
     return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
 def rowwise(scores: Tensor, formula: Formula, with_gradient: WithGradient) -> Tensor:
-    """formula(scores), differentiated by `with_gradient` where that can be; one value a row (N,)."""
+    """Compute formula(scores), one value a row (N,), and have `with_gradient` differentiate it where that can be."""
     if _enabled.get() and plain_eager() and torch.is_grad_enabled() and scores.requires_grad:
         values: Tensor = _Fused.apply(scores, formula, with_gradient)
         return values
