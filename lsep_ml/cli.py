@@ -1,29 +1,45 @@
 """The command line beside run.py: `python -m lsep_ml VERB ...`. Heavy imports happen inside the verbs."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from lsep_ml.bundle.commands import bundle, export, predict
 from lsep_ml.demo.command import demo
+from lsep_ml.terminal import console, net, say
+from lsep_ml.terminal.safety_net import DEBUG
 
 app = typer.Typer(
-    help="Multi-label image classification by pairwise ranking. Experiments run with `python run.py --help`.",
+    help="Multi-label image classification by pairwise ranking. `lsep-ml run --help` explains experiments.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-console = Console()
 
 Output = Annotated[Path, typer.Option("--output", help="Where runs and stored results lie (paths.output).")]
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from lsep_ml import __version__
+
+        say(f"lsep_ml {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def group() -> None:
-    """Every verb explains itself: python -m lsep_ml VERB --help."""
+def group(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Every verb explains itself: lsep-ml VERB --help."""
+    if debug:
+        os.environ[DEBUG] = "1"
 
 
 @app.command()
@@ -175,15 +191,22 @@ def prune(
     prune_store(output, console, delete=delete)
 
 
+@app.command(
+    "run",
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def run_job(context: typer.Context) -> None:
+    """Run the main job: `run loss=lsep data=digits`, a sweep with -m; `run --help` explains the groups."""
+    from lsep_ml.stages.main import main as run_main
+
+    sys.argv = ["lsep-ml run", *context.args]
+    run_main()
+
+
 def main() -> None:
     """Entry point: bad input ends with one message and exit code 1."""
     os.environ.setdefault(
         "OMP_WAIT_POLICY", "PASSIVE"
-    )  # as in run.py: waiting threads leave the cores to decoding
-    try:
+    )  # as in the main job: waiting threads leave the cores to decoding
+    with net():
         app()
-    except (ValueError, OSError, ImportError) as error:
-        Console(stderr=True).print(
-            f"{type(error).__name__}: {error}", style="red", highlight=False, markup=False
-        )
-        raise SystemExit(1) from None

@@ -22,16 +22,17 @@ ALLOWED = {
     "decisions": CORE,
     "models": CORE,
     "predictors": CORE,
-    "data": CORE,
+    "data": {*CORE, "terminal"},
+    "terminal": set(),
     "processes": {"files"},
     "store": {"files", "processes"},
-    "runs": {"files", "metrics", "store"},
-    "training": {*CORE, "losses", "decisions", "models", "data", "processes"},
-    "trackers": {*CORE, "runs"},
-    "tuning": {*CORE, "decisions", "training", "runs"},
-    "bundle": {*CORE, "data", "decisions", "models", "store", "runs", "training"},
-    "demo": {*CORE, "bundle", "data", "decisions", "training"},
-    "reports": {*CORE, "store", "runs"},
+    "runs": {"files", "terminal", "metrics", "store"},
+    "training": {*CORE, "terminal", "losses", "decisions", "models", "data", "processes"},
+    "trackers": {*CORE, "terminal", "runs"},
+    "tuning": {*CORE, "terminal", "decisions", "training", "runs"},
+    "bundle": {*CORE, "terminal", "data", "decisions", "models", "store", "runs", "training"},
+    "demo": {*CORE, "terminal", "bundle", "data", "decisions", "training"},
+    "reports": {*CORE, "terminal", "store", "runs"},
     "stages": {
         *CORE,
         "losses",
@@ -44,7 +45,7 @@ ALLOWED = {
         "runs",
         "training",
     }
-    | {"trackers", "bundle", "reports"},
+    | {"terminal", "trackers", "bundle", "reports"},
 }
 """What each room may import of ours, beside itself; the command line, which opens all of them, is not a room."""
 

@@ -1,6 +1,8 @@
 """The command line: every verb is there, files go in and come out, bad input ends with one message."""
 
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,13 +12,14 @@ from report_runs import write_sweep
 from typer.main import get_group as click_group
 from typer.testing import CliRunner
 
+import lsep_ml
 from lsep_ml import cli
 from lsep_ml.decisions import load
 
 runner = CliRunner()
 VERBS = (
     *("check", "prepare", "tune", "apply", "report", "bundle", "predict", "export", "demo"),
-    *("list", "dashboard", "prune"),
+    *("list", "dashboard", "prune", "run"),
 )
 
 
@@ -26,6 +29,7 @@ def test_help_names_every_verb_with_one_sentence_each() -> None:
     said = runner.invoke(cli.app, ["--help"]).output
     assert [verb for verb in VERBS if f" {verb} " not in said] == []
     for verb in VERBS:
+        assert verbs[verb].help is not None
         assert re.fullmatch(r"[A-Z].*\.", verbs[verb].help or "", re.DOTALL), verb
         undescribed = [
             p.name for p in verbs[verb].params if p.name != "help" and not getattr(p, "help", None)
@@ -87,3 +91,16 @@ def test_bad_input_ends_with_one_message(
     said = capsys.readouterr().err
     assert message in " ".join(said.split())
     assert "Traceback" not in said
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert runner.invoke(cli.app, ["--version"]).output == f"lsep_ml {lsep_ml.__version__}\n"
+    assert set(dir(lsep_ml)) == {"__version__", "fit_decision", "load"}
+
+
+def test_run_is_the_main_job(tmp_path: Path) -> None:
+    """With Hydra's own flags, from any folder: the configuration comes with the package."""
+    command = [sys.executable, "-m", "lsep_ml", "run", "loss=warp", "--cfg", "job", "--package", "names"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(lsep_ml.__file__).parent.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True)
+    assert "loss: ${hydra:runtime.choices.loss}" in done.stdout

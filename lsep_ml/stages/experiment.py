@@ -26,6 +26,7 @@ from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_predicti
 from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.results import hardware, link_or_copy, print_result, write_files
+from lsep_ml.stages.sweep import only_problems, sweeping
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import DECISION_PARTS, config_parts
 from lsep_ml.trackers import Trackers
@@ -64,6 +65,8 @@ def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     """This process's part of a run: all train and extract, the first alone does the rest and has the record."""
     register_resolvers()  # in a process that was started for this job, nobody has
     log_beside(folder)
+    if sweeping():
+        only_problems()
     job = build_job(config)
     config, processes = job.config, job.processes
     console.quiet = not processes.first
@@ -71,7 +74,8 @@ def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     if finished:
         processes.part()
         log.info("This run finished before; nothing is done again (force=true does).")
-        print_result(finished, folder)
+        if not sweeping():
+            print_result(finished, folder)
         return finished
 
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
@@ -82,7 +86,8 @@ def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
         record = _run(job, plain, folder, trackers)
         trackers.result(record, folder)
-    print_result(record, folder)
+    if not sweeping():
+        print_result(record, folder)
     return record
 
 

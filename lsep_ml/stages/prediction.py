@@ -18,7 +18,7 @@ from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import weights_hash
 from lsep_ml.training.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
 from lsep_ml.training.label_prediction import LabelPrediction
-from lsep_ml.training.progress import console, progress_callbacks
+from lsep_ml.training.progress import progress_callbacks
 from lsep_ml.training.resume import Checkpoints, Saving, StepSeed
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def _fit(
         default_root_dir=folder,
         num_sanity_val_steps=0,
         enable_model_summary=False,
-        enable_progress_bar=console.is_terminal,
+        enable_progress_bar=False,
         use_distributed_sampler=False,
     )
     try:

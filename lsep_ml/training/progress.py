@@ -5,15 +5,17 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.utilities.warnings import PossibleUserWarning
-from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lsep_ml.terminal import console
 
 log = logging.getLogger(__name__)
 
-console = Console()
+_BETWEEN = 0.2  # seconds between two looks at the loss
 
 
 class EpochLines(Callback):
@@ -38,6 +40,44 @@ class EpochLines(Callback):
             100 * metrics["val/map"],
             time.perf_counter() - self._started,
         )
+
+
+class TrainingBar(Callback):
+    """A bar over all steps of a training, with its epoch, the loss of a recent step and the time that is left."""
+
+    def __init__(self, epochs: int) -> None:
+        self.epochs = epochs
+        self._shown_at = 0.0
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[loss]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", epoch=1, epochs=epochs, loss="")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._bar.update(self._task, total=self.epochs * int(trainer.num_training_batches))
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if time.monotonic() - self._shown_at < _BETWEEN:  # reading a loss waits for the device
+            return
+        self._shown_at = time.monotonic()
+        done = trainer.current_epoch * int(trainer.num_training_batches) + batch_idx + 1
+        loss = f"loss {float(outputs['loss']):.4f}"
+        self._bar.update(self._task, completed=done, epoch=trainer.current_epoch + 1, loss=loss)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._bar.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._bar.stop()
 
 
 @contextmanager
@@ -70,5 +110,5 @@ def quiet_lightning() -> Iterator[None]:
 
 def progress_callbacks(epochs: int) -> list[Callback]:
     """The callbacks of stage 1 that show its progress: epoch lines, and a bar between them on a terminal."""
-    bar: list[Callback] = [RichProgressBar(leave=False)] if console.is_terminal else []
+    bar: list[Callback] = [TrainingBar(epochs)] if console.is_terminal else []
     return [EpochLines(epochs), *bar]

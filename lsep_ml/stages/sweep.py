@@ -1,0 +1,104 @@
+"""A sweep on the terminal: one line a job, then a table of all, the best of them, and what failed."""
+
+import logging
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from rich.table import Table
+
+from lsep_ml.files import read_json, write_json
+from lsep_ml.terminal.printing import TerminalHandler, console, errors, plain, say
+
+FOLDER = "LSEP_ML_SWEEP"
+"""The environment variable that names the folder in which the jobs of this sweep say how they ended."""
+
+FAILED, PROBLEMS = 1, 3
+SHOWN = ("f1", "exact_match", "map")
+
+
+class Sweep(Callback):
+    """Shows how the jobs of `python run.py -m` ended, whatever launcher starts them.
+
+    The program ends with exit code 3 when some jobs failed, with 1 when all did.
+    """
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Name the folder for what the jobs say; their processes inherit it."""
+        folder = Path(config.paths.output).absolute() / "sweeps" / uuid.uuid4().hex
+        os.environ[FOLDER] = str(folder)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print the table, the best run by the validation metric `config.objective`, and what to do next."""
+        folder = Path(os.environ.pop(FOLDER))
+        files = sorted(folder.glob("*.json"), key=lambda file: int(file.stem))
+        ended = [read_json(file) for file in files]
+        for file in files:
+            file.unlink()
+        if folder.is_dir():
+            folder.rmdir()
+        done = [job for job in ended if "error" not in job]
+        failed = [job for job in ended if "error" in job]
+        if done:
+            console.print(_table(done))
+            say(_best(done, config.objective))
+            say(f"tables and figures of all runs: python -m lsep_ml report {config.paths.output}")
+        if failed:
+            say(f"{len(failed)} of {len(ended)} jobs failed:", on=errors, style="red")
+            for job in failed:
+                say(f"  {job['called']}: {job['error']} ({job['folder']})", on=errors)
+            raise SystemExit(PROBLEMS if done else FAILED)
+
+
+def sweeping() -> bool:
+    """Whether this job is one of a sweep."""
+    return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
+
+
+def only_problems() -> None:
+    """From now on the terminal has a line a job and what goes wrong; the rest is in each run's log."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, TerminalHandler):
+            handler.setLevel(logging.WARNING)
+
+
+def tell(number: int, ended: dict[str, Any]) -> None:
+    """Print the line of a job that ended, and leave it for the end of the sweep.
+
+    ended: `called` (its overrides) and `folder`; and of a job that failed `error`, of one that is done its `metrics`
+    (val and test, as in result.json) and whether it was `found`.
+    """
+    if "error" in ended:
+        say(f"#{number}  {ended['called']}: failed: {ended['error']}", style="red")
+    else:
+        values = ", ".join(f"{key} {_percent(ended, 'test', key)}" for key in SHOWN)
+        say(f"#{number}  {ended['called']}: {values}{', found finished' if ended['found'] else ''}")
+    folder = os.environ.get(FOLDER)
+    if folder is not None:
+        write_json(Path(folder) / f"{number}.json", ended)
+
+
+def _table(done: list[dict[str, Any]]) -> Table:
+    table = Table(title=f"{len(done)} runs, test in %", title_justify="left")
+    table.add_column("called with", overflow="fold")
+    for key in SHOWN:
+        table.add_column(key, justify="right")
+    for job in done:
+        table.add_row(plain(job["called"]), *(_percent(job, "test", key) for key in SHOWN))
+    return table
+
+
+def _percent(job: dict[str, Any], split: str, key: str) -> str:
+    value = job["metrics"][split].get(key)
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def _best(done: list[dict[str, Any]], objective: str) -> str:
+    best = max(done, key=lambda job: job["metrics"]["val"].get(objective, float("-inf")))
+    value = _percent(best, "val", objective)
+    return f"best by validation {objective}: {best['called']} ({value}): {best['folder']}"

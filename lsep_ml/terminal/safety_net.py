@@ -1,0 +1,60 @@
+"""The net below every program of this package: whatever is raised ends it with one message and an exit code."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lsep_ml.terminal.printing import errors, say
+
+INTERRUPTED = 130
+DEBUG = "HYDRA_FULL_ERROR"
+"""The environment variable that asks for tracebacks, Hydra's own; --debug sets it."""
+
+_KNOWN = (ValueError, OSError, ImportError, FloatingPointError)
+"""What bad input raises; anything else may be this program's fault, and the message says how to see where."""
+
+
+def debugging() -> bool:
+    """Whether tracebacks were asked for."""
+    return os.environ.get(DEBUG, "0") not in ("", "0")
+
+
+@contextmanager
+def net() -> Iterator[None]:
+    """Catch what the block raises: one message on standard error, then exit code 1; 130 after Ctrl-C.
+
+    A message names the error's own words. With --debug or HYDRA_FULL_ERROR=1 the traceback is shown instead.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows its code
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    except KeyboardInterrupt:
+        say("interrupted; what was finished is kept, and the same command goes on from there", on=errors)
+        raise SystemExit(INTERRUPTED) from None
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough; nothing more can be flushed to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except Exception as error:
+        if debugging():
+            raise
+        say(message(error), on=errors, style="red")
+        raise SystemExit(1) from None
+
+
+def message(error: BaseException) -> str:
+    """An error in one message: its kind and its words, and where to look where they may not be enough."""
+    error = _told_by(error)
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, _KNOWN) or type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
+        return words
+    return f"{words}\n(not expected here; --debug, or {DEBUG}=1, shows where it comes from)"
+
+
+def _told_by(error: BaseException) -> BaseException:
+    """The error that says what is wrong: the cause of one that only says who was called."""
+    cause = error.__cause__
+    return cause if cause is not None and type(error).__name__ == "InstantiationException" else error

@@ -1,0 +1,62 @@
+"""A sweep on the terminal: a line a job, a table, the best run, what failed, and the exit code that says it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from lsep_ml.stages.sweep import FAILED, PROBLEMS, Sweep, tell
+
+METRICS = {
+    "decision=topk": {"val": {"f1": 0.5, "exact_match": 0.2, "map": 0.7}, "test": {"f1": 0.61, "map": 0.7}},
+    "decision=threshold": {"val": {"f1": 0.6, "exact_match": 0.1}, "test": {"f1": 0.52, "exact_match": 0.3}},
+}
+
+
+def done(called: str, found: bool = False) -> dict[str, Any]:
+    return {"called": called, "folder": f"runs/{called}", "metrics": METRICS[called], "found": found}
+
+
+def failed(called: str) -> dict[str, Any]:
+    return {"called": called, "folder": f"runs/{called}", "error": "ValueError: decision.max_k=[0]"}
+
+
+@pytest.mark.parametrize(
+    ("jobs", "code"),
+    [
+        ([done("decision=topk"), done("decision=threshold", found=True)], 0),
+        ([done("decision=topk"), failed("decision.max_k=0")], PROBLEMS),
+        ([failed("decision.max_k=0")], FAILED),
+    ],
+)
+def test_the_end_of_a_sweep(
+    jobs: list[dict[str, Any]], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = OmegaConf.create({"paths": {"output": str(tmp_path)}, "objective": "f1"})
+    sweep = Sweep()
+    sweep.on_multirun_start(config)
+    for number, job in enumerate(jobs):
+        tell(number, job)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(jobs)
+    for number, (job, line) in enumerate(zip(jobs, lines, strict=True)):
+        assert line.startswith(f"#{number}  {job['called']}: ")
+        assert line.endswith("found finished") == job.get("found", False)
+    if code:
+        with pytest.raises(SystemExit) as ended:
+            sweep.on_multirun_end(config)
+        assert ended.value.code == code
+    else:
+        sweep.on_multirun_end(config)
+    said = capsys.readouterr()
+    finished = [job for job in jobs if "error" not in job]
+    if finished:
+        best = "decision=threshold" if len(finished) == 2 else "decision=topk"
+        assert f"best by validation f1: {best}" in said.out
+        assert f"python -m lsep_ml report {tmp_path}" in said.out
+        assert "61.0" in said.out
+    for job in jobs:
+        if "error" in job:
+            assert f"{job['called']}: {job['error']} ({job['folder']})" in said.err
+    assert not list(tmp_path.rglob("*.json"))

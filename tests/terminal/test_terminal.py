@@ -1,0 +1,94 @@
+"""What reaches a terminal: data as they are, one message for an error, lines above a bar."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra.errors import InstantiationException
+from rich.console import Console
+from rich.table import Table
+
+from lsep_ml.terminal import net, plain, say
+from lsep_ml.terminal.printing import TerminalHandler
+from lsep_ml.terminal.safety_net import DEBUG, INTERRUPTED, message
+
+ROOT = Path(__file__).parent.parent.parent
+NAMES = ["logger=[csv,wandb]", "[/b] in a path", "a\x1b[31mred", "two\rover", "[bold]", "ünï", "tab\there"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_are_printed_as_they_are(name: str) -> None:
+    page = io.StringIO()
+    console = Console(file=page, width=60)
+    say(name, on=console)
+    table = Table()
+    table.add_column("name")
+    table.add_row(plain(name))
+    console.print(table)
+    said = page.getvalue()
+    assert "\x1b" not in said
+    assert "\r" not in said
+    if name.isprintable():
+        assert said.count(name) == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (ValueError("data.root=x: no such folder"), 1, "ValueError: data.root=x: no such folder"),
+        (KeyError("scores"), 1, "--debug"),
+        (RecursionError("too deep"), 1, "RecursionError: too deep"),
+        (IndexError(), 1, "IndexError"),
+        (KeyboardInterrupt(), INTERRUPTED, "the same command goes on"),
+    ],
+)
+def test_an_error_ends_a_program_with_one_message(
+    error: BaseException,
+    code: int,
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(DEBUG, raising=False)
+    with pytest.raises(SystemExit) as ended, net():
+        raise error
+    assert ended.value.code == code
+    said = capsys.readouterr().err
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(DEBUG, "1")
+    with pytest.raises(KeyError), net():
+        raise KeyError("scores")
+
+
+def test_the_message_is_the_cause_of_an_error_that_only_says_who_was_called() -> None:
+    error = InstantiationException("Error in call to target 'lsep_ml.losses.lsep_loss'")
+    error.__cause__ = ValueError("max_pairs=0: at least 1")
+    assert message(error) == "ValueError: max_pairs=0: at least 1"
+
+
+def test_lines_go_to_the_standard_output_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    handler = TerminalHandler()
+    log = logging.Logger("bar")
+    log.addHandler(handler)
+    for _ in range(2):
+        page = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", page)
+        log.info("epoch \x1b[2J1")
+        assert page.getvalue() == "epoch \\x1b[2J1\n"
+
+
+def test_a_terminal_without_the_letters_shows_their_codes() -> None:
+    code = "from lsep_ml.terminal import net, say\nwith net(): say('\\u00fcn\\u2013')"
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout == "\\xfcn\\u2013\n"
