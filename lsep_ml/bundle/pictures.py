@@ -2,33 +2,26 @@
 
 from pathlib import Path
 
-import matplotlib
-from PIL import Image, ImageDraw, ImageFont
+import numpy as np
+from PIL import Image
 from torchvision.transforms.v2.functional import to_pil_image
 
 from lsep_ml.bundle.images import read_file
 from lsep_ml.bundle.predictions import ImageLabels, Predictions
+from lsep_ml.drawing import Tile, Word, draw, lay_out
 from lsep_ml.files import atomic_write
 
 SIZE = 640
-_LINE = 20
-# DejaVu comes with matplotlib and draws most scripts
-_FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+_NARROWEST = 240  # room for words beneath
 
 
 def draw_labels(path: Path, labels: ImageLabels) -> Image.Image:
-    """The image, no larger than SIZE, over a strip with its labels and their scores."""
+    """The image of `path`, no larger than SIZE, over its labels and their scores, a label a line."""
     picture = to_pil_image(read_file(path))
     picture.thumbnail((SIZE, SIZE))
-    font = ImageFont.truetype(str(_FONT), 14)
-    lines = [f"{name}  {labels.scores[name]:+.2f}" for name in labels.labels] or ["no label"]
-    width = max(picture.width, *(int(font.getlength(line)) + 12 for line in lines))
-    page = Image.new("RGB", (width, picture.height + _LINE * len(lines) + 8), "white")
-    page.paste(picture)
-    drawing = ImageDraw.Draw(page)
-    for number, line in enumerate(lines):
-        drawing.text((6, picture.height + 4 + _LINE * number), line, fill="black", font=font)
-    return page
+    lines = [[Word(f"{name}  {labels.scores[name]:+.2f}")] for name in labels.labels] or [[Word("none")]]
+    box = max(picture.width, _NARROWEST), picture.height
+    return draw(lay_out({"": [Tile(np.asarray(picture), lines)]}, columns=1, box=box))
 
 
 def write_pictures(folder: Path, images: list[str], predictions: Predictions) -> None:

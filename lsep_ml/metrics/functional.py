@@ -57,6 +57,24 @@ def count_label_sets(predictions: Any, targets: Any, mask: Any = None) -> LabelC
     )
 
 
+class ComparedLabels(NamedTuple):
+    """Label sets beside the truth, bool (..., K): true positives, false positives and false negatives."""
+
+    found: Any
+    wrong: Any
+    missed: Any
+
+
+def compare_label_sets(predictions: Any, targets: Any, mask: Any = None) -> ComparedLabels:
+    """Which labels `predictions` finds, predicts wrongly and misses; all 0/1 or bool (..., K).
+
+    mask: True where the target is known; an unknown entry is none of the three.
+    """
+    predicted, true = predictions != 0, targets != 0
+    known = True if mask is None else mask != 0
+    return ComparedLabels(predicted & true & known, predicted & ~true & known, ~predicted & true & known)
+
+
 def ratio(numerator: Any, denominator: Any) -> Floats:
     """`numerator / denominator` in float64, 0 where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts
 from lsep_ml.reports.arrays import TEST, Arrays, read_arrays
+from lsep_ml.reports.figures.of_run import SPREAD, spread_rows
 from lsep_ml.reports.figures.saving import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.operating_points import Ranked, Thresholded, threshold_grid
 from lsep_ml.reports.records import Problem, RecordError, Run
-from lsep_ml.reports.selection import SPREAD, spread_rows
 
 HIGHEST_K = 10
 Json = dict[str, Any]

@@ -14,13 +14,10 @@ from torch.nn.functional import interpolate
 from lsep_ml.data import DataSet, Split
 from lsep_ml.data.cores import available_cores
 from lsep_ml.files import atomic_write
-from lsep_ml.reports.figures.of_run import plot_class_f1, plot_gallery, plot_precision_recall
-from lsep_ml.reports.figures.saving import save_figure
-from lsep_ml.reports.selection import rows_to_show
+from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 from lsep_ml.training.progress import console
 
-GALLERY_IMAGES = 24
 _THUMBNAIL = 160
 
 _ROWS = (
@@ -43,27 +40,10 @@ _LABELS = (("coverage", "coverage (labels)"), ("labels_per_image", "labels predi
 def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -> None:
     """predictions.npz, validation.npz, thumbnails.npz and the plots of a run, as far as it has scores."""
     names = data_set.label_names
-    write_predictions(folder / "predictions.npz", outcome.test, names)
+    test = write_predictions(folder / "predictions.npz", outcome.test, names)
     write_predictions(folder / "validation.npz", outcome.val, names)
-    arrays, predictions = outcome.test.arrays, outcome.test.predictions
-    mask = known_entries(outcome.test)
-    rows = np.unique(np.linspace(0, len(predictions) - 1, GALLERY_IMAGES).round().astype(int))
-    kept = rows
-    if arrays.scores is not None:
-        shown = rows_to_show(arrays.scores, arrays.targets, mask, outcome.test.thresholds)
-        kept = np.union1d(rows, shown)
-    thumbnails = write_thumbnails(folder / "thumbnails.npz", data_set.test, kept)
-    images = [thumbnails[int(row)] for row in rows]
-    pictures = {
-        "class_f1.png": plot_class_f1(predictions, arrays.targets, mask, names, title),
-        "gallery.png": plot_gallery(
-            images, predictions[rows], arrays.targets[rows], mask[rows], names, title
-        ),
-    }
-    if arrays.scores is not None:
-        pictures["precision_recall.png"] = plot_precision_recall(arrays.scores, arrays.targets, mask, title)
-    for name, figure in pictures.items():
-        save_figure(figure, folder / name)
+    rows = rows_to_show(test.get("scores"), test["targets"], test["mask"], test.get("thresholds"))
+    draw_run(folder, test, write_thumbnails(folder / "thumbnails.npz", data_set.test, rows), title)
 
 
 def known_entries(outcome: SplitOutcome) -> np.ndarray:
@@ -72,7 +52,9 @@ def known_entries(outcome: SplitOutcome) -> np.ndarray:
     return np.ones_like(arrays.targets) if arrays.mask is None else arrays.mask.astype(np.uint8)
 
 
-def write_predictions(path: Path, outcome: SplitOutcome, label_names: tuple[str, ...]) -> None:
+def write_predictions(
+    path: Path, outcome: SplitOutcome, label_names: tuple[str, ...]
+) -> dict[str, np.ndarray]:
     """One split's scores (where it has any), targets, label sets and ids as .npz; plain arrays, without pickle."""
     columns: dict[str, Any] = {
         "targets": outcome.arrays.targets,
@@ -86,6 +68,7 @@ def write_predictions(path: Path, outcome: SplitOutcome, label_names: tuple[str,
             columns[name] = values
     with atomic_write(path, "wb") as file:
         np.savez_compressed(file, **columns)
+    return columns
 
 
 def write_thumbnails(path: Path, split: Split, rows: np.ndarray) -> dict[int, np.ndarray]:

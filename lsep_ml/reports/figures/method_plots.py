@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics.curves import RECALLS
 from lsep_ml.reports.figures.of_run import new_figure
-from lsep_ml.reports.figures.style import Look, decision_looks, loss_looks
+from lsep_ml.reports.figures.style import FAINT, Look, decision_looks, loss_looks
 from lsep_ml.reports.names import decision_name, loss_name, method_name
 from lsep_ml.reports.records import Method
 
 Floats = NDArray[np.float64]
 CLASSES = 10
-INK, FAINT = "#333333", "#8a8a8a"
+INK = "#333333"
 
 
 def plot_frequent_classes(

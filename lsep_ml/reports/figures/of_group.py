@@ -3,7 +3,7 @@
 import matplotlib
 import numpy as np
 
-from lsep_ml.reports.figures.image_plots import Judged, Tile, plot_label_sets, plot_rows_of_images
+from lsep_ml.drawing import Tile, Word, label_words, lay_out, legend
 from lsep_ml.reports.figures.method_plots import (
     plot_calibration,
     plot_frequent_classes,
@@ -12,13 +12,14 @@ from lsep_ml.reports.figures.method_plots import (
     plot_searches,
     plot_training,
 )
+from lsep_ml.reports.figures.of_run import spread_rows
 from lsep_ml.reports.figures.saving import Drawing
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.names import loss_name, method_name
 from lsep_ml.reports.paper import OURS
-from lsep_ml.reports.selection import spread_rows
 
 _LABELS, _TILES, _IMAGES = 6, 8, 6
+_SMALL, _LARGE = (120, 120), (300, 190)  # pictures, in pixels
 
 
 def draw(files: GroupFiles) -> list[Drawing]:
@@ -132,7 +133,7 @@ def _threshold_order(files: GroupFiles) -> Drawing | None:
         if len(shown) >= 3 and len(rows) < _LABELS:
             ordered = shown[np.argsort(test["thresholds"][shown, k], kind="stable")]
             rows[files.label_names[k]] = [
-                Tile(files.thumbnails[row], f"θ = {test['thresholds'][row, k]:.2f}")
+                Tile(files.thumbnails[row], [[Word(f"θ = {test['thresholds'][row, k]:.2f}")]])
                 for row in ordered[spread_rows(len(ordered), _TILES)].tolist()
             ]
     if not rows:
@@ -141,8 +142,8 @@ def _threshold_order(files: GroupFiles) -> Drawing | None:
         "Test images that show the class, from the lowest to the highest threshold θ(x) estimated for it (seed "
         f"{runs[0].seed}). The paper reads a high threshold as a hard image."
     )
-    figure = plot_rows_of_images(rows, "lower threshold  →  higher threshold")
-    return Drawing("figure4_thresholds", "Figure 4. Images by estimated threshold", caption, figure, True)
+    figure = lay_out(rows, _TILES, _SMALL, [Word("lower threshold  →  higher threshold")])
+    return Drawing("figure4_thresholds", "Figure 4. Images by estimated threshold", caption, figure)
 
 
 def _label_sets(files: GroupFiles) -> Drawing | None:
@@ -158,28 +159,27 @@ def _label_sets(files: GroupFiles) -> Drawing | None:
     if not arrays:
         return None
     right = [~((a["predictions"] ^ a["targets"]) & a["mask"]).any(1) for a in arrays.values()]
-    (last, ours), true = list(arrays.items())[-1], next(iter(arrays.values()))["targets"].sum(1)
+    last, true = list(arrays)[-1], next(iter(arrays.values()))["targets"].sum(1)
     failing = np.sum([~flags for flags in right], axis=0)
     # Images of several labels that few methods get right say the most.
     order = np.lexsort((np.arange(len(rows)), -true, -failing))
     successes, failures = ([i for i in order if right[-1][i] == wanted] for wanted in (True, False))
     shown = min(len(successes), max(_IMAGES // 2, _IMAGES - len(failures)))
     chosen = successes[:shown] + failures[: _IMAGES - shown]
-    judged = [
-        Judged(
-            files.thumbnails[rows[i]],
-            {method_name(*method): own["predictions"][i] for method, own in arrays.items()},
-            ours["targets"][i],
-            ours["mask"][i],
-        )
-        for i in chosen
-    ]
+    tiles = []
+    for i in chosen:
+        sets = {
+            method: label_words(own["predictions"][i], own["targets"][i], own["mask"][i], files.label_names)
+            for method, own in arrays.items()
+        }
+        lines = [[Word(f"{method_name(*method)}:"), *words] for method, words in sets.items()]
+        tiles.append(Tile(files.thumbnails[rows[i]], lines))
     caption = (
         f"The same test images under every method (seed {files.usable(last)[0].seed}): first images whose whole "
         f"label set {method_name(*last)} gets right, then images where it does not."
     )
-    figure = plot_label_sets(judged, files.label_names)
-    return Drawing("figure5_label_sets", "Figure 5. Label sets under every method", caption, figure, True)
+    figure = lay_out({"": tiles}, 3, _LARGE, legend())
+    return Drawing("figure5_label_sets", "Figure 5. Label sets under every method", caption, figure)
 
 
 def _suspects(files: GroupFiles) -> Drawing | None:
@@ -191,8 +191,10 @@ def _suspects(files: GroupFiles) -> Drawing | None:
     for suspect in files.views[loss].suspects:
         if suspect.row in files.thumbnails:
             said = "labelled" if suspect.present else "not labelled"
-            tile = Tile(files.thumbnails[suspect.row], f"{said}, {100 * suspect.belief:.0f}%")
-            rows.setdefault(files.label_names[suspect.label], []).append(tile)
+            words = [Word(said), Word(f"{100 * suspect.belief:.0f}%")]
+            rows.setdefault(files.label_names[suspect.label], []).append(
+                Tile(files.thumbnails[suspect.row], [words])
+            )
     frequent = [files.label_names[k] for k in np.argsort(-files.frequency(), kind="stable").tolist()]
     shown = {name: rows[name][:_TILES] for name in frequent if name in rows}
     if not shown:
@@ -202,9 +204,9 @@ def _suspects(files: GroupFiles) -> Drawing | None:
         f"of what the annotation says, by {loss_name(loss)}'s scores. Only images with a thumbnail; the whole list is "
         "in tables/suspects_*.csv."
     )
-    names = list(shown)[:_LABELS]
-    figure = plot_rows_of_images({name: shown[name] for name in names}, "less believed  →  more believed")
-    return Drawing("suspects", "Labels to look at", caption, figure, True)
+    some = {name: shown[name] for name in list(shown)[:_LABELS]}
+    figure = lay_out(some, _TILES, _SMALL, [Word("less believed  →  more believed")])
+    return Drawing("suspects", "Labels to look at", caption, figure)
 
 
 def suspecting_loss(files: GroupFiles) -> str | None:

@@ -1,98 +1,138 @@
-"""Figures of one run, from its arrays: the precision-recall curve, per-class F1, and test images with their labels."""
+"""What a run leaves to look at: its own figures, and small copies of the test images that a report may show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
+import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from lsep_ml.drawing import KINDS, Sheet, Tile, Word, label_words, lay_out, legend
 from lsep_ml.metrics.curves import RECALLS, mean_precision_recall
-from lsep_ml.metrics.functional import count_label_sets, per_class_metrics
+from lsep_ml.metrics.functional import (
+    average_precisions,
+    compare_label_sets,
+    count_label_sets,
+    label_set_metrics,
+    per_class_metrics,
+)
+from lsep_ml.reports.figures.saving import save_figure
 from lsep_ml.reports.figures.style import new_figure
 
-TRUE_POSITIVE, FALSE_POSITIVE, FALSE_NEGATIVE = "#1f5fbf", "#c8281e", "#7a7a7a"
-"""Blue, red and grey: told apart by colour-blind eyes too; the marks beside the names say the same."""
+Arrays = Mapping[str, NDArray[Any]]
+SPREAD = 24
+_LABELS, _ORDERED, _SUSPECT = 6, 6, 2
+_CLASSES = 100
+_BLUE, _RED, _GREY = (kind.light for kind in KINDS.values())
 
 
-def plot_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray, title: str) -> Figure:
-    """The mean precision-recall curve over classes (Figure 3 of the paper, for one run)."""
+def draw_run(folder: Path, test: Arrays, thumbnails: Mapping[int, NDArray[np.uint8]], title: str) -> None:
+    """Write a run's own figures: class_f1.png, gallery.png and, where it has scores, precision_recall.png.
+
+    test: arrays by name, as predictions.npz holds them. thumbnails: test row -> small image, with those of
+    `spread_rows` among them.
+    """
+    with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called "$5"
+        save_figure(plot_class_f1(test, title), folder / "class_f1.png")
+        if "scores" in test:
+            save_figure(plot_precision_recall(test, title), folder / "precision_recall.png")
+    save_figure(lay_out_gallery(test, thumbnails, title), folder / "gallery.png")
+
+
+def plot_precision_recall(test: Arrays, title: str) -> Figure:
+    """The mean precision-recall curve over classes (Figure 3 of the paper, for one run), with its label sets' point.
+
+    The point is the per-class recall and precision of the label sets that the decision chose.
+    """
+    scores, targets, mask = test["scores"], test["targets"], test["mask"]
     figure, axes = new_figure(5.2, 4.2)
-    precision = mean_precision_recall(scores, targets, mask)
-    axes.plot(100 * RECALLS, 100 * precision, color=TRUE_POSITIVE, linewidth=2)
+    precisions = average_precisions(scores, targets, mask)
+    mean = "" if np.isnan(precisions).all() else f", mAP {100 * np.nanmean(precisions):.1f}"
+    curve = 100 * mean_precision_recall(scores, targets, mask)
+    axes.plot(100 * RECALLS, curve, color=_BLUE, linewidth=2, label=f"scores{mean}")
+    chosen = label_set_metrics(count_label_sets(test["predictions"], targets, mask))
+    recall, precision = (100 * float(chosen[key]) for key in ("pc_r", "pc_p"))
+    label = f"label sets: recall {recall:.1f}, precision {precision:.1f}"
+    axes.plot(recall, precision, "o", color=_RED, markersize=8, clip_on=False, label=label)
     axes.set(xlim=(0, 100), ylim=(0, 102), xlabel="recall (%)", ylabel="mean precision (%)", title=title)
     axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
     return figure
 
 
-def plot_class_f1(
-    predictions: np.ndarray, targets: np.ndarray, mask: np.ndarray, label_names: Sequence[str], title: str
-) -> Figure:
-    """F1 of every class as bars, the most frequent class first."""
-    counts = count_label_sets(predictions, targets, mask)
-    f1 = per_class_metrics(counts.correct, counts.predicted, counts.actual)["f1"]
-    positives = (targets * mask).sum(axis=0)
-    order = np.argsort(-positives, kind="stable")
-    figure, axes = new_figure(max(5.2, 0.26 * len(order)), 4.2)
-    axes.bar(np.arange(len(order)), 100 * f1[order], color=TRUE_POSITIVE, width=0.75)
-    axes.set_xticks(
-        np.arange(len(order)), [label_names[int(k)] for k in order], rotation=90 if len(order) > 12 else 0
+def plot_class_f1(test: Arrays, title: str) -> Figure:
+    """F1 of every class as bars, the most frequent on top, and their mean; of many classes the most frequent 100."""
+    counts = count_label_sets(test["predictions"], test["targets"], test["mask"])
+    f1 = 100 * per_class_metrics(counts.correct, counts.predicted, counts.actual)["f1"]
+    order = np.argsort(-counts.actual, kind="stable")[:_CLASSES]
+    names = [str(name) for name in test["label_names"][order]]
+    figure, axes = new_figure(6.4, 1.5 + 0.24 * len(order))
+    axes.barh(np.arange(len(order)), f1[order], color=_BLUE, height=0.75)
+    axes.set_yticks(np.arange(len(order)), names)
+    axes.axvline(f1.mean(), color=_GREY, linewidth=1, linestyle="--")
+    axes.annotate(
+        f"mean {f1.mean():.1f}",
+        (f1.mean(), 1),
+        (0, 3),
+        xycoords=("data", "axes fraction"),
+        textcoords="offset points",
+        ha="center",
     )
-    axes.axhline(100 * f1.mean(), color=FALSE_NEGATIVE, linewidth=1, linestyle="--")
-    axes.annotate(f"mean {100 * f1.mean():.1f}", (len(order) - 0.5, 100 * f1.mean()), ha="right", va="bottom")
-    axes.set(ylim=(0, 100), ylabel="F1 (%)", title=title, xlabel="classes, the most frequent first")
-    axes.grid(alpha=0.3, axis="y")
+    some = f", the {len(order)} most frequent of {len(f1)}" if len(order) < len(f1) else ""
+    axes.set(xlim=(0, 100), ylim=(len(order) - 0.4, -0.6), xlabel=f"F1 (%) of each class{some}")
+    axes.set_title(title, pad=20)
+    axes.grid(alpha=0.3, axis="x")
+    axes.set_axisbelow(True)
     return figure
 
 
-def plot_gallery(
-    images: Sequence[np.ndarray],
-    predictions: np.ndarray,
-    targets: np.ndarray,
-    mask: np.ndarray,
-    label_names: Sequence[str],
-    title: str,
-    columns: int = 6,
-) -> Figure:
-    """Images with their labels: predicted and true in blue, predicted and false in red, missed in grey."""
-    rows = -(-len(images) // columns)
-    figure = Figure(figsize=(1.75 * columns, 2.3 * rows + 0.7), layout="constrained")
-    figure.suptitle(title)
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.axis("off")
-    for axes, image, predicted, true, known in zip(
-        grid.flat, images, predictions, targets, mask, strict=False
-    ):
-        axes.imshow(
-            image, cmap="gray", vmin=0, vmax=255, interpolation="nearest" if image.shape[0] < 64 else None
-        )
-        _write_labels(axes, predicted.astype(bool), true.astype(bool), known.astype(bool), label_names)
-    figure.supxlabel("✓ found    ✗ predicted, not there    – missed", fontsize=10, color="#444444")
-    return figure
+def lay_out_gallery(
+    test: Arrays, thumbnails: Mapping[int, NDArray[np.uint8]], title: str, columns: int = 6
+) -> Sheet:
+    """Test images, evenly spaced, with their labels: found, wrong and missed; those with the most errors first."""
+    rows = spread_rows(len(test["targets"]))
+    sets = [test[name][rows] for name in ("predictions", "targets", "mask")]
+    compared = compare_label_sets(*sets)
+    errors = (compared.wrong | compared.missed).sum(1)
+    tiles = []
+    for i in np.argsort(-errors, kind="stable").tolist():
+        predicted, true, known = (array[i] for array in sets)
+        words = label_words(predicted, true, known, test["label_names"].tolist())
+        tiles.append(Tile(thumbnails[int(rows[i])], [words]))
+    right = Word(f"{(errors == 0).sum()} of these {len(rows)} test images are entirely right")
+    return lay_out({"": tiles}, columns, (200, 160), [right, *legend()], title)
 
 
-def _write_labels(
-    axes: Axes, predicted: np.ndarray, true: np.ndarray, known: np.ndarray, label_names: Sequence[str]
-) -> None:
-    kinds = (
-        (predicted & true & known, "✓", TRUE_POSITIVE),
-        (predicted & ~true & known, "✗", FALSE_POSITIVE),
-        (~predicted & true & known, "–", FALSE_NEGATIVE),
-    )
-    words = [
-        (f"{mark} {label_names[int(k)]}", colour)
-        for chosen, mark, colour in kinds
-        for k in np.flatnonzero(chosen)
-    ]
-    per_line = 3 if max((len(word) for word, _ in words), default=0) <= 5 else 1
-    for position, (word, colour) in enumerate(words[:9]):
-        line, column = divmod(position, per_line)
-        axes.text(
-            column / per_line,
-            -0.04 - 0.13 * line,
-            word,
-            color=colour,
-            fontsize=9,
-            va="top",
-            transform=axes.transAxes,
-        )
+def rows_to_show(
+    scores: NDArray[np.float32] | None,
+    targets: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    thresholds: NDArray[np.float32] | None = None,
+) -> NDArray[np.intp]:
+    """Ascending test rows, at most 84: a few evenly spaced ones, the same in every run on a split, and by label more.
+
+    For each of the six most frequent labels: the lowest scored positives and the highest scored negatives (likely
+    mislabelled), and positives evenly spaced by their estimated threshold (Figure 4) where `thresholds` differ
+    between images. All arrays (N, K); targets and mask 0/1; without scores there are only the evenly spaced ones.
+    """
+    rows = [spread_rows(len(targets))]
+    if scores is None:
+        return rows[0]
+    known, positive = mask != 0, (targets != 0) & (mask != 0)
+    for k in np.argsort(-positive.sum(0), kind="stable")[:_LABELS]:
+        present, absent = np.flatnonzero(positive[:, k]), np.flatnonzero(known[:, k] & ~positive[:, k])
+        rows.append(present[np.argsort(scores[present, k], kind="stable")[:_SUSPECT]])
+        rows.append(absent[np.argsort(-scores[absent, k], kind="stable")[:_SUSPECT]])
+        if thresholds is not None and np.ptp(thresholds[:, k]) > 0:
+            ordered = present[np.argsort(thresholds[present, k], kind="stable")]
+            rows.append(ordered[spread_rows(len(ordered), _ORDERED)])
+    return np.unique(np.concatenate(rows))
+
+
+def spread_rows(images: int, number: int = SPREAD) -> NDArray[np.intp]:
+    """At most `number` evenly spaced rows out of `images`, ascending; the first and the last are among them."""
+    if images == 0:
+        return np.empty(0, np.intp)
+    return np.unique(np.linspace(0, images - 1, number).round().astype(np.intp))

@@ -11,7 +11,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from lsep_ml.drawing import Sheet, draw, to_svg
 from lsep_ml.files import atomic_write
+from lsep_ml.reports.figures.style import DARK
 
 _PIXELS = 104  # an inch of a figure on the page
 _QUALITY = 82
@@ -19,62 +21,70 @@ _QUALITY = 82
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what a reader needs beside it.
-
-    name: of its files. caption: what is seen and how it was made. photographs: it shows images, not only marks.
-    """
+    """A figure with what a reader needs beside it; name: of its files; caption: what is seen and how it was made."""
 
     name: str
     title: str
     caption: str
-    figure: Figure
-    photographs: bool = False
+    figure: Figure | Sheet
 
 
 @dataclass(frozen=True)
 class SavedDrawing:
-    """A drawing inside the page: its data address, its width in CSS pixels, and the names of its files."""
+    """A drawing inside the page: the data address of its SVG, its width in CSS pixels, and its files by kind."""
 
     title: str
     caption: str
     address: str
     width: int
-    photographs: bool
-    files: str
+    files: dict[str, str]
 
 
 def save_drawing(drawing: Drawing, folder: Path, prefix: str) -> SavedDrawing:
-    """Write a drawing as PNG and SVG; the page shows the SVG, or where photographs are in it a WebP of the PNG."""
-    png, svg = (folder / f"{prefix}_{drawing.name}.{kind}" for kind in ("png", "svg"))
+    """Write `drawing` as PNG and SVG into `folder`; the page has the SVG, which is dark where the page is."""
+    files = {kind: folder / f"{prefix}_{drawing.name}.{kind}" for kind in ("png", "svg")}
     with matplotlib.rc_context({"text.parse_math": False}):
-        save_figure(drawing.figure, png)
-        drawing.figure.set_layout_engine("none")  # laid out once
-        save_figure(drawing.figure, svg)
-    if drawing.photographs:
-        with Image.open(png) as image:
-            shown = _webp_uri(image)
-    else:
-        shown = _data_uri("image/svg+xml", svg.read_bytes())
-    width = round(_PIXELS * drawing.figure.get_figwidth())
-    files = f"{folder.name}/{png.stem}.png, .svg"
-    return SavedDrawing(drawing.title, drawing.caption, shown, width, drawing.photographs, files)
+        for file in files.values():
+            save_figure(drawing.figure, file)
+            if isinstance(drawing.figure, Figure):
+                drawing.figure.set_layout_engine("none")  # laid out once
+    width = (
+        drawing.figure.width
+        if isinstance(drawing.figure, Sheet)
+        else round(_PIXELS * drawing.figure.get_figwidth())
+    )
+    shown = _data_uri("image/svg+xml", dark_too(files["svg"].read_text(encoding="utf-8")).encode())
+    links = {kind: f"{folder.name}/{file.name}" for kind, file in files.items()}
+    return SavedDrawing(drawing.title, drawing.caption, shown, width, links)
 
 
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure in the format that the name of `path` says; the same figure gives the same bytes."""
+def save_figure(figure: Figure | Sheet, path: Path) -> None:
+    """Write a figure in the format that the name of `path` says, png or svg; the same figure gives the same bytes."""
     kind = path.suffix[1:]
     with atomic_write(path, "wb") as file, matplotlib.rc_context({"svg.hashsalt": "lsep_ml"}):
-        figure.savefig(file, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+        if isinstance(figure, Figure):
+            figure.savefig(file, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+        elif kind == "svg":
+            file.write(to_svg(figure).encode())
+        else:
+            draw(figure).save(file, "PNG")
+
+
+def dark_too(svg: str) -> str:
+    """An SVG that a dark page shows in dark colours: each colour of DARK is replaced there."""
+    rules = [f"svg {{ fill: {DARK['#000000']} }}"]  # matplotlib leaves the fill of black text out
+    for light, dark in DARK.items():
+        rules.append(f'[fill="{light}"], [style*="fill: {light}"] {{ fill: {dark} !important }}')
+        rules.append(f'[style*="stroke: {light}"] {{ stroke: {dark} !important }}')
+    style = f"<style>@media (prefers-color-scheme: dark) {{ {' '.join(rules)} }}</style>"
+    start = svg.index(">", svg.index("<svg")) + 1
+    return svg[:start] + style + svg[start:]
 
 
 def picture_uri(picture: NDArray[np.uint8]) -> str:
     """A small image, uint8 (h, w) or (h, w, 3), as a data address of a WebP."""
-    return _webp_uri(Image.fromarray(picture))
-
-
-def _webp_uri(image: Image.Image) -> str:
     buffer = BytesIO()
-    image.convert("RGB").save(buffer, "WEBP", quality=_QUALITY, method=4)
+    Image.fromarray(picture).convert("RGB").save(buffer, "WEBP", quality=_QUALITY, method=4)
     return _data_uri("image/webp", buffer.getvalue())
 
 

@@ -6,6 +6,8 @@ from typing import NamedTuple
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lsep_ml.drawing import GROUND, INK, KINDS
+
 
 class Look(NamedTuple):
     """colour: of Okabe and Ito's palette; dash, marker, hatch: matplotlib's codes."""
@@ -37,6 +39,22 @@ _DECISIONS = {
     "count_est": _LOSSES["ranking"],
     "topk": _LOSSES["bpmll"],
 }
+
+FAINT = "#8a8a8a"
+DARK = {
+    "#000000": INK[1],
+    INK[0]: INK[1],
+    GROUND[0]: GROUND[1],
+    **{kind.light: kind.dark for kind in KINDS.values()},
+    "#0072b2": "#58b4ea",
+    "#009e73": "#4fd0a8",
+    "#d55e00": "#f0915e",
+    "#882255": "#d97bb0",
+    "#555555": "#b8bcc2",
+    "#b0b0b0": "#565c63",
+    "#cccccc": "#565c63",
+}
+"""What the colours of figures become on a dark page; those that are missing can be seen on both."""
 
 
 def loss_looks(losses: Iterable[str]) -> dict[str, Look]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lsep_ml.reports.selection import SPREAD, rows_to_show, spread_rows
+from lsep_ml.reports.figures.of_run import SPREAD, rows_to_show, spread_rows
 
 
 def test_the_shown_rows_hold_the_extremes_of_the_frequent_labels() -> None:
