@@ -19,6 +19,14 @@ app = typer.Typer(
     add_completion=False,
 )
 
+Root = Annotated[Path, typer.Option("--root", help="The data set's folder, as data.root; prepare makes it.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        help="What remembers opened images, as data.cache: .cache in $LSEP_ML_DATA, or in data/, if not given.",
+    ),
+]
 Output = Annotated[Path, typer.Option("--output", help="Where runs and stored results lie (paths.output).")]
 
 
@@ -44,33 +52,35 @@ def group(
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(help="voc2007, coco, nuswide, csv or coco_json.")],
-    root: Annotated[Path, typer.Option("--root", help="The data set's folder, as data.root.")],
+    data: Annotated[str, typer.Argument(help="The data set's name, as in data=NAME; docs/data.md has them.")],
+    root: Root,
     everything: Annotated[
         bool, typer.Option("--all", help="List every file that is wrong, not the first few.")
     ] = False,
+    cache: Cache = None,
 ) -> None:
     """Check a data set: layout, counts, every image opened, label statistics, and a verdict."""
+    from lsep_ml.data.cache import default_folder
     from lsep_ml.data.check.printed import print_report
     from lsep_ml.data.check.verdict import check as check_data
 
-    report = check_data(data, root, cache=root.parent / ".cache")
+    report = check_data(data, root, cache=cache or default_folder())
     print_report(report, console, all_items=everything)
     raise typer.Exit(report.exit_code)
 
 
 @app.command()
 def prepare(
-    data: Annotated[str, typer.Argument(help="voc2007, coco or nuswide.")],
+    data: Annotated[str, typer.Argument(help="The data set's name, as in data=NAME; docs/data.md has them.")],
     source: Annotated[Path, typer.Option("--from", help="The folder with the archives you fetched.")],
-    root: Annotated[
-        Path, typer.Option("--root", help="The data set's folder, as data.root; made if need be.")
-    ],
+    root: Root,
+    cache: Cache = None,
 ) -> None:
     """Unpack fetched archives into the expected tree; can be interrupted, never overwrites."""
-    from lsep_ml.data.sources.prepare import prepare as prepare_data
+    from lsep_ml.data.cache import default_folder
+    from lsep_ml.data.prepare.prepared import prepare as prepare_data
 
-    prepared = prepare_data(data, source, root, cache=root.parent / ".cache")
+    prepared = prepare_data(data, source, root, cache=cache or default_folder())
     for line in prepared.lines():
         console.print(line, markup=False, highlight=False)
     raise typer.Exit(prepared.exit_code)

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from lsep_ml.data.sources.nuswide_files import CONCEPTS
-from lsep_ml.data.sources.voc2007 import CLASSES
+from lsep_ml.data.sources.nuswide.layouts import CONCEPTS
+from lsep_ml.data.sources.voc import CLASSES
 
 COCO_CATEGORIES = {
     1: "person",
@@ -64,15 +64,20 @@ def write_lines(path: Path, lines: Sequence[object], end: str = "\n") -> Path:
     return path
 
 
-def write_voc(root: Path, trainval: int = 44, test: int = 22, inside: str = "VOCdevkit/VOC2007") -> Path:
+def write_voc(
+    root: Path,
+    trainval: int = 44,
+    test: int = 22,
+    inside: str = "VOCdevkit/VOC2007",
+    lists: Sequence[str] = ("trainval", "test"),
+) -> Path:
     """VOC2007: value 1 where an object is not difficult, 0 where all are, -1 where there is none.
 
     Every fifth image has one class with difficult objects only, and one object marked difficult of another
-    class that also has a plain one.
+    class that also has a plain one. `lists` are the names of the lists of images to train and to test.
     """
     tree = root / inside
-    lists = {"trainval": range(1, 2 * trainval, 2), "test": range(2, 2 * test + 1, 2)}
-    for listed, numbers in lists.items():
+    for listed, numbers in zip(lists, (range(1, 2 * trainval, 2), range(2, 2 * test + 1, 2)), strict=True):
         names = [f"{number:06d}" for number in numbers]
         values = random_labels(len(names), len(CLASSES), seed=len(names)).astype(int) * 2 - 1
         for row in range(0, len(names), 5):

@@ -11,6 +11,10 @@ import data_trees
 import numpy as np
 import pytest
 from jobs import run_job_here
+from typer.testing import CliRunner
+
+from lsep_ml import cli
+from lsep_ml.data.images import opened
 
 SMALL = (
     "model=small_cnn",
@@ -131,7 +135,35 @@ def test_labels_per_image_are_of_images_with_a_known_entry(tmp_path: Path) -> No
     assert low <= record["metrics"]["test"]["labels_per_image"] <= high
 
 
-def test_check_and_prepare_answer_on_the_command_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("first", ["check", "run"])
+def test_check_and_run_open_each_image_once_between_them(
+    tmp_path: Path, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    real = opened._open_one
+    monkeypatch.setattr(opened, "_open_one", lambda path: names.append(path.name) or real(path))
+    monkeypatch.setenv("LSEP_ML_DATA", str(tmp_path / "data"))
+    root = data_trees.write_csv(tmp_path / "elsewhere" / "mine", images=40)
+
+    def check() -> None:
+        done = CliRunner().invoke(cli.app, ["check", "csv", "--root", str(root)])
+        assert done.exit_code == 0, done.output
+
+    def train() -> None:
+        run_job_here(tmp_path / "outputs", "data=csv", f"data.root={root}", "decision=topk", *SMALL)
+
+    for step in (check, train) if first == "check" else (train, check):
+        step()
+        assert len(names) == len(set(names)) == 40
+    assert [path.name for path in root.parent.iterdir()] == ["mine"]
+    assert {path.name for path in root.iterdir()} == {"labels.csv", "photos"}
+    assert (tmp_path / "data" / ".cache").is_dir()
+
+
+def test_check_and_prepare_answer_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LSEP_ML_DATA", str(tmp_path))
     data_trees.write_voc(tmp_path / "voc2007")
     command = [sys.executable, "-m", "lsep_ml"]
     done = subprocess.run(

@@ -1,8 +1,16 @@
-"""Arrays kept on disk between runs, each file named by what it was made from."""
+"""Arrays kept on disk between runs, each file named by what it was made from: parsed annotations, drawn splits, and
+what is known of the images.
+
+They are no entries of the store. No result refers to them, so there is nothing to seal, to list or to prune: whoever
+deletes the folder loses minutes, never a number. They are valid as long as the files on this machine are as they were
+(place, length, time of change), where a stored result is made by content and can be carried elsewhere. And several
+output folders, `check` and `prepare` share one such folder, which lies with the data.
+"""
 
 import hashlib
 import json
 import logging
+import os
 import zipfile
 from pathlib import Path
 
@@ -13,6 +21,11 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.files import atomic_write
 
 log = logging.getLogger(__name__)
+
+
+def default_folder() -> Path:
+    """The folder that `data.cache` names unless paths.data or it is set: what `check` learns, a run knows."""
+    return Path(os.environ.get("LSEP_ML_DATA", "data")) / ".cache"
 
 
 def cache_file(folder: str | Path | None, kind: str, *made_from: object) -> Path | None:

@@ -5,13 +5,30 @@ import inspect
 from pathlib import Path
 
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data import DataError, ImageDataModule, Transform
+from lsep_ml.data.sources import sources
 from lsep_ml.data.sources.csv_labels import read_csv
+from lsep_ml.files import content_hash
+from lsep_ml.reports.paper import IMAGES
+from lsep_ml.stages.resolvers import register_resolvers
+from lsep_ml.store.keys import config_parts
 
 CONF = Path(__file__).parents[2] / "conf"
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """The node `data` of data=NAME, resolved."""
+    changed = [f"data.{override}" for override in overrides if not override.startswith("paths.")]
+    changed += [override for override in overrides if override.startswith("paths.")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        node = compose("config", [f"data={name}", *changed]).data
+    OmegaConf.resolve(node)
+    return node
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "transform").glob("*.yaml")), ids=lambda path: path.stem)
@@ -24,8 +41,7 @@ def test_transform(path):
 
 
 def test_digits():
-    node = OmegaConf.merge(OmegaConf.load(CONF / "data" / "digits.yaml"), {"train": 40, "val": 5, "test": 5})
-    module = instantiate(node)(
+    module = instantiate(composed("digits", "train=40", "val=5", "test=5"))(
         transform=instantiate(OmegaConf.load(CONF / "transform" / "native.yaml")),
         batch_size=8, eval_batch_size=4, training_seed=0,
     )  # fmt: skip
@@ -38,13 +54,7 @@ SOURCES = {"voc2007": 20, "coco": 8, "nuswide": 81, "csv": 5, "coco_json": 8}
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_sources_load_batches_on_their_small_trees(name, trees, tmp_path):
-    node = OmegaConf.load(CONF / "data" / f"{name}.yaml")
-    node = OmegaConf.merge(
-        node, {"paths": {"data": str(tmp_path)}, "root": str(trees(name)), "num_workers": 0}
-    )
-    OmegaConf.resolve(node)
-    del node["paths"]
-    node.pop("defaults", None)  # the model that goes with the source
+    node = composed(name, f"root={trees(name)}", "num_workers=0", f"paths.data={tmp_path}")
     transform = instantiate(OmegaConf.load(CONF / "transform" / "imagenet224.yaml"))
     module = instantiate(node)(transform=transform, batch_size=8, eval_batch_size=4, training_seed=0)
     for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader()):
@@ -58,8 +68,7 @@ def test_sources_load_batches_on_their_small_trees(name, trees, tmp_path):
 @pytest.mark.parametrize("path", sorted((CONF / "data").glob("*.yaml")), ids=lambda path: path.stem)
 def test_config_defaults_are_the_readers_defaults(path):
     """A call from Python without options does what the command line does without overrides."""
-    node = OmegaConf.to_container(OmegaConf.load(path))
-    node.pop("defaults", None)  # the model that goes with the source
+    node = OmegaConf.to_container(composed(path.stem))
     module, _, function = node["reader"]["_target_"].rpartition(".")
     reader = getattr(importlib.import_module(module), function)
     of_module = inspect.signature(ImageDataModule).parameters
@@ -70,6 +79,43 @@ def test_config_defaults_are_the_readers_defaults(path):
         assert node.pop(name) == wanted, name
     left = set(node) - {"_target_", "_partial_", "reader", "root", "cache", "num_workers"}
     assert all(node[name] == of_module[name].default for name in left)
+
+
+FIRST_CONTENT = {
+    "coco": "b84d919aefd4ba24",
+    "coco_json": "bcd3f3615339c4f0",
+    "csv": "92ff2dd4ccafb294",
+    "digits": "9d1cdc6e60395c34",
+    "nuswide": "e78a12238e182312",
+    "voc2007": "fbbb48fa78221f13",
+}
+"""Source -> hash of what its configuration puts into identities, as it was first."""
+
+
+@pytest.mark.parametrize("name", FIRST_CONTENT)
+def test_what_identities_hold_of_a_source_outlives_changes_of_its_file(name):
+    register_resolvers()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"data={name}"], return_hydra_config=True)
+    HydraConfig.instance().set_config(config)
+    assert content_hash(config_parts(config, ("data",))) == FIRST_CONTENT[name]
+
+
+def test_every_source_has_its_group_value_and_a_file_of_its_own():
+    for name, source in sources().items():
+        assert source.name == name
+        assert (CONF / "data" / f"{name}.yaml").exists()
+        assert composed(name).reader["_target_"].startswith("lsep_ml.data.sources.")
+
+
+def test_the_check_compares_with_the_counts_of_the_report():
+    for name, (train, test) in IMAGES.items():
+        published = sources()[name].published
+        counts = published.labelled or published.images
+        if published.kept is not None:
+            assert train + test == published.kept
+        if published.kept is None or sum(counts.values()) == published.kept:
+            assert (train, test) == (counts["train"], counts["test"])
 
 
 def test_images_of_different_sizes_need_a_transform_that_makes_one(trees):

@@ -9,7 +9,8 @@ from lsep_ml.data import DataError
 from lsep_ml.data.sources.coco import read_coco
 from lsep_ml.data.sources.csv_labels import read_csv
 from lsep_ml.data.sources.nuswide import read_nuswide
-from lsep_ml.data.sources.voc2007 import CLASSES, read_voc2007
+from lsep_ml.data.sources.voc import CLASSES
+from lsep_ml.data.sources.voc2007 import read_voc2007
 
 
 def test_hold_out_is_a_function_of_the_seed(trees):

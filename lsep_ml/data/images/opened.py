@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 FORMAT = 1  # of the stored verdicts
 CHUNK = 64  # images per task
 MISSING = "missing"
+OF_IMAGES = ("image_ids", "state", "sizes", "digests")
 
 
 class Verdict(NamedTuple):
@@ -83,9 +84,15 @@ def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
             problems[row] = verdict.problem
     if opened:
         bad_rows = sorted(row for row, problem in problems.items() if problem != MISSING)
-        of_files = {"image_ids": image_ids, "state": state, "sizes": sizes, "digests": digests}
-        reasons = np.array([problems[row] for row in bad_rows], np.str_)
-        save_arrays(stored_at, **of_files, bad_rows=np.array(bad_rows, np.int64), problems=reasons)
+        found = {
+            "image_ids": image_ids,
+            "state": state,
+            "sizes": sizes,
+            "digests": digests,
+            "bad_rows": np.array(bad_rows, np.int64),
+            "problems": np.array([problems[row] for row in bad_rows], np.str_),
+        }
+        save_arrays(stored_at, **(found if stored is None else _with_others(found, stored)))
     return ImageCheck(dict(sorted(problems.items())), sizes, state[:, 0], digests)
 
 
@@ -114,6 +121,17 @@ def _unchanged(
         )
     same = (state[rows] == stored["state"][stored_rows]).all(axis=1) & (state[rows, 0] >= 0)
     return rows[same], stored_rows[same]
+
+
+def _with_others(found: dict[str, NDArray], stored: dict[str, NDArray]) -> dict[str, NDArray]:
+    """What was found, followed by what is stored of images that were not asked for now: others are, another time."""
+    other = ~np.isin(stored["image_ids"], found["image_ids"])
+    row_of = len(found["image_ids"]) + np.cumsum(other) - 1
+    bad = other[stored["bad_rows"]]
+    both = {name: np.concatenate([found[name], stored[name][other]]) for name in OF_IMAGES}
+    both["bad_rows"] = np.concatenate([found["bad_rows"], row_of[stored["bad_rows"][bad]]])
+    both["problems"] = np.concatenate([found["problems"], stored["problems"][bad]])
+    return both
 
 
 def _open_all(root: Path, names: Sequence[str]) -> Iterator[Verdict]:

@@ -1,1 +1,31 @@
-"""Data sets: one file a source."""
+"""Data sets: one file a source, which says all that is its own; a module here that defines SOURCE is one."""
+
+import importlib
+import pkgutil
+from functools import cache
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.source import Source
+
+__all__ = ["Source", "find_source", "sources"]
+
+
+@cache
+def sources() -> dict[str, Source]:
+    """The sources on disk by name, in alphabetical order."""
+    modules = [
+        importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
+    ]
+    found = [module.SOURCE for module in modules if hasattr(module, "SOURCE")]
+    return {source.name: source for source in sorted(found, key=lambda source: source.name)}
+
+
+def find_source(name: str, what_for: str = "to check") -> Source:
+    """The source called `name`.
+
+    Raises:
+        DataError: there is none; the message names those there are, and `what_for` one was looked for.
+    """
+    if name not in sources():
+        raise DataError(f"no data set {name!r} {what_for}; there are {', '.join(sources())}")
+    return sources()[name]

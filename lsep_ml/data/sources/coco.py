@@ -18,6 +18,7 @@ from lsep_ml.data.annotations import (
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.instances import read_instances
+from lsep_ml.data.sources.source import Archive, Published, Source, place_from
 from lsep_ml.data.tree import find_tree
 
 PARTS = {"train2014": "train", "val2014": "test"}
@@ -77,3 +78,21 @@ def coco_annotations(
             np.repeat(list(PARTS.values()), [len(instances.targets) for instances in files.values()]),
         )
     )
+
+
+SOURCE = Source(
+    name="coco",
+    annotations=coco_annotations,
+    keeps_index=True,
+    published=Published(
+        images={"train": 82_783, "test": 40_504},
+        labelled={"train": 82_081, "test": 40_137},
+        kept=82_081 + 40_137,
+        archives=(
+            Archive("train2014.zip", 13_510_573_713, "0da8c0bd3d6becc4dcb32757491aca88"),
+            Archive("val2014.zip", 6_645_013_297, "a3d79f5ed8d289b7a7554ce06a5782b3"),
+            Archive("annotations_trainval2014.zip", 252_872_794, "0a379cfc70b0e71301e0f377548639bd"),
+        ),
+    ),
+    place=place_from(["train2014", "val2014", "annotations"]),
+)

@@ -18,6 +18,7 @@ from lsep_ml.data.annotations import (
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.instances import read_instances
+from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import stratified_split
 from lsep_ml.data.tree import GUIDE, find_images
 
@@ -99,3 +100,6 @@ def coco_json_annotations(
             "coco_json", root, names["train"], np.array(places, np.str_), targets, None, np.array(parts, "U5")
         )
     )
+
+
+SOURCE = Source("coco_json", coco_json_annotations, keeps_index=True)

@@ -22,6 +22,7 @@ from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.csv_table import UNKNOWN, Table, read_table
+from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import stratified_split
 from lsep_ml.data.tree import clean_path, find_tree
 
@@ -164,3 +165,6 @@ def _from_columns(table: Table, classes: Sequence[str] | None) -> tuple[tuple[st
 def _unknown_class(name: str, names: Sequence[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     return f"unknown class {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
+
+
+SOURCE = Source("csv", csv_annotations, keeps_index=True)

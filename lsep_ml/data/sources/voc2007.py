@@ -1,25 +1,16 @@
 """PASCAL VOC 2007 classification: 20 classes, 5,011 images to train, 4,952 to test."""
 
-import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lsep_ml.data.annotations import Annotations, OnBadImage, checked, hold_out, keep_usable, to_data_set
+from lsep_ml.data.annotations import Annotations, OnBadImage, hold_out, keep_usable, to_data_set
 from lsep_ml.data.data_set import DataSet
-from lsep_ml.data.errors import DataError
-from lsep_ml.data.tree import clean_path, find_tree, read_lines
+from lsep_ml.data.sources.source import Archive, Finding, Published, Source, place_from
+from lsep_ml.data.sources.voc import CLASSES, Difficult, object_findings, voc_annotations
 
-CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable",
-    "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 PARTS = {"trainval": "train", "test": "test"}
-
-Difficult = Literal["negative", "positive", "ignore"]
+POSITIVES = (
+    238, 243, 330, 181, 244, 186, 713, 337, 445, 141, 200, 421, 287, 245, 2008, 245, 96, 229, 261, 256,
+)  # fmt: skip
 
 
 def read_voc2007(
@@ -50,75 +41,25 @@ def read_voc2007(
 
 
 def voc2007_annotations(root: str | Path, *, difficult: Difficult = "negative") -> Annotations:
-    """The lists of ImageSets/Main: trainval as train, and test."""
-    if difficult not in ("negative", "positive", "ignore"):
-        raise DataError(f"data.difficult={difficult}: negative, positive or ignore")
-    tree = find_tree("voc2007", root, ["ImageSets/Main/trainval.txt"], ["VOC2007", "VOCdevkit/VOC2007"])
-    ids: list[str] = []
-    values = []
-    parts: list[str] = []
-    for listed, part in PARTS.items():
-        names = _image_names(tree, listed)
-        values.append(np.stack([_class_values(tree, name, listed, names) for name in CLASSES], axis=1))
-        ids += [f"JPEGImages/{name}.jpg" for name in names]
-        parts += [part] * len(names)
-    value = np.concatenate(values)
-    targets = (value > 0) | ((value == 0) & (difficult == "positive"))
-    mask = value != 0 if difficult == "ignore" else None
-    return checked(
-        Annotations(
-            "voc2007", tree, CLASSES, np.array(ids, np.str_), targets.astype(np.uint8), mask, np.array(parts)
-        )
-    )
+    """Read the lists of ImageSets/Main below `root`: trainval as train, and test."""
+    return voc_annotations(2007, root, PARTS, difficult)
 
 
-def _image_names(tree: Path, listed: str) -> list[str]:
-    path = tree / "ImageSets" / "Main" / f"{listed}.txt"
-    names = [clean_path(line, str(path)) for line in read_lines(path)]
-    if not names:
-        raise DataError(f"{path}: empty")
-    return names
+def _compare(root: str | Path) -> list[Finding]:
+    return object_findings(voc2007_annotations(root))
 
 
-def _class_values(tree: Path, class_name: str, listed: str, names: Sequence[str]) -> NDArray[np.int8]:
-    """-1 (absent), 0 (only difficult objects) or 1 for each of the list's images."""
-    path = tree / "ImageSets" / "Main" / f"{class_name}_{listed}.txt"
-    value_of: dict[str, int] = {}
-    for number, line in enumerate(read_lines(path), start=1):
-        name, _, value = line.partition(" ")
-        value = value.strip()
-        if value not in ("-1", "0", "1"):
-            raise DataError(f"{path}, line {number}: {line!r} is not an image id with -1, 0 or 1")
-        if name in value_of:
-            raise DataError(f"{path}, line {number}: image {name} is listed twice")
-        value_of[name] = int(value)
-    if len(value_of) != len(names):
-        raise DataError(
-            f"{path} has {len(value_of)} images, {listed}.txt has {len(names)}; one of them is cut off"
-        )
-    unknown = next((name for name in names if name not in value_of), None)
-    if unknown is not None:
-        raise DataError(f"{path}: no line for image {unknown}, which {listed}.txt lists")
-    return np.array([value_of[name] for name in names], np.int8)
-
-
-def voc2007_disagreements(root: str | Path) -> list[str]:
-    """Where Annotations/*.xml, which training does not read, is missing or says otherwise than the lists."""
-    annotations = voc2007_annotations(root, difficult="negative")
-    found = []
-    for image_id, row in zip(annotations.image_ids.tolist(), annotations.targets, strict=True):
-        path = annotations.root / "Annotations" / f"{Path(image_id).stem}.xml"
-        try:
-            tree = ElementTree.parse(path)
-        except (OSError, ElementTree.ParseError) as error:
-            found.append(f"{path.name}: {error}")
-            continue
-        present = {
-            item.findtext("name")
-            for item in tree.iter("object")
-            if (item.findtext("difficult") or "0").strip() != "1"
-        }
-        listed = {name for name, value in zip(annotations.label_names, row, strict=True) if value}
-        if present != listed:
-            found.append(f"{path.name}: objects {sorted(map(str, present))}, lists {sorted(listed)}")
-    return found
+SOURCE = Source(
+    name="voc2007",
+    annotations=voc2007_annotations,
+    published=Published(
+        images={"train": 5011, "test": 4952},
+        positives=dict(zip(CLASSES, POSITIVES, strict=True)),
+        archives=(
+            Archive("VOCtrainval_06-Nov-2007.tar", 460_032_000, "c52e279531787c972589f7e41ab4ae64"),
+            Archive("VOCtest_06-Nov-2007.tar", 451_020_800, "b6e924de25625d8de591ea690078ad9f"),
+        ),
+    ),
+    compare=_compare,
+    place=place_from(["VOC2007"], under="VOCdevkit/"),
+)

@@ -10,7 +10,8 @@ import pytest
 from data_trees import COCO_CATEGORIES, coco_content, random_labels, write_coco_json, write_image
 from source_cases import Damage, edit, expected_labels, images_of, labels_of, put, remove
 
-from lsep_ml.data import DataError, instances
+from lsep_ml.data import DataError
+from lsep_ml.data.sources import instances
 from lsep_ml.data.sources.coco import read_coco
 from lsep_ml.data.sources.coco_json import read_coco_json
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from lsep_ml.data import DataError
+from lsep_ml.data.prepare.prepared import prepare
 from lsep_ml.data.sources.coco import read_coco
 from lsep_ml.data.sources.nuswide import read_nuswide
-from lsep_ml.data.sources.nuswide_split import read_split_file
-from lsep_ml.data.sources.prepare import prepare
-from lsep_ml.data.sources.published import Archive
+from lsep_ml.data.sources.nuswide.paper_split import read_split_file
+from lsep_ml.data.sources.source import Archive
 from lsep_ml.data.sources.voc2007 import read_voc2007
 
 
@@ -104,7 +104,7 @@ def test_nuswide_without_its_lists(trees, tmp_path):
 
 
 def test_repeating_it_writes_nothing_and_an_interruption_goes_on(trees, voc_archive, tmp_path, monkeypatch):
-    from lsep_ml.data.sources import archives
+    from lsep_ml.data.prepare import archives
 
     root, copied, real = tmp_path / "voc", [], shutil.copyfileobj
 
@@ -191,7 +191,7 @@ def test_links_are_not_unpacked(tmp_path):
 
 
 def test_nothing_to_prepare(tmp_path):
-    with pytest.raises(DataError, match="has no archives to prepare; there are voc2007, coco, nuswide"):
+    with pytest.raises(DataError, match="has no archives to prepare; there are coco, nuswide, voc2007"):
         prepare("digits", tmp_path, tmp_path)
     with pytest.raises(DataError, match=r"--from .*nowhere: no such folder"):
         prepare("coco", tmp_path / "nowhere", tmp_path)

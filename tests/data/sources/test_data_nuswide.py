@@ -10,8 +10,8 @@ from source_cases import Damage, cut_last_line, edit, expected_labels, images_of
 from lsep_ml.data import DataError
 from lsep_ml.data.annotations import keep_labelled
 from lsep_ml.data.sources.nuswide import read_nuswide
-from lsep_ml.data.sources.nuswide_files import CONCEPTS, nuswide_annotations
-from lsep_ml.data.sources.nuswide_split import draw_paper_split, split_content, split_file
+from lsep_ml.data.sources.nuswide.layouts import CONCEPTS, nuswide_annotations
+from lsep_ml.data.sources.nuswide.paper_split import draw_paper_split, split_content, split_file
 
 
 def nuswide_expected():

@@ -5,7 +5,8 @@ from data_trees import write_voc
 from source_cases import Damage, cut_last_line, edit, images_of, put, remove, swap, truncate
 
 from lsep_ml.data import DataError
-from lsep_ml.data.sources.voc2007 import CLASSES, read_voc2007, voc2007_annotations
+from lsep_ml.data.sources.voc import CLASSES
+from lsep_ml.data.sources.voc2007 import read_voc2007, voc2007_annotations
 
 
 @pytest.mark.parametrize("inside", ["VOCdevkit/VOC2007", "VOC2007", "."])

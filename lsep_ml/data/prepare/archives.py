@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.published import Archive
+from lsep_ml.data.sources.source import Archive
 from lsep_ml.data.tree import clean_path
 from lsep_ml.files import atomic_write
 

@@ -1,0 +1,1 @@
+"""From fetched archives to the tree that is read."""
