@@ -10,7 +10,7 @@ import pytest
 import lsep_ml
 
 PACKAGE = Path(lsep_ml.__file__).parent
-FREE = ("lsep_ml.metrics.functional", "lsep_ml.files")
+FREE = ("lsep_ml.metrics.metric", "lsep_ml.files")
 """What anyone may import, since it imports nothing of ours."""
 
 CORE = {"metrics", "files"}

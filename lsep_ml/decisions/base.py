@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lsep_ml.decisions.checks import Array, check_fit, check_scores, float_tensor
-from lsep_ml.metrics.functional import LABEL_SET_KEYS, as_numpy
+from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, Metric
+from lsep_ml.metrics.functional import as_numpy
 
 FitOn = Literal["train", "val", "both"]
 
@@ -70,8 +71,8 @@ class Decision(nn.Module, ABC):
 class Rule(Decision):
     """A decision fitted in closed form or by search on scores and targets.
 
-    criterion: the metric (a key of `LabelSetMetrics`) that the search maximises. Values closer than 1e-9 are
-    a tie.
+    criterion: the key of the label-set metric by which the search chooses: the highest value, or the lowest where
+    lower is better. Values closer than 1e-9 are a tie.
     """
 
     def __init__(self, criterion: str, fit_on: FitOn) -> None:
@@ -91,6 +92,11 @@ class Rule(Decision):
         self._fit(as_numpy(scores).astype(np.float32), as_numpy(targets) != 0, known)
         self.num_labels = torch.tensor(scores.shape[1])
         return self
+
+    @property
+    def metric(self) -> Metric:
+        """The criterion's row in the catalogue."""
+        return BY_KEY[self.criterion]
 
     @abstractmethod
     def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:

@@ -15,9 +15,12 @@ from lsep_ml.decisions.search import (
     by_label,
     cutoffs,
     first_best,
+    gain,
     group_ends,
 )
-from lsep_ml.metrics.functional import LabelCounts, count_label_sets, label_set_metrics
+from lsep_ml.metrics import Metric
+from lsep_ml.metrics.counts import LabelCounts, count_label_sets, image_counts, image_shares
+from lsep_ml.metrics.metric import ratio
 
 _SWEEPS = 20
 
@@ -67,48 +70,59 @@ def ascend(
     scores: Scores,
     targets: Bools,
     known: Bools,
-    criterion: str,
+    criterion: Metric,
 ) -> None:
     """Move one label's threshold at a time, in place, to its best cut-off given the others, until none helps.
 
     theta: (K,), where to start; a label without a curve stays there.
     """
-    wrong = ((scores > theta) ^ targets) & known
-    mistakes, images = wrong.sum(1), known.any(1)
-    counts = count_label_sets(scores > theta, targets, known)
-    value = float(label_set_metrics(counts)[criterion])
+    sets, targets = (scores > theta) & known, targets & known
+    counts = count_label_sets(sets, targets, known)
+    right, chosen, actual, of_known = image_counts(sets, targets, known)
+    value = float(gain(criterion, counts))
     for _ in range(_SWEEPS):
         before = value
         for label, curve in enumerate(curves):
             if curve is None:
                 continue
-            others_right = (mistakes == wrong[:, label]) & images
-            moved = _moves(counts, label, curve, targets[:, label], others_right)
-            values = label_set_metrics(moved)[criterion]
-            best = first_best(values)
-            if values[best] <= value + TIE:
+            own = sets[:, label]
+            others = right - (own & targets[:, label]), chosen - own, actual, of_known
+            moved = _moves(counts, label, curve, targets[:, label], others, criterion)
+            gains = gain(criterion, moved)
+            best = first_best(gains)
+            if gains[best] <= value + TIE:
                 continue
-            theta[label], value = curve.cutoffs[best], float(values[best])
+            theta[label], value = curve.cutoffs[best], float(gains[best])
+            sets[:, label] = (scores[:, label] > theta[label]) & known[:, label]
+            right, chosen = others[0] + (sets[:, label] & targets[:, label]), others[1] + sets[:, label]
             counts = moved._replace(
-                correct=moved.correct[best], predicted=moved.predicted[best], exact=moved.exact[best]
+                correct=moved.correct[best],
+                predicted=moved.predicted[best],
+                image_sums={share: sums[best] for share, sums in moved.image_sums.items()},
             )
-            mistakes -= wrong[:, label]
-            wrong[:, label] = ((scores[:, label] > theta[label]) ^ targets[:, label]) & known[:, label]
-            mistakes += wrong[:, label]
         if value <= before + TIE:
             return
 
 
 def _moves(
-    counts: LabelCounts, label: int, curve: LabelCurve, positive: Bools, others_right: Bools
+    counts: LabelCounts,
+    label: int,
+    curve: LabelCurve,
+    positive: Bools,
+    others: tuple[Integers, Integers, Integers, Integers],
+    criterion: Metric,
 ) -> LabelCounts:
-    """The counts for each cut-off of one label, the other labels as they are, (J, K) and (J,)."""
+    """The counts for each cut-off of one label, the other labels as they are, (J, K) and (J,).
+
+    positive: (N,), the label's targets. others: `image_counts` when the label is predicted nowhere.
+    """
     size = len(curve.cutoffs)
     correct, predicted = (np.repeat(count[None], size, 0) for count in (counts.correct, counts.predicted))
     correct[:, label], predicted[:, label] = curve.correct, curve.predicted
-    gain = np.where(positive, 1, -1) * others_right  # of predicting the label rather than not
-    known = np.zeros(len(positive), bool)
-    known[curve.order] = True
-    none = (others_right & ~(positive & known)).sum()  # images right when the label is predicted nowhere
-    exact = none + np.append(0, gain[curve.order].cumsum()[curve.ends])
-    return LabelCounts(correct, predicted, counts.actual, exact, counts.images)
+    right, chosen, *totals = others
+    sums = {}
+    for share in image_shares(criterion.formula):
+        without = ratio(*share(right, chosen, *totals))  # of each image, the label not predicted
+        change = ratio(*share(right + positive, chosen + 1, *totals)) - without
+        sums[share] = without.sum() + np.append(0.0, change[curve.order].cumsum()[curve.ends])
+    return LabelCounts(correct, predicted, counts.actual, counts.known, counts.images, sums)

@@ -17,16 +17,13 @@ from lsep_ml.decisions.search import (
     Scores,
     exact_threshold,
     first_best,
+    gain,
     rank_entries,
 )
-from lsep_ml.metrics.functional import (
-    Floats,
-    LabelCounts,
-    count_label_sets,
-    label_set_metrics,
-    per_class_metric,
-    ratio,
-)
+from lsep_ml.metrics.catalogue import f1
+from lsep_ml.metrics.counts import LabelCounts, count_label_sets
+from lsep_ml.metrics.functional import per_class_metric
+from lsep_ml.metrics.metric import Average, Floats, ratio
 
 PRIORS = (1e6, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.0)
 """What the guard chooses from, in positives of a label; the first is the global threshold in all but name."""
@@ -88,7 +85,7 @@ class PerClassThreshold(ThresholdRule):
         self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking
     ) -> tuple[Scores, float, Integers]:
         """Each label's own threshold (K,), the one best for all labels, the positives of each label (K,)."""
-        together = self._global(scores, targets, known, ranking)
+        together = self._global(ranking)
         curves = label_curves(ranking)
         theta = np.full(len(curves), together, np.float32)  # also where no entry of a label is known
         if self._separable():
@@ -96,24 +93,26 @@ class PerClassThreshold(ThresholdRule):
                 if curve is not None:
                     theta[label] = curve.cutoffs[self._best(curve)]
         else:
-            ascend(theta, curves, scores, targets, known, self.criterion)
+            ascend(theta, curves, scores, targets, known, self.metric)
         return theta, together, (targets & known).sum(0)
 
     def _separable(self) -> bool:
         """Whether every label can be tuned on its own."""
         constrained = self.min_precision is not None or self.min_recall is not None
-        return constrained or self.criterion in ("f1", "pc_p", "pc_r")
+        formula = self.metric.formula
+        return constrained or (isinstance(formula, Average) and formula.over == "labels")
 
-    def _global(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
+    def _global(self, ranking: Ranking) -> float:
         """The threshold for all labels together; for goals other than the criterion, entries are pooled."""
         if self.min_precision is None and self.min_recall is None and self.beta == 1:
-            return exact_threshold(scores, targets, known, self.criterion, ranking)
+            return exact_threshold(ranking, self.metric)
         curve = label_curve(ranking)
         return float(curve.cutoffs[self._best(curve)])
 
     def _best(self, curve: LabelCurve) -> int:
         """The best cut-off of one label by its own curve."""
         counts = curve.correct, curve.predicted, np.array(curve.actual)
+        known = np.array(len(curve.order))
         if self.min_precision is not None:
             precision = per_class_metric("precision", *counts)
             reached = precision >= self.min_precision - TIE
@@ -123,16 +122,17 @@ class PerClassThreshold(ThresholdRule):
         if self.min_recall is not None:
             recall = per_class_metric("recall", *counts)
             return int((recall >= min(self.min_recall, recall.max()) - TIE).argmax())
-        return first_best(self._own_value(*counts))
+        return first_best(self._own_gain(*counts, known))
 
-    def _own_value(self, correct: Any, predicted: Any, actual: Any) -> Floats:
-        """A label's part of a separable criterion: precision, recall or F-beta."""
-        if self.criterion == "pc_p":
-            return per_class_metric("precision", correct, predicted, actual)
-        if self.criterion == "pc_r":
-            return per_class_metric("recall", correct, predicted, actual)
-        squared = self.beta**2
-        return ratio((1 + squared) * correct, predicted + squared * actual)
+    def _own_gain(self, correct: Any, predicted: Any, actual: Any, known: Any) -> Floats:
+        """A label's part of a criterion that is a mean over labels, negated where lower is better."""
+        formula = self.metric.formula
+        assert isinstance(formula, Average)  # or the criterion would not be separable
+        if formula.of is f1:
+            squared = self.beta**2
+            return ratio((1 + squared) * correct, predicted + squared * actual)
+        gains: Floats = self.metric.gain(ratio(*formula.of(correct, predicted, actual, known)))
+        return gains
 
     def _cross_fit(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
         """The prior that does best on images that did not tune the thresholds."""
@@ -151,9 +151,9 @@ class PerClassThreshold(ThresholdRule):
                 for prior in PRIORS
             ]
             totals = [_sum(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
-        return PRIORS[first_best(np.array([self._held_out_value(total) for total in totals]))]
+        return PRIORS[first_best(np.array([self._held_out_gain(total) for total in totals]))]
 
-    def _held_out_value(self, counts: LabelCounts) -> float:
+    def _held_out_gain(self, counts: LabelCounts) -> float:
         """What the guard maximises: the criterion, or minus the mean shortfall of what is demanded."""
         per_label = counts.correct, counts.predicted, counts.actual
         if self.min_precision is not None:
@@ -163,8 +163,8 @@ class PerClassThreshold(ThresholdRule):
             short = self.min_recall - per_class_metric("recall", *per_label)
             return -float(short.clip(0).mean())
         if self._separable():
-            return float(self._own_value(*per_label).mean())
-        return float(label_set_metrics(counts)[self.criterion])
+            return float(self._own_gain(*per_label, counts.known).mean())
+        return float(gain(self.metric, counts))
 
 
 def _shrunk(own: Scores, together: float, positives: Integers, prior: float | None) -> Scores:
@@ -177,4 +177,5 @@ def _shrunk(own: Scores, together: float, positives: Integers, prior: float | No
 
 def _sum(first: LabelCounts, second: LabelCounts) -> LabelCounts:
     """The counts of two sets of images together."""
-    return LabelCounts._make(a + b for a, b in zip(first, second, strict=True))
+    sums = {share: total + second.image_sums[share] for share, total in first.image_sums.items()}
+    return LabelCounts._make([*(a + b for a, b in zip(first[:-1], second[:-1], strict=True)), sums])

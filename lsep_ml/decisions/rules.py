@@ -9,8 +9,7 @@ from torch import Tensor
 
 from lsep_ml.decisions.base import FitOn, Rule
 from lsep_ml.decisions.checks import Array
-from lsep_ml.decisions.search import exact_threshold, first_best, grid_threshold
-from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
+from lsep_ml.decisions.search import best_k, exact_threshold, grid_threshold, rank_entries
 
 
 def ranks(scores: Tensor) -> Tensor:
@@ -26,7 +25,7 @@ def ranks(scores: Tensor) -> Tensor:
 class TopK(Rule):
     """The k highest scores of every image, exactly k labels also with ties (the lower label index first).
 
-    k in min_k..min(max_k, K) maximises the criterion; the smaller on a tie. min_k = max_k fixes it.
+    k in min_k..min(max_k, K) is the best by the criterion; the smaller on a tie. min_k = max_k fixes it.
     """
 
     k: Tensor
@@ -46,13 +45,8 @@ class TopK(Rule):
     def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
         if self.min_k > scores.shape[1]:
             raise ValueError(f"min_k={self.min_k}: there are only {scores.shape[1]} labels")
-        places = ranks(torch.from_numpy(scores)).numpy()
-        candidates = range(self.min_k, min(self.max_k, scores.shape[1]) + 1)
-        values = [
-            label_set_metrics(count_label_sets(places < k, targets, known))[self.criterion]
-            for k in candidates
-        ]
-        self.k = torch.tensor(candidates[first_best(np.array(values))])
+        highest = min(self.max_k, scores.shape[1])
+        self.k = torch.tensor(best_k(scores, targets, known, self.metric, self.min_k, highest))
 
     def _select(self, scores: Tensor, features: Array | None) -> Tensor:
         return ranks(scores) < int(self.k)
@@ -82,7 +76,7 @@ class GlobalThreshold(ThresholdRule):
     """The labels with f_k(x) > theta, one theta for the data set.
 
     search: "grid", the paper's `steps` = 50 equally spaced values from the lowest to the highest score, or
-    "exact", every distinct cut-off (midway between neighbouring scores). theta maximises the criterion; the
+    "exact", every distinct cut-off (midway between neighbouring scores). theta is the best by the criterion; the
     larger on a tie.
     """
 
@@ -103,9 +97,9 @@ class GlobalThreshold(ThresholdRule):
 
     def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
         if self.search == "grid":
-            theta = grid_threshold(scores, targets, known, self.criterion, self.steps)
+            theta = grid_threshold(scores, targets, known, self.metric, self.steps)
         else:
-            theta = exact_threshold(scores, targets, known, self.criterion)
+            theta = exact_threshold(rank_entries(scores, targets, known), self.metric)
         self.theta = torch.tensor(theta)
 
 

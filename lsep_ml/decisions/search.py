@@ -1,7 +1,7 @@
 """Searches for the hyperparameters of rules: a criterion at every candidate, then the best one.
 
-Candidates come in order of preference (thresholds from the largest, k from the smallest): the first of the
-best wins.
+Candidates come in order of preference (thresholds from the largest, k from the smallest): the first of the best wins. A
+criterion is searched for its highest gain, which is minus its value where lower is better.
 """
 
 from typing import Any, NamedTuple
@@ -9,15 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.metrics.functional import (
-    Floats,
-    LabelCounts,
-    PerClass,
-    harmonic_mean,
-    label_set_metrics,
-    per_class_metric,
-    ratio,
-)
+from lsep_ml.metrics import Metric
+from lsep_ml.metrics.counts import LabelCounts, image_shares
+from lsep_ml.metrics.functional import label_set_value
+from lsep_ml.metrics.metric import Floats, Formula, HarmonicMean, harmonic_mean, ratio
+from lsep_ml.metrics.operating_points import Ranked, Thresholded, group_changes, search_grid
 
 Bools = NDArray[np.bool_]
 Scores = NDArray[np.float32]
@@ -25,16 +21,28 @@ Integers = NDArray[np.int64]
 TIE = 1e-9  # criterion values this close are a tie: far above the rounding of the sums, far below one image
 
 
-def first_best(values: Floats) -> int:
-    """The first index whose value is the maximum, up to rounding."""
-    return int((values >= values.max() - TIE).argmax())
+def first_best(gains: Floats) -> int:
+    """The first index whose gain is the maximum, up to rounding."""
+    return int((gains >= gains.max() - TIE).argmax())
 
 
-def grid_threshold(scores: Scores, targets: Bools, known: Bools, criterion: str, steps: int) -> float:
+def gain(criterion: Metric, counts: LabelCounts) -> Floats:
+    """What the search maximises, (...), from counts."""
+    gains: Floats = criterion.gain(label_set_value(criterion.formula, counts))
+    return gains
+
+
+def grid_threshold(scores: Scores, targets: Bools, known: Bools, criterion: Metric, steps: int) -> float:
     """The best of `steps` equally spaced thresholds from lowest to highest score; the larger on a tie."""
-    grid = np.linspace(scores.min(), scores.max(), steps, dtype=np.float64).astype(np.float32)
-    values = label_set_metrics(_grid_counts(scores, targets, known, grid))[criterion]
-    return float(grid[::-1][first_best(values[::-1])])
+    grid = search_grid(scores, steps)
+    counts = Thresholded(scores, known, grid).counts(targets, image_shares(criterion.formula))
+    return float(grid[::-1][first_best(gain(criterion, counts)[::-1])])
+
+
+def best_k(scores: Scores, targets: Bools, known: Bools, criterion: Metric, lowest: int, highest: int) -> int:
+    """The best k of lowest..highest for the k highest scores of every image; the smaller on a tie."""
+    counts = Ranked(scores, known, highest).counts(targets, image_shares(criterion.formula))
+    return lowest + first_best(gain(criterion, counts)[lowest - 1 :])
 
 
 class Ranking(NamedTuple):
@@ -84,23 +92,16 @@ def _ordered(bits: NDArray[np.int32]) -> NDArray[np.int32]:
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
-def exact_threshold(
-    scores: Scores, targets: Bools, known: Bools, criterion: str, ranking: Ranking | None = None
-) -> float:
+def exact_threshold(ranking: Ranking, criterion: Metric) -> float:
     """The best of all distinct cut-offs of the known scores, the larger on a tie, in O(NK log NK).
 
-    Cut-offs lie midway between neighbouring distinct scores; two more predict nothing and everything.
-    ranking: that of the known entries, if there already.
+    ranking: of all known entries. Cut-offs lie midway between neighbouring distinct scores; two more predict nothing
+    and everything.
     """
-    ranking = ranking or rank_entries(scores, targets, known)
     ends = group_ends(ranking.scores)
-    distinct = ranking.scores[ends]  # descending; candidate j predicts the scores of the first j of them
-    if criterion == "exact_match":
-        values = _exact_match_curve(scores, targets, known, distinct)
-    else:
-        curve = _count_curve(ranking, criterion)
-        values = np.append(0.0, curve[ends])
-    return float(cutoffs(distinct)[first_best(values)])
+    nothing, values = _curve(ranking, criterion.formula)
+    values = np.append(nothing, values[ends])  # candidate j predicts the scores of the first j distinct ones
+    return float(cutoffs(ranking.scores[ends])[first_best(criterion.gain(values))])
 
 
 def by_label(ranking: Ranking) -> tuple[Integers, Integers]:
@@ -122,81 +123,38 @@ def cutoffs(distinct: Scores) -> Scores:
     return np.concatenate([distinct[:1], between, np.nextafter(distinct[-1:], np.float32(-np.inf))])
 
 
-def _grid_counts(scores: Scores, targets: Bools, known: Bools, grid: Scores) -> LabelCounts:
-    """Counts at every threshold of an ascending grid, (T, K): one histogram a label, summed from the top."""
-    num_labels, bins = scores.shape[1], len(grid) + 1
-    below = np.searchsorted(grid, scores, side="left")  # how many thresholds a score exceeds
-    cells = below + np.arange(num_labels) * bins
+def _curve(ranking: Ranking, formula: Formula) -> tuple[Any, Floats]:
+    """A metric's value when nothing is predicted, and after each entry of a ranking has been, (M,).
 
-    def above(entries: Bools) -> Integers:
-        histogram = np.bincount(cells[entries], minlength=num_labels * bins).reshape(num_labels, bins)
-        return histogram[:, ::-1].cumsum(1)[:, -2::-1].T
-
-    low, high = _exact_intervals(scores, targets, known)
-    start, stop = np.searchsorted(grid, low), np.searchsorted(grid, high)
-    positives = targets & known
-    return LabelCounts(
-        correct=above(positives),
-        predicted=above(known),
-        actual=positives.sum(0),
-        exact=_covering(start, stop, len(grid)),
-        images=len(low),
-    )
-
-
-def _count_curve(ranking: Ranking, criterion: str) -> Floats:
-    """The criterion after each entry of a ranking has been predicted, (M,).
-
-    One entry changes the counts of one label alone, so a mean over labels is the running sum of its changes.
+    One entry changes the counts of one label and of one image alone, so a mean over either is the running sum of its
+    changes.
     """
-    if criterion in ("ov_p", "ov_r", "of1"):
+    if isinstance(formula, HarmonicMean):
+        parts = [_curve(ranking, part) for part in formula]
+        nothing, values = (harmonic_mean(*pair) for pair in zip(*parts, strict=True))
+        return nothing, values
+    if formula.over == "entries":
         correct = ranking.positive.cumsum()
-        precision = ratio(correct, np.arange(1, len(correct) + 1))
-        recall = ratio(correct, correct[-1])
-        return {"ov_p": precision, "ov_r": recall, "of1": harmonic_mean(precision, recall)}[criterion]
-    order, stops = by_label(ranking)
-    sizes = np.diff(stops, prepend=0)
-    starts = stops - sizes
-    running = np.append(0, ranking.positive[order].cumsum())
-    predicted = np.arange(1, len(order) + 1) - np.repeat(starts, sizes)
-    correct = running[1:] - np.repeat(running[starts], sizes)
-    actual = np.repeat(running[stops] - running[starts], sizes)
-
-    def mean(name: PerClass) -> Floats:
-        values = per_class_metric(name, correct, predicted, actual)
-        change = np.diff(values, prepend=0.0)
-        first = starts[sizes > 0]
-        change[first] = values[first]
-        ranked = np.empty_like(change)
-        ranked[order] = change
-        return ranked.cumsum() / ranking.num_labels
-
-    if criterion == "cf1":
-        return harmonic_mean(mean("precision"), mean("recall"))
-    names: dict[str, PerClass] = {"pc_p": "precision", "pc_r": "recall", "f1": "f1"}
-    return mean(names[criterion])
+        totals = correct[-1], len(correct)
+        values = ratio(*formula.of(correct, np.arange(1, len(correct) + 1), *totals))
+        return ratio(*formula.of(0, 0, *totals)), values
+    if formula.over == "labels":
+        order, groups, number = by_label(ranking)[0], ranking.labels, ranking.num_labels
+    else:
+        order, groups = _by_image(ranking)
+        number = int(np.count_nonzero(np.bincount(groups)))
+    actual = np.bincount(groups[ranking.positive], minlength=number)
+    known = np.bincount(groups, minlength=number)
+    actual = np.pad(actual, (0, len(known) - len(actual)))
+    start, changes = group_changes(formula.of, groups[order], ranking.positive[order], actual, known)
+    ranked = np.empty_like(changes)
+    ranked[order] = changes
+    return start.sum() / number, (start.sum() + ranked.cumsum()) / number
 
 
-def _exact_match_curve(scores: Scores, targets: Bools, known: Bools, distinct: Scores) -> Floats:
-    """Exact match when the scores of the first j distinct values are predicted, j = 0..M, (M + 1,)."""
-    low, high = _exact_intervals(scores, targets, known)
-    ascending = distinct[::-1]
-    # an image is exact from the j that takes in its lowest positive to the j before its highest negative
-    start = np.where(np.isinf(high), 0, len(distinct) - np.searchsorted(ascending, high))
-    stop = np.where(np.isinf(low), len(distinct) + 1, len(distinct) - np.searchsorted(ascending, low))
-    return ratio(_covering(start, stop, len(distinct) + 1), len(low))
-
-
-def _exact_intervals(scores: Scores, targets: Bools, known: Bools) -> tuple[Scores, Scores]:
-    """Per image with a known entry, the thresholds [low, high) that predict its known labels exactly."""
-    some = known.max(1)
-    low = np.where(~targets & known, scores, np.float32(-np.inf)).max(1)[some]
-    high = np.where(targets & known, scores, np.float32(np.inf)).min(1)[some]
-    return low, high
-
-
-def _covering(start: Integers, stop: Integers, size: int) -> Integers:
-    """How many of the intervals [start, stop) hold each index 0..size - 1."""
-    some = start < stop
-    change = np.bincount(start[some], minlength=size + 1) - np.bincount(stop[some], minlength=size + 1)
-    return change.cumsum()[:size]
+def _by_image(ranking: Ranking) -> tuple[Integers, NDArray[np.uint32]]:
+    """The order that groups a ranking by image, (M,), and each entry's image, (M,)."""
+    images = ranking.rows
+    keys = (images.astype(np.int64) << 32) | np.arange(len(images))
+    keys.sort()  # faster than a sort of indices
+    return keys & 0xFFFFFFFF, images

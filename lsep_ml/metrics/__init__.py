@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lsep_ml.metrics.bootstrap import bootstrap_label_sets, bootstrap_ranking
+from lsep_ml.metrics.bootstrap import PairedBootstrap, bootstrap_label_sets, bootstrap_ranking
+from lsep_ml.metrics.catalogue import BY_KEY, LABELS_PER_IMAGE, MAP_CLASSES, METRICS, PAPER_KEYS
 from lsep_ml.metrics.functional import (
     LABEL_SET_KEYS,
     RANKING_KEYS,
@@ -10,25 +11,36 @@ from lsep_ml.metrics.functional import (
     average_precisions,
     count_label_sets,
     label_set_metrics,
+    labels_per_image,
     per_class_metric,
     per_class_metrics,
     ranking_metrics,
 )
+from lsep_ml.metrics.metric import Metric, Quantity
 
 if TYPE_CHECKING:
     from lsep_ml.metrics.shells import LabelSetMetrics, RankingMetrics
 
 __all__ = [
+    "BY_KEY",
+    "LABELS_PER_IMAGE",
     "LABEL_SET_KEYS",
+    "MAP_CLASSES",
+    "METRICS",
+    "PAPER_KEYS",
     "RANKING_KEYS",
     "LabelCounts",
     "LabelSetMetrics",
+    "Metric",
+    "PairedBootstrap",
+    "Quantity",
     "RankingMetrics",
     "average_precisions",
     "bootstrap_label_sets",
     "bootstrap_ranking",
     "count_label_sets",
     "label_set_metrics",
+    "labels_per_image",
     "per_class_metric",
     "per_class_metrics",
     "ranking_metrics",

@@ -1,24 +1,37 @@
-"""Percentile intervals of the metrics by the bootstrap over images, vectorised over replicates."""
+"""The bootstrap over images, vectorised over replicates: intervals of one run's metrics, and paired draws for several.
 
-from collections.abc import Iterator
-from typing import Any
+One run's intervals draw images, in blocks that bound the memory. The paired bootstrap keeps its draws, so that runs on
+the same images are compared on the same samples. Both count a replicate's label sets in one way: as products of its
+integer weights with columns of the images.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.metrics.catalogue import LABELS_PER_IMAGE
+from lsep_ml.metrics.counts import IMAGE_SHARES, LabelCounts, as_numpy, binary, image_counts
 from lsep_ml.metrics.functional import (
-    Floats,
-    LabelCounts,
-    as_numpy,
+    LABEL_SET_KEYS,
     check_ranking_input,
-    group_ends,
     image_ranking,
     label_set_metrics,
-    ratio,
+    labels_per_image,
+    ranking_formulas,
 )
+from lsep_ml.metrics.metric import Floats, ratio
+from lsep_ml.metrics.resampled_ranking import ResampledRanking
 
 Intervals = dict[str, tuple[float, float]]
+Replicates = NDArray[np.float64]
+LEVEL = 0.95
+GROUPS = 5000
+"""More images than this are drawn by `PairedBootstrap` in so many random groups of equal size."""
+
 _BLOCK = 4_000_000  # weights drawn at a time: bounds the memory
+_FEWEST = 16  # replicates of a pooled ranking at a time, however large it is
 
 
 def bootstrap_label_sets(
@@ -27,54 +40,135 @@ def bootstrap_label_sets(
     mask: Any = None,
     *,
     replicates: int = 1000,
-    level: float = 0.95,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> Intervals:
     """Percentile intervals (low, high) of the label-set metrics and of labels_per_image.
 
-    predictions, targets, mask: (N, K) as in `count_label_sets`; labels_per_image is the mean number of labels
-    predicted. The counts of a replicate are a product of its integer weights with 0/1 matrices: exact, and no
-    image is copied. Deterministic in `seed`.
+    predictions, targets, mask: (N, K) as in `count_label_sets`. Deterministic in `seed`.
     """
-    predictions, targets = as_numpy(predictions) != 0, as_numpy(targets) != 0
     known: Any = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
-    predictions, targets = predictions & known, targets & known
-    images = known.any(1)
-    exact = ~(predictions ^ targets).any(1) & images
-    # float32 products and sums of integers below 2^24 are exact, and twice as fast
-    dtype: Any = np.float32 if len(targets) < 2**24 else np.float64
-    columns = np.hstack(
-        [predictions & targets, predictions, targets, exact[:, None], images[:, None]]
-    ).astype(dtype)
-    counts = np.vstack(
-        [weights.astype(dtype) @ columns for weights in _weights(len(targets), replicates, seed)]
-    )
-    correct, predicted, actual = np.split(counts[:, :-2].astype(np.float64), 3, axis=1)
-    n_images = counts[:, -1]
-    values = label_set_metrics(LabelCounts(correct, predicted, actual, counts[:, -2], n_images))
-    values["labels_per_image"] = ratio(predicted.sum(1), n_images)
-    return _percentiles(values, level)
+    predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
+    columns = _columns(predictions, targets, known)
+    blocks = [
+        [_product(weights, of) for of in columns] for weights in _weights(len(targets), replicates, seed)
+    ]
+    counts = _counts(*(np.vstack(sums) for sums in zip(*blocks, strict=True)))
+    values = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
+    return _intervals(values, level)
 
 
 def bootstrap_ranking(
-    scores: Any, targets: Any, mask: Any = None, *, replicates: int = 1000, level: float = 0.95, seed: int = 0
+    scores: Any,
+    targets: Any,
+    mask: Any = None,
+    *,
+    replicates: int = 1000,
+    level: float = LEVEL,
+    seed: int = 0,
 ) -> Intervals:
-    """Percentile intervals of map, ranking_loss, coverage, one_error and lrap (see `ranking_metrics`).
+    """Percentile intervals of the ranking metrics (see `ranking_metrics`), map_classes aside.
 
-    The same `seed` draws the same images as in `bootstrap_label_sets`. A replicate's map skips the labels
-    that have no positive in it.
+    The same `seed` draws the same images as in `bootstrap_label_sets`. In each replicate a mean over labels skips those
+    for which the formula is not defined in it.
     """
     scores, targets, known = check_ranking_input(scores, targets, mask)
-    images = known.any(1)
     rows = image_ranking(scores, targets, known)
-    columns = np.stack([*rows.values(), np.ones(len(scores))], axis=1) * images[:, None]
-    means, maps = [], []
+    columns = np.stack([*rows.values(), np.ones(len(scores))], axis=1) * known.any(1)[:, None]
+    pooled = _ranking(scores, targets, known) if ranking_formulas("entries") else None
+    every_label = [
+        _ranking(scores[:, [label]], targets[:, [label]], known[:, [label]])
+        for label in range(scores.shape[1])
+    ]
+    blocks: list[dict[str, Floats]] = []
     for weights in _weights(len(scores), replicates, seed):
         sums = weights.astype(np.float64) @ columns
-        means.append(ratio(sums[:, :-1], sums[:, -1:]))
-        maps.append(_weighted_map(scores, targets, known, np.ascontiguousarray(weights.T)))
-    values = dict(zip(rows, np.vstack(means).T, strict=True))
-    return _percentiles({"map": np.concatenate(maps), **values}, level)
+        values = dict(zip(rows, ratio(sums[:, :-1], sums[:, -1:]).T, strict=True))
+        by_image = np.ascontiguousarray(weights.T)
+        blocks.append(values | _label_means(every_label, by_image) | _pooled(pooled, by_image, known.sum()))
+    return _intervals({key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}, level)
+
+
+class Draws(NamedTuple):
+    """weights float32 (R, G), how often a group is drawn; order (N,), the images group by group; starts (G,)."""
+
+    weights: NDArray[np.float32]
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+
+
+class PairedBootstrap:
+    """Metrics of many runs on the same bootstrap samples of the test images.
+
+    The draws of N images are made once and shared by every run on N images, so that differences between runs are
+    paired. Up to GROUPS images are drawn one by one; more are first dealt into GROUPS random groups, which are drawn
+    whole: the spread of a mean over images is the same, estimated from 5,000 groups, at a fraction of the cost.
+    Deterministic in `seed`.
+    """
+
+    def __init__(self, replicates: int = 1000, seed: int = 0) -> None:
+        self.replicates = replicates
+        self._seed = seed
+        self._draws: dict[int, Draws] = {}
+        self._targets: dict[str, Floats] = {}
+
+    def run_metrics(
+        self,
+        predictions: NDArray[np.uint8],
+        targets: NDArray[np.uint8],
+        mask: NDArray[np.uint8],
+        content: str,
+    ) -> Replicates:
+        """The label-set metrics (R, M) of every replicate, in the order of LABEL_SET_KEYS.
+
+        predictions, targets, mask: 0/1 (N, K); `content` names targets and mask, whose counts are kept.
+        """
+        known = mask != 0
+        of_sets, of_targets, of_images = _columns((predictions != 0) & known, (targets != 0) & known, known)
+        if content not in self._targets:
+            self._targets[content] = self._weighted(of_targets)
+        counts = _counts(self._weighted(of_sets), self._targets[content], self._weighted(of_images))
+        values = label_set_metrics(counts)
+        return np.stack([values[key] for key in LABEL_SET_KEYS], axis=1)
+
+    def mean_over_seeds(self, runs: Sequence[Replicates]) -> Replicates:
+        """A row's replicates (R, M): the mean over its runs, which are drawn with replacement too.
+
+        Rows of equally many runs draw the same positions, so that their seeds stay paired.
+        """
+        draws = np.random.default_rng([self._seed, len(runs)]).integers(
+            0, len(runs), (self.replicates, len(runs))
+        )
+        stacked = np.stack(runs)
+        every = np.arange(self.replicates)[:, None]
+        mean: Replicates = stacked[draws, every].mean(axis=1)
+        return mean
+
+    def _weighted(self, columns: NDArray[Any]) -> Floats:
+        """Sums of columns (N, C) over every replicate's images, (R, C)."""
+        weights, order, starts = self._draws_of(len(columns))
+        groups = np.add.reduceat(columns[order].astype(_exact_type(columns)), starts, axis=0)
+        return (weights.astype(groups.dtype, copy=False) @ groups).astype(np.float64)
+
+    def _draws_of(self, images: int) -> Draws:
+        """How often each group is drawn in each replicate, (R, G), and the images group by group."""
+        if images not in self._draws:
+            generator, groups = np.random.default_rng(self._seed), min(images, GROUPS)
+            order = generator.permutation(images)
+            starts = np.linspace(0, images, groups, endpoint=False).astype(np.intp)
+            weights = generator.multinomial(groups, np.full(groups, 1 / groups), size=self.replicates)
+            self._draws[images] = Draws(weights.astype(np.float32), order, starts)
+        return self._draws[images]
+
+
+def percentiles(values: Floats, level: float = LEVEL) -> Floats:
+    """The percentile interval (2, ...) over the first axis."""
+    return np.quantile(values, [(1 - level) / 2, 1 - (1 - level) / 2], axis=0)
+
+
+def _intervals(values: dict[str, Floats], level: float) -> Intervals:
+    bounds = {key: percentiles(replicates, level) for key, replicates in values.items()}
+    return {key: (float(low), float(high)) for key, (low, high) in bounds.items()}
 
 
 def _weights(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.uint8]]:
@@ -86,40 +180,72 @@ def _weights(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.uin
         draws = generator.integers(0, images, size=(size, images), dtype=np.int64)
         draws += np.arange(size)[:, None] * images
         counts = np.bincount(draws.ravel(), minlength=size * images)
-        yield counts.reshape(size, images).astype(
-            np.uint8
-        )  # a count above 255 does not occur: it is about Poisson(1)
+        # A count above 255 does not occur: it is about Poisson(1).
+        yield counts.reshape(size, images).astype(np.uint8)
 
 
-def _weighted_map(
-    scores: NDArray[Any], targets: NDArray[np.bool_], known: NDArray[np.bool_], weights: NDArray[np.uint8]
-) -> Floats:
-    """map of every replicate, (R,), with image weights (N, R); equal to repeating the images."""
-    total, defined = np.zeros(weights.shape[1]), np.zeros(weights.shape[1])
-    for label in range(scores.shape[1]):
-        rows = np.flatnonzero(known[:, label])
-        order = rows[np.argsort(scores[rows, label])[::-1]]
-        positive = targets[order, label]
-        if not positive.any():
+def _columns(predictions: Any, targets: Any, known: Any) -> tuple[NDArray[Any], NDArray[Any], Floats]:
+    """What a replicate sums over its images: of label sets (N, 2K), of targets (N, 2K + 1), of images (N, S).
+
+    All bool (N, K), False where unknown. Each image's shares are float64, all else is bool.
+    """
+    of_images = [ratio(*share(*image_counts(predictions, targets, known))) for share in IMAGE_SHARES]
+    return (
+        np.hstack([predictions & targets, predictions]),
+        np.hstack([targets, known, known.any(1)[:, None]]),
+        np.stack(of_images, axis=1),
+    )
+
+
+def _counts(of_sets: Floats, of_targets: Floats, of_images: Floats) -> LabelCounts:
+    """The counts of every replicate from the sums of `_columns`."""
+    correct, predicted = np.split(of_sets, 2, axis=1)
+    actual, known = np.split(of_targets[:, :-1], 2, axis=1)
+    sums = dict(zip(IMAGE_SHARES, of_images.T, strict=True))
+    return LabelCounts(correct, predicted, actual, known, of_targets[:, -1], sums)
+
+
+def _product(weights: NDArray[np.uint8], columns: NDArray[Any]) -> Floats:
+    kind = _exact_type(columns)
+    return (weights.astype(kind) @ columns.astype(kind)).astype(np.float64)
+
+
+def _exact_type(columns: NDArray[Any]) -> type[np.floating[Any]]:
+    """float32, twice as fast, where it is exact: products and sums of integers below 2^24."""
+    return np.float32 if columns.dtype == bool and len(columns) < 2**24 else np.float64
+
+
+def _ranking(scores: NDArray[Any], targets: Any, known: Any) -> ResampledRanking | None:
+    """The ranking of the known entries of all columns; None without a positive."""
+    positive = (targets & known)[known]
+    return ResampledRanking(scores[known], positive, np.nonzero(known)[0]) if positive.any() else None
+
+
+def _label_means(
+    rankings: Sequence[ResampledRanking | None], weights: NDArray[np.uint8]
+) -> dict[str, Floats]:
+    """The mean over the labels of each formula, (R,), with image weights (N, R)."""
+    formulas = ranking_formulas("labels")
+    total, defined = np.zeros((2, len(formulas), weights.shape[1]))
+    for ranking in rankings:
+        if ranking is None:
             continue
-        ends = np.flatnonzero(group_ends(scores[order, label][None])[0])
-        ends = ends[
-            np.diff(positive.cumsum()[ends], prepend=0) > 0
-        ]  # only ties with a positive move the recall
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        ranked = weights[order]
-        above = np.add.reduceat(ranked[: ends[-1] + 1], starts, axis=0, dtype=np.int64).cumsum(0)
-        groups = np.searchsorted(ends, np.flatnonzero(positive))
-        starts = np.concatenate([[0], np.flatnonzero(np.diff(groups)) + 1])
-        found = np.add.reduceat(ranked[positive], starts, axis=0, dtype=np.int64)
-        true_positives = found.cumsum(0)
-        precision = ratio((found * ratio(true_positives, above)).sum(0), true_positives[-1])
-        total += precision
-        defined += true_positives[-1] > 0
-    return ratio(total, defined)
+        cutoffs = ranking.cutoffs(weights)
+        for place, formula in enumerate(formulas.values()):
+            values = formula(cutoffs)
+            total[place] += np.nan_to_num(values)
+            defined[place] += ~np.isnan(values)
+    return dict(zip(formulas, ratio(total, defined), strict=True))
 
 
-def _percentiles(values: dict[str, Floats], level: float) -> Intervals:
-    tail = (1 - level) / 2
-    bounds = {key: np.quantile(replicates, [tail, 1 - tail]) for key, replicates in values.items()}
-    return {key: (float(low), float(high)) for key, (low, high) in bounds.items()}
+def _pooled(ranking: ResampledRanking | None, weights: NDArray[np.uint8], entries: int) -> dict[str, Floats]:
+    """Each formula of all entries pooled, (R,); 0 where it is not defined."""
+    formulas: dict[str, Callable[..., Floats]] = ranking_formulas("entries")
+    values = {key: np.zeros(weights.shape[1]) for key in formulas}
+    size = max(_FEWEST, _BLOCK // entries)
+    for start in range(0, weights.shape[1] if ranking else 0, size):
+        assert ranking is not None
+        cutoffs = ranking.cutoffs(np.ascontiguousarray(weights[:, start : start + size]))
+        for key, formula in formulas.items():
+            values[key][start : start + size] = np.nan_to_num(formula(cutoffs))
+    return values

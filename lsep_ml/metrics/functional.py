@@ -1,100 +1,75 @@
-"""The functional core of the metrics: from predictions and scores to numbers.
+"""The functional core of the metrics: from predictions and scores to numbers, by the formulas of the catalogue.
 
-It imports NumPy alone, so that reports can use it without torch. Arrays may be NumPy arrays or torch tensors;
-the results are float64. Nothing depends on the order or the batching of the images, to the last bit: the
-label-set metrics come from integer counts, the means over images from exactly rounded sums, and tied scores
-are always taken together.
+It needs NumPy alone, so that reports can use it without torch. Arrays may be NumPy arrays or torch tensors; the
+results are float64. Nothing depends on the order or the batching of the images, to the last bit: the label-set
+metrics come from integer counts, the means over images from exactly rounded sums, and tied scores are always taken
+together.
 """
 
 import math
-from typing import Any, Literal, NamedTuple, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-LABEL_SET_KEYS = ("pc_p", "pc_r", "ov_p", "ov_r", "f1", "exact_match", "cf1", "of1")
-RANKING_KEYS = ("map", "map_classes", "ranking_loss", "coverage", "one_error", "lrap")
+from lsep_ml.metrics.catalogue import (
+    LABEL_SET_METRICS,
+    MAP_CLASSES,
+    RANKING_METRICS,
+    average_precision,
+    f1,
+    precision,
+    recall,
+)
+from lsep_ml.metrics.counts import LabelCounts, as_numpy, binary
+from lsep_ml.metrics.counts import compare_label_sets as compare_label_sets
+from lsep_ml.metrics.counts import count_label_sets as count_label_sets
+from lsep_ml.metrics.metric import (
+    Average,
+    Cutoffs,
+    Floats,
+    Formula,
+    HarmonicMean,
+    ImageRanks,
+    Share,
+    harmonic_mean,
+    ratio,
+)
 
-Floats = NDArray[np.float64]
-PerClass = Literal["precision", "recall", "f1"]
+LABEL_SET_KEYS = tuple(metric.key for metric in LABEL_SET_METRICS)
+RANKING_KEYS = (*(metric.key for metric in RANKING_METRICS), MAP_CLASSES.key)
 _CHUNK = 8192  # images sorted at a time: bounds the memory of the ranking metrics
 
-
-class LabelCounts(NamedTuple):
-    """Sufficient statistics of the label-set metrics; leading axes (...) are replicates, such as thresholds.
-
-    correct, predicted, actual: N^c, N^p, N^g of eqn 27, the images in which a label is predicted rightly,
-    predicted, and true, (..., K). exact: images whose label set is right on every known entry, (...). images:
-    images with at least one known entry, (...).
-    """
-
-    correct: Any
-    predicted: Any
-    actual: Any
-    exact: Any
-    images: Any
+PerClass = Literal["precision", "recall", "f1"]
+_PER_CLASS: Mapping[PerClass, Share] = {"precision": precision, "recall": recall, "f1": f1}
 
 
-def count_label_sets(predictions: Any, targets: Any, mask: Any = None) -> LabelCounts:
-    """Count label sets, 0/1 arrays or tensors (..., N, K), over the images.
-
-    mask: True where the target is known. An unknown entry is neither predicted nor true, and an image without
-    any known entry is left out.
-    """
-    predictions, targets = predictions != 0, targets != 0
-    if mask is None:
-        right, images = ~(predictions ^ targets).any(-1), targets.shape[-2]
-    else:
-        mask = mask != 0
-        predictions, targets = predictions & mask, targets & mask
-        right, images = ~(predictions ^ targets).any(-1) & mask.any(-1), mask.any(-1).sum(-1)
-    return LabelCounts(
-        correct=(predictions & targets).sum(-2),
-        predicted=predictions.sum(-2),
-        actual=targets.sum(-2),
-        exact=right.sum(-1),
-        images=images,
-    )
+def label_set_value(formula: Formula, counts: LabelCounts) -> Floats:
+    """A label-set metric's value from counts, (...); a ratio with a zero denominator counts 0 and stays in the mean."""
+    if isinstance(formula, HarmonicMean):
+        return harmonic_mean(*(label_set_value(part, counts) for part in formula))
+    if formula.over == "images":
+        return ratio(counts.image_sums[formula.of], as_numpy(counts.images))
+    numbers = [as_numpy(count) for count in counts[:4]]
+    if formula.over == "labels":
+        return np.asarray(ratio(*formula.of(*numbers)).mean(-1))
+    return ratio(*formula.of(*(number.sum(-1) for number in numbers)))
 
 
-class ComparedLabels(NamedTuple):
-    """Label sets beside the truth, bool (..., K): true positives, false positives and false negatives."""
-
-    found: Any
-    wrong: Any
-    missed: Any
+def label_set_metrics(counts: LabelCounts) -> dict[str, Floats]:
+    """Every label-set metric of the catalogue from counts, as fractions; see `label_set_value`."""
+    return {metric.key: label_set_value(metric.formula, counts) for metric in LABEL_SET_METRICS}
 
 
-def compare_label_sets(predictions: Any, targets: Any, mask: Any = None) -> ComparedLabels:
-    """Which labels `predictions` finds, predicts wrongly and misses; all 0/1 or bool (..., K).
-
-    mask: True where the target is known; an unknown entry is none of the three.
-    """
-    predicted, true = predictions != 0, targets != 0
-    known = True if mask is None else mask != 0
-    return ComparedLabels(predicted & true & known, predicted & ~true & known, ~predicted & true & known)
-
-
-def ratio(numerator: Any, denominator: Any) -> Floats:
-    """`numerator / denominator` in float64, 0 where the denominator is 0."""
-    numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    result = np.zeros(numerator.shape)
-    np.divide(numerator, denominator, out=result, where=denominator != 0, dtype=np.float64)
-    return result
-
-
-def harmonic_mean(precision: Floats, recall: Floats) -> Floats:
-    """2 p r / (p + r), 0 where both are 0."""
-    return ratio(2 * precision * recall, precision + recall)
+def labels_per_image(counts: LabelCounts) -> Floats:
+    """The mean number of labels predicted, over the images with a known entry."""
+    return ratio(as_numpy(counts.predicted).sum(-1), as_numpy(counts.images))
 
 
 def per_class_metric(name: PerClass, correct: Any, predicted: Any, actual: Any) -> Floats:
     """Precision N^c / N^p, recall N^c / N^g or F1 = 2 N^c / (N^p + N^g), in the shape of the counts."""
-    if name == "precision":
-        return ratio(correct, predicted)
-    if name == "recall":
-        return ratio(correct, actual)
-    return ratio(2 * correct, predicted + actual)
+    return ratio(*_PER_CLASS[name](correct, predicted, actual, None))
 
 
 def per_class_metrics(correct: Any, predicted: Any, actual: Any) -> dict[PerClass, Floats]:
@@ -102,66 +77,50 @@ def per_class_metrics(correct: Any, predicted: Any, actual: Any) -> dict[PerClas
     return {name: per_class_metric(name, correct, predicted, actual) for name in get_args(PerClass)}
 
 
-def label_set_metrics(counts: LabelCounts) -> dict[str, Floats]:
-    """The paper's six metrics (eqns 27, 28) and two harmonic means, as fractions in [0, 1], from counts.
-
-    pc_p, pc_r: per-class precision and recall, means over all K labels. ov_p, ov_r: the same over all labels
-    pooled. f1: macro F1, the mean of the per-class F1. exact_match: images whose whole label set is right.
-    cf1, of1: harmonic means of pc_p and pc_r, of ov_p and ov_r. A ratio with a zero denominator counts 0 and
-    stays in the mean.
-    """
-    correct, predicted, actual, exact, images = (as_numpy(count) for count in counts)
-    per_class = {
-        key: values.mean(-1) for key, values in per_class_metrics(correct, predicted, actual).items()
-    }
-    ov_p = ratio(correct.sum(-1), predicted.sum(-1))
-    ov_r = ratio(correct.sum(-1), actual.sum(-1))
-    return {
-        "pc_p": per_class["precision"],
-        "pc_r": per_class["recall"],
-        "ov_p": ov_p,
-        "ov_r": ov_r,
-        "f1": per_class["f1"],
-        "exact_match": ratio(exact, images),
-        "cf1": harmonic_mean(per_class["precision"], per_class["recall"]),
-        "of1": harmonic_mean(ov_p, ov_r),
-    }
-
-
 def ranking_metrics(scores: Any, targets: Any, mask: Any = None) -> dict[str, float]:
-    """Ranking metrics on raw scores, (N, K), as scikit-learn defines them; ties count against the prediction.
+    """Every ranking metric of the catalogue on raw scores, (N, K), and map_classes; ties count against the prediction.
 
-    map: mean over the labels of the average precision, AP = sum_n (R_n - R_{n-1}) P_n over the distinct
-    scores; labels without a known positive are skipped, and map_classes says how many remain. ranking_loss:
-    share of pairs (positive u, negative v) of an image with f_v >= f_u. coverage: how far down the ranking
-    one has to go to find every positive, counted from 1. one_error: images whose highest score belongs to a
-    negative. lrap: label ranking average precision. An image without a positive counts 0 in ranking_loss,
-    coverage and one_error and 1 in lrap; without a negative, 0 in ranking_loss and 1 in lrap. Unknown entries
-    leave the ranking; an image without any known entry is left out.
+    They are scikit-learn's. Unknown entries leave the ranking, and an image without any known entry is left out. A mean
+    over labels skips those for which the formula is not defined (map_classes says how many remain in map); it is 0
+    where none is left.
 
-    Raises ValueError for NaN scores and when no entry is known.
+    Raises ValueError for NaN scores, for known targets other than 0 and 1, and when no entry is known.
     """
     scores, targets, known = check_ranking_input(scores, targets, mask)
-    counted = known.any(1)
-    rows: dict[str, list[Floats]] = {"ranking_loss": [], "coverage": [], "one_error": [], "lrap": []}
+    values: dict[str, float] = {}
+    of_labels = ranking_formulas("labels")
+    by_label = dict(zip(of_labels, label_values(scores, targets, known, *of_labels.values()), strict=True))
+    values |= {key: mean_of_defined(of_label) for key, of_label in by_label.items()}
+    counted, by_image = known.any(1), []
     for start in range(0, len(scores), _CHUNK):
         part = np.flatnonzero(counted[start : start + _CHUNK]) + start
-        for key, values in image_ranking(scores[part], targets[part], known[part]).items():
-            rows[key].append(values)
-    precisions = average_precisions(scores, targets, known)
-    defined = precisions[~np.isnan(precisions)]
-    means = {key: math.fsum(np.concatenate(values)) / int(counted.sum()) for key, values in rows.items()}
-    return {
-        "map": float(defined.mean()) if len(defined) else 0.0,
-        "map_classes": float(len(defined)),
-        **means,
-    }
+        by_image.append(image_ranking(scores[part], targets[part], known[part]))
+    for key in ranking_formulas("images"):
+        values[key] = math.fsum(np.concatenate([part[key] for part in by_image])) / int(counted.sum())
+    if of_entries := ranking_formulas("entries"):
+        cutoffs = label_cutoffs(scores[known], targets[known])
+        values |= {key: float(np.nan_to_num(formula(cutoffs))) for key, formula in of_entries.items()}
+    values[MAP_CLASSES.key] = float((~np.isnan(by_label["map"])).sum())
+    return {key: values[key] for key in RANKING_KEYS}
+
+
+def ranking_formulas(over: str) -> dict[str, Callable[..., Floats]]:
+    """The formulas of the ranking metrics that are averaged over "labels", "images" or "entries", by key."""
+    rows = [(metric.key, metric.formula) for metric in RANKING_METRICS]
+    return {key: part.of for key, part in rows if isinstance(part, Average) and part.over == over}
+
+
+def mean_of_defined(values: Floats) -> float:
+    """The mean of the values that are not NaN; 0 where all are."""
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if len(defined) else 0.0
 
 
 def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any, Any]:
     """Scores, targets and mask as NumPy arrays (N, K), a mask of None filled in; see `ranking_metrics`."""
-    scores, targets = as_numpy(scores), as_numpy(targets) != 0
-    known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
+    scores, known = as_numpy(scores), None if mask is None else as_numpy(mask) != 0
+    targets = binary("targets", targets, known)
+    known = np.ones(targets.shape, bool) if known is None else known
     if np.isnan(scores).any():
         row = int(np.isnan(scores).any(1).argmax())
         raise ValueError(f"scores: NaN in row {row}; ranking metrics need a number for every entry")
@@ -171,20 +130,39 @@ def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any,
 
 
 def average_precisions(scores: Any, targets: Any, mask: Any = None) -> Floats:
-    """Average precision of every label, (K,), ties taken together; NaN without a known positive."""
-    scores, targets = as_numpy(scores), as_numpy(targets) != 0
+    """Average precision of every label, (K,), ties taken together; NaN without a known positive.
+
+    Raises ValueError for known targets other than 0 and 1.
+    """
     known = None if mask is None else as_numpy(mask) != 0
-    result = np.full(scores.shape[1], np.nan)
+    return label_values(as_numpy(scores), binary("targets", targets, known), known, average_precision)[0]
+
+
+def label_values(
+    scores: NDArray[Any],
+    targets: NDArray[Any],
+    known: NDArray[Any] | None,
+    *formulas: Callable[[Cutoffs], Floats],
+) -> NDArray[np.float64]:
+    """What the formulas give for every label, (F, K), from one sort a label; NaN where one is not defined."""
+    values = np.full((len(formulas), scores.shape[1]), np.nan)
     for label in range(scores.shape[1]):
         rows = slice(None) if known is None else known[:, label]
         column, positive = scores[rows, label], targets[rows, label]
         if positive.any():
-            order = np.argsort(column)[::-1]
-            ends = group_ends(column[order][None])[0]
-            true_positives = np.cumsum(positive[order])[ends]
-            precision = true_positives / (np.flatnonzero(ends) + 1.0)
-            result[label] = (np.diff(true_positives, prepend=0) * precision).sum() / true_positives[-1]
-    return result
+            cutoffs = label_cutoffs(column, positive)
+            values[:, label] = [formula(cutoffs) for formula in formulas]
+    return values
+
+
+def label_cutoffs(scores: NDArray[Any], positive: NDArray[Any]) -> Cutoffs:
+    """The cut-offs of one ranking, of scores and bool targets (M,), M > 0; every tie is there."""
+    order = np.argsort(scores)[::-1]
+    ends = np.flatnonzero(group_ends(scores[order][None])[0])
+    true_positives, above = np.cumsum(positive[order])[ends], ends + 1
+    found = np.diff(true_positives, prepend=0)
+    tied = np.diff(above, prepend=0) - found
+    return Cutoffs(found, true_positives, above, tied, len(scores) - true_positives[-1])
 
 
 def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[Any]) -> dict[str, Floats]:
@@ -197,18 +175,14 @@ def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[An
     position = np.where(group_ends(ranked), np.arange(scores.shape[1]), scores.shape[1] - 1)
     end = np.minimum.accumulate(position[:, ::-1], axis=1)[:, ::-1]  # last place of each entry's tie
     ranked_known = np.take_along_axis(known, order, 1)
-    above = np.take_along_axis(ranked_known.cumsum(1), end, 1)  # known entries with at least this score
-    positive_above = np.take_along_axis(positive.cumsum(1), end, 1)
-    n_positive, n_known = positives.sum(1), known.sum(1)
-    inverted = ((above - positive_above) * positive).sum(1)
-    precision = np.where(positive, ratio(positive_above, above), 0.0).sum(1)
-    trivial = (n_positive == 0) | (n_positive == n_known)
-    return {
-        "ranking_loss": ratio(inverted, n_positive * (n_known - n_positive)),
-        "coverage": (above * positive).max(1).astype(np.float64),
-        "one_error": ((positive_above[:, 0] < above[:, 0]) & (n_positive > 0)).astype(np.float64),
-        "lrap": np.where(trivial, 1.0, ratio(precision, n_positive)),
-    }
+    ranks = ImageRanks(
+        positive,
+        above=np.take_along_axis(ranked_known.cumsum(1), end, 1),
+        positive_above=np.take_along_axis(positive.cumsum(1), end, 1),
+        positives=positives.sum(1),
+        known=known.sum(1),
+    )
+    return {key: formula(ranks) for key, formula in ranking_formulas("images").items()}
 
 
 def group_ends(ranked: NDArray[Any]) -> NDArray[np.bool_]:
@@ -216,11 +190,3 @@ def group_ends(ranked: NDArray[Any]) -> NDArray[np.bool_]:
     ends = np.ones(ranked.shape, bool)
     ends[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
     return ends
-
-
-def as_numpy(values: Any) -> Any:
-    """A NumPy view of an array, or of a torch tensor on any device (bfloat16 as float32: NumPy lacks it)."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
-    return np.asarray(values)

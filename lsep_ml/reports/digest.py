@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts, count_label_sets, label_set_metrics
 from lsep_ml.reports.arrays import TEST, content_of, read_arrays
-from lsep_ml.reports.comparison import PairedBootstrap, Replicates
 from lsep_ml.reports.records import RESULT, RecordError, Run
 
 MOST_LABELS = 7

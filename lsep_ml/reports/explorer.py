@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts
+from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
 from lsep_ml.reports.arrays import TEST, Arrays, read_arrays
 from lsep_ml.reports.figures.of_run import SPREAD, spread_rows
 from lsep_ml.reports.figures.saving import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.names import method_name
-from lsep_ml.reports.operating_points import Ranked, Thresholded, threshold_grid
 from lsep_ml.reports.records import Problem, RecordError, Run
 
 HIGHEST_K = 10
@@ -76,7 +76,7 @@ def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp]) -> tuple[J
     """Counts that all runs on these scores share, and where the scores stand at the sliders' steps."""
     scores, targets, mask = test["scores"], test["targets"], test["mask"]
     chosen = [run.choices.get("theta") for run in sharing]
-    thetas = threshold_grid(
+    thetas = slider_grid(
         scores, targets, [float(theta) for theta in chosen if isinstance(theta, int | float)]
     )
     highest = min(HIGHEST_K, scores.shape[1])
@@ -102,7 +102,7 @@ def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp
     steps = {}
     if "thresholds" in own and np.ptp(own["thresholds"], axis=0).any():
         margins = test["scores"] - own["thresholds"]
-        shifts = threshold_grid(margins, targets, [0.0])
+        shifts = slider_grid(margins, targets, [0.0])
         cuts = {**cuts, "shift": Thresholded(margins, test["mask"], shifts)}
         steps["shift"] = _steps(shifts, cuts["shift"].counts(targets))
         found["thresholds"] = _pack(own["thresholds"][shown], np.float32)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsep_ml.files import atomic_write
-from lsep_ml.reports.comparison import Comparison, PairedBootstrap
+from lsep_ml.metrics.bootstrap import PairedBootstrap
+from lsep_ml.reports.comparison import Comparison
 from lsep_ml.reports.digest import Digest
 from lsep_ml.reports.explorer import Json, choose_runs, explore
 from lsep_ml.reports.figures.of_group import draw, suspecting_loss

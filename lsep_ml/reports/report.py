@@ -4,7 +4,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsep_ml.reports.comparison import PairedBootstrap
+from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.reports.digest import Digest, RecordDisagrees, digest_run
 from lsep_ml.reports.group_report import report_group, write_text
 from lsep_ml.reports.grouping import group_runs

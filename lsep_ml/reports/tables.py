@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
+from lsep_ml.metrics.bootstrap import percentiles
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
-from lsep_ml.reports.comparison import Comparison, interval
+from lsep_ml.reports.comparison import Comparison
 from lsep_ml.reports.grouping import Row, RunGroup
 from lsep_ml.reports.names import PAPER_METRICS, decision_name, method_name
 from lsep_ml.reports.paper import OURS, departures, paper_numbers, paper_table
@@ -183,7 +184,7 @@ def with_bootstrap(
 def _with_intervals(group: RunGroup, row: TableRow, evidence: Mapping[Method, Evidence]) -> dict[str, Cell]:
     method, cells = _evidence_key(group, row), dict(row.cells)
     if method is not None and method in evidence:
-        low, high = 100 * interval(evidence[method].replicates)
+        low, high = 100 * percentiles(evidence[method].replicates)
         for position, key in enumerate(LABEL_SET_KEYS):
             if key in cells:
                 cells[key] = replace(cells[key], low=float(low[position]), high=float(high[position]))

@@ -7,8 +7,9 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, label_set_metrics
-from lsep_ml.reports.comparison import Comparison, PairedBootstrap, Replicates, compare
+from lsep_ml.reports.comparison import Comparison, compare
 from lsep_ml.reports.digest import Digest
 from lsep_ml.reports.grouping import RunGroup, mean_of
 from lsep_ml.reports.names import METRICS, method_name

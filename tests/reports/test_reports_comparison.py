@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
-from lsep_ml.reports.comparison import PairedBootstrap, compare
+from lsep_ml.reports.comparison import compare
 
 
 def split(images: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -44,7 +45,7 @@ def test_many_images_are_drawn_in_groups(monkeypatch: pytest.MonkeyPatch) -> Non
     predictions, targets, _ = split(3000, 4)
     mask = np.ones_like(targets)
     single = PairedBootstrap(1000).run_metrics(predictions, targets, mask, "split")
-    monkeypatch.setattr("lsep_ml.reports.comparison.GROUPS", 700)
+    monkeypatch.setattr("lsep_ml.metrics.bootstrap.GROUPS", 700)
     bootstrap = PairedBootstrap(1000)
     grouped = bootstrap.run_metrics(predictions, targets, mask, "split")
     _, order, starts = bootstrap._draws_of(3000)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from report_runs import top, write_run, write_sweep
 
+from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.functional import count_label_sets
-from lsep_ml.reports.comparison import PairedBootstrap
 from lsep_ml.reports.digest import digest_run
 from lsep_ml.reports.explorer import choose_runs, explore
 from lsep_ml.reports.group_files import GroupFiles

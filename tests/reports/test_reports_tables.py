@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 import pytest
 from report_runs import edit_record, write_run, write_sweep
 
-from lsep_ml.reports.comparison import PairedBootstrap
+from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.reports.digest import digest_run
 from lsep_ml.reports.grouping import RunGroup, group_runs
 from lsep_ml.reports.paper import paper_numbers, paper_table

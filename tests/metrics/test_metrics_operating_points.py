@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lsep_ml.metrics.functional import LabelCounts, count_label_sets
-from lsep_ml.reports.operating_points import Ranked, Thresholded, threshold_grid
+from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
 
 
 @st.composite
@@ -87,7 +87,7 @@ def test_the_grid_covers_the_decision_and_holds_what_was_chosen() -> None:
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(500, 10)).astype(np.float32)
     targets = (scores + rng.normal(size=scores.shape) > 1.8).astype(np.uint8)
-    grid = threshold_grid(scores, targets, [0.123456789, -40.0])
+    grid = slider_grid(scores, targets, [0.123456789, -40.0])
     assert grid.dtype == np.float32
     assert (np.diff(grid) > 0).all()
     assert np.isin(np.array([0.123456789, -40.0], np.float32), grid).all()
@@ -97,5 +97,5 @@ def test_the_grid_covers_the_decision_and_holds_what_was_chosen() -> None:
 
 def test_constant_scores_have_one_step() -> None:
     scores = np.zeros((4, 3), np.float32)
-    grid = threshold_grid(scores, np.ones((4, 3), np.uint8), [])
+    grid = slider_grid(scores, np.ones((4, 3), np.uint8), [])
     assert grid.tolist() == [0.0]

@@ -1,15 +1,18 @@
-"""Label-set counts at every threshold and at every k, for search curves and the decision explorer.
+"""Label-set counts at every threshold and at every k: for the searches of rules, search curves and the explorer.
 
 Nothing is predicted point by point: a score is predicted at all thresholds below it, and an image's label set is
 right at the thresholds from its highest negative up to its lowest positive. All of an image's scores are placed once.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.metrics.functional import LabelCounts
+from lsep_ml.metrics.catalogue import exact
+from lsep_ml.metrics.counts import IMAGE_SHARES, LabelCounts
+from lsep_ml.metrics.metric import Floats, Share, ratio
 
 Matrix = NDArray[Any]
 _SAMPLE = 200_000  # scores looked at to choose where a slider runs
@@ -26,18 +29,21 @@ class Thresholded:
         self.known = np.ascontiguousarray((mask != 0).T)
         kind = np.uint8 if self.steps < 2**8 else np.uint16
         # The number of thresholds below each score, one line a label: small numbers, read in order.
-        self.places = np.searchsorted(thresholds, np.ascontiguousarray(scores.T)).astype(kind)
+        self.places: NDArray[Any] = np.searchsorted(thresholds, np.ascontiguousarray(scores.T)).astype(kind)
 
-    def counts(self, targets: Matrix) -> LabelCounts:
-        """As `count_label_sets(scores > theta, targets, mask)` at each theta; leading axis T."""
+    def counts(self, targets: Matrix, shares: Sequence[Share] = IMAGE_SHARES) -> LabelCounts:
+        """As `count_label_sets(scores > theta, targets, mask)` at each theta; leading axis T.
+
+        shares: which of the sums over images are needed.
+        """
         positive = self._sets(targets)
-        every = np.ones(self.places.shape[1], bool)
         return LabelCounts(
             correct=self._above(positive),
             predicted=self._above(self.known),
             actual=positive.sum(1),
-            exact=self.exact(targets, every),
+            known=self.known.sum(1),
             images=self.known.any(0).sum(),
+            image_sums={share: self._image_sum(share, targets, positive) for share in shares},
         )
 
     def exact(self, sets: Matrix, images: Matrix) -> NDArray[np.int64]:
@@ -48,6 +54,18 @@ class Thresholded:
         counted = (first < end) & self.known.any(0) & images
         starts, ends = (np.bincount(at[counted], minlength=self.steps + 1) for at in (first, end))
         return (starts - ends).cumsum()[: self.steps]
+
+    def _image_sum(self, share: Share, targets: Matrix, positive: Matrix) -> NDArray[Any]:
+        """The sum of a share over the images at each theta, (T,): the changes of the entries above it."""
+        if share is exact:
+            return self.exact(targets, np.ones(self.places.shape[1], bool))
+        images, labels = np.nonzero((self.known & self.places.astype(bool)).T)
+        places = self.places[labels, images].astype(np.intp)
+        order = np.argsort(images * (self.steps + 1) + self.steps - places)  # of an image, the highest first
+        totals = positive.sum(0), self.known.sum(0)
+        start, changes = group_changes(share, images[order], positive[labels, images][order], *totals)
+        change = np.bincount(places[order], changes, self.steps + 1)
+        return start.sum() + change[::-1].cumsum()[::-1][1:]
 
     def _sets(self, sets: Matrix) -> Matrix:
         return np.ascontiguousarray((sets != 0).T) & self.known
@@ -72,16 +90,21 @@ class Ranked:
         self.known = mask != 0
         self._counted = np.take_along_axis(self.known, self.order, 1)
 
-    def counts(self, targets: Matrix) -> LabelCounts:
-        """As `count_label_sets` of the top-k label sets, targets and mask; leading axis k."""
+    def counts(self, targets: Matrix, shares: Sequence[Share] = IMAGE_SHARES) -> LabelCounts:
+        """As `count_label_sets` of the top-k label sets, targets and mask; leading axis k.
+
+        shares: which of the sums over images are needed.
+        """
         positive = (targets != 0) & self.known
-        every = np.ones(len(positive), bool)
+        found = np.take_along_axis(positive, self.order, 1)
+        image = found.cumsum(1), self._counted.cumsum(1), positive.sum(1)[:, None], self.known.sum(1)[:, None]
         return LabelCounts(
-            correct=self._first(np.take_along_axis(positive, self.order, 1)),
+            correct=self._first(found),
             predicted=self._first(self._counted),
             actual=positive.sum(0),
-            exact=self.exact(targets, every),
+            known=self.known.sum(0),
             images=np.any(self.known, axis=1).sum(),
+            image_sums={share: ratio(*share(*image)).sum(0) for share in shares},
         )
 
     def exact(self, sets: Matrix, images: Matrix) -> NDArray[np.int64]:
@@ -102,7 +125,35 @@ class Ranked:
         return np.stack(found).cumsum(0)
 
 
-def threshold_grid(
+def group_changes(
+    share: Share, groups: NDArray[np.integer[Any]], positive: NDArray[np.bool_], actual: Matrix, known: Matrix
+) -> tuple[Floats, Floats]:
+    """How much each entry changes its group's share when entries are predicted one after another.
+
+    groups, positive: (M,), each entry's label or image, ascending, and its target; within a group in the order in which
+    they are predicted. actual, known: (G,), of each group. Returns the shares of the groups when nothing is predicted,
+    (G,), and the changes, (M,): a sum of shares is the first ones' sum and a running sum of changes.
+    """
+    sizes = np.bincount(groups, minlength=len(actual))
+    starts = sizes.cumsum() - sizes
+    running = np.append(0, positive.cumsum())
+    predicted = np.arange(1, len(groups) + 1) - np.repeat(starts, sizes)
+    correct = running[1:] - np.repeat(running[starts], sizes)
+    shares = ratio(*share(correct, predicted, np.repeat(actual, sizes), np.repeat(known, sizes)))
+    nothing = np.zeros(len(actual), np.int64)
+    start = ratio(*share(nothing, nothing, actual, known))
+    changes = np.diff(shares, prepend=0.0)
+    first = starts[sizes > 0]
+    changes[first] = shares[first] - start[sizes > 0]
+    return start, changes
+
+
+def search_grid(scores: Matrix, steps: int = 50) -> NDArray[np.float32]:
+    """The paper's candidates for one threshold: `steps` equally spaced values from lowest to highest score."""
+    return np.linspace(scores.min(), scores.max(), steps, dtype=np.float64).astype(np.float32)
+
+
+def slider_grid(
     scores: Matrix, targets: Matrix, include: list[float], steps: int = 101
 ) -> NDArray[np.float32]:
     """Ascending float32 thresholds, evenly spaced where the decision is made, with `include` among them.

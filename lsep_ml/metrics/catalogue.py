@@ -1,0 +1,196 @@
+"""The catalogue of the metrics: a row each, its formula beside it. Whatever names or computes one reads it.
+
+A formula is a mean over the labels (macro), over the images (samples), or of all entries pooled (micro): of a ratio of
+counts for label sets, of a ranking for scores. `lsep_ml.metrics.functional` evaluates it, `lsep_ml.decisions.search`
+searches it and `lsep_ml.metrics.bootstrap` resamples it, for every row alike: a new metric is its formula and its row.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from lsep_ml.metrics.metric import Average, Cutoffs, Floats, HarmonicMean, ImageRanks, Metric, Quantity, ratio
+
+
+def precision(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
+    """N^c / N^p of eqns 27 and 28."""
+    return correct, predicted
+
+
+def recall(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
+    """N^c / N^g of eqns 27 and 28."""
+    return correct, actual
+
+
+def f1(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
+    """2 N^c / (N^p + N^g)."""
+    return 2 * correct, predicted + actual
+
+
+def exact(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
+    """1 where every known entry is predicted rightly."""
+    return (correct == predicted) & (correct == actual), known > 0
+
+
+def average_precision(cutoffs: Cutoffs) -> Floats:
+    """AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores; NaN without a positive."""
+    _, true_positives, above, _, _ = cutoffs
+    total = true_positives[-1]
+    value = ratio((cutoffs.found * ratio(true_positives, above)).sum(0), total)
+    return np.where(total > 0, value, np.nan)
+
+
+def ranking_loss(ranks: ImageRanks) -> Floats:
+    """Share of the pairs (positive u, negative v) of an image with f_v >= f_u."""
+    inverted = ((ranks.above - ranks.positive_above) * ranks.positive).sum(1)
+    return ratio(inverted, ranks.positives * (ranks.known - ranks.positives))
+
+
+def coverage(ranks: ImageRanks) -> Floats:
+    """How far down the ranking the last positive stands, counted from 1."""
+    return (ranks.above * ranks.positive).max(1).astype(np.float64)
+
+
+def one_error(ranks: ImageRanks) -> Floats:
+    """1 where the highest score belongs to a negative."""
+    wrong = (ranks.positive_above[:, 0] < ranks.above[:, 0]) & (ranks.positives > 0)
+    return wrong.astype(np.float64)
+
+
+def label_ranking_precision(ranks: ImageRanks) -> Floats:
+    """The mean over an image's positives of the precision down to them; 1 where there is nothing to rank."""
+    total = np.where(ranks.positive, ratio(ranks.positive_above, ranks.above), 0.0).sum(1)
+    trivial = (ranks.positives == 0) | (ranks.positives == ranks.known)
+    return np.where(trivial, 1.0, ratio(total, ranks.positives))
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        key="pc_p",
+        name="per-class precision",
+        short_name="CP",
+        note="precision, mean over the labels (eqn 27), the paper's PC-P; a label never predicted counts 0",
+        formula=Average("labels", precision),
+        paper=True,
+    ),
+    Metric(
+        key="pc_r",
+        name="per-class recall",
+        short_name="CR",
+        note="recall, mean over the labels (eqn 27), the paper's PC-R; a label never true counts 0",
+        formula=Average("labels", recall),
+        paper=True,
+    ),
+    Metric(
+        key="ov_p",
+        name="overall precision",
+        short_name="OP",
+        note="precision over all labels pooled (eqn 28), the paper's OV-P; 0 if nothing is predicted",
+        formula=Average("entries", precision),
+        paper=True,
+    ),
+    Metric(
+        key="ov_r",
+        name="overall recall",
+        short_name="OR",
+        note="recall over all labels pooled (eqn 28), the paper's OV-R; 0 if nothing is true",
+        formula=Average("entries", recall),
+        paper=True,
+    ),
+    Metric(
+        key="f1",
+        name="macro F1",
+        short_name="F1",
+        note="mean over the labels of each one's F1; a label neither predicted nor true counts 0",
+        formula=Average("labels", f1),
+        paper=True,
+    ),
+    Metric(
+        key="exact_match",
+        name="exact match",
+        short_name="exact match",
+        note="share of the images whose whole label set is right, the paper's 0-1",
+        formula=Average("images", exact),
+        paper=True,
+    ),
+    Metric(
+        key="cf1",
+        name="per-class F1",
+        short_name="CF1",
+        note="harmonic mean of CP and CR",
+        formula=HarmonicMean(Average("labels", precision), Average("labels", recall)),
+    ),
+    Metric(
+        key="of1",
+        name="overall F1",
+        short_name="OF1",
+        note="harmonic mean of OP and OR",
+        formula=HarmonicMean(Average("entries", precision), Average("entries", recall)),
+    ),
+    Metric(
+        key="map",
+        name="mean average precision",
+        short_name="mAP",
+        note="mean over the labels of AP, the sum of P_n (R_n - R_{n-1}) over the distinct scores (VOC since 2010, "
+        "scikit-learn); labels without a positive are skipped",
+        formula=Average("labels", average_precision),
+        needs="scores",
+    ),
+    Metric(
+        key="ranking_loss",
+        name="ranking loss",
+        short_name="ranking loss",
+        note="share of an image's pairs (positive, negative) in the wrong order or tied; 0 without a pair",
+        formula=Average("images", ranking_loss),
+        needs="scores",
+        higher_is_better=False,
+    ),
+    Metric(
+        key="coverage",
+        name="coverage",
+        short_name="coverage",
+        note="labels from the top of an image's ranking down to its last positive; 0 without a positive",
+        unit="labels",
+        formula=Average("images", coverage),
+        needs="scores",
+        higher_is_better=False,
+    ),
+    Metric(
+        key="one_error",
+        name="one-error",
+        short_name="one-error",
+        note="share of the images whose highest score belongs to a negative; 0 without a positive",
+        formula=Average("images", one_error),
+        needs="scores",
+        higher_is_better=False,
+    ),
+    Metric(
+        key="lrap",
+        name="label ranking average precision",
+        short_name="LRAP",
+        note="mean over an image's positives of the precision down to them; 1 where there is nothing to rank",
+        formula=Average("images", label_ranking_precision),
+        needs="scores",
+    ),
+)
+"""Every metric, in the order of tables and files: first what needs label sets alone, the paper's in its order."""
+
+LABELS_PER_IMAGE = Quantity(
+    key="labels_per_image",
+    name="labels predicted an image",
+    short_name="labels an image",
+    note="mean number of labels predicted",
+    unit="labels",
+)
+MAP_CLASSES = Quantity(
+    key="map_classes",
+    name="labels in mAP",
+    short_name="labels in mAP",
+    note="labels with a known positive, the ones that mAP is a mean over",
+    unit="labels",
+)
+BY_KEY: dict[str, Metric] = {metric.key: metric for metric in METRICS}
+LABEL_SET_METRICS = tuple(metric for metric in METRICS if metric.needs == "label sets")
+RANKING_METRICS = tuple(metric for metric in METRICS if metric.needs == "scores")
+PAPER_KEYS = tuple(metric.key for metric in METRICS if metric.paper)
+"""The columns of the paper's tables, in its order."""

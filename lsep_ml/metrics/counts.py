@@ -1,0 +1,138 @@
+"""Counts of label sets: the sufficient statistics of every metric on them."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, exact
+from lsep_ml.metrics.metric import Floats, Formula, HarmonicMean, Share
+
+
+class LabelCounts(NamedTuple):
+    """Sufficient statistics of the label-set metrics; leading axes (...) are replicates, such as thresholds.
+
+    correct, predicted, actual: N^c, N^p, N^g of eqn 27, the images in which a label is predicted rightly, predicted,
+    and true, (..., K); known: those in which it is known. images: images with at least one known entry, (...).
+    image_sums: the sum over the images, (...), of each share that a metric averages over images.
+    """
+
+    correct: Any
+    predicted: Any
+    actual: Any
+    known: Any
+    images: Any
+    image_sums: Mapping[Share, Any]
+
+    @property
+    def exact(self) -> Any:
+        """Images whose label set is right on every known entry, (...)."""
+        return np.rint(self.image_sums[exact]).astype(np.int64)
+
+
+def count_label_sets(predictions: Any, targets: Any, mask: Any = None) -> LabelCounts:
+    """Count label sets `predictions` and `targets`, 0/1 arrays or tensors (..., N, K), over the images.
+
+    mask: True where the target is known. An unknown entry is neither predicted nor true, and an image without
+    any known entry is left out.
+
+    Raises ValueError for known entries other than 0 and 1.
+    """
+    known = None if mask is None else as_numpy(mask) != 0
+    predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
+    correct = predictions & targets
+    sums = image_numerators(predictions, targets, known).items()
+    return LabelCounts(
+        correct=correct.sum(-2),
+        predicted=predictions.sum(-2),
+        actual=targets.sum(-2),
+        known=np.broadcast_to(targets.shape[-2], targets.shape[-1:]) if known is None else known.sum(-2),
+        images=targets.shape[-2] if known is None else known.any(-1).sum(-1),
+        image_sums={share: sum_of_ratios(numerators) for share, numerators in sums},
+    )
+
+
+class ComparedLabels(NamedTuple):
+    """Label sets beside the truth, bool (..., K): true positives, false positives and false negatives."""
+
+    found: Any
+    wrong: Any
+    missed: Any
+
+
+def compare_label_sets(predictions: Any, targets: Any, mask: Any = None) -> ComparedLabels:
+    """Which labels `predictions` finds, predicts wrongly and misses; all 0/1 or bool (..., K).
+
+    mask: True where the target is known; an unknown entry is none of the three.
+    """
+    predicted, true = predictions != 0, targets != 0
+    known = True if mask is None else mask != 0
+    return ComparedLabels(predicted & true & known, predicted & ~true & known, ~predicted & true & known)
+
+
+def image_shares(*formulas: Formula) -> tuple[Share, ...]:
+    """What the formulas average over images, each share once."""
+    parts = [
+        part
+        for formula in formulas
+        for part in (formula if isinstance(formula, HarmonicMean) else (formula,))
+    ]
+    return tuple(dict.fromkeys(part.of for part in parts if part.over == "images"))
+
+
+IMAGE_SHARES = image_shares(*(metric.formula for metric in LABEL_SET_METRICS))
+
+
+def image_numerators(predictions: Any, targets: Any, known: Any) -> dict[Share, NDArray[np.int64]]:
+    """For each share of the images, its numerators summed by denominator 0..2K, (..., 2K + 1).
+
+    Integers, so that sums over batches are exact in any order. predictions, targets: bool (..., N, K), False where
+    unknown; known: bool, or None where all is.
+    """
+    image = image_counts(predictions, targets, known)
+    highest = 2 * targets.shape[-1]
+    return {share: numerators_by_denominator(*share(*image), highest) for share in IMAGE_SHARES}
+
+
+def image_counts(predictions: Any, targets: Any, known: Any) -> tuple[Any, Any, Any, Any]:
+    """Each image's labels predicted rightly, predicted, true and known, (..., N); see `image_numerators`."""
+    correct = (predictions & targets).sum(-1)
+    of_known = np.broadcast_to(targets.shape[-1], correct.shape) if known is None else known.sum(-1)
+    return correct, predictions.sum(-1), targets.sum(-1), of_known
+
+
+def numerators_by_denominator(numerator: Any, denominator: Any, highest: int) -> NDArray[np.int64]:
+    """Sums over the images, the last axis, of integer numerators for each denominator 0..highest."""
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    lead, size = numerator.shape[:-1], highest + 1
+    cells = denominator + size * np.arange(math.prod(lead)).reshape(*lead, 1)
+    sums = np.bincount(cells.ravel(), numerator.ravel(), size * math.prod(lead))  # exact: far below 2^53
+    return sums.astype(np.int64).reshape(*lead, size)
+
+
+def sum_of_ratios(numerators: Any) -> Floats:
+    """The sum of all ratios, (...), from `numerators_by_denominator`; a ratio with the denominator 0 counts 0."""
+    numerators = as_numpy(numerators)[..., 1:]
+    return np.asarray((numerators / np.arange(1, numerators.shape[-1] + 1)).sum(-1))
+
+
+def binary(name: str, values: Any, known: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
+    """Known 0/1 values as a bool array, False where unknown. Raises ValueError for any other known value."""
+    values = as_numpy(values)
+    if values.dtype != bool:
+        other = (values != 0) & (values != 1)
+        if known is not None:
+            other &= known
+        if other.any():
+            raise ValueError(f"{name}: {values[other][0]} found, expected only 0 and 1")
+    return values != 0 if known is None else (values != 0) & known
+
+
+def as_numpy(values: Any) -> Any:
+    """A NumPy view of an array, or of a torch tensor on any device (bfloat16 as float32: NumPy lacks it)."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    return np.asarray(values)
