@@ -26,6 +26,7 @@ from lsep_ml.runs.inventory import UNFINISHED
 from lsep_ml.stages.extraction import features_made_by
 from lsep_ml.stages.prediction import prediction_made_by
 from lsep_ml.stages.predictor import check_predictor
+from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
 from lsep_ml.store.names import current_names
@@ -80,6 +81,7 @@ def build_job(config: DictConfig) -> Job:
             go with the decision, the training or the data.
     """
     config = with_current_names(config)
+    check_ranges(config)
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
     trainer, processes, device = join(instantiate(config.trainer), unused=config.training.frozen_epochs > 0)

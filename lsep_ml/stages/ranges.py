@@ -1,0 +1,193 @@
+"""What every number and switch of a configuration may be, checked when it is composed, before anything is read."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+LARGEST_SIDE = 4096
+"""Pixels; a batch of larger images takes tens of gigabytes."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The values that an option takes: numbers from `low` to `high`, whole ones unless `real`.
+
+    above, below: whether `low` and `high` themselves are left out. null: whether null is a value. many: whether a list
+    of such numbers is (or has to be, where `one` is false).
+    """
+
+    low: float = -math.inf
+    high: float = math.inf
+    real: bool = False
+    above: bool = False
+    below: bool = False
+    null: bool = False
+    many: bool = False
+    one: bool = True
+
+    def takes(self, value: Any) -> bool:
+        """Whether `value`, a resolved value of a configuration, is in the range."""
+        if value is None:
+            return self.null
+        if isinstance(value, list):
+            return self.many and len(value) > 0 and all(self._takes_number(item) for item in value)
+        return self.one and self._takes_number(value)
+
+    def _takes_number(self, value: Any) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float if self.real else int):
+            return False
+        low, high = (
+            (value > self.low if self.above else value >= self.low),
+            (value < self.high if self.below else value <= self.high),
+        )
+        return math.isfinite(value) and low and high
+
+    def __str__(self) -> str:
+        kind = "a number" if self.real else "a whole number"
+        low = "" if math.isinf(self.low) else f"{'above' if self.above else 'at least'} {self.low:g}"
+        high = "" if math.isinf(self.high) else f"{'below' if self.below else 'at most'} {self.high:g}"
+        bounds = " and ".join(bound for bound in (low, high) if bound)
+        text = f"{kind} {bounds}".rstrip()
+        if self.many:
+            text = f"{text}, or a list of them" if self.one else f"a list, each {text}"
+        return f"{text}, or null" if self.null else text
+
+
+@dataclass(frozen=True)
+class Switch:
+    """true or false; or null, which leaves the choice to the program."""
+
+    null: bool = False
+
+    def takes(self, value: Any) -> bool:
+        """Whether `value` is true, false or an allowed null."""
+        return isinstance(value, bool) or (self.null and value is None)
+
+    def __str__(self) -> str:
+        return "true, false or null" if self.null else "true or false"
+
+
+_COUNT, _NOT_NEGATIVE = Range(1), Range(0)
+_POSITIVE, _REAL = Range(0, real=True, above=True), Range(real=True)
+_SHARE, _INNER_SHARE = Range(0, 1, real=True), Range(0, 1, real=True, above=True, below=True)
+_SIDE = Range(1, LARGEST_SIDE, null=True, many=True)
+
+RANGES: Mapping[str, Range | Switch] = {
+    "seed": Range(0, 2**32 - 1),
+    "rates.*": _POSITIVE,
+    "deterministic": Switch(),
+    "force": Switch(),
+    "plan": Switch(),
+    "checkpoint.every_n_steps": Range(1, null=True),
+    "checkpoint.every_minutes": Range(0, real=True, above=True, null=True),
+    "training.epochs": _COUNT,
+    "training.batch_size": _COUNT,
+    "training.eval_batch_size": _COUNT,
+    "training.frozen_epochs": _NOT_NEGATIVE,
+    "training.score_layer_lr": _POSITIVE,
+    "training.decision_weight": Range(0, real=True, null=True),
+    "training.ema": Range(0, 1, real=True, above=True, below=True, null=True),
+    "training.channels_last": Switch(),
+    "training.probe": Switch(),
+    "training.joint": Switch(),
+    "fitting.epochs": _COUNT,
+    "fitting.batch_size": _COUNT,
+    "*optimizer.lr": _POSITIVE,
+    "*optimizer.momentum": Range(0, 1, real=True, below=True),
+    "*optimizer.weight_decay": Range(0, real=True),
+    "trainer.accumulate_grad_batches": _COUNT,
+    "trainer.gradient_clip_val": Range(0, real=True, above=True, null=True),
+    "trainer.skip_nan_steps": _NOT_NEGATIVE,
+    "trainer.num_nodes": _COUNT,
+    "trainer.sync_batchnorm": Switch(),
+    "data.seed": Range(0, 2**32 - 1),
+    "data.num_workers": _NOT_NEGATIVE,
+    "data.pin_memory": Switch(null=True),
+    "data.persistent_workers": Switch(),
+    "data.holdout": Range(0, 1, real=True, below=True),
+    "data.shares": Range(0, 1, real=True, above=True, below=True, many=True, one=False),
+    "data.repeat_threshold": _SHARE,
+    "data.train_images": _COUNT,
+    "data.canvas": Range(8, LARGEST_SIDE),
+    "data.density": Range(0, 1000, real=True),
+    "data.max_digits": Range(1, 1000),
+    "data.tail": Range(0, 100, real=True),
+    "data.noise": Range(0, 100, real=True),
+    "transform.resize": _SIDE,
+    "transform.crop": _SIDE,
+    "transform.flip": Switch(),
+    "transform.channels": Range(1, 3),
+    "transform.std": Range(0, real=True, above=True, many=True),
+    "transform.mean": Range(real=True, many=True),
+    "model.widths": Range(1, 65536, many=True, one=False),
+    "model.num_features": Range(1, 2**20),
+    "model.dropout": Range(0, 1, real=True, below=True),
+    "loss.margin": _REAL,
+    "loss.max_pairs": Range(1, null=True),
+    "loss.gamma*": Range(0, real=True),
+    "loss.alpha": Range(0, 1, real=True, null=True),
+    "loss.shift": Range(0, 1, real=True, below=True),
+    "loss.temperature": _POSITIVE,
+    "decision.steps": Range(2),
+    "decision.min_k": _COUNT,
+    "decision.max_k": _COUNT,
+    "decision.max_count": _COUNT,
+    "decision.hidden": Range(1, 2**20, many=True, one=False),
+    "decision.alpha": _INNER_SHARE,
+    "decision.calibration": _INNER_SHARE,
+    "decision.beta": _POSITIVE,
+    "decision.folds": Range(2),
+    "decision.seed": Range(0, 2**32 - 1),
+    "decision.min_precision": Range(0, 1, real=True, above=True, null=True),
+    "decision.min_recall": Range(0, 1, real=True, above=True, null=True),
+}
+"""Dotted keys (patterns) of options and what they take; the first that fits counts. Of others, numbers are finite."""
+
+
+def check_ranges(config: DictConfig) -> None:
+    """Look at every value of a composed configuration.
+
+    Raises:
+        ValueError: a value that its option does not take; names the option, the value, and what is expected.
+    """
+    plain = OmegaConf.to_container(_resolvable(config), resolve=True)
+    for key, value in _leaves(plain):
+        expected = next((kind for pattern, kind in RANGES.items() if fnmatchcase(key, pattern)), None)
+        if expected is not None:
+            if not expected.takes(value):
+                raise ValueError(f"{key}={_shown(value)}: expected {expected}")
+        elif not _finite(value):
+            raise ValueError(f"{key}={_shown(value)}: expected a finite number")
+
+
+def _resolvable(config: DictConfig) -> DictConfig:
+    """The configuration with sizes that are known later standing as 1."""
+    sized = OmegaConf.merge({key: config._get_node(key) for key in config if key != "hydra"}, {})
+    for key in ("labels", "features"):
+        if OmegaConf.is_missing(sized.sizes, key):
+            sized.sizes[key] = 1
+    assert isinstance(sized, DictConfig)
+    return sized
+
+
+def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is not itself an object, with its dotted key."""
+    for key, item in value.items():
+        if isinstance(item, dict):
+            yield from _leaves(item, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", item
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(_finite(item) for item in value)
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,88 @@
+"""Numbers and switches of a configuration: the shipped ones are taken, what lies outside is refused by name."""
+
+import math
+from pathlib import Path
+
+import pytest
+from jobs import ROOT, compose_here
+
+from lsep_ml.stages.job import build_job
+from lsep_ml.stages.ranges import RANGES, Range, Switch, check_ranges
+
+GROUPS = [
+    f"{group}={file.stem}"
+    for group in (
+        "data",
+        "model",
+        "loss",
+        "decision",
+        "predictor",
+        "training",
+        "optimizer",
+        "trainer",
+        "transform",
+    )
+    for file in sorted((ROOT / "conf" / group).glob("*.yaml"))
+]
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+def test_what_is_shipped_is_in_range(choice: str, tmp_path: Path) -> None:
+    check_ranges(compose_here(tmp_path, choice)[0])
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("training.epochs=-1", "a whole number at least 1"),
+        ("training.epochs=0", "a whole number at least 1"),
+        ("training.epochs=ten", "a whole number at least 1"),
+        ("training.epochs=null", "a whole number at least 1"),
+        ("training.epochs=1.5", "a whole number at least 1"),
+        ("training.epochs=true", "a whole number at least 1"),
+        ("fitting.epochs=-1", "a whole number at least 1"),
+        ("training.ema=2", "a number above 0 and below 1, or null"),
+        ("trainer.gradient_clip_val=-1", "a number above 0, or null"),
+        ("training.frozen_epochs=-1", "a whole number at least 0"),
+        ("data.num_workers=-1", "a whole number at least 0"),
+        ("loss.margin=nan", "a number"),
+        ("loss.margin=inf", "a number"),
+        ("transform.crop=10000", "a whole number at least 1 and at most 4096, or a list of them, or null"),
+        ("transform.std=[0]", "a number above 0, or a list of them"),
+        ("model.widths=[]", "a list, each a whole number at least 1 and at most 65536"),
+        ("deterministic=perhaps", "true or false"),
+        ("seed=-1", "a whole number at least 0"),
+        ("+loss.unheard_of=nan", "a finite number"),
+    ],
+)
+def test_what_is_not_is_refused_before_anything_is_read(override: str, expected: str, tmp_path: Path) -> None:
+    key, _, value = override.removeprefix("+").partition("=")
+    with pytest.raises(ValueError, match="expected") as refused:
+        build_job(compose_here(tmp_path, override)[0])
+    said = str(refused.value)
+    assert said.startswith(f"{key}=")
+    assert f": expected {expected}" in said
+    assert value.strip("[]") in said
+
+
+def test_every_range_takes_its_inside_and_nothing_else() -> None:
+    for key, kind in RANGES.items():
+        if isinstance(kind, Switch):
+            assert kind.takes(True), key
+            assert kind.takes(False), key
+            assert not kind.takes("true"), key
+            assert kind.takes(None) == kind.null, key
+            continue
+        assert not kind.takes(math.nan), key
+        assert not kind.takes("1"), key
+        assert not kind.takes([]), key
+        assert not kind.takes(kind.low - 1), key
+        assert not kind.takes(kind.high + 1), key
+        if math.isfinite(kind.low):
+            low = int(kind.low) if not kind.real else kind.low
+            assert kind.takes(low if kind.one else [low]) != kind.above, key
+
+
+def test_the_words_of_a_range() -> None:
+    assert str(Range(real=True)) == "a number"
+    assert str(Range(0, 1, real=True, above=True, null=True)) == "a number above 0 and at most 1, or null"
