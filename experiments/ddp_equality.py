@@ -22,13 +22,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.files import file_digest
 from lsep_ml.processes.start import launch
+from lsep_ml.runs.arrays import write_predictions
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.experiment import fit
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores
 from lsep_ml.stages.job import Job, build_data, build_job
 from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.stages.results import write_predictions
 from lsep_ml.store.keys import config_parts
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.resume import Saving
@@ -119,7 +119,15 @@ def _decided(config: Any, extraction: Extraction, file: Path) -> Found:
     decision = instantiate(config.decision)
     fit(config, decision, extraction, lambda row: None)
     outcome = evaluate(decision, extraction)
-    write_predictions(file, outcome.test, tuple(map(str, range(config.sizes.labels))))
+    arrays = {
+        "predictions": outcome.test.predictions,
+        "targets": outcome.test.arrays.targets,
+        "mask": outcome.test.arrays.mask,
+        "scores": outcome.test.arrays.scores,
+        "thresholds": outcome.test.thresholds,
+        "image_ids": outcome.test.arrays.image_ids,
+    }
+    write_predictions(file, arrays, [str(label) for label in range(config.sizes.labels)])
     found = {
         f"{split} {key}": float(value).hex()
         for split, measured in (("val", outcome.val), ("test", outcome.test))

@@ -66,6 +66,19 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, without its cost on disk where the file system can, else a copy."""
+    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        os.link(source, beside)
+        os.replace(beside, target)
+    except OSError:
+        with source.open("rb") as content, atomic_write(target, "wb") as file:
+            shutil.copyfileobj(content, file)
+    finally:
+        beside.unlink(missing_ok=True)  # renaming one name of a file to another of its names leaves both
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's bytes, in hex; a process reads a file again only when it was written to since."""
     found = path.stat()

@@ -17,7 +17,7 @@ from jobs import compose_here, run_job_here
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import accuracy_score, f1_score, label_ranking_average_precision_score
 
-from lsep_ml.runs.inventory import UNFINISHED
+from lsep_ml.runs.files import UNFINISHED
 from lsep_ml.stages.job import build_job, plan
 
 ROOT = Path(__file__).parent.parent

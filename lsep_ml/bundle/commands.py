@@ -35,9 +35,9 @@ def bundle(
     from rich.filesize import decimal
 
     from lsep_ml.bundle.files import write_bundle
-    from lsep_ml.bundle.sources import read_run
+    from lsep_ml.bundle.sources import parts_of_run
 
-    parts = read_run(run)
+    parts = parts_of_run(run)
     parts.build_network(allow or ())  # what cannot be loaded is not shipped
     write_bundle(parts, out)
     size = sum(file.stat().st_size for file in out.iterdir())

@@ -2,20 +2,17 @@
 
 import pickle
 from pathlib import Path
-from typing import Any
 
 import torch
-from omegaconf import OmegaConf
 
 from lsep_ml import decisions
 from lsep_ml.bundle.backbones import describe_backbone
 from lsep_ml.bundle.files import MANIFEST, read_bundle
 from lsep_ml.bundle.parts import TRANSFORM_KEYS, Parts
-from lsep_ml.files import read_json
-from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
+from lsep_ml.runs.files import CHECKPOINT, DECISION, DECISION_WEIGHTS, RESULT
+from lsep_ml.runs.record import read_sealed
+from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, plain_parts
 from lsep_ml.store.names import current_names
-
-RESULT, CHECKPOINT, DECISION = "result.json", "checkpoint.ckpt", "decision.json"
 
 _OF_THE_MODEL = ("data", "model", "loss", "decision", "seed", "split_hash", "identity", "choices")
 _MEASURED = (*_OF_THE_MODEL, "counts", "metrics", "intervals")
@@ -32,7 +29,7 @@ def read_parts(path: str | Path) -> Parts:
     if (folder / MANIFEST).is_file():
         return read_bundle(folder)
     if (folder / RESULT).is_file():
-        return read_run(folder)
+        return parts_of_run(folder)
     if folder.is_dir():
         hint = (
             "a run that has not finished?" if (folder / ".hydra").is_dir() else "its parent or child folder?"
@@ -43,14 +40,16 @@ def read_parts(path: str | Path) -> Parts:
     raise FileNotFoundError(f"{folder}: no such folder; expected a bundle or a finished run")
 
 
-def read_run(folder: Path) -> Parts:
-    """The classifier that a finished run left."""
+def parts_of_run(folder: Path) -> Parts:
+    """The classifier that the finished run in `folder` left, every file of it that is read checked.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: one is damaged or edited, or the run's label sets are not made from its network's scores.
+    """
+    record = read_sealed(folder, (CHECKPOINT, DECISION, DECISION_WEIGHTS))
     try:
-        record: dict[str, Any] = read_json(folder / RESULT)
         _refuse_predictor(folder, record.get("predictor", "score_layer"))
-        for name in (CHECKPOINT, DECISION):
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"{folder / name}: missing; do the run again with force=true")
         config = current_names(record["config"])
         return Parts(
             label_names=tuple(record["label_names"]),
@@ -61,9 +60,7 @@ def read_run(folder: Path) -> Parts:
             measured={
                 **{key: record[key] for key in _MEASURED},
                 # without the places on the machine that trained it
-                "config": current_names(
-                    config_parts(OmegaConf.create(config), PREDICTION_PARTS + DECISION_PARTS)
-                ),
+                "config": current_names(plain_parts(config, PREDICTION_PARTS + DECISION_PARTS)),
             },
             versions=record["versions"],
             source=folder,

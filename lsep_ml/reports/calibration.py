@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
 from lsep_ml.metrics.functional import ratio
-from lsep_ml.reports.arrays import Arrays
 from lsep_ml.reports.figures.method_plots import Reliability
+from lsep_ml.runs.arrays import Arrays
 
 Floats = NDArray[np.float64]
 BINS = 15

@@ -1,5 +1,7 @@
 """What the report keeps of a run's arrays: counts and bootstrap replicates, checked against its record."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +9,10 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts, count_label_sets, label_set_metrics
-from lsep_ml.reports.arrays import TEST, content_of, read_arrays
-from lsep_ml.reports.records import RESULT, RecordError, Run
+from lsep_ml.runs.arrays import Arrays, read_arrays
+from lsep_ml.runs.files import RESULT, TEST
+from lsep_ml.runs.finished import Run
+from lsep_ml.runs.record import RecordError
 
 MOST_LABELS = 7
 """Images of this many labels or more share a bin."""
@@ -54,3 +58,11 @@ def digest_run(run: Run, bootstrap: PairedBootstrap) -> Digest:
 
 class RecordDisagrees(RecordError):
     """A record whose numbers its own predictions contradict: its run is left out altogether."""
+
+
+def content_of(test: Arrays, label_names: tuple[str, ...]) -> str:
+    """A hash of what every run on one split must agree in: `label_names`, and image ids, targets and mask of `test`."""
+    digest = hashlib.sha256(json.dumps([label_names, test["image_ids"].tolist()]).encode())
+    for name in ("targets", "mask"):
+        digest.update(np.ascontiguousarray(test[name]).tobytes())
+    return digest.hexdigest()

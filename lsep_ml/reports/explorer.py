@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
-from lsep_ml.reports.arrays import TEST, Arrays, read_arrays
 from lsep_ml.reports.figures.of_run import SPREAD, spread_rows
 from lsep_ml.reports.figures.saving import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.names import method_name
-from lsep_ml.reports.records import Problem, RecordError, Run
+from lsep_ml.reports.records import Problem
+from lsep_ml.runs.arrays import Arrays, read_arrays
+from lsep_ml.runs.files import TEST
+from lsep_ml.runs.finished import Run
+from lsep_ml.runs.record import RecordError
 
 HIGHEST_K = 10
 Json = dict[str, Any]

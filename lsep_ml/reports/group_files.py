@@ -7,11 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.functional import per_class_metrics
-from lsep_ml.reports.arrays import TEST, Arrays, read_arrays, read_history, read_thumbnails
 from lsep_ml.reports.digest import Digest
 from lsep_ml.reports.grouping import RunGroup
-from lsep_ml.reports.records import NO_DECISION, SCORE_LAYER, Method, Problem, RecordError, Run
+from lsep_ml.reports.records import Problem
 from lsep_ml.reports.score_views import ScoreView, score_runs, view_scores
+from lsep_ml.runs.arrays import Arrays, read_arrays, read_thumbnails
+from lsep_ml.runs.files import TEST
+from lsep_ml.runs.finished import NO_DECISION, SCORE_LAYER, Method, Run
+from lsep_ml.runs.history import read_curves
+from lsep_ml.runs.record import RecordError
 
 _FALLBACK = ("threshold", "topk", "count_est", "thresh_est", NO_DECISION)
 
@@ -104,7 +108,7 @@ class GroupFiles:
         curves = []
         for run in runs:
             try:
-                values = read_history(run).get(stage, {}).get(column, np.empty(0))
+                values = read_curves(run).get(stage, {}).get(column, np.empty(0))
             except RecordError as error:
                 problem = Problem(run.folder, f"{error}; its training curves are left out")
                 self.problems += [problem] if problem not in self.problems else []

@@ -16,7 +16,7 @@ from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.provenance import origin
-from lsep_ml.reports.records import Problem, Run
+from lsep_ml.reports.records import Problem
 from lsep_ml.reports.tables import Table, table_of_all, table_one, table_two, with_bootstrap
 from lsep_ml.reports.text_tables import (
     csv_comparisons,
@@ -27,6 +27,7 @@ from lsep_ml.reports.text_tables import (
     markdown_verdict,
 )
 from lsep_ml.reports.verdicts import Verdict, answer, compare_all, gather
+from lsep_ml.runs.finished import Run
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from statistics import fmean
 from typing import Any
 
 from lsep_ml.reports.names import method_order
-from lsep_ml.reports.records import Method, Problem, Run
+from lsep_ml.reports.records import Problem
+from lsep_ml.runs.finished import Method, Run
 from lsep_ml.store.keys import NEUTRAL, RUN_PARTS
 
 _PROTOCOL_DATA = ("seed", "difficult", "unlabelled", "split", "label_order")

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.resources import files
 
 from lsep_ml.reports.names import PAPER_METRICS
-from lsep_ml.reports.records import NO_DECISION, Method
+from lsep_ml.runs.finished import NO_DECISION, Method
 
 _COLUMNS = {"01": "exact_match"}
 IMAGES = {"voc2007": (5_011, 4_952), "nuswide": (150_000, 50_261), "coco": (82_081, 40_137)}

@@ -4,17 +4,12 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 
-import yaml  # type: ignore[import-untyped]
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from lsep_ml.reports.grouping import Row, RunGroup
 from lsep_ml.reports.names import method_name
-from lsep_ml.reports.records import Run
 from lsep_ml.reports.tables import Table
 from lsep_ml.reports.text_tables import csv_text
+from lsep_ml.runs.finished import Run
 
-_OVERRIDES = ".hydra/overrides.yaml"
 _PLACES = ("paths.", "paths=", "hydra.", "data.root=", "data.cache=")
 _UNKNOWN = "not recorded"
 _STAGES = ("prediction", "extraction", "predictor", "decision", "evaluation")
@@ -67,20 +62,14 @@ def provenance(group: RunGroup, row: Row, run: Run) -> Provenance:
 
 
 def command(run: Run) -> str:
-    """The command line that made a run, as Hydra kept it beside the result, without where files lie."""
+    """The command line that made a run, without where files lie."""
     overrides = _overrides(run)
     return _UNKNOWN if overrides is None else shlex.join(["python", "run.py", *overrides])
 
 
 def _overrides(run: Run) -> list[str] | None:
-    """What Hydra was called with, without where files lie; None where that is not known."""
-    try:
-        overrides = OmegaConf.to_container(OmegaConf.load(run.folder / _OVERRIDES))
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException):
-        return None
-    if not isinstance(overrides, list):
-        return None
-    return without_places(map(str, overrides))
+    """What the run was called with, without where files lie; None where that is not known."""
+    return None if run.overrides is None else without_places(run.overrides)
 
 
 def without_places(overrides: Iterable[str]) -> list[str]:

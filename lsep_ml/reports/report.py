@@ -10,8 +10,10 @@ from lsep_ml.reports.group_report import report_group, write_text
 from lsep_ml.reports.grouping import group_runs
 from lsep_ml.reports.page import render_page, render_table
 from lsep_ml.reports.provenance import csv_runs, provenance
-from lsep_ml.reports.records import Failure, Found, Problem, RecordError, ReportError, Run, find_runs
+from lsep_ml.reports.records import Failure, Found, Problem, ReportError, find_runs
 from lsep_ml.reports.tables import Table
+from lsep_ml.runs.finished import Run
+from lsep_ml.runs.record import RecordError
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,14 @@ from numpy.typing import NDArray
 from lsep_ml.metrics.curves import mean_precision_recall
 from lsep_ml.metrics.functional import label_set_metrics
 from lsep_ml.metrics.operating_points import Ranked, Thresholded
-from lsep_ml.reports.arrays import TEST, VALIDATION, Arrays, read_arrays
 from lsep_ml.reports.calibration import Suspect, find_suspects, platt_probabilities, reliability, sigmoid
 from lsep_ml.reports.figures.method_plots import Reliability, Search
 from lsep_ml.reports.grouping import RunGroup
-from lsep_ml.reports.records import Method, Problem, RecordError, Run
+from lsep_ml.reports.records import Problem
+from lsep_ml.runs.arrays import Arrays, read_arrays
+from lsep_ml.runs.files import TEST, VALIDATION
+from lsep_ml.runs.finished import Method, Run
+from lsep_ml.runs.record import RecordError
 
 STEPS = 50
 HIGHEST_K = 10

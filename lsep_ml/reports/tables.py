@@ -10,8 +10,8 @@ from lsep_ml.reports.comparison import Comparison
 from lsep_ml.reports.grouping import Row, RunGroup
 from lsep_ml.reports.names import PAPER_METRICS, decision_name, method_name
 from lsep_ml.reports.paper import OURS, departures, paper_numbers, paper_table
-from lsep_ml.reports.records import Method
 from lsep_ml.reports.verdicts import Evidence
+from lsep_ml.runs.finished import Method
 
 ALL_METRICS = (*PAPER_METRICS, "cf1", "of1", "map", "lrap")
 

@@ -14,7 +14,7 @@ from lsep_ml.reports.digest import Digest
 from lsep_ml.reports.grouping import RunGroup, mean_of
 from lsep_ml.reports.names import METRICS, method_name
 from lsep_ml.reports.paper import OURS, paper_table
-from lsep_ml.reports.records import Method, Run
+from lsep_ml.runs.finished import Method, Run
 
 _KEYS = ("f1", "exact_match")
 

@@ -7,15 +7,13 @@ from pathlib import Path
 from stat import S_ISREG
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
 from lsep_ml.files import read_json
-
-UNFINISHED = "unfinished.json"
-"""In the folder of a run that has begun and has no result: the stored results that it works on, by kind."""
+from lsep_ml.runs.files import RESULT, UNFINISHED
+from lsep_ml.runs.record import read_overrides, read_record
 
 
 @dataclass(frozen=True)
@@ -63,18 +61,17 @@ def take_inventory(output: Path) -> Inventory:
             for kind, identity in read_json(file).items():
                 references.setdefault((kind, identity), []).append(name)
     runs = []
-    for file in sorted((output / "runs").rglob("result.json")):
+    for file in sorted((output / "runs").rglob(RESULT)):
         name = str(file.parent.relative_to(output / "runs"))
         try:
-            record = read_json(file)
+            record = read_record(file)
             stored, validation = record["stored"], record["metrics"]["val"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ValueError(
                 f"{file}: not a readable result record ({error}); move it away and try again"
             ) from error
-        runs.append(
-            Item("run", file.parent, _size(file.parent), (name,), validation, _overrides(file.parent))
-        )
+        overrides = read_overrides(file.parent, record) or ()
+        runs.append(Item("run", file.parent, _size(file.parent), (name,), validation, overrides))
         for kind, identity in stored.items():
             references.setdefault((kind, identity), []).append(name)
     stored = [
@@ -88,12 +85,6 @@ def take_inventory(output: Path) -> Inventory:
         if folder.is_dir()
     ]
     return Inventory(runs, stored)
-
-
-def _overrides(folder: Path) -> tuple[str, ...]:
-    """What Hydra wrote down as the command's overrides, as far as it is there."""
-    file = folder / ".hydra" / "overrides.yaml"
-    return tuple(OmegaConf.to_container(OmegaConf.load(file))) if file.is_file() else ()  # type: ignore[arg-type]
 
 
 def _size(folder: Path) -> int:

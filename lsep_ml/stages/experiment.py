@@ -16,16 +16,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
-from lsep_ml.files import write_json
+from lsep_ml.files import link_or_copy, write_json
 from lsep_ml.processes.start import launch, log_beside
-from lsep_ml.runs.inventory import UNFINISHED
+from lsep_ml.runs.files import CHECKPOINT, DECISION, HISTORY, SPLIT, UNFINISHED
+from lsep_ml.runs.history import write_history
+from lsep_ml.runs.record import write_record
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
-from lsep_ml.stages.job import Job, build_job, finished_record, write_record
-from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, OnRow, train_prediction, write_history
+from lsep_ml.stages.job import Job, build_job, finished_record
+from lsep_ml.stages.prediction import OnRow, train_prediction
 from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.stages.results import hardware, link_or_copy, print_result, write_files
+from lsep_ml.stages.results import hardware, print_result, write_files
 from lsep_ml.stages.sweep import only_problems, sweeping
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import DECISION_PARTS, config_parts
@@ -160,10 +162,10 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         log.warning("%s on validation: %s", config.names.decision, warning)
     names = config.names
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
-    data.data_set.write_split(folder / "split.json")
+    data.data_set.write_split(folder / SPLIT)
     if decision is not None:
         decision.label_names = list(data.data_set.label_names)
-        decision.save(folder / "decision.json")
+        decision.save(folder / DECISION)
     write_history(folder / HISTORY, rows)
     write_files(folder, outcome, data.data_set, f"{names.data} test: {names.method} + {names.decision}")
     record = {

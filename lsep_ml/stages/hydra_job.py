@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from lsep_ml.files import write_json
 from lsep_ml.processes.group import own_rank
 from lsep_ml.processes.start import RankError
+from lsep_ml.runs.files import ERROR
 from lsep_ml.stages.experiment import run
 from lsep_ml.stages.job import build_job, plan
 from lsep_ml.stages.sweep import sweeping, tell
@@ -20,8 +21,6 @@ from lsep_ml.terminal.safety_net import debugging, message
 from lsep_ml.training.resume import end_on_sigterm
 
 log = logging.getLogger(__name__)
-
-ERROR = "error.json"
 
 
 def run_job(config: DictConfig) -> float | None:

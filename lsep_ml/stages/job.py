@@ -17,12 +17,12 @@ from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
-from lsep_ml.files import content_hash, file_digest, read_json, write_json
 from lsep_ml.models import Network, Probe
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join
-from lsep_ml.runs.inventory import UNFINISHED
+from lsep_ml.runs.files import RESULT
+from lsep_ml.runs.record import read_sealed
 from lsep_ml.stages.extraction import features_made_by
 from lsep_ml.stages.prediction import prediction_made_by
 from lsep_ml.stages.predictor import check_predictor
@@ -34,9 +34,6 @@ from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.progress import quiet_lightning
 
 log = logging.getLogger(__name__)
-
-RESULT = "result.json"
-_CHECKED = {".json", ".npz", ".csv", ".ckpt", ".safetensors"}
 
 
 @dataclass(frozen=True)
@@ -171,15 +168,6 @@ def build_prediction(
     )
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write result.json, the last of a run's files, with the checksums of the others and of itself."""
-    own = {RESULT, UNFINISHED}
-    files = (file for file in sorted(folder.iterdir()) if file.suffix in _CHECKED and file.name not in own)
-    record |= {"files": {file.name: file_digest(file) for file in files}}
-    write_json(folder / RESULT, record | {"checksum": content_hash(record)})
-    (folder / UNFINISHED).unlink(missing_ok=True)
-
-
 def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     """The record of a run that finished in this folder, whose name holds the hash of its configuration.
 
@@ -191,12 +179,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     if not (folder / RESULT).exists():
         return None
     try:
-        record: dict[str, Any] = read_json(folder / RESULT)
-        if record.pop("checksum") != content_hash(record):
-            raise ValueError(f"{RESULT} is not what was written")
-        for name, digest in record["files"].items():
-            if file_digest(folder / name) != digest:
-                raise ValueError(f"{name} is not what was written")
+        record = read_sealed(folder)
         split_hash, identity, config = record["split_hash"], record["identity"], record["config"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("The results in %s are damaged (%r): they are made again.", folder, error)

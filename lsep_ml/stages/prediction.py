@@ -1,6 +1,5 @@
 """Stage 1: train the label prediction network, or find it again."""
 
-import csv
 import logging
 import time
 from collections.abc import Callable
@@ -12,8 +11,9 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from torch import nn
 
 from lsep_ml.data import ImageDataModule
-from lsep_ml.files import atomic_write
 from lsep_ml.models import Network
+from lsep_ml.runs.files import CHECKPOINT, HISTORY
+from lsep_ml.runs.history import read_history, write_history
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import weights_hash
 from lsep_ml.training.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
@@ -22,9 +22,6 @@ from lsep_ml.training.progress import progress_callbacks
 from lsep_ml.training.resume import Checkpoints, Saving, StepSeed
 
 log = logging.getLogger(__name__)
-
-CHECKPOINT = "checkpoint.ckpt"
-HISTORY = "history.csv"
 
 OnRow = Callable[[dict[str, float | int | str]], None]
 
@@ -172,18 +169,3 @@ def _fit(
         },
         "seconds": round(sum(float(row["seconds"]) for row in history.rows), 3),
     }
-
-
-def write_history(path: Path, rows: list[dict[str, float | int | str]]) -> None:
-    """Rows of metrics as CSV, one column for every key that occurs."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with atomic_write(path) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_history(path: Path) -> list[dict[str, float | int | str]]:
-    """Rows written by `write_history`, as text."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: value for key, value in row.items() if value} for row in csv.DictReader(file)]

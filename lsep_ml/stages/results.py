@@ -1,8 +1,6 @@
 """What a run leaves and shows: predictions, thumbnails, plots, and the table on the terminal."""
 
-import os
-import shutil
-import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,11 @@ import torch
 from rich.table import Table
 from torch.nn.functional import interpolate
 
-from lsep_ml.data import DataSet, Split
+from lsep_ml.data import DataSet
 from lsep_ml.data.cores import available_cores
-from lsep_ml.files import atomic_write
 from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
+from lsep_ml.runs.arrays import Arrays, write_predictions, write_thumbnails
+from lsep_ml.runs.files import TEST, THUMBNAILS, VALIDATION
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 from lsep_ml.training.progress import console
 
@@ -38,45 +37,26 @@ _LABELS = (("coverage", "coverage (labels)"), ("labels_per_image", "labels predi
 
 
 def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -> None:
-    """predictions.npz, validation.npz, thumbnails.npz and the plots of a run, as far as it has scores."""
-    names = data_set.label_names
-    test = write_predictions(folder / "predictions.npz", outcome.test, names)
-    write_predictions(folder / "validation.npz", outcome.val, names)
+    """Write into `folder` the arrays of both splits, thumbnails, and the figures, as far as the run has scores."""
+    _write_split(folder / VALIDATION, outcome.val, data_set.label_names)
+    test = _write_split(folder / TEST, outcome.test, data_set.label_names)
     rows = rows_to_show(test.get("scores"), test["targets"], test["mask"], test.get("thresholds"))
-    draw_run(folder, test, write_thumbnails(folder / "thumbnails.npz", data_set.test, rows), title)
+    thumbnails = {int(row): _thumbnail(data_set.test.images[int(row)]) for row in rows}
+    write_thumbnails(folder / THUMBNAILS, thumbnails)
+    draw_run(folder, test, thumbnails, title)
 
 
-def known_entries(outcome: SplitOutcome) -> np.ndarray:
-    """The mask of a split as uint8 (N, K), ones where every entry is known."""
+def _write_split(path: Path, outcome: SplitOutcome, label_names: Sequence[str]) -> Arrays:
     arrays = outcome.arrays
-    return np.ones_like(arrays.targets) if arrays.mask is None else arrays.mask.astype(np.uint8)
-
-
-def write_predictions(
-    path: Path, outcome: SplitOutcome, label_names: tuple[str, ...]
-) -> dict[str, np.ndarray]:
-    """One split's scores (where it has any), targets, label sets and ids as .npz; plain arrays, without pickle."""
-    columns: dict[str, Any] = {
-        "targets": outcome.arrays.targets,
+    columns = {
+        "targets": arrays.targets,
         "predictions": outcome.predictions,
-        "mask": known_entries(outcome),
-        "image_ids": outcome.arrays.image_ids,
-        "label_names": np.asarray(label_names, dtype=np.str_),
+        "mask": arrays.mask,
+        "image_ids": arrays.image_ids,
+        "scores": arrays.scores,
+        "thresholds": outcome.thresholds,
     }
-    for name, values in (("scores", outcome.arrays.scores), ("thresholds", outcome.thresholds)):
-        if values is not None:
-            columns[name] = values
-    with atomic_write(path, "wb") as file:
-        np.savez_compressed(file, **columns)
-    return columns
-
-
-def write_thumbnails(path: Path, split: Split, rows: np.ndarray) -> dict[int, np.ndarray]:
-    """Small copies of the images in `rows`, uint8 (h, w) or (h, w, 3), stored under their row's number."""
-    images = {int(row): _thumbnail(split.images[int(row)]) for row in rows}
-    with atomic_write(path, "wb") as file:
-        np.savez_compressed(file, **{str(row): image for row, image in images.items()})  # type: ignore[arg-type]
-    return images
+    return write_predictions(path, columns, label_names)
 
 
 def _thumbnail(image: torch.Tensor) -> np.ndarray:
@@ -92,19 +72,6 @@ def _thumbnail(image: torch.Tensor) -> np.ndarray:
 def hardware(device: torch.device) -> str:
     """What computes: the GPU's name, or the number of CPU cores that this process may use."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{available_cores()} CPU cores"
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make `target` the same file as `source` without its cost on disk where the file system can, else a copy."""
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
-    try:
-        os.link(source, beside)
-        os.replace(beside, target)
-    except OSError:
-        with source.open("rb") as content, atomic_write(target, "wb") as file:
-            shutil.copyfileobj(content, file)
-    finally:
-        beside.unlink(missing_ok=True)  # renaming one name of a file to another of its names leaves both
 
 
 def print_result(record: dict[str, Any], folder: Path) -> None:

@@ -4,6 +4,7 @@ Imports neither torch nor Lightning: run.py names its output folders by it befor
 """
 
 import hashlib
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -42,23 +43,33 @@ The number of processes does where each normalises its own share of a batch (tra
 """
 
 
-def config_parts(config: DictConfig, parts: tuple[str, ...]) -> dict[str, Any]:
-    """The named parts of a configuration, resolved to plain data; sizes known only at run time stand as letters.
-
-    Names of ours are those that they had first (`lsep_ml.store.names`): an identity outlives the move of a function.
-    """
+def config_parts(config: DictConfig, parts: Collection[str]) -> dict[str, Any]:
+    """The named `parts` of a composed configuration, resolved; sizes known only at run time stand as letters."""
     own = {key: config._get_node(key) for key in config if key != "hydra"}
     known = cast(DictConfig, OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}}))
     plain = {}
     for part in parts:
         value = known[part]
-        if isinstance(value, DictConfig):
-            resolved = OmegaConf.to_container(value, resolve=True)
-            assert isinstance(resolved, dict)
+        plain[part] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return plain_parts(plain, parts)
+
+
+def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, Any]:
+    """The named `parts` of a configuration of plain data, without what changes no number; nothing is interpolated.
+
+    Names of ours are those that they had first (`lsep_ml.store.names`): an identity outlives the move of a function.
+
+    Raises:
+        KeyError: a part is missing.
+    """
+    plain = {}
+    for part in parts:
+        value = config[part]
+        if isinstance(value, dict):
             neutral = NEUTRAL.get(part, set())
-            if part == "trainer" and not resolved["sync_batchnorm"]:
+            if part == "trainer" and not value["sync_batchnorm"]:
                 neutral = neutral - {"devices", "num_nodes"}
-            value = {key: item for key, item in resolved.items() if key not in neutral}
+            value = {key: item for key, item in value.items() if key not in neutral}
         plain[part] = first_names(value)
     return plain
 

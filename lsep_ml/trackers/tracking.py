@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 
+from lsep_ml.runs.files import TEST, THUMBNAILS
+
 log = logging.getLogger(__name__)
 _BEGAN = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
@@ -118,7 +120,7 @@ class WandbTracker:
         for split, metrics in record["metrics"].items():
             self._run.summary.update({f"{split}/{key}": value for key, value in metrics.items()})
         self._run.summary.update({f"choices/{key}": value for key, value in record["choices"].items()})
-        with np.load(folder / "predictions.npz", allow_pickle=False) as file:
+        with np.load(folder / TEST, allow_pickle=False) as file:
             arrays = dict(file)
         names, mask = record["label_names"], arrays["mask"]
         counts = count_label_sets(arrays["predictions"], arrays["targets"], mask)
@@ -145,7 +147,7 @@ class WandbTracker:
         import wandb
 
         table = wandb.Table(columns=["image", "id", "true", "predicted", "mean threshold"])
-        with np.load(folder / "thumbnails.npz", allow_pickle=False) as thumbnails:
+        with np.load(folder / THUMBNAILS, allow_pickle=False) as thumbnails:
             rows = [(int(key), thumbnails[key]) for key in thumbnails.files]
         thresholds = arrays.get("thresholds")
         mean = {row: float(thresholds[row].mean()) if thresholds is not None else None for row, _ in rows}

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from lsep_ml.files import atomic_write
+from lsep_ml.runs.arrays import write_predictions
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 
@@ -50,7 +51,7 @@ def read_scores(path: Path) -> ScoreTable:
     return table
 
 
-def write_predictions(
+def write_label_sets(
     path: Path, table: ScoreTable, predictions: np.ndarray, thresholds: np.ndarray | None
 ) -> None:
     """Write label sets, bool (N, K): npz as a run's predictions.npz, or a table of 0/1 columns."""
@@ -58,18 +59,15 @@ def write_predictions(
         raise ValueError(f"{path}: expected a name with {', '.join(SUFFIXES)}")
     names = table.label_names or [str(label) for label in range(predictions.shape[1])]
     if path.suffix == ".npz":
-        arrays: dict[str, Any] = {"scores": table.scores, "predictions": predictions.astype(np.uint8)}
-        arrays |= {"label_names": np.array(names)}
-        if table.image_ids is not None:
-            arrays["image_ids"] = np.array(table.image_ids)
-        if table.targets is not None:
-            arrays["targets"] = table.targets
-            known = np.ones(table.scores.shape, bool) if table.mask is None else table.mask
-            arrays["mask"] = known.astype(np.uint8)
-        if thresholds is not None:
-            arrays["thresholds"] = thresholds
-        with atomic_write(path, "wb") as file:
-            np.savez_compressed(file, **arrays)
+        arrays = {
+            "predictions": predictions,
+            "targets": table.targets,
+            "mask": table.mask,
+            "scores": table.scores,
+            "thresholds": thresholds,
+            "image_ids": None if table.image_ids is None else np.array(table.image_ids),
+        }
+        write_predictions(path, arrays, names)
         return
     columns: dict[str, Any] = {} if table.image_ids is None else {"image_id": table.image_ids}
     columns |= {

@@ -29,7 +29,7 @@ from lsep_ml.decisions import (
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.metrics import bootstrap_label_sets, count_label_sets, label_set_metrics
 from lsep_ml.training.fitting import fit_decision
-from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_predictions
+from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_label_sets
 
 RULES: dict[str, Callable[..., Decision]] = {
     "topk": TopK,
@@ -146,7 +146,7 @@ def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[
     thresholds: Any = getattr(fitted, "thresholds", None)
     if thresholds is not None:
         thresholds = thresholds(table.features, len(table.scores)).numpy()
-    write_predictions(output, table, predictions, thresholds)
+    write_label_sets(output, table, predictions, thresholds)
     return predictions, None if table.targets is None else _metrics(predictions, table)
 
 

@@ -10,7 +10,7 @@ from jobs import compose_here
 
 from lsep_ml.bundle import read_parts
 from lsep_ml.files import content_hash, read_json
-from lsep_ml.reports.records import read_run
+from lsep_ml.runs.finished import read_run
 from lsep_ml.stages.job import build_job, finished_record
 from lsep_ml.store.entries import Store
 

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from report_runs import edit_record, write_failure, write_run
 
-from lsep_ml.reports.records import RecordError, ReportError, find_runs, read_failure, read_run
+from lsep_ml.reports.records import ReportError, find_runs, read_failure
+from lsep_ml.runs.finished import read_run
+from lsep_ml.runs.record import RecordError
 
 TEXT_DAMAGE = {
     "half-written": (lambda text: text[: len(text) // 2], "not JSON"),

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from lsep_ml.losses import lsep_loss
 from lsep_ml.metrics import RankingMetrics
+from lsep_ml.runs.files import CHECKPOINT, HISTORY
+from lsep_ml.runs.history import read_history
 from lsep_ml.stages.job import Job, build_job
-from lsep_ml.stages.prediction import CHECKPOINT, HISTORY, read_history, train_prediction
+from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.store.entries import Entry
 from lsep_ml.store.keys import weights_hash
 from lsep_ml.training.resume import Saving

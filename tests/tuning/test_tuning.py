@@ -8,7 +8,7 @@ from rich.console import Console
 from lsep_ml import decisions
 from lsep_ml.decisions import GlobalThreshold, TopK
 from lsep_ml.metrics import bootstrap_label_sets, count_label_sets, label_set_metrics
-from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_predictions
+from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_label_sets
 from lsep_ml.tuning.tune import apply, print_tuning, tune
 
 NAMES = ["cat", "dog", "owl"]
@@ -204,10 +204,10 @@ def test_files_of_other_contents(name, arrays, message, tmp_path):
 
 def test_predictions_of_nameless_scores(tmp_path):
     table = ScoreTable(np.zeros((2, 2), np.float32))
-    write_predictions(tmp_path / "out.csv", table, np.array([[True, False], [False, True]]), None)
+    write_label_sets(tmp_path / "out.csv", table, np.array([[True, False], [False, True]]), None)
     assert pl.read_csv(tmp_path / "out.csv").to_dict(as_series=False) == {
         "predicted_0": [1, 0],
         "predicted_1": [0, 1],
     }
     with pytest.raises(ValueError, match=r"expected a name with \.npz"):
-        write_predictions(tmp_path / "out.txt", table, np.zeros((2, 2), bool), None)
+        write_label_sets(tmp_path / "out.txt", table, np.zeros((2, 2), bool), None)

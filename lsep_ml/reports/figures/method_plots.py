@@ -13,7 +13,7 @@ from lsep_ml.metrics.curves import RECALLS
 from lsep_ml.reports.figures.of_run import new_figure
 from lsep_ml.reports.figures.style import FAINT, Look, decision_looks, loss_looks
 from lsep_ml.reports.names import decision_name, loss_name, method_name
-from lsep_ml.reports.records import Method
+from lsep_ml.runs.finished import Method
 
 Floats = NDArray[np.float64]
 CLASSES = 10

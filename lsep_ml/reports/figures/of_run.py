@@ -20,6 +20,7 @@ from lsep_ml.metrics.functional import (
 )
 from lsep_ml.reports.figures.saving import save_figure
 from lsep_ml.reports.figures.style import new_figure
+from lsep_ml.runs.files import CLASS_F1, GALLERY, PRECISION_RECALL
 
 Arrays = Mapping[str, NDArray[Any]]
 SPREAD = 24
@@ -35,10 +36,10 @@ def draw_run(folder: Path, test: Arrays, thumbnails: Mapping[int, NDArray[np.uin
     `spread_rows` among them.
     """
     with matplotlib.rc_context({"text.parse_math": False}):  # a class may be called "$5"
-        save_figure(plot_class_f1(test, title), folder / "class_f1.png")
+        save_figure(plot_class_f1(test, title), folder / CLASS_F1)
         if "scores" in test:
-            save_figure(plot_precision_recall(test, title), folder / "precision_recall.png")
-    save_figure(lay_out_gallery(test, thumbnails, title), folder / "gallery.png")
+            save_figure(plot_precision_recall(test, title), folder / PRECISION_RECALL)
+    save_figure(lay_out_gallery(test, thumbnails, title), folder / GALLERY)
 
 
 def plot_precision_recall(test: Arrays, title: str) -> Figure:

@@ -1,32 +1,61 @@
-"""The arrays and the history that a run leaves beside its record, checked as they are read."""
+"""The arrays that a run leaves beside its record: written without pickle, checked as they are read."""
 
-import csv
-import hashlib
-import json
-import math
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.reports.records import RecordError, Run
+from lsep_ml.files import atomic_write
+from lsep_ml.runs.files import THUMBNAILS
+from lsep_ml.runs.finished import Run
+from lsep_ml.runs.record import RecordError, check_file
 
-TEST, VALIDATION, THUMBNAILS, HISTORY = "predictions.npz", "validation.npz", "thumbnails.npz", "history.csv"
 Arrays = dict[str, NDArray[Any]]
 _MATRICES = {"scores": "f", "thresholds": "f", "targets": "u", "predictions": "u", "mask": "u"}
 
 
+def write_predictions(
+    path: Path, arrays: Mapping[str, NDArray[Any] | None], label_names: Sequence[str]
+) -> Arrays:
+    """Write to `path` the label sets of one split, and what they were decided from and are measured by, as .npz.
+
+    Args:
+        path: the file.
+        arrays: `predictions` 0/1 (N, K) and, as far as there are (None: there are none), `targets` 0/1 (N, K), `mask`
+            (N, K), 1 = known, all of them where there are only targets; `scores` and `thresholds` float32 (N, K);
+            `image_ids` unicode (N,).
+        label_names: K names.
+
+    Returns:
+        What was written.
+    """
+    columns = {name: array for name, array in arrays.items() if array is not None}
+    if "targets" in columns:
+        columns.setdefault("mask", np.ones(columns["targets"].shape))
+    for name in columns.keys() & {"predictions", "mask"}:
+        columns[name] = columns[name].astype(np.uint8)
+    columns["label_names"] = np.asarray(label_names, dtype=np.str_)
+    _write_npz(path, columns)
+    return columns
+
+
+def write_thumbnails(path: Path, images: Mapping[int, NDArray[np.uint8]]) -> None:
+    """Write small images to `path` under their rows in the test split, each uint8 (h, w) or (h, w, 3)."""
+    _write_npz(path, {str(row): image for row, image in images.items()})
+
+
 def read_arrays(run: Run, file: str, *names: str) -> Arrays:
-    """The named arrays of a run's predictions.npz or validation.npz; `thresholds` only where the file has them.
+    """The arrays `names` of a run's `file`, predictions.npz or validation.npz; `thresholds` only where it has them.
 
     Raises:
         RecordError: file or array missing, damaged, of the wrong type or shape, with values that cannot be, or with
             its labels in another order than result.json.
     """
-    found = _read_npz(run.folder / file, (*names, "label_names"), optional="thresholds")
+    found = _read_npz(run, file, (*names, "label_names"), optional="thresholds")
     labels = tuple(found.pop("label_names").tolist())
     if labels != run.label_names:
         raise RecordError(f"{file}: its labels are {_shown(labels)}, result.json's {_shown(run.label_names)}")
@@ -42,9 +71,13 @@ def read_arrays(run: Run, file: str, *names: str) -> Arrays:
 
 
 def read_thumbnails(run: Run) -> dict[int, NDArray[np.uint8]]:
-    """Test row -> small image, uint8 (h, w) or (h, w, 3)."""
+    """Test row -> small image of a run's thumbnails.npz, uint8 (h, w) or (h, w, 3).
+
+    Raises:
+        RecordError: the file is missing or damaged, or holds something else.
+    """
     thumbnails = {}
-    for name, image in _read_npz(run.folder / THUMBNAILS, None).items():
+    for name, image in _read_npz(run, THUMBNAILS, None).items():
         shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
         if not name.isdigit() or image.dtype != np.uint8 or not shaped or 0 in image.shape:
             raise RecordError(
@@ -54,45 +87,28 @@ def read_thumbnails(run: Run) -> dict[int, NDArray[np.uint8]]:
     return dict(sorted(thumbnails.items()))
 
 
-def read_history(run: Run) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Stage -> column -> values by epoch; NaN where a column is empty."""
-    path = run.folder / HISTORY
+def _write_npz(path: Path, arrays: Arrays) -> None:
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+
+def _read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str = "") -> Arrays:
+    path = run.folder / name
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        stages: dict[str, dict[str, NDArray[np.float64]]] = {}
-        for stage in dict.fromkeys(row["stage"] for row in rows):
-            own = [row for row in rows if row["stage"] == stage]
-            columns = [key for key in own[0] if key is not None and key != "stage"]
-            stages[stage] = {key: np.array([float(row[key] or math.nan) for row in own]) for key in columns}
-    except FileNotFoundError:
-        raise RecordError(f"{HISTORY}: missing") from None
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise RecordError(f"{HISTORY}: unreadable ({type(error).__name__}: {error})") from None
-    return stages
-
-
-def content_of(test: Arrays, label_names: tuple[str, ...]) -> str:
-    """A hash of what every run on one split must agree in: labels, image ids, targets and mask."""
-    digest = hashlib.sha256(json.dumps([label_names, test["image_ids"].tolist()]).encode())
-    for name in ("targets", "mask"):
-        digest.update(np.ascontiguousarray(test[name]).tobytes())
-    return digest.hexdigest()
-
-
-def _read_npz(path: Path, names: tuple[str, ...] | None, optional: str = "") -> Arrays:
-    try:
+        check_file(path, run.files)
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
             wanted = (
                 arrays.files if names is None else [n for n in names if n != optional or n in arrays.files]
             )
             return {name: arrays[name] for name in wanted}
     except FileNotFoundError:
-        raise RecordError(f"{path.name}: missing; run the job again to have it") from None
+        raise RecordError(f"{name}: missing; run the job again to have it") from None
     except KeyError as error:
-        raise RecordError(f"{path.name}: {error.args[0]!s}; run the job again") from None
+        raise RecordError(f"{name}: {error.args[0]!s}; run the job again") from None
+    except RecordError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise RecordError(f"{path.name}: damaged ({error}); run the job again") from None
+        raise RecordError(f"{name}: damaged ({error}); run the job again") from None
 
 
 def _check_matrix(where: str, array: NDArray[Any], shape: tuple[int, ...], kind: str) -> None:

@@ -1,0 +1,37 @@
+"""Every file of a run's folder, by name."""
+
+RESULT = "result.json"
+"""The record: what was run, with what, and the metrics; the last to be written, with a checksum of the others."""
+
+CHECKPOINT = "checkpoint.ckpt"
+"""The trained network, in torch's format."""
+
+DECISION, DECISION_WEIGHTS = "decision.json", "decision.safetensors"
+"""The fitted decision, and its tensors where it has many."""
+
+HISTORY = "history.csv"
+"""A row for each epoch and stage."""
+
+TEST, VALIDATION = "predictions.npz", "validation.npz"
+"""Scores, targets and label sets of a split."""
+
+THUMBNAILS = "thumbnails.npz"
+"""Small copies of the test images that a report shows."""
+
+SPLIT = "split.json"
+"""The images of each split."""
+
+CLASS_F1, GALLERY, PRECISION_RECALL = "class_f1.png", "gallery.png", "precision_recall.png"
+"""The figures."""
+
+UNFINISHED = "unfinished.json"
+"""The stored results that a run works on, by kind; gone when it has its result."""
+
+ERROR = "error.json"
+"""Why a job failed, and what it was called with."""
+
+OVERRIDES = ".hydra/overrides.yaml"
+"""What Hydra was called with."""
+
+SEALED = {".json", ".npz", ".csv", ".ckpt", ".safetensors"}
+"""The endings of the files whose checksums the record holds."""
