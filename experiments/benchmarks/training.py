@@ -108,9 +108,9 @@ def plain_training(job: Job) -> None:
         {"params": network.backbone.parameters()},
         {"params": network.score_layer.parameters(), "lr": lr * options.score_layer_lr},
     ]
-    optimizer = job.module.optimizer(groups)
+    optimizer = job.module.optimisation.optimizer(groups)
     steps = options.epochs * -(-len(images) // options.batch_size)
-    schedule = job.module.schedule(optimizer, steps)
+    schedule = job.module.optimisation.schedule(optimizer, steps)
     half = partial(torch.autocast, device.type, torch.bfloat16, job.config.trainer.precision == "bf16-mixed")
     best = 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -119,7 +119,7 @@ def plain_training(job: Job) -> None:
             for rows in torch.randperm(len(images)).split(options.batch_size):
                 with half():
                     scores = network(images[rows].to(device)).scores
-                loss = job.module.loss(scores, targets[rows].to(device))
+                loss = job.module.objective.loss(scores, targets[rows].to(device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -188,13 +188,13 @@ def compute_rate(job: Job, steps: int = 50) -> float:
     images = torch.randint(0, 256, (job.config.training.batch_size, 3, 224, 224), dtype=torch.uint8)
     images = images.to(job.device)
     targets = (torch.rand(len(images), network.num_labels) < 0.2).to(job.device)
-    optimizer = job.module.optimizer(network.parameters())
+    optimizer = job.module.optimisation.optimizer(network.parameters())
 
     def step() -> None:
         with torch.autocast(job.device.type, torch.bfloat16):
             scores = network(images).scores
         optimizer.zero_grad()
-        job.module.loss(scores, targets).backward()
+        job.module.objective.loss(scores, targets).backward()
         optimizer.step()
 
     for _ in range(10):

@@ -32,6 +32,7 @@ from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
 from lsep_ml.store.names import current_names
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.progress import quiet_lightning
+from lsep_ml.training.recipe import Computing, Objective, Optimisation
 
 log = logging.getLogger(__name__)
 
@@ -106,14 +107,15 @@ def build_job(config: DictConfig) -> Job:
             f"training.compile={backend}: no backend of torch.compile; take inductor, or null for none"
         )
     parts = config_parts(config, PREDICTION_PARTS)
-    module = build_prediction(config, Probe(network) if config.training.probe else network, processes)
+    joint = None
     if config.training.joint:
         if not isinstance(decision, LearntDecision):
             raise ValueError(
                 f"training=joint: decision={config.names.decision} has nothing to train; take thresh_est or count_est"
             )
-        module.decision, module.decision_weight = decision, config.training.decision_weight
+        joint = decision
         parts |= config_parts(config, ("decision",))
+    module = build_prediction(config, Probe(network) if config.training.probe else network, processes, joint)
     store = Store(Path(config.paths.output) / "store", processes)
     made_by = prediction_made_by(parts, network, data)
     return Job(config, store, data, network, module, predictor, decision, trainer, device, processes, made_by)
@@ -149,23 +151,29 @@ def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataMod
 
 
 def build_prediction(
-    config: DictConfig, network: Network | Probe, processes: Processes = ALONE
+    config: DictConfig,
+    network: Network | Probe,
+    processes: Processes = ALONE,
+    decision: LearntDecision | None = None,
 ) -> LabelPrediction:
-    """The stage-1 module of a configuration around what it trains."""
-    return LabelPrediction(
-        network,
-        loss=instantiate(config.loss),
-        loss_name=config.names.loss,
-        optimizer=instantiate(config.optimizer),
-        schedule=instantiate(config.schedule),
-        score_layer_lr=config.training.score_layer_lr,
-        frozen_epochs=config.training.frozen_epochs,
-        diagnostics=instantiate(config.diagnostics),
-        ema=config.training.ema,
-        channels_last=config.training.channels_last,
-        backend=config.training.compile,
-        gather=processes.gather,
+    """Build the stage-1 module of `config` around the `network`, and the `decision` in joint training."""
+    training = config.training
+    objective = Objective(
+        instantiate(config.loss),
+        config.names.loss,
+        decision,
+        1.0 if decision is None else training.decision_weight,
+        instantiate(config.diagnostics),
     )
+    optimisation = Optimisation(
+        instantiate(config.optimizer),
+        instantiate(config.schedule),
+        training.score_layer_lr,
+        training.frozen_epochs,
+        training.ema,
+    )
+    computing = Computing(training.channels_last, training.compile, processes.gather)
+    return LabelPrediction(network, objective, optimisation, computing)
 
 
 def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:

@@ -70,7 +70,7 @@ def fit_decision(
     features = check_features(features, len(scores), decision.num_features, type(decision).__name__)
     check_scores(scores, decision.num_labels)
     decision.reset(scores, targets, features, mask, seed=seed)
-    rows = CachedRows(scores, targets, features, mask)
+    rows = _shuffled(CachedRows(scores, targets, features, mask), batch_size, seed)
     with _epoch_bar(type(decision).__name__, epochs, progress) as advance:
 
         def after(epoch: int, loss: float) -> None:
@@ -79,7 +79,7 @@ def fit_decision(
                 on_epoch(epoch, loss)
 
         module = LabelDecision(decision, optimizer, after)
-        _train(module, rows, epochs, batch_size, seed, trainer or {}, states)
+        _train(module, rows, {"max_epochs": epochs, **(trainer or {})}, states)
     decision.eval()
     for problem in decision.problems(scores, features):
         warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=2)
@@ -108,25 +108,26 @@ def _rows(array: Array, rows: Sequence[int]) -> Tensor:
     return float_tensor(array[index] if isinstance(array, np.ndarray) else array[torch.from_numpy(index)])
 
 
+def _shuffled(rows: CachedRows, batch_size: int, seed: int) -> DataLoader[DecisionBatch]:
+    """Batches of all `rows` in an order of each epoch's own, drawn from the loader's `generator`."""
+    order = torch.Generator().manual_seed(seed)
+    sampler = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
+    return DataLoader(rows, batch_size=None, sampler=sampler, generator=order)
+
+
 def _train(
     module: LabelDecision,
-    rows: CachedRows,
-    epochs: int,
-    batch_size: int,
-    seed: int,
+    loader: DataLoader[DecisionBatch],
     options: Mapping[str, Any],
     states: States | None,
 ) -> None:
     """Train under a Lightning Trainer that writes nothing but `states`, prints nothing, keeps the random state."""
-    order = torch.Generator().manual_seed(seed)
-    sampler = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
-    loader = DataLoader(rows, batch_size=None, sampler=sampler, generator=order)
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": 1,
         "logger": False,
         "enable_checkpointing": states is not None,
-        "callbacks": [] if states is None else [_OrderState(order), states],
+        "callbacks": [] if states is None else [_OrderState(loader.generator), states],
         "plugins": [CheckedCheckpointIO()],
         "enable_progress_bar": False,
         "enable_model_summary": False,
@@ -135,7 +136,7 @@ def _train(
     with torch.random.fork_rng(devices=[]), torch.enable_grad(), quiet_lightning():
         found = None if states is None else states.newest()
         try:
-            pl.Trainer(max_epochs=epochs, **(quiet | dict(options))).fit(module, loader, ckpt_path=found)
+            pl.Trainer(**(quiet | dict(options))).fit(module, loader, ckpt_path=found)
         except FloatingPointError as error:
             good = states.last_good if states else None
             raise FloatingPointError(

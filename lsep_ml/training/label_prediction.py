@@ -2,7 +2,6 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,38 +13,21 @@ from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from lsep_ml.data import Batch
-from lsep_ml.decisions import LearntDecision
 from lsep_ml.metrics.functional import as_numpy, ranking_metrics
 from lsep_ml.models import Network, Prediction, Probe
-
-Loss = Callable[..., Tensor]
+from lsep_ml.training.recipe import Computing, Objective, Optimisation
 
 
 class LabelPrediction(LightningModule):
-    """Trains a network's scores with `loss(scores, targets, mask=mask)`; validates by ranking quality on raw scores.
+    """Trains the scores of a network with `objective`; validates by ranking quality on raw scores.
 
     Args:
         network: what is trained: images -> features -> scores, or a probe, whose batches hold features for images.
-        loss: a function of `lsep_ml.losses`, its options bound.
-        loss_name: what messages call it.
-        optimizer: parameter groups -> optimizer.
-        schedule: (optimizer, total number of steps) -> learning-rate schedule, stepped after every batch.
-        score_layer_lr: factor on the learning rate of the new score layer.
-        frozen_epochs: epochs at the start in which the backbone stays as it is, its batch norms included.
-        decision: a learnt decision to train at the same time, its gradient flowing into the network; None trains the
-            prediction alone, as the paper does.
-        decision_weight: factor on the decision's loss.
-        diagnostics: name -> function of (scores, targets, mask) that counts rows of a batch; summed over an epoch and
-            logged as train/<name>.
-        ema: decay of an exponential moving average of the weights and of batch norm's statistics; validation and every
-            checkpoint's `state_dict` are the average's. None: no average.
-        channels_last: whether the convolutions compute in that memory layout.
-        backend: of torch.compile, for images -> features; None: not compiled. The names of the state stay the same.
-        gather: a value -> every process's, in the order of their ranks, where several train together; each trains on
-            its part of a batch and validates on its part of the validation batches.
+        objective: the loss, and in joint training the decision whose loss is added.
+        optimisation: optimizer, schedule, and which weights learn how fast.
+        computing: memory layout, compiler and processes.
 
     Under mixed precision the backbone computes in half precision; the score layer, the scores and the loss are float32.
 
@@ -59,41 +41,29 @@ class LabelPrediction(LightningModule):
     def __init__(
         self,
         network: Network | Probe,
-        loss: Loss,
-        loss_name: str,
-        optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
-        schedule: Callable[[Optimizer, int], LRScheduler],
-        score_layer_lr: float = 1.0,
-        frozen_epochs: int = 0,
-        decision: LearntDecision | None = None,
-        decision_weight: float = 1.0,
-        diagnostics: Mapping[str, Callable[..., Tensor]] | None = None,
-        ema: float | None = None,
-        channels_last: bool = False,
-        backend: str | None = None,
-        gather: Callable[[Any], list[Any]] = lambda value: [value],
+        objective: Objective,
+        optimisation: Optimisation,
+        computing: Computing | None = None,
     ) -> None:
         super().__init__()
         self.network = network
-        self.loss = loss
-        self.loss_name = loss_name
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.score_layer_lr = score_layer_lr
-        self.frozen_epochs = frozen_epochs
-        self.decision = decision
-        self.decision_weight = decision_weight
-        self.diagnostics = dict(diagnostics or {})
-        self.ema = ema
-        self.channels_last = channels_last
+        self.objective = objective
+        self.decision = objective.decision  # a module of this one, so that its weights are found in the state
+        self.optimisation = optimisation
+        self.computing = computing or Computing()
         # A compiled function: a compiled module would be a second one, its names in the state beginning with _orig_mod.
+        backend = self.computing.backend
         self.extract = network.extract if backend is None else torch.compile(network.extract, backend=backend)
-        self.gather = gather
         # Of each step of this epoch: its images, and their summed loss and counts.
         self._images: list[int] = []
         self._sums: list[Tensor] = []
         # Of each batch of this epoch's validation: rows, losses, scores, targets, known entries.
         self._validated: list[tuple[np.ndarray, ...]] = []
+
+    @property
+    def loss_name(self) -> str:
+        """What messages call the loss."""
+        return self.objective.name
 
     def forward(self, images: Tensor) -> Prediction:
         features = self.extract(images)
@@ -103,9 +73,9 @@ class LabelPrediction(LightningModule):
             return Prediction(layer(features), features)
 
     def configure_callbacks(self) -> list[Callback]:
-        if self.ema is None:
+        decay = self.optimisation.ema
+        if decay is None:
             return []
-        decay = self.ema
 
         def towards(average: Tensor, current: Tensor, updates: Tensor) -> Tensor:
             return average + (1 - decay) * (current - average)  # which leaves constants as they are
@@ -113,7 +83,7 @@ class LabelPrediction(LightningModule):
         return [WeightAveraging(use_buffers=True, avg_fn=towards)]
 
     def on_fit_start(self) -> None:
-        if self.channels_last:
+        if self.computing.channels_last:
             self.network.to(memory_format=torch.channels_last)
 
     def on_train_epoch_start(self) -> None:
@@ -124,17 +94,17 @@ class LabelPrediction(LightningModule):
         self._freeze()  # a training that continues within an epoch does not start it
 
     def _freeze(self) -> None:
-        trained = self.current_epoch >= self.frozen_epochs
+        trained = self.current_epoch >= self.optimisation.frozen_epochs
         self.network.backbone.requires_grad_(trained).train(trained)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         scores, features = self(batch.images)
-        loss = self.loss(scores, batch.targets, mask=batch.mask)
+        loss = self.objective.loss(scores, batch.targets, mask=batch.mask)
         if self.decision is not None:
             decision_loss = self.decision.loss(scores, batch.targets, features, batch.mask)
-            loss = loss + self.decision_weight * decision_loss
+            loss = loss + self.objective.decision_weight * decision_loss
         known = scores.detach(), batch.targets, batch.mask
-        counts = [count(*known).double() for count in self.diagnostics.values()]
+        counts = [count(*known).double() for count in self.objective.diagnostics.values()]
         self._images.append(len(batch.rows))
         self._sums.append(torch.stack([loss.detach().double() * len(batch.rows), *counts]))
         return loss * batch.weight
@@ -144,13 +114,13 @@ class LabelPrediction(LightningModule):
         steps = self._steps()
         finite = steps[torch.isfinite(steps).all(dim=1)].T.tolist()
         images, loss, *counts = (math.fsum(column) for column in finite)  # the same in any order of the steps
-        return {"loss": loss / images, **dict(zip(self.diagnostics, counts, strict=True))}
+        return {"loss": loss / images, **dict(zip(self.objective.diagnostics, counts, strict=True))}
 
     def _steps(self) -> Tensor:
         """The images, summed loss and counts of each step of this epoch, of all processes."""
         sums = torch.stack(self._sums).cpu()
         steps = torch.column_stack([torch.tensor(self._images, dtype=sums.dtype), sums])
-        return torch.cat(self.gather(steps))
+        return torch.cat(self.computing.gather(steps))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["steps"] = self._steps()
@@ -168,15 +138,16 @@ class LabelPrediction(LightningModule):
         scores = self(batch.images).scores.float()
         if not torch.isfinite(scores).all():
             raise FloatingPointError(
-                f"scores of loss={self.loss_name} are not finite at step {self.global_step}; lower optimizer.lr"
+                f"scores of loss={self.loss_name} are not finite at step {self.global_step}; "
+                "lower optimizer.lr"
             )
-        losses = self.loss(scores, batch.targets, mask=batch.mask, reduction="none")
+        losses = self.objective.loss(scores, batch.targets, mask=batch.mask, reduction="none")
         known = torch.ones_like(batch.targets) if batch.mask is None else batch.mask
         arrays = (batch.rows, losses, scores, batch.targets, known)
         self._validated.append(tuple(as_numpy(array) for array in arrays))
 
     def on_validation_epoch_end(self) -> None:
-        batches = itertools.chain.from_iterable(self.gather(self._validated))
+        batches = itertools.chain.from_iterable(self.computing.gather(self._validated))
         rows, *arrays = (np.concatenate(column) for column in zip(*batches, strict=True))
         # In the order of the rows, each once: a process without a batch of its own validates on another's.
         order = np.unique(rows, return_index=True)[1]
@@ -201,11 +172,11 @@ class LabelPrediction(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimizer([{"params": self.network.backbone.parameters()}])
-        lr = optimizer.param_groups[0]["lr"] * self.score_layer_lr
+        optimizer = self.optimisation.optimizer([{"params": self.network.backbone.parameters()}])
+        lr = optimizer.param_groups[0]["lr"] * self.optimisation.score_layer_lr
         new_layers = [self.network.score_layer, *([self.decision] if self.decision is not None else [])]
         optimizer.add_param_group(
             {"params": [p for layer in new_layers for p in layer.parameters()], "lr": lr}
         )
-        schedule = self.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        schedule = self.optimisation.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -178,7 +178,7 @@ def test_mixed_precision_keeps_scores_and_loss_in_float32(tmp_path: Path) -> Non
     batch = next(iter(job.data.val_dataloader()))
     with torch.autocast("cpu", torch.bfloat16):
         scores, features = job.module(batch.images)
-        loss = job.module.loss(scores, batch.targets)
+        loss = job.module.objective.loss(scores, batch.targets)
     assert torch.equal(features, features.bfloat16().float())  # the backbone's are of half precision
     assert scores.dtype == loss.dtype == torch.float32
     layer = job.network.score_layer
