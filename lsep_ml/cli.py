@@ -95,7 +95,9 @@ def tune(
     decisions: Annotated[
         str, typer.Option(help="Names separated by commas; all that the file allows when not given.")
     ] = "",
-    criterion: Annotated[str, typer.Option(help="The metric to maximise, a key of LabelSetMetrics.")] = "f1",
+    criterion: Annotated[
+        str, typer.Option(help="Choose by this label-set metric, a key of docs/metrics.md.")
+    ] = "f1",
     folds: Annotated[int, typer.Option(help="Folds of the cross-fitting.")] = 5,
     epochs: Annotated[int, typer.Option(help="Epochs of learnt decisions (which need features).")] = 50,
     seed: Annotated[int, typer.Option(help="Of folds, bootstrap and training.")] = 0,
@@ -135,8 +137,9 @@ def apply(
         f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}"
     )
     if metrics is not None:
-        shares = {key: value for key, value in metrics.items() if key != "labels_per_image"}
-        console.print("in %: " + ", ".join(f"{key} {100 * value:.1f}" for key, value in shares.items()))
+        from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
+
+        console.print(", ".join(metric.told(metrics[metric.key]) for metric in LABEL_SET_METRICS))
 
 
 @app.command()

@@ -36,6 +36,7 @@ def bundle(
 
     from lsep_ml.bundle.files import write_bundle
     from lsep_ml.bundle.sources import parts_of_run
+    from lsep_ml.metrics import BY_KEY
 
     parts = parts_of_run(run)
     parts.build_network(allow or ())  # what cannot be loaded is not shipped
@@ -44,7 +45,7 @@ def bundle(
     metrics = parts.measured["metrics"]["test"]
     console.print(
         f"{out}: {len(parts.label_names)} labels, {parts.measured['loss']} + {parts.measured['decision']}, "
-        f"{decimal(size)}; on test F1 {100 * metrics['f1']:.1f}%, mAP {100 * metrics['map']:.1f}%",
+        f"{decimal(size)}; on test {BY_KEY['f1'].told(metrics['f1'])}, {BY_KEY['map'].told(metrics['map'])}",
         markup=False,
         highlight=False,
         soft_wrap=True,

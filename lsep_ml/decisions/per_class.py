@@ -32,11 +32,11 @@ PRIORS = (1e6, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.0)
 class PerClassThreshold(ThresholdRule):
     """The labels with f_k(x) > theta_k, one theta a label.
 
-    By default theta maximises the criterion: each label's own F-beta for `criterion="f1"` (F1 unless `beta`
-    is given), and coordinate ascent over the labels, from the global threshold, for every other criterion.
-    With min_precision, theta_k is the lowest cut-off of at least that precision (the most precise one where
-    none reaches it); with min_recall, the highest cut-off of at least that recall. The larger threshold on a
-    tie.
+    By default theta is the best by the criterion: label by label where that is a mean over labels (F-beta for
+    `criterion="f1"`, F1 unless `beta` is given), for every other criterion by coordinate ascent over the labels,
+    from the global threshold. With min_precision, theta_k is the lowest cut-off of at least that precision (the
+    most precise one where none reaches it); with min_recall, the highest cut-off of at least that recall. The
+    larger threshold on a tie.
 
     guard: rare labels overfit. Each theta_k is shrunk to the threshold that is best for all labels together,
     with the weight n_k / (n_k + prior) of its own n_k positives; the prior is the one of `PRIORS` that does

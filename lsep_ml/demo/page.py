@@ -9,6 +9,7 @@ from lsep_ml.bundle.classifier import Classifier
 from lsep_ml.data.errors import ImageError
 from lsep_ml.demo.bars import render_bars
 from lsep_ml.demo.knobs import Knob, Reading, knob_of, read_image_decision
+from lsep_ml.metrics import BY_KEY
 
 try:
     import gradio as gr
@@ -126,5 +127,5 @@ def _heading(classifier: Classifier) -> str:
     return (
         f"# {classifier.parts.source.resolve().name}\n"
         f"{len(classifier.label_names)} labels, trained on {measured['data']} with {measured['loss']} and "
-        f"{measured['decision']}; on test F1 {100 * metrics['f1']:.1f}%, mAP {100 * metrics['map']:.1f}%."
+        f"{measured['decision']}; on test {BY_KEY['f1'].told(metrics['f1'])}, {BY_KEY['map'].told(metrics['map'])}."
     )

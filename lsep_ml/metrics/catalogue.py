@@ -194,3 +194,8 @@ LABEL_SET_METRICS = tuple(metric for metric in METRICS if metric.needs == "label
 RANKING_METRICS = tuple(metric for metric in METRICS if metric.needs == "scores")
 PAPER_KEYS = tuple(metric.key for metric in METRICS if metric.paper)
 """The columns of the paper's tables, in its order."""
+
+
+def gain(key: str, value: float) -> float:
+    """What an ordering by the quantity `key` maximises: its value, negated where lower is better."""
+    return float(BY_KEY[key].gain(value)) if key in BY_KEY else value

@@ -29,6 +29,9 @@ class HarmonicMean(NamedTuple):
     second: Average
 
 
+DASH = "–"
+"""What stands for a value that is not there."""
+
 Formula = Average | HarmonicMean
 
 
@@ -86,9 +89,18 @@ class Quantity:
         """From the value to what is shown."""
         return 100.0 if self.unit == "%" else 1.0
 
-    def show(self, value: float) -> str:
-        """The value in its unit: one decimal in %, else two."""
-        return f"{self.scale * value:.{1 if self.unit == '%' else 2}f}"
+    @property
+    def decimals(self) -> int:
+        """How many are shown."""
+        return 1 if self.unit == "%" else 2
+
+    def show(self, value: float | None) -> str:
+        """The value in its unit, without it; a dash for None."""
+        return DASH if value is None else f"{self.scale * value:.{self.decimals}f}"
+
+    def told(self, value: float | None) -> str:
+        """The short name and the value with its unit."""
+        return f"{self.short_name} {self.show(value)}{'%' if self.unit == '%' else f' {self.unit}'}"
 
 
 @dataclass(frozen=True, kw_only=True)

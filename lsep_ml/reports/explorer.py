@@ -1,7 +1,7 @@
 """The decision explorer's data: runs as counts at every step of a slider, small enough to sit inside the page.
 
-The page never sees a score matrix. For each step it has the exact counts of `count_label_sets`, from which it computes
-the metrics as `label_set_metrics` does; scores themselves are there for the few images that it shows.
+The page never sees a score matrix. For each step it has every label-set metric and the counts of `count_label_sets`
+class by class; scores themselves are there for the few images that it shows.
 """
 
 import base64
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.metrics.functional import LABEL_SET_KEYS, LabelCounts
+from lsep_ml.metrics import LABEL_SET_KEYS, LABELS_PER_IMAGE, LabelCounts, label_set_metrics, labels_per_image
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
 from lsep_ml.reports.figures.of_run import SPREAD, spread_rows
 from lsep_ml.reports.figures.saving import picture_uri
@@ -117,14 +117,16 @@ def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp
 
 
 def _steps(values: NDArray[Any], counts: LabelCounts) -> Json:
-    """A slider's values and the counts at each, correct and predicted flattened from (T, K)."""
+    """A slider's values, the counts at each, correct and predicted flattened from (T, K), and the metrics (T,)."""
+    metrics = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
     kind = np.uint16 if int(counts.images) < 2**16 else np.uint32
     return {
         "values": [float(value) for value in values],
         "bytes": np.dtype(kind).itemsize,
         "correct": _pack(counts.correct, kind),
         "predicted": _pack(counts.predicted, kind),
-        "exact": np.asarray(counts.exact).tolist(),
+        "exact": counts.exact.tolist(),
+        "metrics": {key: _pack(found, np.float64) for key, found in metrics.items()},
     }
 
 

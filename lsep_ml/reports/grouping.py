@@ -6,12 +6,14 @@ every setting but the seed. Anything else is shown apart, with what differs.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from lsep_ml.metrics.catalogue import gain
 from lsep_ml.reports.names import method_order
 from lsep_ml.reports.records import Problem
 from lsep_ml.runs.finished import Method, Run
@@ -95,7 +97,7 @@ def drop_conflicts(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
         same[_key([protocol(run), network(run), run.method, run.seed, settings(run)])].append(run)
     kept, problems = [], []
     for first, *others in same.values():
-        differing = next((other for other in others if other.test != first.test), None)
+        differing = next((other for other in others if _disagreeing(first, other)), None)
         if differing is not None:
             problems.append(Problem(first.folder, _conflict(first, differing)))
             continue
@@ -105,16 +107,21 @@ def drop_conflicts(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
 
 
 def _conflict(first: Run, other: Run) -> str:
-    key = next(key for key in [*first.test, *other.test] if first.test.get(key) != other.test.get(key))
+    key = _disagreeing(first, other)[0]
     identity = (
         f"the same identity {first.identity}"
         if first.identity == other.identity
         else f"the same configuration and seed (identities {first.identity} and {other.identity})"
     )
     return (
-        f"claims {identity} as {other.folder} with another result: test {key} is {first.test.get(key)} and "
-        f"{other.test.get(key)}; neither is used, remove one of them"
+        f"claims {identity} as {other.folder} with another result: test {key} is {first.test[key]} and "
+        f"{other.test[key]}; neither is used, remove one of them"
     )
+
+
+def _disagreeing(first: Run, other: Run) -> list[str]:
+    """The test metrics in which two records differ; one that only a later version has is no difference."""
+    return [key for key in first.test if key in other.test and first.test[key] != other.test[key]]
 
 
 def protocol(run: Run) -> dict[str, str]:
@@ -173,14 +180,15 @@ def _group(name: str, data: str, model: str, facts: Mapping[str, str], runs: lis
         ]
         rows += variants
         # The paper chose hyperparameters on the hold-out by F1; a row of more seeds is not left for one of fewer.
-        chosen[method] = max(variants, key=lambda row: (len(row.runs), mean_of(row, "val", "f1")))
+        chosen[method] = max(variants, key=lambda row: (len(row.runs), mean_gain(row, "f1")))
     return RunGroup(name, data, model, facts, tuple(rows), chosen)
 
 
-def mean_of(row: Row, split: str, key: str) -> float:
-    """A metric's mean over the row's runs, -1 where none has it."""
-    values = [metrics[key] for run in row.runs if key in (metrics := run.val if split == "val" else run.test)]
-    return fmean(values) if values else -1.0
+def mean_gain(row: Row, key: str) -> float:
+    """What a choice among rows maximises: a validation metric's mean over the row's runs, negated where lower is
+    better; less than any where no run has it."""
+    values = [run.val[key] for run in row.runs if key in run.val]
+    return gain(key, fmean(values)) if values else -math.inf
 
 
 def _differing(mappings: Sequence[Mapping[str, str]]) -> list[str]:

@@ -39,33 +39,6 @@ SHORT_DECISIONS = {
     "count_est": "count est.",
     "per_class": "θ per class",
 }
-METRICS = {
-    "pc_p": "PC-P",
-    "pc_r": "PC-R",
-    "ov_p": "OV-P",
-    "ov_r": "OV-R",
-    "f1": "F1",
-    "exact_match": "0-1",
-    "cf1": "CF1",
-    "of1": "OF1",
-    "map": "mAP",
-    "lrap": "LRAP",
-}
-PAPER_METRICS = ("pc_p", "pc_r", "ov_p", "ov_r", "f1", "exact_match")
-"""The columns of the paper's tables, in its order."""
-
-METRIC_NOTES = {
-    "pc_p": "precision, mean over the classes (eqn 27)",
-    "pc_r": "recall, mean over the classes (eqn 27)",
-    "ov_p": "precision over all labels pooled (eqn 28)",
-    "ov_r": "recall over all labels pooled (eqn 28)",
-    "f1": "macro F1: the mean of the per-class F1",
-    "exact_match": "exact match: images whose whole label set is right",
-    "cf1": "harmonic mean of PC-P and PC-R",
-    "of1": "harmonic mean of OV-P and OV-R",
-    "map": "mean average precision of the scores",
-    "lrap": "label ranking average precision of the scores",
-}
 
 
 def loss_name(loss: str) -> str:

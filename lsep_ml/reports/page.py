@@ -8,13 +8,14 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from lsep_ml.metrics.functional import LABEL_SET_KEYS
+from lsep_ml.metrics import BY_KEY
+from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
+from lsep_ml.metrics.metric import DASH
 from lsep_ml.reports.group_report import GroupReport
-from lsep_ml.reports.names import METRIC_NOTES, METRICS
 from lsep_ml.reports.provenance import Provenance, without_places
 from lsep_ml.reports.records import Found
 from lsep_ml.reports.tables import Table
-from lsep_ml.reports.text_tables import DASH, LEGEND, interval, number, paper_number, runs_of, signed
+from lsep_ml.reports.text_tables import LEGEND, interval, names, number, paper_number, runs_of, signed
 
 
 def render_table(table: Table) -> str:
@@ -44,7 +45,13 @@ def render_page(
             comparisons=[_comparisons(part) for part in parts],
             explorer={
                 "keys": [
-                    {"key": key, "name": METRICS[key], "note": METRIC_NOTES[key]} for key in LABEL_SET_KEYS
+                    {
+                        "key": metric.key,
+                        "name": metric.short_name,
+                        "note": f"{metric.name}: {metric.note}",
+                        "higher_is_better": metric.higher_is_better,
+                    }
+                    for metric in LABEL_SET_METRICS
                 ],
                 "groups": [part.explorer for part in parts if part.explorer["runs"]],
             },
@@ -62,8 +69,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {
-        "METRICS": METRICS,
-        "METRIC_NOTES": METRIC_NOTES,
+        "METRICS": BY_KEY,
+        "names": names,
         "DASH": DASH,
         "LEGEND": LEGEND,
         "runs_of": runs_of,

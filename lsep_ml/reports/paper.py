@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
-from lsep_ml.reports.names import PAPER_METRICS
+from lsep_ml.metrics import PAPER_KEYS
 from lsep_ml.runs.finished import NO_DECISION, Method
 
 _COLUMNS = {"01": "exact_match"}
@@ -59,6 +59,6 @@ def departures(data: str, model: str, images: Mapping[str, str]) -> list[str]:
 def _column(name: str) -> tuple[str, str]:
     data, key = name.split("_", 1)
     key = _COLUMNS.get(key, key)
-    if key not in PAPER_METRICS:
-        raise ValueError(f"paper table: column {name!r}; expected DATA_METRIC of {', '.join(PAPER_METRICS)}")
+    if key not in PAPER_KEYS:
+        raise ValueError(f"paper table: column {name!r}; expected DATA_METRIC of {', '.join(PAPER_KEYS)}")
     return data, key

@@ -4,25 +4,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
+from lsep_ml.metrics import BY_KEY, METRICS, PAPER_KEYS
 from lsep_ml.metrics.bootstrap import percentiles
+from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
 from lsep_ml.reports.comparison import Comparison
 from lsep_ml.reports.grouping import Row, RunGroup
-from lsep_ml.reports.names import PAPER_METRICS, decision_name, method_name
+from lsep_ml.reports.names import decision_name, method_name
 from lsep_ml.reports.paper import OURS, departures, paper_numbers, paper_table
 from lsep_ml.reports.verdicts import Evidence
 from lsep_ml.runs.finished import Method
 
-ALL_METRICS = (*PAPER_METRICS, "cf1", "of1", "map", "lrap")
+ALL_KEYS = tuple(metric.key for metric in METRICS)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric in %: the mean over `runs` runs and their standard deviation (None for a single run).
+    """A metric in its unit: the mean over `runs` runs and their standard deviation (None for a single run).
 
     mean is None where no run has the metric. paper: the paper's number, None where it has none. low, high: the paired
     bootstrap's 95% interval of the mean. mark: "best" of its column; "tied" when the difference to the best is not
-    real at 95%.
+    real at 95%. decimals: how many are shown.
     """
 
     mean: float | None = None
@@ -32,6 +34,7 @@ class Cell:
     low: float | None = None
     high: float | None = None
     mark: str = ""
+    decimals: int = 1
 
     @property
     def difference(self) -> float | None:
@@ -87,7 +90,7 @@ def table_one(group: RunGroup) -> Table:
         if method[0] not in losses
     ]
     title = f"Table 1. Losses on {group.data} ({group.model})"
-    return Table(f"table1_{group.name}", title, group, PAPER_METRICS, rows, _notes(group, rows))
+    return Table(f"table1_{group.name}", title, group, PAPER_KEYS, rows, _notes(group, rows))
 
 
 def table_two(group: RunGroup) -> Table:
@@ -102,7 +105,7 @@ def table_two(group: RunGroup) -> Table:
         if loss == "lsep" and (loss, decision) not in paper_table(2)
     ]
     title = f"Table 2. Label decisions on LSEP's scores, {group.data} ({group.model})"
-    return Table(f"table2_{group.name}", title, group, PAPER_METRICS, ours, _notes(group, ours))
+    return Table(f"table2_{group.name}", title, group, PAPER_KEYS, ours, _notes(group, ours))
 
 
 def table_of_all(group: RunGroup) -> Table:
@@ -111,9 +114,9 @@ def table_of_all(group: RunGroup) -> Table:
     for row in group.rows:
         label = method_name(*row.method) + (f" [{row.variant}]" if row.variant else "")
         kind = "ours" if row.method == OURS else "paper"
-        rows.append(_row(label, row, {}, kind, ALL_METRICS))
+        rows.append(_row(label, row, {}, kind, ALL_KEYS))
     title = f"Every loss, decision and setting on {group.data} ({group.model})"
-    return Table(f"all_{group.name}", title, group, ALL_METRICS, rows)
+    return Table(f"all_{group.name}", title, group, ALL_KEYS, rows)
 
 
 def _row(
@@ -121,16 +124,18 @@ def _row(
     row: Row | None,
     paper: Mapping[str, float],
     kind: str,
-    columns: Sequence[str] = PAPER_METRICS,
+    columns: Sequence[str] = PAPER_KEYS,
 ) -> TableRow:
     return TableRow(label, row, {key: _cell(row, key, paper.get(key)) for key in columns}, kind)
 
 
 def _cell(row: Row | None, key: str, paper: float | None) -> Cell:
-    values = [100 * run.test[key] for run in row.runs if key in run.test] if row else []
+    metric = BY_KEY[key]
+    values = [metric.scale * run.test[key] for run in row.runs if key in run.test] if row else []
     if not values:
         return Cell(paper=paper)
-    return Cell(fmean(values), stdev(values) if len(values) > 1 else None, len(values), paper)
+    std = stdev(values) if len(values) > 1 else None
+    return Cell(fmean(values), std, len(values), paper, decimals=metric.decimals)
 
 
 def _notes(group: RunGroup, rows: Sequence[TableRow]) -> list[str]:
@@ -170,7 +175,7 @@ def with_bootstrap(
         filled = [row for row in rows if row.cells[key].mean is not None]
         if len(filled) < 2:
             continue
-        best = max(filled, key=lambda row: row.cells[key].mean or 0.0)
+        best = max(filled, key=lambda row: gain(key, row.cells[key].mean or 0.0))
         for row in filled:
             method, other = _evidence_key(table.group, row), _evidence_key(table.group, best)
             mark = "best" if row.cells[key].mean == best.cells[key].mean else ""

@@ -4,14 +4,17 @@ import csv
 from collections.abc import Iterable, Sequence
 from io import StringIO
 
+from lsep_ml.metrics import BY_KEY
+from lsep_ml.metrics.metric import DASH
 from lsep_ml.reports.comparison import Comparison
 from lsep_ml.reports.grouping import Row
-from lsep_ml.reports.names import METRICS
 from lsep_ml.reports.tables import Cell, Table, TableRow
 from lsep_ml.reports.verdicts import Verdict
 
-DASH = "–"
-LEGEND = "Mean ± standard deviation over runs, in %. Bold: best; italic: not told apart from the best at 95%."
+LEGEND = (
+    "Mean ± standard deviation over runs, in % unless the column says otherwise. Bold: best; italic: not told apart "
+    "from the best at 95%."
+)
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -30,9 +33,20 @@ _LATEX = {
 }
 
 
-def number(value: float | None) -> str:
-    """One decimal, or a dash."""
-    return DASH if value is None else f"{value:.1f}"
+def number(value: float | None, decimals: int = 1) -> str:
+    """A number to so many decimals, or a dash."""
+    return DASH if value is None else f"{value:.{decimals}f}"
+
+
+def headings(table: Table) -> list[str]:
+    """The short names of a table's metrics, with the unit of those that are not in %."""
+    return [BY_KEY[key].heading for key in table.columns]
+
+
+def names(table: Table) -> str:
+    """What the short names of a table's metrics stand for."""
+    metrics = [BY_KEY[key] for key in table.columns]
+    return "; ".join(f"{m.short_name}: {m.name}" for m in metrics if m.short_name != m.name) + "."
 
 
 def paper_number(value: float) -> str:
@@ -42,7 +56,8 @@ def paper_number(value: float) -> str:
 
 def mean_std(cell: Cell) -> str:
     """`67.9 ± 0.4`, `67.9` for a single run, or a dash."""
-    return number(cell.mean) if cell.std is None else f"{cell.mean:.1f} ± {cell.std:.1f}"
+    mean, std = (number(value, cell.decimals) for value in (cell.mean, cell.std))
+    return mean if cell.std is None else f"{mean} ± {std}"
 
 
 def signed(value: float | None) -> str:
@@ -57,19 +72,21 @@ def interval(comparison: Comparison) -> str:
 
 def markdown_table(table: Table) -> str:
     """A Markdown table with its title, notes and legend."""
-    lines = [_cells(["method", *(METRICS[key] for key in table.columns), "runs"])]
+    lines = [_cells(["method", *headings(table), "runs"])]
     lines.append("|" + " --- |" + " ---: |" * (len(table.columns) + 1))
     for row in table.rows:
         lines.append(
             _cells([_md(row.label), *(_md_cell(row.cells[key]) for key in table.columns), runs_of(row)])
         )
     notes = [LEGEND + (" In brackets: the paper's number and ours minus it." if table.has_paper else "")]
-    return "\n".join([f"### {_md(table.title)}", "", *lines, "", *notes, *map(_md, table.notes), ""])
+    return "\n".join(
+        [f"### {_md(table.title)}", "", *lines, "", *notes, names(table), *map(_md, table.notes), ""]
+    )
 
 
 def markdown_verdict(verdict: Verdict) -> str:
     """A question and its comparisons as a Markdown table; bold: real at 95%."""
-    head = ["against", *(f"{METRICS[key]} [95%]" for key in verdict.keys)]
+    head = ["against", *(f"{BY_KEY[key].short_name} [95%]" for key in verdict.keys)]
     lines = [f"#### {_md(verdict.question)}", "", _cells(head), "| --- |" + " ---: |" * len(verdict.keys)]
     for name, comparisons in verdict.rows:
         lines.append(
@@ -82,13 +99,13 @@ def latex_table(table: Table) -> str:
     """A LaTeX table (booktabs), to be put inside `table*`."""
     with_paper = [key for key in table.columns if any(row.cells[key].paper is not None for row in table.rows)]
     lines = [
-        f"% {table.title}. {LEGEND} protocol: "
+        f"% {table.title}. {LEGEND} {names(table)} protocol: "
         + ", ".join(f"{name}={value[:12]}" for name, value in table.group.protocol.items()).replace(
             "\n", " "
         ),
         r"\begin{tabular}{l" + "r" * len(table.columns) + "r}",
         r"\toprule",
-        " & ".join(["Method", *(METRICS[key] for key in table.columns), "runs"]) + r" \\",
+        " & ".join(["Method", *headings(table), "runs"]) + r" \\",
         r"\midrule",
     ]
     previous = table.rows[0].kind if table.rows else ""
@@ -116,6 +133,7 @@ def csv_table(table: Table) -> str:
         "decision",
         "settings",
         "metric",
+        "name",
         "mean",
         "std",
     ]
@@ -128,13 +146,15 @@ def csv_table(table: Table) -> str:
             values = [_plain(value) for value in (cell.mean, cell.std)]
             bounds = [_plain(value) for value in (cell.low, cell.high, cell.paper, cell.difference)]
             group = [table.slug, table.group.data, table.group.model, table.group.protocol["split_hash"]]
-            lines.append([*group, row.label, *made, key, *values, cell.runs, _seeds(own), *bounds])
+            lines.append(
+                [*group, row.label, *made, key, BY_KEY[key].name, *values, cell.runs, _seeds(own), *bounds]
+            )
     return csv_text(head, lines)
 
 
 def csv_comparisons(comparisons: Iterable[Comparison]) -> str:
     """One line for each pair of rows and metric, in points of %."""
-    head = ["first", "second", "metric", "difference", "low", "high", "real"]
+    head = ["first", "second", "metric", "name", "difference", "low", "high", "real"]
     return csv_text(
         head,
         [
@@ -142,6 +162,7 @@ def csv_comparisons(comparisons: Iterable[Comparison]) -> str:
                 c.first,
                 c.second,
                 c.key,
+                BY_KEY[c.key].name,
                 _plain(c.difference),
                 _plain(c.low),
                 _plain(c.high),

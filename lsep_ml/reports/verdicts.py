@@ -7,12 +7,13 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, label_set_metrics
 from lsep_ml.reports.comparison import Comparison, compare
 from lsep_ml.reports.digest import Digest
-from lsep_ml.reports.grouping import RunGroup, mean_of
-from lsep_ml.reports.names import METRICS, method_name
+from lsep_ml.reports.grouping import RunGroup, mean_gain
+from lsep_ml.reports.names import method_name
 from lsep_ml.reports.paper import OURS, paper_table
 from lsep_ml.runs.finished import Method, Run
 
@@ -74,7 +75,7 @@ def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Verdict
     for key in _KEYS:
         best = best_decisions(group, evidence, key)
         ours = best.pop("lsep", None)
-        name = METRICS[key]
+        name = BY_KEY[key].short_name
         question = f"{name}: {{first}} against each loss, all under the decision of highest validation {name}"
         verdicts.append(_against(question, ours, list(best.values()), evidence, [key]))
     verdicts.append(
@@ -99,11 +100,11 @@ def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Verdict
 
 
 def best_decisions(group: RunGroup, methods: Mapping[Method, object], key: str) -> dict[str, Method]:
-    """Loss -> its method of highest mean validation metric; the test split chooses nothing."""
+    """Loss -> its method of the best mean validation metric; the test split chooses nothing."""
     best: dict[str, Method] = {}
     for method in methods:
         held = best.setdefault(method[0], method)
-        if mean_of(group.chosen[method], "val", key) > mean_of(group.chosen[held], "val", key):
+        if mean_gain(group.chosen[method], key) > mean_gain(group.chosen[held], key):
             best[method[0]] = method
     return best
 

@@ -6,18 +6,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from lsep_ml.metrics.functional import LABEL_SET_KEYS, RANKING_KEYS
+from lsep_ml.metrics import LABELS_PER_IMAGE, MAP_CLASSES, METRICS
+from lsep_ml.metrics.functional import RANKING_KEYS
 from lsep_ml.runs.record import RecordError, read_overrides, read_record
 from lsep_ml.store.names import current_names
 
-EXPECTED_METRICS = (*LABEL_SET_KEYS, *RANKING_KEYS, "labels_per_image")
+QUANTITIES = {quantity.key: quantity for quantity in (*METRICS, MAP_CLASSES, LABELS_PER_IMAGE)}
+FIRST_METRICS = (
+    *("pc_p", "pc_r", "ov_p", "ov_r", "f1", "exact_match", "cf1", "of1", "labels_per_image"),
+    *("map", "map_classes", "ranking_loss", "coverage", "one_error", "lrap"),
+)
+"""What every version records. A metric of a later version may be absent, and is a dash then."""
+
 SCORE_LAYER = "score_layer"
 """The predictor of a run whose scores are its network's own."""
 
 NO_DECISION = "none"
 """The decision of a run whose label sets are its predictor's own."""
 
-_ABOVE_ONE = {"map_classes", "coverage", "labels_per_image"}
 _TEXTS = ("data", "split_hash", "model", "loss", "decision", "identity")
 
 
@@ -99,7 +105,7 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
         _refuse(record, "metrics", metrics, "an object with val and test")
     # A predictor may emit label sets alone: no scores, no ranking metrics, and nothing amiss.
     unscored = values["decision"] == NO_DECISION and not _scored(metrics.get("test"))
-    expected = [key for key in EXPECTED_METRICS if not (unscored and key in RANKING_KEYS)]
+    expected = [key for key in FIRST_METRICS if not (unscored and key in RANKING_KEYS)]
     missing = []
     for split in ("val", "test"):
         values[split] = _metrics(record, metrics.get(split), split)
@@ -142,11 +148,12 @@ def _text(record: dict[str, Any], key: str) -> str:
 def _metrics(record: dict[str, Any], found: Any, split: str) -> dict[str, float]:
     if not isinstance(found, dict) or (split == "test" and not found):
         _refuse(record, f"metrics.{split}", found, "an object of numbers")
-    known = {key: found[key] for key in EXPECTED_METRICS if key in found}
+    known = {key: found[key] for key in QUANTITIES if key in found}
     for key, value in known.items():
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or value < 0 or (value > 1 + 1e-9 and key not in _ABOVE_ONE):
-            kind = "a number from 0" if key in _ABOVE_ONE else "a fraction in [0, 1]"
+        fraction = QUANTITIES[key].unit == "%"
+        if not number or value < 0 or (value > 1 + 1e-9 and fraction):
+            kind = "a fraction in [0, 1]" if fraction else "a number from 0"
             _refuse(record, f"metrics.{split}.{key}", value, kind)
     return {key: float(value) for key, value in known.items()}
 

@@ -12,6 +12,9 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from lsep_ml.files import read_json
+from lsep_ml.metrics import BY_KEY
+from lsep_ml.metrics.catalogue import gain
+from lsep_ml.metrics.metric import DASH
 from lsep_ml.runs.files import RESULT, UNFINISHED
 from lsep_ml.runs.record import read_overrides, read_record
 
@@ -99,7 +102,7 @@ def _size(folder: Path) -> int:
 
 
 def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
-    """Runs, the highest validation metric `by` first, then stored results, with sizes and who uses them.
+    """Runs, the best validation metric `by` first, then stored results, with sizes and who uses them.
 
     Raises:
         ValueError: no run has that metric.
@@ -107,16 +110,14 @@ def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
     if inventory.runs and not any(by in item.validation for item in inventory.runs):
         known = ", ".join(inventory.runs[0].validation)
         raise ValueError(f"--by={by}: no run has that validation metric; there are {known}")
-    title = f"{len(inventory.runs)} finished runs, by {by} on validation"
+    name = BY_KEY[by].label if by in BY_KEY else by
+    title = f"{len(inventory.runs)} finished runs, by {name} on validation, the best first"
     runs = Table("run", by, "called with", "size", title=title, title_justify="left")
-    for item in sorted(inventory.runs, key=lambda item: -item.validation.get(by, float("-inf"))):
-        value = item.validation.get(by)
-        runs.add_row(
-            item.runs[0],
-            "" if value is None else f"{value:.4f}",
-            " ".join(item.overrides),
-            decimal(item.size),
-        )
+    measured = [item for item in inventory.runs if by in item.validation]
+    measured.sort(key=lambda item: gain(by, item.validation[by]), reverse=True)
+    for item in [*measured, *(item for item in inventory.runs if by not in item.validation)]:
+        value = f"{item.validation[by]:.4f}" if by in item.validation else DASH
+        runs.add_row(item.runs[0], value, " ".join(item.overrides), decimal(item.size))
     stored = Table("stored", "identity", "size", "used by", title=f"{len(inventory.stored)} stored results")
     for item in inventory.stored:
         stored.add_row(item.kind, item.folder.name, decimal(item.size), f"{len(item.runs)} runs")

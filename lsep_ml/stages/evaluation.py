@@ -8,10 +8,13 @@ import torch
 
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.metrics import (
+    LABELS_PER_IMAGE,
     LabelSetMetrics,
     RankingMetrics,
     bootstrap_label_sets,
     bootstrap_ranking,
+    count_label_sets,
+    labels_per_image,
 )
 from lsep_ml.stages.extraction import Extraction, SplitArrays, fixed_batches
 
@@ -94,6 +97,5 @@ def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
         ranking = RankingMetrics(num_labels)
         ranking.update(torch.from_numpy(arrays.scores.copy()), targets, mask)
         metrics |= {key: float(value) for key, value in ranking.compute().items()}
-    known = predictions if arrays.mask is None else predictions * arrays.mask
-    images = len(known) if arrays.mask is None else int(arrays.mask.any(axis=1).sum())
-    return {**metrics, "labels_per_image": float(known.sum() / max(images, 1))}
+    counts = count_label_sets(predictions, arrays.targets, arrays.mask)
+    return {**metrics, LABELS_PER_IMAGE.key: float(labels_per_image(counts))}

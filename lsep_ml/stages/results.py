@@ -11,6 +11,7 @@ from torch.nn.functional import interpolate
 
 from lsep_ml.data import DataSet
 from lsep_ml.data.cores import available_cores
+from lsep_ml.metrics import LABELS_PER_IMAGE, METRICS
 from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
 from lsep_ml.runs.arrays import Arrays, write_predictions, write_thumbnails
 from lsep_ml.runs.files import TEST, THUMBNAILS, VALIDATION
@@ -18,22 +19,6 @@ from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 from lsep_ml.training.progress import console
 
 _THUMBNAIL = 160
-
-_ROWS = (
-    ("f1", "F1 (mean of per-class F1)"),
-    ("exact_match", "exact match (0-1)"),
-    ("pc_p", "PC-P"),
-    ("pc_r", "PC-R"),
-    ("ov_p", "OV-P"),
-    ("ov_r", "OV-R"),
-    ("cf1", "CF1 (of PC-P and PC-R)"),
-    ("of1", "OF1 (of OV-P and OV-R)"),
-    ("map", "mAP"),
-    ("lrap", "label ranking avg. precision"),
-    ("ranking_loss", "ranking loss"),
-    ("one_error", "one-error"),
-)
-_LABELS = (("coverage", "coverage (labels)"), ("labels_per_image", "labels predicted an image"))
 
 
 def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -> None:
@@ -82,14 +67,15 @@ def print_result(record: dict[str, Any], folder: Path) -> None:
     for heading in ("in %", "validation", "test", "95% interval"):
         table.add_column(heading, justify="left" if heading == "in %" else "right")
     val, test = record["metrics"]["val"], record["metrics"]["test"]
-    for key, label in (row for row in _ROWS if row[0] in test):
-        low, high = record["intervals"]["test"][key]
+    for quantity in (quantity for quantity in (*METRICS, LABELS_PER_IMAGE) if quantity.key in test):
+        low, high = record["intervals"]["test"].get(quantity.key, (None, None))
+        values = val.get(quantity.key), test[quantity.key]
+        unit = "" if quantity.unit == "%" else f", {quantity.unit}"
         table.add_row(
-            label, f"{100 * val[key]:.1f}", f"{100 * test[key]:.1f}", f"{100 * low:.1f} to {100 * high:.1f}"
+            quantity.label + unit,
+            *map(quantity.show, values),
+            f"{quantity.show(low)} to {quantity.show(high)}",
         )
-    for key, label in (row for row in _LABELS if row[0] in test):
-        low, high = record["intervals"]["test"][key]
-        table.add_row(label, f"{val[key]:.2f}", f"{test[key]:.2f}", f"{low:.2f} to {high:.2f}")
     console.print(table)
     console.print(
         "chosen on validation: " + ", ".join(f"{key} = {value}" for key, value in record["choices"].items())

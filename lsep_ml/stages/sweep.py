@@ -13,13 +13,15 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from lsep_ml.files import read_json, write_json
+from lsep_ml.metrics import BY_KEY
+from lsep_ml.metrics.catalogue import gain
 from lsep_ml.terminal.printing import TerminalHandler, console, errors, plain, say
 
 FOLDER = "LSEP_ML_SWEEP"
 """The environment variable that names the folder in which the jobs of this sweep say how they ended."""
 
 FAILED, PROBLEMS = 1, 3
-SHOWN = ("f1", "exact_match", "map")
+SHOWN = tuple(BY_KEY[key] for key in ("f1", "exact_match", "map"))
 
 
 class Sweep(Callback):
@@ -76,7 +78,7 @@ def tell(number: int, ended: dict[str, Any]) -> None:
     if "error" in ended:
         say(f"#{number}  {ended['called']}: failed: {ended['error']}", style="red")
     else:
-        values = ", ".join(f"{key} {_percent(ended, 'test', key)}" for key in SHOWN)
+        values = ", ".join(metric.told(ended["metrics"]["test"].get(metric.key)) for metric in SHOWN)
         say(f"#{number}  {ended['called']}: {values}{', found finished' if ended['found'] else ''}")
     folder = os.environ.get(FOLDER)
     if folder is not None:
@@ -86,19 +88,17 @@ def tell(number: int, ended: dict[str, Any]) -> None:
 def _table(done: list[dict[str, Any]]) -> Table:
     table = Table(title=f"{len(done)} runs, test in %", title_justify="left")
     table.add_column("called with", overflow="fold")
-    for key in SHOWN:
-        table.add_column(key, justify="right")
+    for metric in SHOWN:
+        table.add_column(metric.short_name, justify="right")
     for job in done:
-        table.add_row(plain(job["called"]), *(_percent(job, "test", key) for key in SHOWN))
+        test = job["metrics"]["test"]
+        table.add_row(plain(job["called"]), *(metric.show(test.get(metric.key)) for metric in SHOWN))
     return table
 
 
-def _percent(job: dict[str, Any], split: str, key: str) -> str:
-    value = job["metrics"][split].get(key)
-    return "–" if value is None else f"{100 * value:.1f}"
-
-
 def _best(done: list[dict[str, Any]], objective: str) -> str:
-    best = max(done, key=lambda job: job["metrics"]["val"].get(objective, float("-inf")))
-    value = _percent(best, "val", objective)
-    return f"best by validation {objective}: {best['called']} ({value}): {best['folder']}"
+    measured = [job for job in done if objective in job["metrics"]["val"]] or done
+    best = max(measured, key=lambda job: gain(objective, job["metrics"]["val"].get(objective, 0.0)))
+    value = best["metrics"]["val"].get(objective)
+    shown = BY_KEY[objective].show(value) if objective in BY_KEY else value
+    return f"best by validation {objective}: {best['called']} ({shown}): {best['folder']}"

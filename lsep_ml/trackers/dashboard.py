@@ -3,13 +3,16 @@
 Building it needs no service and is tested; `save` sends it and needs an account, which the tests do not have.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from lsep_ml.metrics import BY_KEY, METRICS, PAPER_KEYS
 
 if TYPE_CHECKING:
     import wandb_workspaces.workspaces as workspaces
 
-TABLE_METRICS = ("f1", "exact_match", "pc_p", "pc_r", "ov_p", "ov_r")
-"""The paper's six, in the order of its Table 1."""
+TABLE_METRICS = PAPER_KEYS
+"""The columns of the paper's Table 1."""
 
 
 def build_workspace(entity: str, project: str) -> "workspaces.Workspace":
@@ -24,26 +27,28 @@ def build_workspace(entity: str, project: str) -> "workspaces.Workspace":
     except ImportError as error:
         raise ValueError("the dashboard needs wandb-workspaces: pip install 'lsep-ml[dashboard]'") from error
 
-    def bars(group: str) -> list[Any]:
+    def bars(group: str, keys: Iterable[str] = TABLE_METRICS) -> list[Any]:
         return [
             panels.BarPlot(
-                title=f"test {key} by {group}",
+                title=f"test {BY_KEY[key].label} by {group}",
                 metrics=[panels.SummaryMetric(f"test/{key}")],
                 groupby=panels.Config(f"names.{group}"),
                 orientation="v",
             )
-            for key in TABLE_METRICS
+            for key in keys
         ]
 
     def curve(stage: str, key: str) -> panels.LinePlot:
         return panels.LinePlot(title=f"{stage}: {key}", x=f"{stage}/epoch", y=[f"{stage}/{key}"])
 
+    further = [metric.key for metric in METRICS if metric.key not in TABLE_METRICS]
     curves = [
         curve("prediction", key) for key in ("train_loss", "val_loss", "val_map", "val_ranking_loss", "lr")
     ]
     sections = [
         workspaces.Section("Table 1: losses", panels=bars("loss"), is_open=True),
         workspaces.Section("Table 2: decisions", panels=bars("decision"), is_open=True),
+        workspaces.Section("Further metrics", panels=bars("loss", further)),
         workspaces.Section("Curves", panels=[*curves, curve("decision", "train_loss")]),
         workspaces.Section(
             "Images, by their mean threshold",

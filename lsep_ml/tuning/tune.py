@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -27,7 +28,15 @@ from lsep_ml.decisions import (
     load,
 )
 from lsep_ml.decisions.checks import check_fit
-from lsep_ml.metrics import bootstrap_label_sets, count_label_sets, label_set_metrics
+from lsep_ml.metrics import (
+    BY_KEY,
+    LABELS_PER_IMAGE,
+    bootstrap_label_sets,
+    count_label_sets,
+    label_set_metrics,
+    labels_per_image,
+)
+from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, gain
 from lsep_ml.training.fitting import fit_decision
 from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_label_sets
 
@@ -48,6 +57,7 @@ LEARNT: dict[str, Callable[[int, int], Decision]] = {
     "threshold_class": ThresholdClass,
 }
 """Called with the numbers of features and of labels."""
+_SHOWN = ("f1", "exact_match", "ov_p", "ov_r")
 ASKED_FOR = ("zero", "conformal")
 """Not tried unasked: what zero means depends on the model, and conformal aims at a guarantee."""
 
@@ -69,14 +79,18 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Tuning:
-    """All decisions tried, and the one of highest criterion out of fold (the first on a tie)."""
+    """All decisions tried, and the one of the best criterion out of fold (the first on a tie)."""
 
     criterion: str
     tried: list[Tuned]
 
     @property
     def best(self) -> Tuned:
-        return max(self.tried, key=lambda tuned: tuned.metrics[self.criterion])
+        return max(self.tried, key=self.gain)
+
+    def gain(self, tuned: Tuned) -> float:
+        """What makes a decision the better one: its criterion out of fold, negated where lower is better."""
+        return gain(self.criterion, tuned.metrics[self.criterion])
 
 
 def tune(
@@ -151,24 +165,35 @@ def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[
 
 
 def print_tuning(tuning: Tuning, console: Console) -> None:
-    """The table of a tuning: metrics out of fold in %, with intervals, best criterion first."""
-    shown = dict.fromkeys([tuning.criterion, "f1", "exact_match", "ov_p", "ov_r"])
+    """The tables of a tuning, the best criterion first: some metrics out of fold with intervals, then all of them."""
+    ordered = sorted(tuning.tried, key=tuning.gain, reverse=True)
+    criterion = BY_KEY[tuning.criterion]
+    shown = dict.fromkeys([criterion, *(BY_KEY[key] for key in _SHOWN)])
     table = Table(title="Decisions, out of fold, in % (95% bootstrap intervals over images)")
     table.add_column("decision")
-    for key in shown:
-        table.add_column(key, justify="right")
-    table.add_column("labels/image", justify="right")
-    table.add_column(f"{tuning.criterion} gap", justify="right")
-    table.add_column("seconds", justify="right")
-    for tuned in sorted(tuning.tried, key=lambda tuned: -tuned.metrics[tuning.criterion]):
+    for heading in (
+        *(metric.short_name for metric in shown),
+        LABELS_PER_IMAGE.short_name,
+        f"{criterion.short_name} gap",
+        "seconds",
+    ):
+        table.add_column(heading, justify="right")
+    for tuned in ordered:
         cells = []
-        for key in shown:
-            low, high = tuned.intervals[key]
-            cells.append(f"{100 * tuned.metrics[key]:.1f} [{100 * low:.1f}, {100 * high:.1f}]")
-        labels = f"{tuned.metrics['labels_per_image']:.2f}"
+        for metric in shown:
+            low, high = map(metric.show, tuned.intervals[metric.key])
+            cells.append(f"{metric.show(tuned.metrics[metric.key])} [{low}, {high}]")
+        labels = LABELS_PER_IMAGE.show(tuned.metrics[LABELS_PER_IMAGE.key])
         table.add_row(tuned.name, *cells, labels, f"{100 * tuned.gap:+.1f}", f"{tuned.seconds:.1f}")
     console.print(table)
-    console.print(f"gap: {tuning.criterion} on the images a decision was fitted on, minus out of fold")
+    every = Table(title="Every metric, out of fold, in %", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    every.add_column("metric")
+    for tuned in ordered:
+        every.add_column(tuned.name, justify="right")
+    for metric in LABEL_SET_METRICS:
+        every.add_row(metric.label, *(metric.show(tuned.metrics[metric.key]) for tuned in ordered))
+    console.print(every)
+    console.print(f"gap: {criterion.short_name} on the images a decision was fitted on, minus out of fold")
 
 
 def _names(decisions: Sequence[str], table: ScoreTable, source: Path) -> list[str]:
@@ -236,4 +261,4 @@ def _metrics(predictions: np.ndarray, table: ScoreTable) -> dict[str, float]:
     """The label-set metrics and the mean number of labels predicted."""
     counts = count_label_sets(predictions, table.targets, table.mask)
     values = {key: float(value) for key, value in label_set_metrics(counts).items()}
-    return {**values, "labels_per_image": float(counts.predicted.sum() / max(int(counts.images), 1))}
+    return {**values, LABELS_PER_IMAGE.key: float(labels_per_image(counts))}

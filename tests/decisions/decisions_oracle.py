@@ -3,6 +3,8 @@
 import numpy as np
 from metrics_oracle import label_sets
 
+from lsep_ml.metrics.catalogue import gain
+
 
 def top_k(row, k):
     """0/1 list of the k highest scores, the lower index first among equals."""
@@ -11,7 +13,8 @@ def top_k(row, k):
 
 
 def value(predictions, targets, mask, criterion):
-    return label_sets(predictions, targets, mask)[criterion]
+    """The criterion, negated where lower is better."""
+    return gain(criterion, label_sets(predictions, targets, mask)[criterion])
 
 
 def every_cutoff(scores, mask):

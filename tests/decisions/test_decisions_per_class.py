@@ -92,7 +92,9 @@ def test_one_label_is_the_global_search(criterion):
     assert torch.equal(decision.predict(scores), together.predict(scores))
 
 
-@pytest.mark.parametrize("options", [{}, {"criterion": "exact_match"}, {"beta": 2.0}])
+@pytest.mark.parametrize(
+    "options", [{"beta": 2.0}, *({"criterion": criterion} for criterion in LABEL_SET_KEYS)]
+)
 def test_the_guard_takes_the_prior_that_does_best_out_of_fold(options):
     scores, targets, mask = random_case(5, rows=40, labels=5)
     mask[3] = False  # an image of which nothing is known takes no part
@@ -126,7 +128,7 @@ def test_the_guard_takes_the_prior_that_does_best_out_of_fold(options):
         ]
     else:
         criterion = options.get("criterion", "f1")
-        values = [label_sets(p, targets, mask)[criterion] for p in predictions]
+        values = [oracle.value(p, targets, mask, criterion) for p in predictions]
     assert decision.choices()["shrinkage"] == PRIORS[oracle.best(values)]
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metrics_oracle import label_sets
 
 from lsep_ml.decisions import GlobalThreshold, TopK
 from lsep_ml.decisions.search import cutoffs
@@ -160,9 +159,9 @@ def test_criterion_decides():
     scores, targets, mask = random_case(4)
     for criterion in LABEL_SET_KEYS:
         decision = GlobalThreshold("exact", criterion=criterion).fit(scores, targets, mask)
-        reached = label_sets(decision.predict(scores).numpy(), targets, mask)[criterion]
+        reached = oracle.value(decision.predict(scores).numpy(), targets, mask, criterion)
         for other in LABEL_SET_KEYS:
             rival = GlobalThreshold("exact", criterion=other).fit(scores, targets, mask)
-            assert reached >= label_sets(rival.predict(scores).numpy(), targets, mask)[criterion] - 1e-9
+            assert reached >= oracle.value(rival.predict(scores).numpy(), targets, mask, criterion) - 1e-9
     with pytest.raises(ValueError, match="criterion='acc': expected one of pc_p"):
         GlobalThreshold(criterion="acc")

@@ -1,4 +1,9 @@
-"""The metrics written as plain loops over Python numbers, as their definitions read."""
+"""The metrics written as plain loops over Python numbers, as their definitions read, and as scikit-learn has them."""
+
+from sklearn import metrics as scikit
+
+MACRO = {"average": "macro", "zero_division": 0}
+MICRO = {"average": "micro", "zero_division": 0}
 
 
 def label_sets(predictions, targets, mask):
@@ -75,3 +80,35 @@ def ranking(scores, targets, mask):
         "one_error": sum(one_error) / len(one_error),
         "lrap": sum(lrap) / len(lrap),
     }
+
+
+def harmonic(first, second):
+    return 2 * first * second / (first + second)
+
+
+def one_error(targets, scores):
+    """The highest score is a negative's, ties against the prediction."""
+    first = scores == scores.max(1, keepdims=True)
+    return ((first & ~targets).any(1) & targets.any(1)).mean()
+
+
+SCIKIT_LABEL_SETS = {
+    "pc_p": lambda y, p: scikit.precision_score(y, p, **MACRO),
+    "pc_r": lambda y, p: scikit.recall_score(y, p, **MACRO),
+    "ov_p": lambda y, p: scikit.precision_score(y, p, **MICRO),
+    "ov_r": lambda y, p: scikit.recall_score(y, p, **MICRO),
+    "f1": lambda y, p: scikit.f1_score(y, p, **MACRO),
+    "exact_match": scikit.accuracy_score,
+    "cf1": lambda y, p: harmonic(scikit.precision_score(y, p, **MACRO), scikit.recall_score(y, p, **MACRO)),
+    "of1": lambda y, p: scikit.f1_score(y, p, **MICRO),
+}
+"""Each label-set metric of the catalogue as a function of targets and predictions, bool (N, K)."""
+
+SCIKIT_RANKING = {
+    "map": lambda y, s: scikit.average_precision_score(y[:, y.any(0)], s[:, y.any(0)], average="macro"),
+    "ranking_loss": scikit.label_ranking_loss,
+    "coverage": scikit.coverage_error,
+    "one_error": one_error,
+    "lrap": scikit.label_ranking_average_precision_score,
+}
+"""Each ranking metric of the catalogue as a function of targets, bool (N, K), and scores."""

@@ -5,10 +5,16 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from metrics_oracle import label_sets
-from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
+from metrics_oracle import SCIKIT_LABEL_SETS, label_sets
 
-from lsep_ml.metrics import LABEL_SET_KEYS, LabelSetMetrics, count_label_sets, label_set_metrics
+from lsep_ml.metrics import (
+    LABEL_SET_KEYS,
+    LabelSetMetrics,
+    average_precisions,
+    count_label_sets,
+    label_set_metrics,
+    ranking_metrics,
+)
 
 
 def random_case(seed, rows=37, labels=6, masked=True):
@@ -37,13 +43,8 @@ def test_equal_to_loops(seed, masked):
 def test_equal_to_scikit_learn(seed):
     predictions, targets, _ = random_case(seed, rows=200)
     values = label_set_metrics(count_label_sets(predictions, targets))
-    options = {"average": "macro", "zero_division": 0}
-    assert float(values["f1"]) == pytest.approx(f1_score(targets, predictions, **options))
-    assert float(values["pc_p"]) == pytest.approx(precision_score(targets, predictions, **options))
-    assert float(values["pc_r"]) == pytest.approx(recall_score(targets, predictions, **options))
-    micro = {"average": "micro", "zero_division": 0}
-    assert float(values["of1"]) == pytest.approx(f1_score(targets, predictions, **micro))
-    assert float(values["exact_match"]) == pytest.approx(accuracy_score(targets, predictions))
+    for key in LABEL_SET_KEYS:
+        assert float(values[key]) == pytest.approx(SCIKIT_LABEL_SETS[key](targets, predictions)), key
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -97,6 +98,21 @@ def test_nothing_predicted_and_nothing_true_count_zero_without_warnings():
         warnings.simplefilter("error")
         values = label_set_metrics(count_label_sets(nothing, nothing))
     assert {key: float(value) for key, value in values.items() if value} == {"exact_match": 1.0}
+
+
+@pytest.mark.parametrize("wrong", [2, -1, 0.5, np.nan])
+def test_the_core_takes_nothing_but_zeros_and_ones(wrong):
+    good, bad = np.zeros((3, 2)), np.array([[0, 1], [1, 0], [wrong, 0]])
+    mask = np.array([[1, 1], [1, 1], [0, 1]])
+    with pytest.raises(ValueError, match=rf"targets: {wrong}(\.0)? found, expected only 0 and 1"):
+        count_label_sets(good, bad)
+    with pytest.raises(ValueError, match=r"predictions: .* found, expected only 0 and 1"):
+        count_label_sets(torch.from_numpy(bad), good)
+    assert count_label_sets(bad, bad, mask).exact == 3  # an unknown entry may hold anything
+    for core in (ranking_metrics, average_precisions):
+        with pytest.raises(ValueError, match=r"targets: .* found, expected only 0 and 1"):
+            core(good, bad)
+        core(good, bad, mask)
 
 
 def test_wrong_input_is_named():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from report_runs import top, write_run, write_sweep
 
+from lsep_ml.metrics import count_label_sets, label_set_metrics, labels_per_image
 from lsep_ml.metrics.bootstrap import PairedBootstrap
-from lsep_ml.metrics.functional import count_label_sets
 from lsep_ml.reports.digest import digest_run
 from lsep_ml.reports.explorer import choose_runs, explore
 from lsep_ml.reports.group_files import GroupFiles
@@ -62,6 +62,9 @@ def test_every_step_of_every_slider(tmp_path: Path, decision: str) -> None:
             expected = count_label_sets(sets, targets, mask)
             np.testing.assert_array_equal(correct[step], expected.correct)
             np.testing.assert_array_equal(predicted[step], expected.predicted)
+            values = {**label_set_metrics(expected), "labels_per_image": labels_per_image(expected)}
+            for key, value in values.items():
+                assert unpack(packed["metrics"][key], "<f8")[step] == pytest.approx(float(value), abs=1e-12)
             assert packed["exact"][step] == expected.exact
             assert run[mode]["same"][step] == count_label_sets(sets, own * mask, mask).exact
             still = (~((sets ^ (targets == 1)) & (mask == 1)).any(1)) & right

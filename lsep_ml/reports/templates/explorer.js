@@ -1,4 +1,4 @@
-// The decision explorer: metrics from counts, as in lsep_ml/metrics/functional.py, and label sets from a few images' scores.
+// The decision explorer: metrics and counts at every step of a slider, and label sets from a few images' scores.
 "use strict";
 (() => {
   const { keys, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
@@ -17,32 +17,11 @@
   };
 
   const ratio = (numerator, denominator) => (denominator === 0 ? 0 : numerator / denominator);
-  const harmonic = (p, r) => ratio(2 * p * r, p + r);
 
-  // The paper's metrics at a step; a ratio with a zero denominator counts 0 and stays in the mean.
+  // Every metric at a step, as the functional core computed it.
   const metricsAt = (step) => {
-    const { correct, predicted } = counts(steps);
-    const labels = group.actual.length;
-    const sums = { p: 0, r: 0, f1: 0, correct: 0, predicted: 0, actual: 0 };
-    for (let k = 0, at = step * labels; k < labels; k++, at++) {
-      const actual = group.actual[k];
-      sums.p += ratio(correct[at], predicted[at]);
-      sums.r += ratio(correct[at], actual);
-      sums.f1 += ratio(2 * correct[at], predicted[at] + actual);
-      sums.correct += correct[at];
-      sums.predicted += predicted[at];
-      sums.actual += actual;
-    }
-    const [pc_p, pc_r] = [sums.p / labels, sums.r / labels];
-    const [ov_p, ov_r] = [ratio(sums.correct, sums.predicted), ratio(sums.correct, sums.actual)];
-    return {
-      pc_p, pc_r, ov_p, ov_r,
-      f1: sums.f1 / labels,
-      exact_match: ratio(steps.exact[step], group.images),
-      cf1: harmonic(pc_p, pc_r),
-      of1: harmonic(ov_p, ov_r),
-      labels_per_image: ratio(sums.predicted, group.images),
-    };
+    steps.unpackedMetrics ??= Object.entries(steps.metrics).map(([key, packed]) => [key, unpack(packed, Float64Array)]);
+    return Object.fromEntries(steps.unpackedMetrics.map(([key, values]) => [key, values[step]]));
   };
 
   // The label set of a shown image at a step of the slider, as booleans by label.
@@ -69,7 +48,7 @@
   };
 
   const showMetrics = (values) => {
-    $("metrics").tBodies[0].replaceChildren(...keys.map(({ key, name, note }) => {
+    $("metrics").tBodies[0].replaceChildren(...keys.map(({ key, name, note, higher_is_better }) => {
       const reported = run.reported[key];
       const here = element("td", { className: "num", textContent: percent(values[key]) });
       here.dataset.key = key;
@@ -79,7 +58,7 @@
         element("th", { scope: "row", textContent: name, title: note }),
         here,
         element("td", { className: "num", textContent: cells[0] }),
-        element("td", { className: `num ${cells[1][0] === "+" ? "up" : cells[1][0] === "−" ? "down" : ""}`, textContent: cells[1] }));
+        element("td", { className: `num ${["+", "−"].includes(cells[1][0]) ? ((cells[1][0] === "+") === higher_is_better ? "up" : "down") : ""}`, textContent: cells[1] }));
     }));
   };
 
