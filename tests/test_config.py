@@ -57,7 +57,8 @@ def test_every_value_composes_and_resolves(group: str, value: str) -> None:
         (group, value)
         for group in ("loss", "decision", "optimizer", "schedule", "transform", "trainer")
         for value in GROUPS[group]
-        if value != "none"  # a predictor's own label sets: there is nothing to build
+        # a predictor's own label sets, of which there is nothing to build; the model's own, which a job completes
+        if (group, value) not in (("decision", "none"), ("transform", "model"))
     ],
 )
 def test_every_part_builds(group: str, value: str) -> None:
@@ -78,7 +79,10 @@ def test_the_contract_of_group_values() -> None:
 
 
 def test_the_model_brings_its_transform_and_digits_are_not_mirrored() -> None:
-    assert composed("model=vgg16").transform.crop == 224
+    for model in ("vgg16", "timm"):
+        transform = composed(f"model={model}").transform
+        assert (transform.geometry, transform.crop, transform.mean) == ("squash", "model", "model")
+    assert composed("model=vgg16", "transform=small").transform.resize == [64, 64]
     assert not composed("model=vgg16").transform.flip
     assert not composed("model=timm").transform.flip
     assert composed().transform.channels == composed().model.in_channels == 1
@@ -145,6 +149,8 @@ def test_tables_on_real_data_are_the_papers_protocol() -> None:
         assert (config.optimizer.momentum, config.optimizer.weight_decay) == (0.9, 5e-5)
         assert (config.fitting.epochs, config.fitting.optimizer.lr) == (50, 0.001)
         assert config.model.weights == "imagenet"
+        assert (config.transform.resize, config.transform.crop) == ([256, 256], 224)
+        assert set(config.transform) == {"_target_", "resize", "crop", "flip", "channels", "mean", "std"}
 
 
 def test_cfg_job_starts_without_torch() -> None:

@@ -83,14 +83,15 @@ def export(
 
 def metadata(classifier: Classifier) -> dict[str, str]:
     """What a program needs to know beside the graph, as JSON texts."""
-    parts = classifier.parts
+    parts, transform = classifier.parts, classifier.transform.settings
     shape = ["N", *_image_shape(classifier)]
     preprocessing = {
-        **{key: parts.transform[key] for key in ("resize", "crop", "channels")},
-        "resize_mode": "bilinear, antialiased",
+        **{key: transform[key] for key in ("resize", "crop", "channels", "geometry")},
+        "resize_mode": transform["interpolation"] + (", antialiased" if transform["antialias"] else ""),
         "crop_place": "centre",
+        "transform": transform,
         "input": {"name": "images", "dtype": "uint8", "shape": shape, "range": [0, 255], "order": "RGB"},
-        "normalisation": {"in_graph": True, "mean": parts.transform["mean"], "std": parts.transform["std"]},
+        "normalisation": {"in_graph": True, "mean": transform["mean"], "std": transform["std"]},
     }
     values: Mapping[str, Any] = {
         "label_names": list(parts.label_names),

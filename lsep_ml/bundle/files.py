@@ -13,7 +13,10 @@ from lsep_ml import decisions
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.files import content_hash, file_digest, read_json, write_json
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)
+"""Format 2 has more to say of preprocessing; what format 1 does not say is as it was then."""
+
 MANIFEST = "bundle.json"
 NETWORK = "network.safetensors"
 DECISION = "decision.json"
@@ -100,9 +103,10 @@ def _read_manifest(file: Path) -> Mapping[str, Any]:
         version, checksum = manifest["format"], manifest.pop("checksum")
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: damaged, or not a bundle ({error!r})") from error
-    if version != FORMAT:
+    if version not in READABLE:
         raise ValueError(
-            f"{file}: a bundle of format {version}; this version of lsep_ml reads format {FORMAT}"
+            f"{file}: a bundle of format {version}; this version of lsep_ml reads formats "
+            + " and ".join(map(str, READABLE))
         )
     if checksum != content_hash(manifest, length=64):
         raise ValueError(

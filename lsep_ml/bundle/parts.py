@@ -12,7 +12,10 @@ from lsep_ml.data import Transform
 from lsep_ml.decisions import Decision
 from lsep_ml.models import Network
 
-TRANSFORM_KEYS = ("resize", "crop", "channels", "mean", "std")
+TRANSFORM_KEYS = (
+    *("resize", "crop", "channels", "mean", "std"),
+    *("geometry", "crop_pct", "interpolation", "antialias"),  # which a bundle of format 1 has not
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,8 @@ class Parts:
     """A classifier in pieces.
 
     label_names: K distinct names, in the order of the score layer's rows.
-    model: the backbone, see `describe_backbone`. transform: resize, crop, channels, mean and std of evaluation.
+    model: the backbone, see `describe_backbone`. transform: evaluation's, by `TRANSFORM_KEYS`; a key that
+    is not there has the default of `Transform`.
     state: the network's tensors (`backbone.*`, `score_layer.*`). decision: fitted for the K labels.
     measured: the protocol it was trained by and the metrics it reached: data, loss, decision, seed, split_hash,
     identity, choices, counts, metrics, intervals, config. versions: of the packages that made it.
@@ -55,7 +59,7 @@ class Parts:
 
     def build_transform(self) -> Transform:
         """From an image of any size to what the network takes; nothing random."""
-        return Transform(**{key: self.transform[key] for key in TRANSFORM_KEYS})
+        return Transform(**{key: self.transform[key] for key in TRANSFORM_KEYS if key in self.transform})
 
     def build_network(self, allow: Collection[str] = ()) -> Network:
         """The trained network, in evaluation mode, on the CPU.

@@ -54,7 +54,7 @@ def parts_of_run(folder: Path) -> Parts:
         return Parts(
             label_names=tuple(record["label_names"]),
             model=describe_backbone(config["model"]),
-            transform={key: config["transform"][key] for key in TRANSFORM_KEYS},
+            transform={key: config["transform"][key] for key in TRANSFORM_KEYS if key in config["transform"]},
             state=_network_state(folder / CHECKPOINT),
             decision=decisions.load(folder / DECISION),
             measured={

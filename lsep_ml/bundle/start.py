@@ -61,7 +61,6 @@ def start_from(network: Network, label_names: Sequence[str], parts: Parts) -> li
         len(new),
         f": {', '.join(new)}" if new else "",
     )
-    _warn_of_other_preprocessing(network, parts)
     return kept
 
 
@@ -69,13 +68,14 @@ def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
     return {name: tensor.shape for name, tensor in state.items()}
 
 
-def _warn_of_other_preprocessing(network: Network, parts: Parts) -> None:
-    for key, own in (("mean", network.mean), ("std", network.std)):
-        values = torch.tensor(parts.transform[key])
-        if not torch.allclose(own.flatten().cpu() / 255, values):
-            log.warning(
-                "transform.%s is not what %s was trained with: %s",
-                key,
-                parts.source,
-                list(parts.transform[key]),
-            )
+def preprocessing_of_start(parts: Parts) -> dict[str, Any]:
+    """What a classifier was trained with, in the transform's words; without `crop` where images kept their size."""
+    transform = parts.build_transform()
+    own = transform.settings
+    names = ("mean", "std", "interpolation", "antialias", "crop_pct")
+    found = {name: own[name] for name in names}
+    if not transform.fixed_size:
+        return found
+    if transform.geometry is None and own["crop"] and own["resize"]:
+        found["crop_pct"] = own["crop"][0] / own["resize"][0]
+    return found | {"crop": own["crop"] or own["resize"]}

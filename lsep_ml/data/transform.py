@@ -1,32 +1,51 @@
 """From an image of any size to what the network takes: resize, crop, flip, on uint8 tensors."""
 
+import math
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.resize import pillow_resize
 
 Size = int | Sequence[int] | None
 
 LONGEST = 16  # a strip of 1 x 20,000 pixels with its shorter side at 256 would take gigabytes
+GEOMETRIES = ("squash", "center", "pad")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 
 
 class Transform:
     """Resize, then crop, then flip; random in training, fixed in evaluation.
 
+    Without a geometry, `resize` and `crop` say how; with one, `crop` is the size that comes out of it:
+
+    - squash: the whole image, its sides scaled by factors of their own.
+    - center: the shorter side scaled to 1 / crop_pct of the size, then the centre; what lies outside is lost.
+    - pad: the whole image in its own proportions, bars in the mean's colour on two sides.
+
+    Training takes each of them at 1 / crop_pct of the size, and a crop at a random place in it.
+
     Args:
         resize: (height, width), or the length of the shorter side as one int (the longer one at most 16 times
-            that: thinner strips are squeezed), or None to keep the size. Bilinear with antialiasing.
+            that: thinner strips are squeezed), or None to keep the size.
         crop: (height, width), or one int for a square; at a random place in training, the centre in
             evaluation. An image smaller than the crop is padded with zeros on all sides. None: no crop.
         flip: mirror left to right with probability 1/2 in training.
         channels: 1 (grey) or 3 (RGB) of the result, whatever the image has.
         mean, std: per channel, in units of grey level / 255. Kept for the network, which normalises on the
             device; nothing is normalised here.
+        geometry: squash, center, pad, or None.
+        crop_pct: with a geometry, the share of the scaled image's side that the crop has; positive.
+        interpolation: of resizing: nearest, bilinear or bicubic; with a geometry Pillow's, as in most pretraining.
+        antialias: whether resizing averages over all pixels that it leaves out.
 
     Raises:
-        DataError: a size below 1, channels not in {1, 3}, mean or std of another length, std not positive.
+        DataError: a size below 1, channels not in {1, 3}, mean or std of another length, std not positive, an unknown
+            geometry or interpolation, a geometry without `crop` or with `resize`, a value that only a model can give.
     """
 
     def __init__(
@@ -37,6 +56,11 @@ class Transform:
         channels: int = 3,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        *,
+        geometry: str | None = None,
+        crop_pct: float = 1.0,
+        interpolation: str = "bilinear",
+        antialias: bool = True,
     ) -> None:
         if channels not in (1, 3):
             raise DataError(f"transform.channels={channels}: 1 (grey) or 3 (RGB)")
@@ -50,6 +74,45 @@ class Transform:
         self.std = _per_channel("std", std, default=1.0, channels=channels)
         if min(self.std) <= 0:
             raise DataError(f"transform.std={list(self.std)}: a standard deviation is positive")
+        if interpolation not in INTERPOLATIONS:
+            raise DataError(f"transform.interpolation={interpolation}: {', '.join(INTERPOLATIONS)}")
+        self.interpolation, self.antialias = InterpolationMode(interpolation), antialias
+        self.geometry, self.crop_pct = geometry, crop_pct
+        self._check_geometry()
+
+    def _check_geometry(self) -> None:
+        if self.geometry is None:
+            return
+        if self.geometry not in GEOMETRIES:
+            raise DataError(f"transform.geometry={self.geometry}: {', '.join(GEOMETRIES)}, or null")
+        if self.crop is None:
+            raise DataError(f"transform.geometry={self.geometry}: needs transform.crop, the network's size")
+        if self.resize is not None:
+            raise DataError(
+                f"transform.resize={list(self.resize)}: with transform.geometry={self.geometry} the size is "
+                "transform.crop; leave resize out, or set transform.geometry=null"
+            )
+        if (
+            isinstance(self.crop_pct, bool)
+            or not isinstance(self.crop_pct, float | int)
+            or self.crop_pct <= 0
+        ):
+            raise DataError(
+                f"transform.crop_pct={self.crop_pct}: a positive share of the scaled image's side"
+            )
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What evaluation does, as plain data: `Transform(**settings)` does it again."""
+        sizes = {"resize": self.resize, "crop": self.crop, "mean": self.mean, "std": self.std}
+        return {
+            **{key: None if value is None else list(value) for key, value in sizes.items()},
+            "channels": self.channels,
+            "geometry": self.geometry,
+            "crop_pct": self.crop_pct,
+            "interpolation": self.interpolation.value,
+            "antialias": self.antialias,
+        }
 
     @property
     def fixed_size(self) -> bool:
@@ -74,21 +137,60 @@ class Transform:
         """
         if images.shape[-3] != self.channels:
             images = F.rgb_to_grayscale(images) if self.channels == 1 else F.grayscale_to_rgb(images)
-        if self.resize is not None:
-            images = F.resize(images, _resized(self.resize, *images.shape[-2:]), antialias=True)
+        images = self._scaled(images, training=draws is not None)
         if draws is None:
             return images if self.crop is None else F.center_crop(images, list(self.crop))
         if self.crop is not None:
             images = _random_crop(images, self.crop, draws)
         return F.horizontal_flip(images) if self.flip and draws[2] < 0.5 else images
 
+    def _scaled(self, images: Tensor, training: bool) -> Tensor:
+        """Images that only have to be cropped."""
+        if self.geometry is None or self.crop is None:
+            return images if self.resize is None else self._resize(images, _resized(self.resize, images))
+        enlarged = training or self.geometry == "center"
+        size = [math.floor(side / self.crop_pct) if enlarged else side for side in self.crop]
+        if self.geometry == "squash":
+            return self._resize(images, size)
+        if self.geometry == "center":
+            square = size[0] == size[1]
+            return self._resize(images, _resized((size[0],), images) if square else _over(size, images))
+        images = self._resize(images, _within(size, images))
+        return _padded(images, size, [round(255 * mean) for mean in self.mean])
 
-def _resized(size: tuple[int, ...], height: int, width: int) -> list[int]:
-    """Height and width of an image after resizing to (height, width) or to the shorter side."""
+    def _resize(self, images: Tensor, size: list[int]) -> Tensor:
+        # Without a geometry as ever, so that what is stored is found; torch's pixels are within two levels.
+        if self.geometry is not None and self.antialias:
+            return pillow_resize(images, size, self.interpolation.value)
+        return F.resize(images, size, interpolation=self.interpolation, antialias=self.antialias)
+
+
+def _resized(size: tuple[int, ...], images: Tensor) -> list[int]:
+    """Height and width of images after resizing to (height, width) or to the shorter side."""
     if len(size) == 2:
         return list(size)
+    height, width = images.shape[-2:]
     longer = min(size[0] * max(height, width) // min(height, width), LONGEST * size[0])
     return [size[0], longer] if height <= width else [longer, size[0]]
+
+
+def _over(size: list[int], images: Tensor) -> list[int]:
+    """Height and width of images that just cover `size` in their own proportions, as timm's ResizeKeepRatio gives."""
+    ratio = min(given / wanted for given, wanted in zip(images.shape[-2:], size, strict=True))
+    return [min(max(1, round(given / ratio)), LONGEST * max(size)) for given in images.shape[-2:]]
+
+
+def _within(size: list[int], images: Tensor) -> list[int]:
+    """Height and width of images that just fit in `size` in their own proportions."""
+    ratio = max(given / wanted for given, wanted in zip(images.shape[-2:], size, strict=True))
+    return [max(1, round(given / ratio)) for given in images.shape[-2:]]
+
+
+def _padded(images: Tensor, size: list[int], fill: list[int]) -> Tensor:
+    """Images in the middle of an area of `size` in the colour `fill`."""
+    missing = [wanted - given for wanted, given in zip(size, images.shape[-2:], strict=True)]
+    top, left = missing[0] // 2, missing[1] // 2
+    return F.pad(images, [left, top, missing[1] - left, missing[0] - top], fill=fill)
 
 
 def _random_crop(images: Tensor, size: tuple[int, ...], draws: Sequence[float]) -> Tensor:

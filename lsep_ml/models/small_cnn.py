@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from lsep_ml.models.pretrained import load_weights
+from lsep_ml.models.weights import load_weights
 
 
 class SmallCNN(nn.Module):

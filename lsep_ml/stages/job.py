@@ -26,6 +26,7 @@ from lsep_ml.runs.record import read_sealed
 from lsep_ml.stages.extraction import features_made_by
 from lsep_ml.stages.prediction import prediction_made_by
 from lsep_ml.stages.predictor import check_predictor
+from lsep_ml.stages.preprocessing import with_preprocessing
 from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
@@ -83,10 +84,11 @@ def build_job(config: DictConfig) -> Job:
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
     trainer, processes, device = join(instantiate(config.trainer), unused=config.training.frozen_epochs > 0)
+    start = starting_point(config.model.get("weights"))
+    config = with_preprocessing(config, start, warn=processes.first)
     data = build_data(config, processes)
     seed_everything(config.seed, workers=True, verbose=False)
     transform = config.transform
-    start = starting_point(config.model.get("weights"))
     model = config.model if start is None else OmegaConf.merge(config.model, {"weights": None})
     label_names = data.data_set.label_names
     network = Network(instantiate(model), len(label_names), transform.mean, transform.std)

@@ -8,6 +8,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+OF_THE_MODEL = "model"
+"""A value of the transform that stands for the model's own (`lsep_ml.stages.preprocessing`)."""
+
 LARGEST_SIDE = 4096
 """Pixels; a batch of larger images takes tens of gigabytes."""
 
@@ -96,7 +99,7 @@ RANGES: Mapping[str, Range | Switch] = {
     "training.joint": Switch(),
     "fitting.epochs": _COUNT,
     "fitting.batch_size": _COUNT,
-    "*optimizer.lr": _POSITIVE,
+    "*optimizer.lr": Range(0, real=True),
     "*optimizer.momentum": Range(0, 1, real=True, below=True),
     "*optimizer.weight_decay": Range(0, real=True),
     "trainer.accumulate_grad_batches": _COUNT,
@@ -123,6 +126,8 @@ RANGES: Mapping[str, Range | Switch] = {
     "transform.channels": Range(1, 3),
     "transform.std": Range(0, real=True, above=True, many=True),
     "transform.mean": Range(real=True, many=True),
+    "transform.crop_pct": Range(0, 2, real=True, above=True),
+    "transform.antialias": Switch(),
     "model.widths": Range(1, 65536, many=True, one=False),
     "model.num_features": Range(1, 2**20),
     "model.dropout": Range(0, 1, real=True, below=True),
@@ -156,6 +161,8 @@ def check_ranges(config: DictConfig) -> None:
     """
     plain = OmegaConf.to_container(_resolvable(config), resolve=True)
     for key, value in _leaves(plain):
+        if key.startswith("transform.") and value == OF_THE_MODEL:
+            continue
         expected = next((kind for pattern, kind in RANGES.items() if fnmatchcase(key, pattern)), None)
         if expected is not None:
             if not expected.takes(value):

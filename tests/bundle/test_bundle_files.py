@@ -88,7 +88,7 @@ def test_a_flipped_byte_and_a_missing_file_are_said(bundle: Path, name: str) -> 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ('"format": 1', '"format": 2', "format 2; this version of lsep_ml reads format 1"),
+        ('"format": 2', '"format": 3', "format 3; this version of lsep_ml reads formats 1 and 2"),
         ('"apple"', '"pear"', "damaged or edited"),
         ("{", "", "damaged, or not a bundle"),
         ('"checksum"', '"other"', "damaged, or not a bundle"),

@@ -1,12 +1,16 @@
 """Transform against Pillow and numpy, and its randomness against its definition."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from timm.data.transforms_factory import transforms_imagenet_eval
 from torchvision.transforms import v2
 
 from lsep_ml.data import DataError, Transform
+from lsep_ml.data.resize import pillow_resize
 
 
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> torch.Tensor:
@@ -98,8 +102,87 @@ def test_what_fits_in_one_batch():
         ({"channels": 4}, "transform.channels=4"),
         ({"mean": [0.5]}, "transform.mean=.*3 channels"),
         ({"std": [0.2, 0.0, 0.2]}, "transform.std.*positive"),
+        ({"geometry": "stretch", "crop": 8}, "transform.geometry=stretch: squash, center, pad"),
+        ({"geometry": "pad"}, "needs transform.crop"),
+        ({"geometry": "pad", "crop": 8, "resize": 9}, "transform.resize=.9.: .*the size is transform.crop"),
+        ({"geometry": "pad", "crop": 8, "crop_pct": 0}, "transform.crop_pct=0"),
+        ({"geometry": "pad", "crop": 8, "crop_pct": "model"}, "transform.crop_pct=model"),
+        ({"interpolation": "lanczos"}, "transform.interpolation=lanczos"),
     ],
 )
 def test_refused(options, message):
     with pytest.raises(DataError, match=message):
         Transform(**options)
+
+
+def timm_reference(
+    image: torch.Tensor, size: tuple[int, int], crop_pct: float, interpolation: str, mode: str
+):
+    """What timm's own evaluation transform makes of an image, uint8 (3, H, W), on Pillow."""
+    steps = transforms_imagenet_eval(
+        size, crop_pct, mode, interpolation=interpolation, normalize=False, mean=(0.5, 0.4, 0.3)
+    )
+    return steps(Image.fromarray(image.permute(1, 2, 0).numpy()))
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("crop_pct", [0.875, 0.95, 1.0, 1.15])
+@pytest.mark.parametrize("size", [(64, 64), (64, 48)])
+def test_center_is_timms_own_transform(interpolation, crop_pct, size):
+    for height, width in ((150, 200), (201, 99), (120, 120), (40, 31)):
+        image = picture(height, width)
+        ours = Transform(crop=size, geometry="center", crop_pct=crop_pct, interpolation=interpolation)(image)
+        timms = timm_reference(image, size, crop_pct, interpolation, "center")
+        assert ours.shape == timms.shape == (3, *size)
+        assert torch.equal(ours, timms)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("geometry", "mode"), [("squash", "squash"), ("pad", "border")])
+def test_squash_and_pad_are_timms_with_all_of_the_image(interpolation, geometry, mode):
+    for height, width in ((150, 200), (201, 99), (120, 120), (40, 31)):
+        image, size = picture(height, width), (64, 64)
+        ours = Transform(
+            crop=size, geometry=geometry, crop_pct=0.8, interpolation=interpolation, mean=[0.5, 0.4, 0.3]
+        )(image)
+        timms = timm_reference(image, size, 1.0, interpolation, mode)
+        # torchvision puts an odd bar on the other side
+        shifts = [ours.roll(shift, axis) for axis in (1, 2) for shift in (0, -1, 1)]
+        assert any(torch.equal(moved, timms) for moved in shifts)
+
+
+def test_padding_has_the_means_colour_and_the_images_proportions():
+    image = torch.full((3, 10, 30), 9, dtype=torch.uint8)
+    padded = Transform(crop=30, geometry="pad", mean=[0.5, 0.25, 1.0])(image)
+    assert (padded[:, 10:20] == 9).all()
+    for bars in (padded[:, :10], padded[:, 20:]):
+        assert torch.equal(bars, torch.tensor([128, 64, 255]).byte().view(3, 1, 1).expand(3, 10, 30))
+
+
+@pytest.mark.parametrize("geometry", ["squash", "center", "pad"])
+def test_training_crops_from_the_enlarged_image(geometry):
+    image = picture(100, 140)
+    transform = Transform(crop=32, geometry=geometry, crop_pct=0.8, interpolation="bicubic", flip=True)
+    large = Transform(crop=40, geometry=geometry, interpolation="bicubic")(image)
+    if geometry == "center":
+        large = pillow_resize(image, [40, 56], "bicubic")
+    height, width = large.shape[1:]
+    assert torch.equal(transform(image, [0.0, 0.0, 0.7]), large[:, :32, :32])
+    assert torch.equal(transform(image, [0.99, 0.99, 0.2]), large[:, height - 32 :, width - 32 :].flip(-1))
+
+
+def test_a_thin_strip_stays_small():
+    for geometry in ("squash", "center", "pad"):
+        for size in ((32, 32), (32, 24)):
+            transform = Transform(crop=size, geometry=geometry, crop_pct=0.9)
+            for strip in (picture(1, 3000), picture(3000, 1)):
+                assert transform(strip).shape == transform(strip, [0.1, 0.9, 0.9]).shape == (3, *size)
+
+
+def test_settings_make_the_evaluation_again():
+    transform = Transform(
+        crop=20, geometry="pad", crop_pct=0.9, interpolation="bicubic", mean=[0.1, 0.2, 0.3]
+    )
+    image = picture(33, 50)
+    assert torch.equal(Transform(**transform.settings)(image), transform(image))
+    assert json.loads(json.dumps(transform.settings)) == transform.settings

@@ -1,0 +1,59 @@
+"""The transform of a job, completed by what the weights were trained with."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from lsep_ml.bundle.parts import Parts
+from lsep_ml.bundle.start import preprocessing_of_start
+from lsep_ml.models.preprocessing import preprocessing_of
+from lsep_ml.stages.ranges import OF_THE_MODEL
+
+log = logging.getLogger(__name__)
+
+_PIXELS = ("mean", "std", "interpolation", "antialias")
+"""What changes the pixels that weights were trained on; the size and what is in the picture are free."""
+
+
+def with_preprocessing(config: DictConfig, start: Parts | None, warn: bool = True) -> DictConfig:
+    """The configuration with the model's own in each place of the transform that says `model`.
+
+    What says something else stays, and where it is not what the weights were trained with, a warning says so.
+
+    Args:
+        config: a job's.
+        start: the trained classifier that the job starts from, whose own preprocessing then counts.
+        warn: whether this process is the one that speaks.
+
+    Raises:
+        ValueError: the transform asks for the model's own, and the model has none.
+    """
+    transform = cast(dict[str, Any], OmegaConf.to_container(config.transform, resolve=True))
+    source, own = _own(config, start)
+    asked = [key for key, value in transform.items() if value == OF_THE_MODEL]
+    lacking = [key for key in asked if key not in own]
+    if lacking:
+        raise ValueError(
+            f"transform.{lacking[0]}=model: {source} says nothing of it; choose transform=small or transform=native, "
+            f"or set {', '.join(f'transform.{key}' for key in lacking)}"
+        )
+    clashes = [
+        f"transform.{key} is not what {source} was trained with: {own[key]}"
+        for key in _PIXELS
+        if key in own and key in transform and key not in asked and transform[key] != own[key]
+    ]
+    if clashes and warn:
+        log.warning("%s", "; ".join(clashes))
+    return cast(DictConfig, OmegaConf.merge(config, {"transform": {key: own[key] for key in asked}}))
+
+
+def _own(config: DictConfig, start: Parts | None) -> tuple[str, Mapping[str, Any]]:
+    """Who says it, and what it says, in the transform's words."""
+    if start is not None:
+        return str(start.source), preprocessing_of_start(start)
+    model = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
+    found = preprocessing_of(model)
+    name = model.get("name", str(model["_target_"]).rpartition(".")[2])
+    return str(name), {} if found is None else found.values()
