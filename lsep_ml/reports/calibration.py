@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 
+from lsep_ml.metrics.calibration import platt_curve, sigmoid
 from lsep_ml.metrics.functional import ratio
 from lsep_ml.reports.figures.method_plots import Reliability
 from lsep_ml.runs.arrays import Arrays
@@ -23,20 +23,11 @@ def platt_probabilities(val: Arrays, test: Arrays) -> Floats:
     probabilities = np.full((images, labels), np.nan)
     for k in range(labels):
         known = val["mask"][:, k] != 0
-        scores, targets = val["scores"][known, k].astype(np.float64), val["targets"][known, k]
+        scores, targets = val["scores"][known, k], val["targets"][known, k]
         if len(np.unique(targets)) == 2:
-            centre, scale = scores.mean(), scores.std() or 1.0
-            curve = LogisticRegression(C=100.0, solver="newton-cholesky").fit(
-                (scores[:, None] - centre) / scale, targets
-            )
-            slope, offset = curve.coef_[0, 0] / scale, curve.intercept_[0]
-            probabilities[:, k] = sigmoid(slope * (test["scores"][:, k] - centre) + offset)
+            slope, intercept = platt_curve(scores, targets)
+            probabilities[:, k] = sigmoid(slope * test["scores"][:, k].astype(np.float64) + intercept)
     return probabilities
-
-
-def sigmoid(logits: NDArray[np.floating]) -> Floats:
-    """1 / (1 + exp(-x)), without overflow."""
-    return 0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64)))
 
 
 def reliability(probabilities: Floats, targets: NDArray[np.uint8], mask: NDArray[np.uint8]) -> Reliability:

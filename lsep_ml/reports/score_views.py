@@ -6,10 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.metrics import BY_KEY
+from lsep_ml.metrics.calibration import sigmoid
+from lsep_ml.metrics.counts import image_shares
 from lsep_ml.metrics.curves import mean_precision_recall
-from lsep_ml.metrics.functional import label_set_metrics
-from lsep_ml.metrics.operating_points import Ranked, Thresholded
-from lsep_ml.reports.calibration import Suspect, find_suspects, platt_probabilities, reliability, sigmoid
+from lsep_ml.metrics.functional import label_set_value
+from lsep_ml.metrics.operating_points import Ranked, Thresholded, search_grid
+from lsep_ml.reports.calibration import Suspect, find_suspects, platt_probabilities, reliability
 from lsep_ml.reports.figures.method_plots import Reliability, Search
 from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.records import Problem
@@ -18,7 +21,6 @@ from lsep_ml.runs.files import TEST, VALIDATION
 from lsep_ml.runs.finished import Method, Run
 from lsep_ml.runs.record import RecordError
 
-STEPS = 50
 HIGHEST_K = 10
 SUSPECTS = 20
 _PREFERRED = ("thresh_est", "threshold", "topk", "count_est")  # the first has thresholds for each image
@@ -87,23 +89,25 @@ def view_scores(group: RunGroup, loss: str, runs: Sequence[Run]) -> tuple[ScoreV
 
 
 def _search_theta(val: Arrays, test: Arrays, chosen: float | None) -> Search:
-    grid = np.linspace(val["scores"].min(), val["scores"].max(), STEPS, dtype=np.float64).astype(np.float32)
-
-    def f1(split: Arrays) -> NDArray[np.float64]:
-        counts = Thresholded(split["scores"], split["mask"], grid).counts(split["targets"])
-        return label_set_metrics(counts)["f1"]
-
-    return Search(grid.astype(np.float64), f1(val), f1(test), chosen)
+    grid = search_grid(val["scores"])
+    on_val, on_test = (
+        _f1(Thresholded(split["scores"], split["mask"], grid), split["targets"]) for split in (val, test)
+    )
+    return Search(grid.astype(np.float64), on_val, on_test, chosen)
 
 
 def _search_k(val: Arrays, test: Arrays, chosen: float | None) -> Search:
     highest = min(HIGHEST_K, val["scores"].shape[1])
+    on_val, on_test = (
+        _f1(Ranked(split["scores"], split["mask"], highest), split["targets"]) for split in (val, test)
+    )
+    return Search(np.arange(1.0, highest + 1), on_val, on_test, chosen)
 
-    def f1(split: Arrays) -> NDArray[np.float64]:
-        counts = Ranked(split["scores"], split["mask"], highest).counts(split["targets"])
-        return label_set_metrics(counts)["f1"]
 
-    return Search(np.arange(1.0, highest + 1), f1(val), f1(test), chosen)
+def _f1(candidates: Thresholded | Ranked, targets: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """F1 at every candidate."""
+    formula = BY_KEY["f1"].formula
+    return label_set_value(formula, candidates.counts(targets, image_shares(formula)))
 
 
 def _own_reliability(test: Arrays) -> Reliability | None:
