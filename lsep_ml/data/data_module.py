@@ -145,6 +145,7 @@ def _outlive_a_warning(worker: int) -> None:
     """A scheduler sends SIGTERM to all processes of a job, and the main one still saves: workers obey only it."""
     if not hasattr(signal, "sigwaitinfo"):  # macOS
         return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes too
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def end_with_the_main_process() -> None:

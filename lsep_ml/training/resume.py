@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 TERMINATED = 128 + signal.SIGTERM
 """The exit code of a process that was asked to end, and can be started again: 143."""
+
+_SAME_SIGNAL = 1.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,18 @@ class Saving:
 
 
 class States(Checkpoint):
-    """Saves the whole state of a training, to go on from, when an epoch ends and saving is due, or SIGTERM has arrived.
+    """Saves the whole state of a training, to go on from, when an epoch ends and saving is due, or it is to end.
 
-    SIGTERM then ends the process with exit code 143. `state-<step>.ckpt` is written by rank 0; the two newest are kept.
+    SIGTERM and Ctrl-C (SIGINT) save, then end the process with exit code 143 or 130; a second Ctrl-C ends it at once.
+    `state-<step>.ckpt` is written by rank 0; the two newest are kept.
     """
 
     def __init__(self, folder: Path, saving: Saving) -> None:
         self.folder, self.saving = folder, saving
         self.saved: list[tuple[Path, str | None]] = []  # newest last, and the file that each refers to
-        self._terminated = False
+        self._signal: int | None = None  # that asks the training to end
+        self._signalled_at = 0.0
+        self._before: Any = None  # what handled SIGINT
         self._saved_at, self._saved_step = 0.0, 0
 
     @property
@@ -84,24 +89,44 @@ class States(Checkpoint):
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         if threading.current_thread() is threading.main_thread():
             # In place of Lightning's handler, which saves nothing; Lightning puts back what was there before.
-            signal.signal(signal.SIGTERM, self._on_sigterm)
+            signal.signal(signal.SIGTERM, self._on_signal)
+            self._before = signal.signal(signal.SIGINT, self._on_signal)
 
-    def _on_sigterm(self, signum: int, frame: FrameType | None) -> None:
-        self._terminated = True
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        # A launcher hands a signal on that its processes have already had: only a later one is a person's second.
+        again = self._signal is not None and time.monotonic() - self._signalled_at > _SAME_SIGNAL
+        if signum == signal.SIGINT and again:
+            raise KeyboardInterrupt
+        if self._signal is None:
+            self._signal, self._signalled_at = signum, time.monotonic()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._restore()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._restore()
+
+    def _restore(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _end(self) -> NoReturn:
+        raise SystemExit(128 + (self._signal or signal.SIGTERM))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._save_if_due(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._terminated:  # too late to save again
-            raise SystemExit(TERMINATED)
+        if self._signal is not None:  # too late to save again
+            self._end()
 
     def _save_if_due(self, trainer: Trainer) -> None:
         steps, minutes = self.saving.every_n_steps, self.saving.every_minutes
         due = minutes is not None and time.monotonic() - self._saved_at >= 60 * minutes
         if steps is not None and trainer.global_step - self._saved_step >= steps:
             due = True
-        if trainer.strategy.reduce_boolean_decision(due or self._terminated, all=False):
+        if trainer.strategy.reduce_boolean_decision(due or self._signal is not None, all=False):
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:
@@ -115,9 +140,10 @@ class States(Checkpoint):
                 if path.name not in kept:
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
-        if trainer.strategy.reduce_boolean_decision(self._terminated, all=False):
-            log.warning("SIGTERM: saved %s; started again, this run continues from there.", file)
-            raise SystemExit(TERMINATED)
+        if trainer.strategy.reduce_boolean_decision(self._signal is not None, all=False):
+            name = "Ctrl-C" if self._signal == signal.SIGINT else "SIGTERM"
+            log.warning("%s: saved %s; started again, this run continues from there.", name, file)
+            self._end()
 
 
 class Checkpoints(States):

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_trainings import Trained, interrupted, kill_at, same, train
 
+from lsep_ml.training import resume
 from lsep_ml.training.checkpoints import read_checkpoint
 from lsep_ml.training.resume import TERMINATED, Saving
 
@@ -61,18 +62,36 @@ def test_whatever_is_trained_it_continues_with_the_same_numbers(
         assert same(train(output, *overrides), whole)
 
 
-def test_sigterm_saves_and_exits_with_143(whole: Trained, tmp_path: Path) -> None:
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, TERMINATED), (signal.SIGINT, 130)])
+def test_a_training_that_is_to_end_saves_first(
+    whole: Trained, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    before = [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)]
     for hook, call in (("training_step", 9), ("validation_step", 1), ("training_step", 1)):
         with pytest.MonkeyPatch.context() as patch:
-            kill_at(patch, hook, call, lambda module: signal.raise_signal(signal.SIGTERM))
+            kill_at(patch, hook, call, lambda module: signal.raise_signal(number))
             with pytest.raises(SystemExit) as ended:
                 train(tmp_path, saving=Saving())
-        assert ended.value.code == TERMINATED == 143
-        assert signal.getsignal(signal.SIGTERM) is before
+        assert ended.value.code == code in (130, 143)
+        assert [signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)] == before
     saved = [int(file.stem.split("-")[1]) for file in tmp_path.rglob("state-*.ckpt")]
     assert sorted(saved) == [12, 13]
     assert same(train(tmp_path), whole)
+
+
+def test_a_second_ctrl_c_ends_a_training_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(module: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # the same one, handed on by a launcher
+        monkeypatch.setattr(resume, "_SAME_SIGNAL", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        kill_at(patch, "training_step", 2, twice)
+        with pytest.raises(SystemExit) as ended:
+            train(tmp_path, saving=Saving())
+    assert ended.value.code == 130
 
 
 def damage(file: Path, how: str) -> None:
