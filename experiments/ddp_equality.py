@@ -31,7 +31,6 @@ from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.store.keys import config_parts
 from lsep_ml.training.progress import quiet_lightning
-from lsep_ml.training.resume import Saving
 
 CONF = Path(__file__).parent.parent / "conf"
 WORLDS = (1, 2, 3)
@@ -80,18 +79,7 @@ def measure_job(
     job: Job, by_images: dict[int, DictConfig], by_decision: dict[str, DictConfig], folder: Path
 ) -> Found:
     """`measure`, of a job that is built."""
-    train_prediction(
-        job.store,
-        job.made_by,
-        job.network,
-        job.module,
-        job.data,
-        job.trainer,
-        job.config.training.epochs,
-        job.config.seed,
-        lambda row: None,
-        Saving(),
-    )
+    train_prediction(job.store, job.made_by, job.network, job.training, job.data, lambda row: None)
     extractions = {}
     for images, config in by_images.items():
         data = build_data(config, job.processes)

@@ -34,6 +34,6 @@ def compose_here(output: Path, *overrides: str) -> tuple[DictConfig, Path]:
 def run_job_here(output: Path, *overrides: str) -> tuple[dict[str, Any], Path]:
     """The record and the folder of that job, run."""
     config, folder = compose_here(output, *overrides)
-    record = run(config, folder)
+    record = run(config, folder, [f"paths.output={output}", *overrides])
     assert record is not None
     return record, folder

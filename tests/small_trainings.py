@@ -1,6 +1,7 @@
 """Stage 1 of a tiny job in this process, alone, with something done to it at a chosen moment."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,11 @@ def train(output: Path, *overrides: str, saving: Saving = OFTEN) -> Trained:
     sampled = () if "loss=bpmll" in overrides else ("loss.max_pairs=4",)
     job = build_job(compose_here(output, *TINY, *sampled, *overrides)[0])
     rows: list[dict[str, Any]] = []
-    arguments = (job.network, job.module, job.data, job.trainer, EPOCHS, job.config.seed, rows.append, saving)
-    train_prediction(job.store, job.made_by, *arguments)
-    return job.module.state_dict(), [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
+    training = replace(job.training, saving=saving)
+    train_prediction(job.store, job.made_by, job.network, training, job.data, rows.append)
+    return job.training.module.state_dict(), [
+        {k: v for k, v in row.items() if k != "seconds"} for row in rows
+    ]
 
 
 def same(one: Trained, other: Trained) -> bool:

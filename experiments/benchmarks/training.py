@@ -37,7 +37,6 @@ from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.store.entries import Store
 from lsep_ml.training.fitting import paper_sgd
 from lsep_ml.training.progress import quiet_lightning
-from lsep_ml.training.resume import Saving
 
 CONF = Path(__file__).parents[2] / "conf"
 HEAD_EPOCHS, HEAD_BATCH = 50, 64
@@ -79,20 +78,8 @@ def build(*overrides: str) -> Job:
 def train(job: Job, **options: object) -> None:
     """Stage 1 as a run does it, `options` the Trainer's."""
     with tempfile.TemporaryDirectory() as folder:
-        store, trainer = Store(Path(folder)), partial(job.trainer, **options)
-        epochs, seed = job.config.training.epochs, job.config.seed
-        train_prediction(
-            store,
-            job.made_by,
-            job.network,
-            job.module,
-            job.data,
-            trainer,
-            epochs,
-            seed,
-            lambda row: None,
-            Saving(**job.config.checkpoint),
-        )
+        training = replace(job.training, trainer=partial(job.training.trainer, **options))
+        train_prediction(Store(Path(folder)), job.made_by, job.network, training, job.data, lambda row: None)
 
 
 def plain_training(job: Job) -> None:
@@ -108,9 +95,9 @@ def plain_training(job: Job) -> None:
         {"params": network.backbone.parameters()},
         {"params": network.score_layer.parameters(), "lr": lr * options.score_layer_lr},
     ]
-    optimizer = job.module.optimisation.optimizer(groups)
+    optimizer = job.training.module.optimisation.optimizer(groups)
     steps = options.epochs * -(-len(images) // options.batch_size)
-    schedule = job.module.optimisation.schedule(optimizer, steps)
+    schedule = job.training.module.optimisation.schedule(optimizer, steps)
     half = partial(torch.autocast, device.type, torch.bfloat16, job.config.trainer.precision == "bf16-mixed")
     best = 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -119,7 +106,7 @@ def plain_training(job: Job) -> None:
             for rows in torch.randperm(len(images)).split(options.batch_size):
                 with half():
                     scores = network(images[rows].to(device)).scores
-                loss = job.module.objective.loss(scores, targets[rows].to(device))
+                loss = job.training.module.objective.loss(scores, targets[rows].to(device))
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -188,13 +175,13 @@ def compute_rate(job: Job, steps: int = 50) -> float:
     images = torch.randint(0, 256, (job.config.training.batch_size, 3, 224, 224), dtype=torch.uint8)
     images = images.to(job.device)
     targets = (torch.rand(len(images), network.num_labels) < 0.2).to(job.device)
-    optimizer = job.module.optimisation.optimizer(network.parameters())
+    optimizer = job.training.module.optimisation.optimizer(network.parameters())
 
     def step() -> None:
         with torch.autocast(job.device.type, torch.bfloat16):
             scores = network(images).scores
         optimizer.zero_grad()
-        job.module.objective.loss(scores, targets).backward()
+        job.training.module.objective.loss(scores, targets).backward()
         optimizer.step()
 
     for _ in range(10):

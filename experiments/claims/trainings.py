@@ -20,7 +20,6 @@ from lsep_ml.stages.job import build_job
 from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.training.progress import console, quiet_lightning
-from lsep_ml.training.resume import Saving
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "outputs"
@@ -49,18 +48,7 @@ def history(output: Path, *overrides: str) -> tuple[list[Row], str]:
     with _composed(output, *overrides) as (config, _), quiet_lightning():
         job = build_job(config)
         try:
-            train_prediction(
-                job.store,
-                job.made_by,
-                job.network,
-                job.module,
-                job.data,
-                job.trainer,
-                config.training.epochs,
-                config.seed,
-                rows.append,
-                Saving(),
-            )
+            train_prediction(job.store, job.made_by, job.network, job.training, job.data, rows.append)
         except FloatingPointError as error:
             return rows, str(error)
     return rows, ""

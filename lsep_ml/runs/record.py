@@ -82,13 +82,18 @@ def check_file(file: Path, sealed: Mapping[str, str]) -> None:
         raise RecordError(f"{file.name}: damaged (not the checksum it was written with); {_AGAIN}")
 
 
-def write_record(folder: Path, record: dict[str, Any]) -> None:
-    """Write result.json, the last of a run's files, with the checksums of the others and of itself."""
+def write_record(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Write `record` to result.json, the last of the files of the run in `folder`, with the checksums of the others.
+
+    Returns:
+        The record with these, as `read_record` gives it.
+    """
     own = {RESULT, UNFINISHED, ERROR}
     files = (file for file in sorted(folder.iterdir()) if file.suffix in SEALED and file.name not in own)
-    record |= {"files": {file.name: file_digest(file) for file in files}}
-    write_json(folder / RESULT, record | {"checksum": content_hash(record)})
+    sealed = {**record, "files": {file.name: file_digest(file) for file in files}}
+    write_json(folder / RESULT, sealed | {"checksum": content_hash(sealed)})
     (folder / UNFINISHED).unlink(missing_ok=True)
+    return sealed
 
 
 def read_overrides(folder: Path, record: Mapping[str, Any]) -> tuple[str, ...] | None:

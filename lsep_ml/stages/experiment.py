@@ -3,6 +3,7 @@
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -16,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
-from lsep_ml.files import link_or_copy, write_json
+from lsep_ml.files import link_or_copy, read_json, write_json
 from lsep_ml.processes.start import launch, log_beside
 from lsep_ml.runs.files import CHECKPOINT, DECISION, HISTORY, SPLIT, UNFINISHED
 from lsep_ml.runs.history import write_history
@@ -30,11 +31,20 @@ from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.results import hardware, print_result, write_files
 from lsep_ml.stages.sweep import only_problems, sweeping
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import DECISION_PARTS, config_parts
+from lsep_ml.store.keys import (
+    DECISION_PARTS,
+    DECISIONS,
+    FEATURES,
+    PREDICTIONS,
+    SCORES,
+    config_parts,
+    decision_made_by,
+    identity_of,
+)
 from lsep_ml.trackers import Trackers
 from lsep_ml.training.fitting import fit_decision
 from lsep_ml.training.progress import console, quiet_lightning
-from lsep_ml.training.resume import Saving, States
+from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)
 
@@ -52,18 +62,24 @@ _VERSIONED = (
 
 
 @quiet_lightning()
-def run(config: DictConfig, folder: Path) -> dict[str, Any] | None:
+def run(config: DictConfig, folder: Path, overrides: Sequence[str] | None = None) -> dict[str, Any] | None:
     """Train or find the network, extract, fit the decision, evaluate; returns the record written to result.json.
 
     All of it in as many processes as `config.trainer` asks for; under torchrun or srun only the first returns the
     record. A run that finished before with the same identity is not done again, unless `force=true`.
+
+    Args:
+        config: composed.
+        folder: for the files of the run.
+        overrides: what the configuration was composed with, for the record; None: not known.
     """
-    record: dict[str, Any] | None = launch(_run_here, config.trainer, config, folder)
+    own = None if overrides is None else list(overrides)
+    record: dict[str, Any] | None = launch(_run_here, config.trainer, config, folder, own)
     return record
 
 
 @quiet_lightning()
-def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
+def _run_here(config: DictConfig, folder: Path, overrides: list[str] | None) -> dict[str, Any] | None:
     """This process's part of a run: all train and extract, the first alone does the rest and has the record."""
     register_resolvers()  # in a process that was started for this job, nobody has
     log_beside(folder)
@@ -84,9 +100,11 @@ def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
     if not processes.first:
         _train_and_extract(job, lambda row: None)
         return None
-    write_json(folder / UNFINISHED, {"predictions": job.store.identity(job.made_by)})
+    write_json(folder / UNFINISHED, {PREDICTIONS: identity_of(job.made_by)})
     with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
-        record = _run(job, plain, folder, trackers)
+        made = _run(job, folder, trackers)
+        called = {} if overrides is None else {"overrides": overrides}
+        record = write_record(folder, {**made, **called, "config": plain})
         trackers.result(record, folder)
     if not sweeping():
         print_result(record, folder)
@@ -95,26 +113,14 @@ def _run_here(config: DictConfig, folder: Path) -> dict[str, Any] | None:
 
 def _train_and_extract(job: Job, on_row: OnRow) -> tuple[Entry, Extraction]:
     """The two stages that work on images, in all processes of the job."""
-    training = job.config.training
 
     def train(source: ImageDataModule) -> Entry:
-        return train_prediction(
-            job.store,
-            job.made_by,
-            job.network,
-            job.module,
-            source,
-            job.trainer,
-            training.epochs,
-            job.config.seed,
-            on_row,
-            Saving(**job.config.checkpoint),
-        )
+        return train_prediction(job.store, job.made_by, job.network, job.training, source, on_row)
 
     def features() -> Entry:
         return extract_features(job.store, job.made_by["config"], job.network, job.data, job.device)
 
-    if training.probe:  # the backbone is never trained: its features come first
+    if job.config.training.probe:  # the backbone is never trained: its features come first
         extracted = features()
         prediction = train(job.data.on_features(feature_tensors(extracted)))
     else:
@@ -125,7 +131,7 @@ def _train_and_extract(job: Job, on_row: OnRow) -> tuple[Entry, Extraction]:
     return prediction, extraction
 
 
-def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> dict[str, Any]:
+def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
     config, data, decision = job.config, job.data, job.decision
     rows: list[dict[str, Any]] = []
 
@@ -135,49 +141,46 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
 
     prediction, extraction = _train_and_extract(job, note)
     in_use = {
-        "predictions": prediction.identity,
-        "features": extraction.features.identity,
-        "scores": extraction.scores.identity,
+        PREDICTIONS: prediction.identity,
+        FEATURES: extraction.features.identity,
+        SCORES: extraction.scores.identity,
     }
     write_json(folder / UNFINISHED, in_use)
-    arrays, fitted_by = extraction, {}
+    seconds = {
+        "prediction": prediction.facts["seconds"],
+        "extraction": extraction.features.facts["seconds"] + extraction.scores.facts["seconds"],
+    }
+    reused = {"prediction": prediction.reused, "extraction": extraction.features.reused}
     if job.predictor is not None:
         part = config_parts(config, ("predictor",))["predictor"]
         store = Store(job.store.root)  # this process's alone
-        arrays = predict(store, extraction, job.predictor, part, config.seed, note)
-        fitted_by["predictor"] = arrays.scores
+        extraction = predict(store, extraction, job.predictor, part, config.seed, note)
+        in_use[SCORES] = extraction.scores.identity
+        seconds["predictor"] = extraction.scores.facts["seconds"]
+        reused["predictor"] = extraction.scores.reused
     started = time.perf_counter()
     if decision is not None and not config.training.joint:  # which leaves the decision trained
-        parts = config_parts(config, (*DECISION_PARTS, "seed"))
-        made_by = {"config": parts, "scores": arrays.scores.identity}
-        states = States(job.store.kept("decisions", made_by), Saving(**config.checkpoint))
-        write_json(folder / UNFINISHED, in_use | {"decisions": states.folder.stem})
-        states.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(states.folder.with_suffix(".lock")):  # another start of the same command waits
-            fit(config, decision, arrays, note, states)
-            shutil.rmtree(states.folder, ignore_errors=True)
+        _fit_or_continue(job, decision, extraction, note, folder)
     fitted = time.perf_counter()
-    outcome = evaluate(decision, arrays)
+    outcome = evaluate(decision, extraction)
     for warning in outcome.warnings:
         log.warning("%s on validation: %s", config.names.decision, warning)
-    names = config.names
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
     data.data_set.write_split(folder / SPLIT)
     if decision is not None:
         decision.label_names = list(data.data_set.label_names)
         decision.save(folder / DECISION)
     write_history(folder / HISTORY, rows)
+    names = config.names
     write_files(folder, outcome, data.data_set, f"{names.data} test: {names.method} + {names.decision}")
-    record = {
+    seconds["decision"] = round(fitted - started, 3)
+    seconds["evaluation"] = round(time.perf_counter() - fitted, 3)
+    return {
         **{key: str(names[key]) for key in ("data", "model", "loss", "predictor", "decision")},
         "seed": config.seed,
         "split_hash": data.data_set.split_hash,
         "identity": prediction.identity,
-        "stored": {
-            "predictions": prediction.identity,
-            "features": extraction.features.identity,
-            "scores": arrays.scores.identity,
-        },
+        "stored": in_use,
         "choices": {"epoch": prediction.facts["epoch"], **({} if decision is None else decision.choices())},
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
@@ -187,22 +190,24 @@ def _run(job: Job, plain: dict[str, Any], folder: Path, trackers: Trackers) -> d
         "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
         "hardware": hardware(job.device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": {
-            "prediction": prediction.facts["seconds"],
-            "extraction": extraction.features.facts["seconds"] + extraction.scores.facts["seconds"],
-            **{name: entry.facts["seconds"] for name, entry in fitted_by.items()},
-            "decision": round(fitted - started, 3),
-            "evaluation": round(time.perf_counter() - fitted, 3),
-        },
-        "reused": {
-            "prediction": prediction.reused,
-            "extraction": extraction.features.reused,
-            **{name: entry.reused for name, entry in fitted_by.items()},
-        },
-        "config": plain,
+        "seconds": seconds,
+        "reused": reused,
     }
-    write_record(folder, record)
-    return record
+
+
+def _fit_or_continue(
+    job: Job, decision: Decision, extraction: Extraction, on_row: OnRow, folder: Path
+) -> None:
+    """Fit the decision, from where a killed training of it stopped; what it works on is noted in the run's folder."""
+    parts = config_parts(job.config, (*DECISION_PARTS, "seed"))
+    made_by = decision_made_by(parts, extraction.scores.identity)
+    states = States(job.store.kept(DECISIONS, made_by), job.training.saving)
+    in_use = read_json(folder / UNFINISHED)
+    write_json(folder / UNFINISHED, in_use | {DECISIONS: states.folder.stem})
+    states.folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(states.folder.with_suffix(".lock")):  # another start of the same command waits
+        fit(job.config, decision, extraction, on_row, states)
+        shutil.rmtree(states.folder, ignore_errors=True)
 
 
 def fit(

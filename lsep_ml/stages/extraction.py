@@ -21,7 +21,7 @@ from lsep_ml.files import no_room_named
 from lsep_ml.models import Network
 from lsep_ml.processes.group import Processes
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import weights_hash
+from lsep_ml.store.keys import FEATURES, SCORES, features_made_by, scores_made_by, weights_hash
 from lsep_ml.training.progress import console
 
 log = logging.getLogger(__name__)
@@ -70,17 +70,10 @@ def _open_if_there(entry: Entry, name: str) -> np.ndarray | None:
     return _open(entry, name) if (entry.folder / f"{name}.npy").exists() else None
 
 
-def features_made_by(config: dict[str, Any], network: Network, data: ImageDataModule) -> dict[str, Any]:
-    """What extracted features are made by: the images, whose parts `config` holds; the backbone's state; the fixed
-    batches; and the precision, which is always float32.
-    """
-    return {
-        "config": {key: config[key] for key in ("data", "transform")},
-        **data.data_set.content,
-        "backbone": weights_hash(network.backbone),
-        "batch_size": data.eval_batch_size,
-        "precision": "32-true",
-    }
+def features_key(config: dict[str, Any], network: Network, data: ImageDataModule) -> dict[str, Any]:
+    """What the features of `data` by `network`'s backbone are made by; `config` holds the parts of the images."""
+    backbone = weights_hash(network.backbone)
+    return features_made_by(config, data.data_set.content, backbone, data.eval_batch_size)
 
 
 def extract_features(
@@ -92,7 +85,7 @@ def extract_features(
     is used. Several processes share out the batches; the arrays are the same to the last bit.
     """
     network = network.eval().to(device)
-    made_by = features_made_by(config, network, data)
+    made_by = features_key(config, network, data)
 
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
@@ -106,7 +99,7 @@ def extract_features(
                 deque(rounds, maxlen=0)
         return {"seconds": round(time.perf_counter() - started, 3)}
 
-    features = store.get_or_build("features", made_by, build)
+    features = store.get_or_build(FEATURES, made_by, build)
     if features.reused:
         log.info("Features %s were extracted before: the network does not run.", features.identity)
     return features
@@ -128,8 +121,8 @@ def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_
             _write_scores(folder, split, score_layer, _open(features, f"{split}_features"), ids, batch_size)
         return {"seconds": round(time.perf_counter() - started, 3)}
 
-    made_by = {"features": features.identity, "score_layer": weights_hash(score_layer)}
-    return Extraction(features, store.get_or_build("scores", made_by, build))
+    made_by = scores_made_by(features.identity, weights_hash(score_layer))
+    return Extraction(features, store.get_or_build(SCORES, made_by, build))
 
 
 def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:

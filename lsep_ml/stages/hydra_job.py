@@ -2,7 +2,8 @@
 
 import logging
 import traceback
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,10 @@ def run_job(config: DictConfig) -> float | None:
     ended: dict[str, Any] = {"called": " ".join(overrides) or "the defaults", "folder": str(folder)}
     try:
         if config.plan:
-            plan(build_job(config), folder)
+            with _no_trace(folder):
+                plan(build_job(config), folder)
             return None
-        record = run(config, folder)
+        record = run(config, folder, overrides)
         if record is None:
             return None
         validation: dict[str, float] = record["metrics"]["val"]
@@ -67,6 +69,25 @@ def run_job(config: DictConfig) -> float | None:
         found = record["finished"] < started
         tell(hydra_config.job.num, ended | {"metrics": record["metrics"], "found": found})
     return validation[config.objective]
+
+
+@contextmanager
+def _no_trace(folder: Path) -> Iterator[None]:
+    """Let nothing stay of a job that only looks: neither a log nor a folder that was made for it."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, logging.FileHandler):
+            root.removeHandler(handler)
+            handler.close()
+            file = Path(handler.baseFilename)
+            if file.parent == folder and file.stat().st_size == 0:
+                file.unlink()
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # which is raised where something is left in one
+            for empty in (folder, *folder.parents):
+                empty.rmdir()
 
 
 def _error_record(error: Exception, overrides: list[str]) -> dict[str, Any]:

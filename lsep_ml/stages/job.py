@@ -1,7 +1,6 @@
 """All a job is made of, built from a composed configuration before any long work starts."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +8,7 @@ from typing import Any, cast
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import Trainer, seed_everything
+from pytorch_lightning import seed_everything
 from rich.filesize import decimal
 
 from lsep_ml.bundle.start import start_from, starting_point
@@ -23,36 +22,49 @@ from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join
 from lsep_ml.runs.files import RESULT
 from lsep_ml.runs.record import read_sealed
-from lsep_ml.stages.extraction import features_made_by
-from lsep_ml.stages.prediction import prediction_made_by
+from lsep_ml.stages.extraction import features_key
+from lsep_ml.stages.prediction import Training
 from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.preprocessing import with_preprocessing
 from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.store.entries import Store
-from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
+from lsep_ml.store.keys import (
+    DECISION_PARTS,
+    FEATURES,
+    PREDICTION_PARTS,
+    PREDICTIONS,
+    config_parts,
+    identity_of,
+    prediction_made_by,
+    weights_hash,
+)
 from lsep_ml.store.names import current_names
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.recipe import Computing, Objective, Optimisation
+from lsep_ml.training.resume import Saving
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """All a job is made of, built before any long work, so that bad input ends it at once."""
 
     config: DictConfig  # with the sizes known
-    store: Store
+    store: Store  # and the processes that this job is worked on by
     data: ImageDataModule
     network: Network
-    module: LabelPrediction  # trains the network, or in a probe its score layer
+    training: Training
     predictor: Predictor | None  # None: the network's own score layer
     decision: Decision | None  # None: the predictor's own label sets
-    trainer: Callable[..., Trainer]
     device: torch.device
-    processes: Processes  # that this job is worked on by
-    made_by: dict[str, Any]  # the stage-1 result
+    made_by: dict[str, Any]  # the trained network
+
+    @property
+    def processes(self) -> Processes:
+        """The processes that this job is worked on by."""
+        return self.store.processes
 
 
 _OURS = {
@@ -118,9 +130,17 @@ def build_job(config: DictConfig) -> Job:
         joint = decision
         parts |= config_parts(config, ("decision",))
     module = build_prediction(config, Probe(network) if config.training.probe else network, processes, joint)
-    store = Store(Path(config.paths.output) / "store", processes)
-    made_by = prediction_made_by(parts, network, data)
-    return Job(config, store, data, network, module, predictor, decision, trainer, device, processes, made_by)
+    return Job(
+        config=config,
+        store=Store(Path(config.paths.output) / "store", processes),
+        data=data,
+        network=network,
+        training=Training(module, trainer, config.training.epochs, config.seed, Saving(**config.checkpoint)),
+        predictor=predictor,
+        decision=decision,
+        device=device,
+        made_by=prediction_made_by(parts, data.data_set.content, label_names, weights_hash(network)),
+    )
 
 
 def with_current_names(config: DictConfig) -> DictConfig:
@@ -201,7 +221,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
         )
     # The folder's name may be the user's own.
     now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
-    same = identity == job.store.identity(job.made_by)
+    same = identity == identity_of(job.made_by)
     config = current_names(config)
     same = same and all(config.get(part) == now[part] for part in ("predictor", *DECISION_PARTS))
     return record if same else None
@@ -212,14 +232,14 @@ _planned: set[str] = set()  # networks and features that earlier jobs of this pr
 
 def plan(job: Job, folder: Path) -> None:
     """Say what a run would train, what it would find, and the disk it would need; do nothing."""
-    identity = job.store.identity(job.made_by)
+    identity = identity_of(job.made_by)
     network = job.network
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
     arrays = 4 * images * (network.num_features + network.num_labels)
     if finished_record(job, folder):
         verdict = "finished before; nothing to do"
-    elif job.store.find("predictions", job.made_by):
+    elif job.store.find(PREDICTIONS, job.made_by):
         verdict = f"finds network {identity} in the store"
     elif identity in _planned:
         verdict = f"uses network {identity}, trained by an earlier job of this sweep"
@@ -235,11 +255,11 @@ def plan(job: Job, folder: Path) -> None:
 def _work(job: Job) -> str:
     if not job.config.training.probe:
         return "trains network"
-    made_by = features_made_by(job.made_by["config"], job.network, job.data)
-    identity = job.store.identity(made_by)
+    made_by = features_key(job.made_by["config"], job.network, job.data)
+    identity = identity_of(made_by)
     if identity in _planned:
         return "shares features and trains a score layer, network"
     _planned.add(identity)
-    found = job.store.find("features", made_by)
+    found = job.store.find(FEATURES, made_by)
     start = "finds its features in the store" if found else "extracts its features"
     return f"{start} and trains a score layer, network"

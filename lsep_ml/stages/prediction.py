@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lsep_ml.models import Network
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import read_history, write_history
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import weights_hash
+from lsep_ml.store.keys import PREDICTIONS
 from lsep_ml.training.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.progress import progress_callbacks
@@ -64,46 +65,52 @@ class History(Callback):
         self.on_row(row)
 
 
-def prediction_made_by(config: dict[str, Any], network: Network, data: ImageDataModule) -> dict[str, Any]:
-    """What a stage-1 result is made by: the resolved parts of the configuration, the split, the initial weights."""
-    return {
-        "config": config,
-        **data.data_set.content,
-        "label_names": list(data.data_set.label_names),
-        "initial_weights": weights_hash(network),
-    }
+@dataclass(frozen=True)
+class Training:
+    """How a network is trained.
+
+    module: holds the network, or in a probe its score layer. trainer: builds the Trainer, given what is the training's
+    own. epochs, seed: of the configuration. saving: how often what a killed training continues from is saved.
+    """
+
+    module: LabelPrediction
+    trainer: Callable[..., Trainer]
+    epochs: int
+    seed: int
+    saving: Saving
 
 
 def train_prediction(
     store: Store,
     made_by: dict[str, Any],
     network: Network,
-    module: LabelPrediction,
+    training: Training,
     data: ImageDataModule,
-    trainer: Callable[..., Trainer],
-    epochs: int,
-    seed: int,
     on_row: OnRow,
-    saving: Saving,
 ) -> Entry:
-    """Train `module`, which holds `network` or its score layer, unless the store has what it would become.
+    """Train the `network` on `data`, unless the `store` has what it would become, which is found by `made_by`.
 
-    On return `network`, and the decision that was trained with it, hold the chosen epoch's weights, in float32 and the
-    usual memory layout whatever the training computed in; so does the stored checkpoint, the whole network also after a
-    probe. A training that was killed continues from the state last saved, as often as `saving` says, to the same end.
-    The epoch is the one of highest validation mAP, the earlier on a tie; no decision enters the choice. `on_row` is
-    shown every row of the history, when it is made or when it is found.
+    On return it, and the decision that was trained with it, hold the chosen epoch's weights, in float32 and the usual
+    memory layout whatever the training computed in; so does the stored checkpoint, the whole network also after a
+    probe. A training that was killed continues from the state last saved to the same end. The epoch is the one of
+    highest validation mAP, the earlier on a tie; no decision enters the choice. `on_row` is shown every row of the
+    history, when it is made or when it is found.
 
     Raises:
         FloatingPointError: a loss or score that is not finite; names the last good checkpoint.
     """
+    module = training.module
 
     def build(folder: Path) -> dict[str, Any]:
         what = "label prediction" if module.network is network else "the score layer on extracted features"
-        checkpoints = Checkpoints(store.kept("predictions", made_by), saving)
+        checkpoints = Checkpoints(store.kept(PREDICTIONS, made_by), training.saving)
         # Where several processes train, all continue from what the first one finds.
         saved = store.processes.share(checkpoints.newest() if store.processes.first else None)
-        facts = _fit(folder, checkpoints, saved, what, module, data, trainer, epochs, seed, on_row)
+        if saved is None:
+            log.info("Training %s: %d epochs, loss %s", what, training.epochs, module.loss_name)
+        else:
+            log.info("Continuing to train %s from %s", what, saved)
+        facts = _fit(folder, training, data, checkpoints, saved, on_row)
         whole.float().to(memory_format=torch.contiguous_format)
         if store.processes.first:
             # Read again from the disk: what was damaged since it was written is not sealed.
@@ -114,7 +121,7 @@ def train_prediction(
     whole = nn.ModuleDict({"network": network})  # under the names that LabelPrediction gives them
     if module.decision is not None:
         whole["decision"] = module.decision
-    entry = store.get_or_build("predictions", made_by, build)
+    entry = store.get_or_build(PREDICTIONS, made_by, build)
     if entry.reused:
         log.info("Label prediction %s was trained before: no network is trained.", entry.identity)
         for row in read_history(entry.folder / HISTORY):
@@ -125,23 +132,16 @@ def train_prediction(
 
 def _fit(
     folder: Path,
+    training: Training,
+    data: ImageDataModule,
     checkpoints: Checkpoints,
     saved: Path | None,
-    what: str,
-    module: LabelPrediction,
-    data: ImageDataModule,
-    trainer: Callable[..., Trainer],
-    epochs: int,
-    seed: int,
     on_row: OnRow,
 ) -> dict[str, Any]:
-    history = History(on_row)
-    if saved is None:
-        log.info("Training %s: %d epochs, loss %s", what, epochs, module.loss_name)
-    else:
-        log.info("Continuing to train %s from %s", what, saved)
+    """Train, from the state in `saved` if any; the history is left in `folder`, and what came of it is returned."""
+    epochs, seed, history = training.epochs, training.seed, History(on_row)
     seed_everything(seed, workers=True, verbose=False)
-    run = trainer(
+    run = training.trainer(
         max_epochs=epochs,
         callbacks=[StepSeed(seed), history, checkpoints, *progress_callbacks(epochs)],
         plugins=[CheckedCheckpointIO()],
@@ -153,7 +153,7 @@ def _fit(
         use_distributed_sampler=False,
     )
     try:
-        run.fit(module, datamodule=data, ckpt_path=saved)
+        run.fit(training.module, datamodule=data, ckpt_path=saved)
     except FloatingPointError as error:
         good = checkpoints.last_good
         kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written before"

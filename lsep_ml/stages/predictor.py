@@ -14,6 +14,7 @@ from lsep_ml.predictors import Predictor
 from lsep_ml.stages.extraction import Extraction, save_array
 from lsep_ml.stages.prediction import OnRow
 from lsep_ml.store.entries import Store
+from lsep_ml.store.keys import SCORES, predictor_made_by
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +71,8 @@ def predict(
                 save_array(folder / f"{split}_scores.npy", scores)
         return {"seconds": round(time.perf_counter() - started, 3), "history": predictor.history}
 
-    made_by = {"features": extraction.features.identity, "predictor": config, "seed": seed}
-    scores = store.get_or_build("scores", made_by, build)
+    made_by = predictor_made_by(extraction.features.identity, config, seed)
+    scores = store.get_or_build(SCORES, made_by, build)
     if scores.reused:
         log.info("Predictor %s was fitted before: nothing is fitted.", scores.identity)
     for row in scores.facts["history"]:

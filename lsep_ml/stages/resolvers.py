@@ -1,9 +1,12 @@
 """What a configuration can ask for besides its own values; imports nothing heavy, for run.py registers it first."""
 
+from pathlib import Path
+
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.files import content_hash
+from lsep_ml.runs.files import OVERRIDES, RESULT
 from lsep_ml.store.keys import RUN_PARTS, config_parts
 
 
@@ -11,15 +14,24 @@ def register_resolvers() -> None:
     """Make these stand in a configuration for what is known once it is composed.
 
     ${run_identity:}: a short hash of everything that makes the run.
+    ${hydra_subdir:}: the folder, below the run's own, in which Hydra writes down what it was called with; null where
+        that would replace what a finished run was called with, or for a plan, which leaves nothing.
     ${gpu:4}: a GPU for a job of a sweep that runs side by side with others on 4 GPUs: 0, 1, 2, 3 in turn.
     """
     OmegaConf.register_new_resolver("run_identity", _run_identity, replace=True)
+    OmegaConf.register_new_resolver("hydra_subdir", _hydra_subdir, replace=True)
     OmegaConf.register_new_resolver("gpu", _gpu, replace=True)
 
 
 def _run_identity(_root_: DictConfig) -> str:
     parts = config_parts(_root_, RUN_PARTS)
     return content_hash({name: part for name, part in parts.items() if part != {}}, length=8)
+
+
+def _hydra_subdir(_root_: DictConfig) -> str | None:
+    folder = OmegaConf.select(_root_, "hydra.runtime.output_dir", throw_on_missing=False)
+    finished = folder is not None and (Path(folder) / RESULT).exists() and not _root_.force
+    return None if _root_.plan or finished else Path(OVERRIDES).parent.name
 
 
 def _gpu(gpus: int) -> int:

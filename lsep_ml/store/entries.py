@@ -12,11 +12,9 @@ from filelock import FileLock
 
 from lsep_ml.files import content_hash, file_digest, read_json, write_json
 from lsep_ml.processes.group import ALONE, Processes
+from lsep_ml.store.keys import identity_of
 
 log = logging.getLogger(__name__)
-
-FORMAT_VERSION = 1
-"""Part of every identity: raised when what is stored changes its meaning."""
 
 _SEAL = "entry.json"
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
@@ -84,14 +82,9 @@ class Store:
             _remove(self.kept(kind, made_by))
         return entry
 
-    @staticmethod
-    def identity(made_by: dict[str, Any]) -> str:
-        """What an entry made by this is called."""
-        return content_hash({**made_by, "format_version": FORMAT_VERSION})
-
     def folder(self, kind: str, made_by: dict[str, Any]) -> Path:
         """Where an entry made by this lies, or would."""
-        return self.root / kind / self.identity(made_by)
+        return self.root / kind / identity_of(made_by)
 
     def kept(self, kind: str, made_by: dict[str, Any]) -> Path:
         """The folder for what outlives a build that is killed; its builder makes it."""

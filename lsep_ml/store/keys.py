@@ -1,18 +1,36 @@
-"""What a result depends on, as hashes: the parts of the configuration that make it, and the state of a network.
+"""What each kind of stored result is made by, and so when it is no longer valid; a table of it: docs/what-is-kept.md.
 
-Imports neither torch nor Lightning: run.py names its output folders by it before any heavy import.
+A result is found by the hash of what made it, and of nothing else: the parts of the configuration that make it, the
+images, the state of a network. One that was made by something else is another result. Imports neither torch nor
+Lightning: run.py names its output folders by it before any heavy import.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
+from lsep_ml.files import content_hash
 from lsep_ml.store.names import first_names
 
 if TYPE_CHECKING:
     from torch import nn
+
+FORMAT_VERSION = 1
+"""Part of every identity: raised when what is stored changes its meaning, which makes all that is stored invalid."""
+
+PREDICTIONS = "predictions"
+"""Kind of a trained network with its history, and of the states that a killed training continues from."""
+
+FEATURES = "features"
+"""Kind of the features of all images by a frozen backbone."""
+
+SCORES = "scores"
+"""Kind of the scores from features, by a score layer or by a predictor, and of a predictor's label sets."""
+
+DECISIONS = "decisions"
+"""Kind of the states that a killed training of a decision continues from; the fitted decision is the run's own file."""
 
 PREDICTION_PARTS = (
     "data",
@@ -25,7 +43,7 @@ PREDICTION_PARTS = (
     "trainer",
     "seed",
 )
-"""The parts of the configuration that make a stage-1 result; nothing of stage 2 is among them."""
+"""The parts of the configuration that make a trained network; nothing of stage 2 is among them."""
 
 DECISION_PARTS = ("decision", "fitting")
 """What stage 2 adds."""
@@ -41,6 +59,71 @@ NEUTRAL = {
 
 The number of processes does where each normalises its own share of a batch (trainer.sync_batchnorm=false).
 """
+
+
+def identity_of(made_by: Mapping[str, Any]) -> str:
+    """What a result made by `made_by`, plain data, is called: 16 hex digits."""
+    return content_hash({**made_by, "format_version": FORMAT_VERSION})
+
+
+def prediction_made_by(
+    config: Mapping[str, Any], images: Mapping[str, str], label_names: Sequence[str], initial_weights: str
+) -> dict[str, Any]:
+    """What a trained network is made by.
+
+    Args:
+        config: the resolved PREDICTION_PARTS; in a joint training the decision's part too.
+        images: the hashes of the split and of the images (`DataSet.content`).
+        label_names: K names.
+        initial_weights: `weights_hash` of the network before it is trained.
+    """
+    return {
+        "config": dict(config),
+        **images,
+        "label_names": list(label_names),
+        "initial_weights": initial_weights,
+    }
+
+
+def features_made_by(
+    config: Mapping[str, Any], images: Mapping[str, str], backbone: str, batch_size: int
+) -> dict[str, Any]:
+    """What features are made by: always in float32 and without augmentation, in a fixed order and fixed batches.
+
+    Args:
+        config: resolved parts of the configuration, `data` and `transform` among them.
+        images: the hashes of the split and of the images (`DataSet.content`).
+        backbone: `weights_hash` of the frozen backbone.
+        batch_size: of the fixed batches; a row's last bits depend on it.
+    """
+    return {
+        "config": {key: config[key] for key in ("data", "transform")},
+        **images,
+        "backbone": backbone,
+        "batch_size": batch_size,
+        "precision": "32-true",
+    }
+
+
+def scores_made_by(features: str, score_layer: str) -> dict[str, Any]:
+    """What scores are made by: the identity of the `features`, and `weights_hash` of the `score_layer`."""
+    return {"features": features, "score_layer": score_layer}
+
+
+def predictor_made_by(features: str, config: Any, seed: int) -> dict[str, Any]:
+    """What a predictor's scores and label sets are made by.
+
+    Args:
+        features: the identity of the features that it is fitted on.
+        config: the resolved part `predictor`.
+        seed: of the run.
+    """
+    return {"features": features, "predictor": config, "seed": seed}
+
+
+def decision_made_by(config: Mapping[str, Any], scores: str) -> dict[str, Any]:
+    """What the states of a decision's training are made by: its parts and the seed in `config`, and its `scores`."""
+    return {"config": dict(config), "scores": scores}
 
 
 def config_parts(config: DictConfig, parts: Collection[str]) -> dict[str, Any]:
@@ -75,7 +158,7 @@ def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, 
 
 
 def weights_hash(module: "nn.Module") -> str:
-    """sha256 over the names, types, shapes and bytes of a module's state, in hex; the same on every device."""
+    """sha256 over the names, types, shapes and bytes of the `module`'s state, in hex; the same on every device."""
     import torch
 
     digest = hashlib.sha256()

@@ -13,6 +13,7 @@ from lsep_ml.files import content_hash, read_json
 from lsep_ml.runs.finished import read_run
 from lsep_ml.stages.job import build_job, finished_record
 from lsep_ml.store.entries import Store
+from lsep_ml.store.keys import identity_of
 
 HERE = Path(__file__).parent
 FORMATS = sorted(HERE.glob("format*.zip"))
@@ -57,7 +58,7 @@ def test_a_finished_run_is_found_under_its_name_and_not_done_again(left: Path, d
     record = read_json(folder / "result.json")
     # as found where the initial weights are drawn as they were then, which another processor may not do
     if job.made_by["initial_weights"] == stored(left, "predictions")["made_by"]["initial_weights"]:
-        assert job.store.identity(job.made_by) == record["identity"]
+        assert identity_of(job.made_by) == record["identity"]
         assert finished_record(job, folder) is not None
 
 

@@ -45,7 +45,7 @@ def _train_in_double(job: Job, backbone: nn.Module) -> dict[str, np.ndarray]:
     if job.processes.count > 1:
         sync_batch_norm(network, job.device)
     module = build_prediction(job.config, network, job.processes)
-    trainer = job.trainer(
+    trainer = job.training.trainer(
         max_epochs=2,
         precision="64-true",
         logger=False,

@@ -17,8 +17,7 @@ from lsep_ml.runs.history import read_history
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.store.entries import Entry
-from lsep_ml.store.keys import weights_hash
-from lsep_ml.training.resume import Saving
+from lsep_ml.store.keys import identity_of, weights_hash
 
 TINY = (
     "data.train=70",  # batches of 16, the last of 6
@@ -38,20 +37,8 @@ TINY = (
 def train(output: Path, *overrides: str) -> tuple[Job, Entry]:
     """Stage 1 of a tiny job."""
     job = build_job(compose_here(output, *TINY, *overrides)[0])
-    epochs, seed = job.config.training.epochs, job.config.seed
     rows: list[dict[str, Any]] = []
-    entry = train_prediction(
-        job.store,
-        job.made_by,
-        job.network,
-        job.module,
-        job.data,
-        job.trainer,
-        epochs,
-        seed,
-        rows.append,
-        Saving(),
-    )
+    entry = train_prediction(job.store, job.made_by, job.network, job.training, job.data, rows.append)
     return job, entry
 
 
@@ -167,7 +154,7 @@ def test_how_batches_are_handed_over_is_no_part_of_the_identity(
 ) -> None:
     config, _ = compose_here(tmp_path, *TINY, "training.epochs=2", override)
     job = build_job(config)
-    assert job.store.identity(job.made_by) == plain[1].identity
+    assert identity_of(job.made_by) == plain[1].identity
     loader = job.data.train_dataloader()
     assert loader.pin_memory == ("pin" in override)
     assert loader.persistent_workers == (override == "data.num_workers=1")
@@ -177,8 +164,8 @@ def test_mixed_precision_keeps_scores_and_loss_in_float32(tmp_path: Path) -> Non
     job = build_job(compose_here(tmp_path, *TINY)[0])
     batch = next(iter(job.data.val_dataloader()))
     with torch.autocast("cpu", torch.bfloat16):
-        scores, features = job.module(batch.images)
-        loss = job.module.objective.loss(scores, batch.targets)
+        scores, features = job.training.module(batch.images)
+        loss = job.training.module.objective.loss(scores, batch.targets)
     assert torch.equal(features, features.bfloat16().float())  # the backbone's are of half precision
     assert scores.dtype == loss.dtype == torch.float32
     layer = job.network.score_layer
