@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from lsep_ml.bundle.images import ImageLike, read_image, single_images
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.bundle.predictions import Predictions, join
 from lsep_ml.bundle.sources import read_parts
-from lsep_ml.decisions import CountEstimation, Decision, GlobalThreshold, TopK
+from lsep_ml.decisions import Decision, GlobalThreshold, TopK
 
 
 def load(
@@ -113,17 +112,18 @@ class Classifier:
 
 
 @torch.inference_mode()
-def decide(decision: Any, label_names: Sequence[str], scores: Tensor, features: Tensor) -> Predictions:
+def decide(
+    decision: Decision, label_names: Sequence[str], scores: Tensor, features: Tensor | None
+) -> Predictions:
     """What a fitted decision says of scores float32 (N, K) and features float32 (N, D), on the CPU."""
-    label_sets = decision.predict(scores, features)
-    thresholds = decision.thresholds(features, len(scores)) if hasattr(decision, "thresholds") else None
-    counts = decision.counts(features) if isinstance(decision, CountEstimation) else None
+    decided = decision.decide(scores, features)
+    counts = decided.counts if decision.needs_features else None  # the others' are no estimate
+    by = (decided.thresholds, counts, decided.probabilities)
     return Predictions(
         tuple(label_names),
         scores.numpy(),
-        label_sets.numpy(),
-        None if thresholds is None else thresholds.float().expand_as(scores).contiguous().numpy(),
-        None if counts is None else counts.numpy(),
+        decided.label_sets.numpy(),
+        *(None if values is None else values.numpy() for values in by),
     )
 
 

@@ -13,30 +13,44 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from lsep_ml.bundle.classifier import Classifier
-from lsep_ml.bundle.decision_graphs import decision_graph
+from lsep_ml.bundle.onnx_program import OPSET, check_opset, onnx_program
+from lsep_ml.decisions import Decision
 
-OPSET = 18
 SUFFIXES = (".onnx", ".pt2")
 _ANY_SIZE = 64  # an example's side, where images keep the size they have
 
 
 class ClassifierGraph(nn.Module):
-    """Images uint8 (N, C, H, W), resized and cropped already -> (scores float32 (N, K), labels uint8 0/1 (N, K), and
-    thresholds (N, K), counts (N,) or probabilities (N, K)). Normalisation is part of the graph."""
+    """Images uint8 (N, C, H, W), resized and cropped already -> scores float32 (N, K), labels uint8 0/1 (N, K), and the
+    fields the decision decides by: thresholds (N, K), counts (N,), probabilities (N, K). Normalisation is in the graph.
+    """
 
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.network = classifier.parts.build_network(classifier.allow)
-        self.decision = decision_graph(classifier.decision)
+        self.decision = classifier.decision
 
     @property
     def output_names(self) -> list[str]:
-        return ["scores", "labels", self.decision.extra]
+        return ["scores", "labels", *self.decision.decides_by]
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         scores, features = self.network(images)
-        label_sets, extra = self.decision(scores, features)
-        return scores, label_sets.to(torch.uint8), extra
+        decided = self.decision(scores, features)
+        by = [getattr(decided, name) for name in self.decision.decides_by]
+        return scores, decided.label_sets.to(torch.uint8), *by
+
+
+def check_traceable(decision: Decision, num_labels: int, num_features: int) -> None:
+    """Raise ValueError unless torch.export can trace the decision for any number of images."""
+    given = torch.zeros(2, num_labels), torch.zeros(2, num_features)
+    try:
+        torch.export.export(decision, given, dynamic_shapes=({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC}))
+    except Exception as error:  # whatever a `forward` of another package raises
+        raise ValueError(
+            f"decision {type(decision).__name__} has no graph; it cannot be exported: its `forward` must be tensor "
+            f"operations alone ({error})"
+        ) from error
 
 
 def export_program(classifier: Classifier) -> ExportedProgram:
@@ -63,14 +77,18 @@ def export(
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a name with {' or '.join(SUFFIXES)}")
     if path.suffix == ".onnx":
-        _check_opset(opset)
+        check_opset(opset)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
         work = Path(folder) / path.name
-        if path.suffix == ".onnx":
-            _write_onnx(classifier, work, opset)
-        else:
-            torch.export.save(export_program(classifier), work, extra_files=metadata(classifier))
+        try:
+            if path.suffix == ".onnx":
+                _write_onnx(classifier, work, opset)
+            else:
+                torch.export.save(export_program(classifier), work, extra_files=metadata(classifier))
+        except Exception:
+            check_traceable(classifier.decision, len(classifier.label_names), classifier.network.num_features)
+            raise
         agreement = compare(classifier, work, random_images(classifier) if images is None else images)
         if agreement.wrong:
             raise RuntimeError(f"{path}: not written, its label sets are not torch's: {agreement}")
@@ -104,26 +122,10 @@ def metadata(classifier: Classifier) -> dict[str, str]:
 
 def _write_onnx(classifier: Classifier, path: Path, opset: int) -> None:
     import onnx
-    from onnxscript import opset18 as op
-
-    def stable_sort(values: Any, stable: Any = None, dim: int = -1, descending: bool = False) -> Any:
-        # ONNX's TopK lets the lower index win a tie, which is what a stable sort does.
-        size: Any = op.Gather(op.Shape(values), op.Constant(value_ints=[dim]))  # type: ignore[type-var]
-        return op.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
 
     graph = ClassifierGraph(classifier).eval()
-    program = torch.onnx.export(
-        graph,
-        (_example(classifier),),
-        dynamo=True,
-        input_names=["images"],
-        output_names=graph.output_names,
-        dynamic_shapes=(_dynamic(classifier),),
-        opset_version=opset,
-        custom_translation_table={torch.ops.aten.sort.stable: stable_sort},
-        verbose=False,
-    )
-    assert program is not None
+    given = (_example(classifier),)
+    program = onnx_program(graph, given, ["images"], graph.output_names, [_dynamic(classifier)], opset)
     program.model.metadata_props.update(metadata(classifier))
     program.save(path)
     written = {
@@ -131,16 +133,6 @@ def _write_onnx(classifier: Classifier, path: Path, opset: int) -> None:
     }
     if written[""] != opset:
         raise ValueError(f"opset={opset}: this graph exists only in opset {written['']}; leave --opset out")
-
-
-def _check_opset(opset: int) -> None:
-    try:
-        from onnx.defs import onnx_opset_version
-    except ImportError as error:
-        raise ImportError("ONNX is an extra: pip install 'lsep-ml[onnx]'") from error
-    newest = onnx_opset_version()
-    if not OPSET <= opset <= newest:
-        raise ValueError(f"opset={opset}: supported are {OPSET} to {newest}")
 
 
 def _image_shape(classifier: Classifier) -> tuple[int, int | str, int | str]:
@@ -211,7 +203,7 @@ def compare(classifier: Classifier, path: Path, images: Tensor) -> Agreement:
 
 def _run(path: Path, images: Tensor) -> tuple[Tensor, Tensor]:
     if path.suffix == ".pt2":
-        scores, labels, _ = torch.export.load(path).module()(images)
+        scores, labels, *_ = torch.export.load(path).module()(images)
     else:
         import onnxruntime
 

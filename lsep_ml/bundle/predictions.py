@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ class Predictions(Sequence[ImageLabels]):
     """N images; `predictions[0]` is the first as `ImageLabels`.
 
     label_names: K names, the order of all columns. scores float32 (N, K). label_sets bool (N, K). thresholds float32
-    (N, K) or None. counts int64 (N,) or None.
+    (N, K), counts int64 (N,) as the decision estimates them, and probabilities float32 (N, K), or None.
     """
 
     label_names: tuple[str, ...]
@@ -35,6 +35,7 @@ class Predictions(Sequence[ImageLabels]):
     label_sets: NDArray[np.bool_]
     thresholds: NDArray[np.float32] | None
     counts: NDArray[np.int64] | None
+    probabilities: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -46,13 +47,8 @@ class Predictions(Sequence[ImageLabels]):
     def __getitem__(self, row: int | slice) -> "ImageLabels | Predictions":
         thresholds, counts = self.thresholds, self.counts
         if isinstance(row, slice):
-            return Predictions(
-                self.label_names,
-                self.scores[row],
-                self.label_sets[row],
-                None if thresholds is None else thresholds[row],
-                None if counts is None else counts[row],
-            )
+            arrays = (None if values is None else values[row] for values in self._arrays)
+            return Predictions(self.label_names, *arrays)  # type: ignore[arg-type]
         return ImageLabels(
             self[row : row + 1].labels[0],
             self._named(self.scores[row]),
@@ -73,19 +69,18 @@ class Predictions(Sequence[ImageLabels]):
             for ranked, kept in zip(order, chosen, strict=True)
         ]
 
+    @property
+    def _arrays(self) -> tuple[NDArray[Any] | None, ...]:
+        return self.scores, self.label_sets, self.thresholds, self.counts, self.probabilities
+
     def _named(self, values: NDArray[np.float32]) -> dict[str, float]:
         return dict(zip(self.label_names, values.tolist(), strict=True))
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:
     """One after the other; all of the same classifier, at least one."""
-    first = parts[0]
-    return Predictions(
-        first.label_names,
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.label_sets for part in parts]),
-        None
-        if first.thresholds is None
-        else np.concatenate([p.thresholds for p in parts if p.thresholds is not None]),
-        None if first.counts is None else np.concatenate([p.counts for p in parts if p.counts is not None]),
+    arrays = (
+        None if column[0] is None else np.concatenate(column)
+        for column in zip(*(part._arrays for part in parts), strict=True)
     )
+    return Predictions(parts[0].label_names, *arrays)  # type: ignore[arg-type]

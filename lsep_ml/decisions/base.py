@@ -2,19 +2,39 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lsep_ml.decisions.checks import Array, check_fit, check_scores, float_tensor
+from lsep_ml.decisions.checks import Array, check_fit, check_scores, row_blocks
+from lsep_ml.decisions.saved import write_saved
 from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, Metric
 from lsep_ml.metrics.functional import as_numpy
 
 FitOn = Literal["train", "val", "both"]
+
+
+class Decided(NamedTuple):
+    """What a decision says of N images and K labels; None for what it does not decide by.
+
+    label_sets: bool (N, K). thresholds: float32 (N, K); the label sets are the scores above them. counts: int64 (N,),
+    the sizes of the label sets, where these are the highest scores or the most probable labels. probabilities: float32
+    (N, K), calibrated.
+    """
+
+    label_sets: Tensor
+    thresholds: Tensor | None = None
+    counts: Tensor | None = None
+    probabilities: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Decided":
+        """The same on `device`."""
+        return Decided._make(None if values is None else values.to(device) for values in self)
 
 
 class Decision(nn.Module, ABC):
@@ -23,9 +43,15 @@ class Decision(nn.Module, ABC):
     The decision for one image never depends on the other images. Scores are compared as float32, which is how
     they are stored, and every threshold is a float32 number.
 
+    `forward` is the decision as tensor operations alone; ONNX and torch.export trace it. `decide` and `predict` check
+    what they are given and run it.
+
     fit_on: the split it is fitted on: "train", "val" or "both". label_names: what the columns stand for,
     where that is known; kept in the saved decision, so that scores in another order can be refused.
     """
+
+    decides_by: ClassVar[tuple[str, ...]]
+    """The fields of `Decided` that it gives beside the label sets."""
 
     needs_features: ClassVar[bool] = False
     num_labels: Any  # int, or a buffer that `fit` sets
@@ -37,23 +63,31 @@ class Decision(nn.Module, ABC):
         self.fit_on = fit_on
         self.label_names: list[str] | None = None
 
-    def predict(self, scores: Array, features: Array | None = None) -> Tensor:
-        """The label sets, bool (N, K).
+    @abstractmethod
+    def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        """Decide by float32 scores (N, K) and features (N, D) on the decision's device; nothing is checked."""
 
-        Raises ValueError when the decision is not fitted, K is not the one it was fitted for, a score is NaN,
-        or features are missing or of another shape.
+    def decide(self, scores: Array, features: Array | None = None) -> Decided:
+        """Decide by scores (N, K) and, where they are needed, features (N, D); the results are where the scores are.
+
+        Memory-mapped arrays are read in blocks of rows. Raises ValueError when the decision is not fitted, K is not
+        the one it was fitted for, a score is NaN, or features are missing or of another shape.
         """
-        if int(self.num_labels) == 0:
-            raise ValueError(f"{type(self).__name__} is not fitted; call fit(scores, targets) or load it")
-        check_scores(scores, int(self.num_labels))
-        with torch.no_grad():
-            return self._select(float_tensor(scores), features)
+        columns = zip(*self._decided_blocks(scores, features), strict=True)
+        return Decided._make(None if column[0] is None else torch.cat(column) for column in columns)
+
+    def predict(self, scores: Array, features: Array | None = None) -> Tensor:
+        """The label sets of `decide`, bool (N, K)."""
+        return torch.cat([decided.label_sets for decided in self._decided_blocks(scores, features)])
 
     def save(self, path: str | Path) -> None:
-        """Write the decision to `path` as JSON (learnt weights beside it); see `decisions.load`."""
-        from lsep_ml.decisions.portable import save  # which knows the classes that are defined on this one
+        """Write the fitted decision to `path` as JSON, learnt weights beside it with the suffix .safetensors.
 
-        save(self, path)
+        `decisions.load` gives a decision with identical predictions. Each file appears whole or not at all.
+        """
+        names = {} if self.label_names is None else {"label_names": list(self.label_names)}
+        record = {"decision": type(self).__name__, "options": self.options(), **names}
+        write_saved(Path(path), record, self.state_dict(), beside=any(True for _ in self.parameters()))
 
     def choices(self) -> dict[str, Any]:
         """The hyperparameters that fitting chose, by name."""
@@ -63,9 +97,28 @@ class Decision(nn.Module, ABC):
         """The constructor's arguments: with the state_dict, all there is to know about the decision."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    @abstractmethod
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        """The label sets from checked float32 scores."""
+    def _decided_blocks(self, scores: Array, features: Array | None) -> list[Decided]:
+        if int(self.num_labels) == 0:
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit(scores, targets) or load it")
+        check_scores(scores, int(self.num_labels))
+        features = self._checked_features(features, len(scores))
+        device = next(self.buffers()).device
+        home = scores.device if isinstance(scores, Tensor) else torch.device("cpu")
+        size = self._rows_at_once()
+        of_features = repeat(None) if features is None else row_blocks(features, size)
+        with torch.no_grad():
+            return [
+                self(block.to(device), None if rows is None else rows.to(device)).to(home)
+                for block, rows in zip(row_blocks(scores, size), of_features, strict=False)
+            ]
+
+    def _checked_features(self, features: Array | None, rows: int) -> Array | None:
+        """The features it decides from; None where it needs none."""
+        return None
+
+    def _rows_at_once(self) -> int | None:
+        """How many rows are decided at a time, where memory asks for fewer than usual."""
+        return None
 
 
 class Rule(Decision):

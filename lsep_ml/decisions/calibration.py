@@ -1,16 +1,16 @@
 """Calibrated probabilities of the labels, and what is decided from them."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsep_ml.decisions.base import FitOn, Rule
-from lsep_ml.decisions.checks import Array, check_scores, float_tensor
-from lsep_ml.decisions.expected_f1 import best_sizes
-from lsep_ml.decisions.rules import ranks
+from lsep_ml.decisions.base import Decided, FitOn, Rule
+from lsep_ml.decisions.checks import BLOCK, Array, check_scores, float_tensor
+from lsep_ml.decisions.expected_f1 import best_sizes, rows_at_once
+from lsep_ml.decisions.rules import highest
 from lsep_ml.decisions.search import Bools, Scores
 from lsep_ml.metrics.calibration import platt_curve
 
@@ -27,6 +27,7 @@ class Calibrated(Rule):
     entry takes the curve of all entries pooled.
     """
 
+    decides_by: ClassVar[tuple[str, ...]] = ("probabilities",)
     curves: Tensor
 
     def __init__(self, method: Method = "platt", *, fit_on: FitOn = "val") -> None:
@@ -40,15 +41,17 @@ class Calibrated(Rule):
     def probabilities(self, scores: Array) -> Tensor:
         """P(k in Y | f_k(x)), float64 (N, K)."""
         check_scores(scores, int(self.num_labels))
-        values = float_tensor(scores).double()
+        return self._probabilities(float_tensor(scores).to(self.curves.device))
+
+    def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        probabilities = self._probabilities(scores).float()
+        return Decided(probabilities > 0.5, probabilities=probabilities)
+
+    def _probabilities(self, scores: Tensor) -> Tensor:
+        first, second = self.curves.unbind(1)
         if self.method == "platt":
-            slope, intercept = self.curves.to(values.device).unbind(1)
-            return torch.sigmoid(slope * values + intercept)
-        columns = [
-            np.interp(column, knots, shares)
-            for column, (knots, shares) in zip(values.T.cpu().numpy(), self.curves.cpu().numpy(), strict=True)
-        ]
-        return torch.from_numpy(np.stack(columns, 1)).to(values.device)
+            return torch.sigmoid(first * scores.double() + second)
+        return _interpolate(scores.double(), first, second)
 
     def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
         fit = platt_curve if self.method == "platt" else _isotonic
@@ -64,9 +67,6 @@ class Calibrated(Rule):
         ]
         self.curves = torch.from_numpy(np.stack(padded))
 
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        return self.probabilities(scores) > 0.5
-
 
 class ExpectedF1(Calibrated):
     """For each image the label set of highest expected F1, from calibrated probabilities p_k.
@@ -77,10 +77,29 @@ class ExpectedF1(Calibrated):
     m on a tie.
     """
 
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        probabilities = self.probabilities(scores)
-        sizes = torch.from_numpy(best_sizes(probabilities.cpu().numpy()))
-        return ranks(probabilities) < sizes.to(scores.device)[:, None]
+    decides_by: ClassVar[tuple[str, ...]] = ("counts", "probabilities")
+
+    def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        probabilities = self._probabilities(scores).float()
+        counts = best_sizes(probabilities.double())
+        return Decided(highest(probabilities, counts), counts=counts, probabilities=probabilities)
+
+    def _rows_at_once(self) -> int:
+        return min(BLOCK, rows_at_once(int(self.num_labels)))
+
+
+def _interpolate(values: Tensor, knots: Tensor, heights: Tensor) -> Tensor:
+    """Piecewise linear curves at values (N, K): a label's heights (K, M) at its knots (K, M), flat outside.
+
+    Knots increase; the last may be repeated.
+    """
+    size = knots.shape[1]
+    columns = values.T.clamp(knots[:, :1], knots[:, -1:]).contiguous()
+    below = torch.searchsorted(knots.contiguous(), columns, right=True)  # knots that are not above the value
+    left, right = (below - 1).clamp(0, size - 1), below.clamp(0, size - 1)
+    (x0, x1), (y0, y1) = ([table.gather(1, place) for place in (left, right)] for table in (knots, heights))
+    width = torch.where(x1 > x0, x1 - x0, torch.ones_like(x1))
+    return ((y1 - y0) / width * (columns - x0) + y0).T
 
 
 def _isotonic(scores: NDArray[np.float32], positive: Bools) -> NDArray[np.float64]:

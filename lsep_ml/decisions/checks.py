@@ -10,7 +10,7 @@ from torch import Tensor
 from lsep_ml.metrics.functional import as_numpy
 
 Array = Tensor | np.ndarray[Any, Any]
-BLOCK = 8192  # rows converted at a time
+BLOCK = 8192  # rows read at a time
 
 
 def float_tensor(values: Array) -> Tensor:
@@ -20,10 +20,11 @@ def float_tensor(values: Array) -> Tensor:
     return values.to(torch.float32)
 
 
-def row_blocks(values: Array) -> Iterator[Tensor]:
-    """The rows as float32 tensors, a block at a time: a memory map is never read as a whole."""
-    for start in range(0, max(len(values), 1), BLOCK):
-        yield float_tensor(values[start : start + BLOCK])
+def row_blocks(values: Array, size: int | None = None) -> Iterator[Tensor]:
+    """The rows as float32 tensors, `size` (None: `BLOCK`) at a time: a memory map is never read as a whole."""
+    size = size or BLOCK
+    for start in range(0, max(len(values), 1), size):
+        yield float_tensor(values[start : start + size])
 
 
 def check_scores(scores: Array, num_labels: int = 0) -> None:

@@ -1,16 +1,17 @@
 """The paper's two learnt decisions: label counts (eqn 14) and thresholds (eqns 15, 16)."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lsep_ml.decisions.base import FitOn
+from lsep_ml.decisions.base import Decided, FitOn
 from lsep_ml.decisions.checks import Array
-from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
-from lsep_ml.decisions.rules import ranks
+from lsep_ml.decisions.learnt import LearntDecision, LearntThresholds, middle_threshold
+from lsep_ml.decisions.rules import highest
 from lsep_ml.metrics.functional import as_numpy
 
 
@@ -22,6 +23,8 @@ class CountEstimation(LearntDecision):
     image that has no label counts as 1. Images with unknown entries have no known count and are left out of
     the loss.
     """
+
+    decides_by: ClassVar[tuple[str, ...]] = ("counts",)
 
     def __init__(
         self,
@@ -44,7 +47,12 @@ class CountEstimation(LearntDecision):
 
     def counts(self, features: Array) -> Tensor:
         """The estimated label counts k^, int64 (N,)."""
-        return self._estimates(features, len(features)).squeeze(1)
+        return self._estimates(features, len(features))
+
+    def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        assert features is not None
+        counts = self._estimate(features)
+        return Decided(highest(scores, counts), counts=counts)
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Cross entropy of the capped label count, averaged over the images whose every entry is known."""
@@ -63,14 +71,11 @@ class CountEstimation(LearntDecision):
         frequency = np.bincount(counts, minlength=self.highest - self.lowest + 1) + 1.0
         return torch.from_numpy(np.log(frequency / frequency.sum())).float()
 
-    def _estimate(self, outputs: Tensor) -> Tensor:
-        return outputs.argmax(1, keepdim=True) + self.lowest
-
-    def _decide(self, scores: Tensor, estimates: Tensor) -> Tensor:
-        return ranks(scores) < estimates
+    def _estimate(self, features: Tensor) -> Tensor:
+        return self.outputs(features).argmax(1) + self.lowest
 
 
-class ThresholdEstimation(LearntDecision):
+class ThresholdEstimation(LearntThresholds):
     """Threshold estimation (eqn 15): label k is in iff f_k(x) > theta_k(x), the K outputs of the head.
 
     Trained by eqn 16 with its missing brackets: binary cross entropy of sigmoid(f_k(x) - theta_k(x)), summed
@@ -88,10 +93,6 @@ class ThresholdEstimation(LearntDecision):
     ) -> None:
         super().__init__(num_features, num_labels, num_labels, hidden, standardize, fit_on)
 
-    def thresholds(self, features: Array | None, n: int) -> Tensor:
-        """theta(x) for the `n` images, float32 (n, K)."""
-        return self._estimates(features, n)
-
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Eqn 16 over the known entries, differentiable in scores, features and the head."""
         thresholds = self.outputs(features)
@@ -101,9 +102,3 @@ class ThresholdEstimation(LearntDecision):
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
         return torch.full((self.num_labels,), middle_threshold(scores, targets, mask))
-
-    def _estimate(self, outputs: Tensor) -> Tensor:
-        return outputs.float()
-
-    def _decide(self, scores: Tensor, estimates: Tensor) -> Tensor:
-        return scores > estimates

@@ -1,43 +1,42 @@
-"""The label set of highest expected F1 for independent labels: exact sums, vectorised over the images."""
+"""The label set of highest expected F1 for independent labels: exact sums, all images at once."""
 
-import numpy as np
-from numpy.typing import NDArray
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
 
 _CELLS = 4_000_000  # probabilities held at a time: bounds the memory
 _TIE = 1e-12
 
-Floats = NDArray[np.float64]
+
+def rows_at_once(num_labels: int) -> int:
+    """How many images `best_sizes` should be given at a time."""
+    return max(1, _CELLS // (num_labels + 1) ** 2)
 
 
-def best_sizes(probabilities: Floats) -> NDArray[np.int64]:
-    """How many of an image's most probable labels to take, int64 (N,), from probabilities (N, K)."""
-    block = max(1, _CELLS // (probabilities.shape[1] + 1) ** 2)
-    sizes = []
-    for start in range(0, len(probabilities), block):
-        expected = expected_f1(-np.sort(-probabilities[start : start + block], axis=1))
-        sizes.append((expected >= expected.max(1, keepdims=True) - _TIE).argmax(1))
-    return np.concatenate(sizes) if sizes else np.zeros(0, np.int64)
+def best_sizes(probabilities: Tensor) -> Tensor:
+    """How many of an image's most probable labels to take, int64 (N,), from probabilities float64 (N, K)."""
+    expected = expected_f1(probabilities.sort(dim=1, descending=True, stable=True).values)
+    best = expected >= expected.amax(1, keepdim=True) - _TIE
+    return (best.int().cumsum(1) == 0).sum(1)  # the first of the best
 
 
-def expected_f1(ranked: Floats) -> Floats:
+def expected_f1(ranked: Tensor) -> Tensor:
     """Expected F1 of the first m labels, m = 0..K, (N, K + 1), from probabilities in descending order (N, K).
 
     With C of the m chosen and D of the other labels true, F1 = 2 C / (m + C + D): the sum over C of
     2 C P(C) E[1 / (m + C + D)]. P(C) is built label by label from the front, E[1 / (a + D)] from the back.
     """
-    images, labels = ranked.shape
-    chosen = np.zeros((labels + 1, images, labels + 1))  # chosen[m, :, c] = P(C = c) among the first m
-    chosen[0, :, 0] = 1
-    for m in range(labels):
-        p = ranked[:, m, None]
-        chosen[m + 1] = (1 - p) * chosen[m]
-        chosen[m + 1, :, 1:] += p * chosen[m, :, :-1]
-    expected = np.empty((images, labels + 1))
-    counts = np.arange(labels + 1)
-    inverse = np.broadcast_to(1 / np.arange(1.0, 2 * labels + 1), (images, 2 * labels))  # of a = 1, 2, ...
+    labels = ranked.shape[1]
+    columns = ranked.split(1, dim=1)
+    chosen = [torch.ones_like(columns[0])]  # chosen[m][:, c] = P(C = c) among the first m
+    for p in columns:
+        chosen.append(pad((1 - p) * chosen[-1], (0, 1)) + pad(p * chosen[-1], (1, 0)))
+    places = torch.arange(1, 2 * labels + 1, dtype=ranked.dtype, device=ranked.device)
+    counts, inverse = places[:labels], (1 / places).expand(ranked.shape[0], -1)  # of a = 1, 2, ...
+    expected = [chosen[labels][:, :1]]  # no label is true: the empty set is right
+    terms = []
     for m in range(labels, 0, -1):
-        expected[:, m] = (2 * counts[1 : m + 1] * chosen[m, :, 1 : m + 1] * inverse[:, m : 2 * m]).sum(1)
-        p = ranked[:, m - 1, None]
+        terms.append((2 * counts[:m] * chosen[m][:, 1:] * inverse[:, m : 2 * m]).sum(1, keepdim=True))
+        p = columns[m - 1]
         inverse = p * inverse[:, 1:] + (1 - p) * inverse[:, :-1]
-    expected[:, 0] = (1 - ranked).prod(1)
-    return expected
+    return torch.cat(expected + terms[::-1], 1)

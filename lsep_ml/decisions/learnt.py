@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
-from lsep_ml.decisions.base import Decision, FitOn
-from lsep_ml.decisions.checks import BLOCK, Array, check_features, row_blocks
+from lsep_ml.decisions.base import Decided, Decision, FitOn
+from lsep_ml.decisions.checks import Array, check_features, row_blocks
 from lsep_ml.metrics.functional import as_numpy
 
 
@@ -76,7 +76,9 @@ class LearntDecision(Decision):
 
     def problems(self, scores: Array, features: Array) -> list[str]:
         """What is suspicious about a fitted head on these data: constant, or only empty label sets."""
-        estimates = self._estimates(features, len(scores))
+        decided = self.decide(scores, features)
+        estimates = decided.thresholds if decided.thresholds is not None else decided.counts
+        assert estimates is not None
         spread = (estimates.amax(0) - estimates.amin(0)).amax()
         found = []
         if spread <= 1e-6 * estimates.abs().amax().clamp_min(1):
@@ -84,10 +86,7 @@ class LearntDecision(Decision):
                 "the head predicts the same for every image (a dead ReLU layer, or nothing to learn); "
                 "lower the learning rate, standardise the features or check them"
             )
-        if not any(
-            self._decide(*block).any()
-            for block in zip(row_blocks(scores), estimates.split(BLOCK), strict=True)
-        ):
+        if not decided.label_sets.any():
             found.append("every predicted label set is empty")
         return found
 
@@ -108,20 +107,35 @@ class LearntDecision(Decision):
 
     @torch.no_grad()
     def _estimates(self, features: Array | None, rows: int) -> Tensor:
-        features = check_features(features, rows, self.num_features, type(self).__name__)
+        """What `_estimate` says of checked features, block by block."""
         device = self.feature_mean.device
-        return torch.cat([self._estimate(self.outputs(block.to(device))) for block in row_blocks(features)])
+        blocks = row_blocks(self._checked_features(features, rows))
+        return torch.cat([self._estimate(block.to(device)) for block in blocks])
 
     @abstractmethod
-    def _estimate(self, outputs: Tensor) -> Tensor:
-        """What the head estimates, counts (N, 1) or thresholds (N, 1) or (N, K), from its outputs."""
+    def _estimate(self, features: Tensor) -> Tensor:
+        """What the head estimates for each image: thresholds float32 (N, K) or (N, 1), or counts int64 (N,)."""
 
-    @abstractmethod
-    def _decide(self, scores: Tensor, estimates: Tensor) -> Tensor:
-        """The label sets, bool (N, K)."""
+    def _checked_features(self, features: Array | None, rows: int) -> Array:
+        return check_features(features, rows, self.num_features, type(self).__name__)
 
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        return self._decide(scores, self._estimates(features, len(scores)).to(scores.device))
+
+class LearntThresholds(LearntDecision):
+    """The labels with f_k(x) > theta_k(x), the head's outputs: one for each label, or one for all of an image's."""
+
+    decides_by: ClassVar[tuple[str, ...]] = ("thresholds",)
+
+    def thresholds(self, features: Array | None, n: int) -> Tensor:
+        """theta(x) for the `n` images and every label, float32 (n, K)."""
+        return self._estimates(features, n).expand(n, self.num_labels)
+
+    def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        assert features is not None
+        thresholds = self._estimate(features).expand_as(scores)
+        return Decided(scores > thresholds, thresholds)
+
+    def _estimate(self, features: Tensor) -> Tensor:
+        return self.outputs(features).float()
 
 
 def _moments(features: Array) -> tuple[Tensor, Tensor]:

@@ -1,13 +1,13 @@
 """The paper's two rules: top-k and one threshold for the data set."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsep_ml.decisions.base import FitOn, Rule
+from lsep_ml.decisions.base import Decided, FitOn, Rule
 from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.search import best_k, exact_threshold, grid_threshold, rank_entries
 
@@ -22,12 +22,18 @@ def ranks(scores: Tensor) -> Tensor:
     return torch.empty_like(order).scatter_(1, order, places)
 
 
+def highest(scores: Tensor, counts: Tensor) -> Tensor:
+    """The `counts` (N,) highest scores (N, K) of each image, bool (N, K); of equal ones the lower label index."""
+    return ranks(scores) < counts[:, None]
+
+
 class TopK(Rule):
     """The k highest scores of every image, exactly k labels also with ties (the lower label index first).
 
     k in min_k..min(max_k, K) is the best by the criterion; the smaller on a tie. min_k = max_k fixes it.
     """
 
+    decides_by: ClassVar[tuple[str, ...]] = ("counts",)
     k: Tensor
 
     def __init__(
@@ -48,13 +54,15 @@ class TopK(Rule):
         highest = min(self.max_k, scores.shape[1])
         self.k = torch.tensor(best_k(scores, targets, known, self.metric, self.min_k, highest))
 
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        return ranks(scores) < int(self.k)
+    def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        counts = self.k.expand(scores.shape[0])
+        return Decided(highest(scores, counts), counts=counts)
 
 
 class ThresholdRule(Rule):
     """The labels with f_k(x) > theta_k; theta, one number or one a label, is the same for every image."""
 
+    decides_by: ClassVar[tuple[str, ...]] = ("thresholds",)
     theta: Tensor
 
     def __init__(self, criterion: str, fit_on: FitOn) -> None:
@@ -68,8 +76,9 @@ class ThresholdRule(Rule):
         """theta for each of `n` images and every label, float32 (n, K)."""
         return self.theta.expand(n, int(self.num_labels))
 
-    def _select(self, scores: Tensor, features: Array | None) -> Tensor:
-        return scores > self.theta.to(scores.device)
+    def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        thresholds = self.theta.expand_as(scores)
+        return Decided(scores > thresholds, thresholds)
 
 
 class GlobalThreshold(ThresholdRule):
@@ -103,25 +112,25 @@ class GlobalThreshold(ThresholdRule):
         self.theta = torch.tensor(theta)
 
 
-SHIFT_INVARIANT = ("lsep", "ranking", "warp", "bpmll", "softmax", "pairwise_logistic")
-
-
 class ZeroThreshold(ThresholdRule):
     """The labels with f_k(x) > 0, for losses that fix the zero of the scores, such as BCE and ZLPR.
 
-    loss: the name of the loss that trained the scores. The paper's five and the pairwise logistic loss only compare
-    the scores of one image and are refused: adding a constant to all scores of an image changes nothing for them,
-    so that zero has no meaning. Nothing is chosen; `fit` only checks the data.
+    loss: the name of what trained the scores, for the message. shift_invariant: whether that loss only compares the
+    scores of one image, as the paper's five and the pairwise logistic loss do. Those are refused: adding a constant
+    to all scores of an image changes nothing for them, so that zero has no meaning. Nothing is chosen; `fit` only
+    checks the data.
     """
 
-    def __init__(self, loss: str | None = None, *, fit_on: FitOn = "val") -> None:
+    def __init__(
+        self, loss: str | None = None, *, shift_invariant: bool = False, fit_on: FitOn = "val"
+    ) -> None:
         super().__init__("f1", fit_on)
-        if loss in SHIFT_INVARIANT:
+        if shift_invariant:
             raise ValueError(
                 f"loss={loss!r}: its scores are only defined up to a constant for each image, so a threshold at "
                 "zero means nothing; use decision=threshold or thresh_est, or a loss that fixes the zero (bce, zlpr)"
             )
-        self.loss = loss
+        self.loss, self.shift_invariant = loss, shift_invariant
 
     def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
         self.theta = torch.tensor(0.0)

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from lsep_ml.decisions.base import FitOn
 from lsep_ml.decisions.checks import Array
-from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
+from lsep_ml.decisions.learnt import LearntThresholds, middle_threshold
 
 
-class ThresholdClass(LearntDecision):
+class ThresholdClass(LearntThresholds):
     """The labels with f_k(x) > theta(x), a learnt threshold an image, by ATLOP's adaptive thresholding loss.
 
     With TH a class whose score is theta(x), P the positives and N the negatives of an image (Zhou et al.,
@@ -29,10 +29,6 @@ class ThresholdClass(LearntDecision):
     ) -> None:
         super().__init__(num_features, num_labels, 1, hidden, standardize, fit_on)
 
-    def thresholds(self, features: Array | None, n: int) -> Tensor:
-        """theta(x) of the `n` images, the same for every label, float32 (n, K)."""
-        return self._estimates(features, n).expand(n, self.num_labels)
-
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """The adaptive thresholding loss over the known entries, averaged over the images."""
         theta = self.outputs(features)
@@ -47,12 +43,6 @@ class ThresholdClass(LearntDecision):
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
         return torch.full((1,), middle_threshold(scores, targets, mask))
-
-    def _estimate(self, outputs: Tensor) -> Tensor:
-        return outputs.float()
-
-    def _decide(self, scores: Tensor, estimates: Tensor) -> Tensor:
-        return scores > estimates
 
 
 def _logsumexp_with(theta: Tensor, scores: Tensor, members: Tensor) -> Tensor:

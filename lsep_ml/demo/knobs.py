@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from lsep_ml.bundle.predictions import Predictions
-from lsep_ml.decisions import Calibrated, Decision, ExpectedF1, TopK
-from lsep_ml.decisions.rules import ThresholdRule, ranks
+from lsep_ml.decisions import Decision
+from lsep_ml.decisions.rules import ranks
 
 
 @dataclass(frozen=True)
@@ -60,25 +60,25 @@ class Reading:
 
 
 def knob_of(decision: Decision) -> Knob:
-    """The knob of a fitted decision: its one number where it has one, else an offset to what it estimates."""
-    match decision:
-        case TopK():
-            return Knob("Labels an image, k", float(decision.k), whole=True)
-        case Calibrated() if not isinstance(decision, ExpectedF1):
-            return Knob("Labels of a probability above", 0.5)
-        case ThresholdRule() if decision.theta.ndim == 0:
-            return Knob("Threshold θ", float(decision.theta))
-        case _ if hasattr(decision, "thresholds"):
-            return Knob("All thresholds higher or lower by", 0.0)
-    return Knob("Labels more or fewer than estimated", 0.0, whole=True)
+    """The knob of a fitted decision: its one number where it has one, else an offset to what it decides by."""
+    chosen = decision.choices()
+    if "counts" in decision.decides_by:
+        if "k" in chosen:
+            return Knob("Labels an image, k", float(chosen["k"]), whole=True)
+        return Knob("Labels more or fewer than estimated", 0.0, whole=True)
+    if "thresholds" in decision.decides_by:
+        if isinstance(chosen.get("theta"), float):
+            return Knob("Threshold θ", chosen["theta"])
+        return Knob("All thresholds higher or lower by", 0.0)
+    return Knob("Labels of a probability above", 0.5)
 
 
 def read_image_decision(decision: Decision, found: Predictions) -> Reading:
     """The reading of the first image of predictions that `decision` made."""
+    probable = found.probabilities is not None
+    values = (found.scores if found.probabilities is None else found.probabilities)[0].astype(np.float64)
     count = int(found.label_sets[0].sum())
-    if isinstance(decision, Calibrated):
-        values = decision.probabilities(found.scores[:1])[0].numpy()
-        halves = None if isinstance(decision, ExpectedF1) else np.full_like(values, 0.5)
-        return Reading(values, halves, count, probable=True)
-    thresholds = None if found.thresholds is None else found.thresholds[0].astype(np.float64)
-    return Reading(found.scores[0].astype(np.float64), thresholds, count)
+    if "counts" in decision.decides_by:
+        return Reading(values, None, count, probable)
+    thresholds = np.full_like(values, 0.5) if found.thresholds is None else found.thresholds[0]
+    return Reading(values, thresholds.astype(np.float64), count, probable)

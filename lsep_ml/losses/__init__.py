@@ -10,10 +10,11 @@ from lsep_ml.losses.hinge import *
 from lsep_ml.losses.kernels.fused import fused
 from lsep_ml.losses.kernels.labels import LabelIndices
 from lsep_ml.losses.pairwise_logistic import *
+from lsep_ml.losses.shift_invariance import is_shift_invariant, shift_invariant
 from lsep_ml.losses.softmax import *
 from lsep_ml.losses.zlpr import *
 
-__all__ = ["LabelIndices", "fused"]
+__all__ = ["LabelIndices", "fused", "is_shift_invariant", "shift_invariant"]
 __all__ += binary.__all__
 __all__ += exponential.__all__
 __all__ += hinge.__all__

@@ -17,6 +17,7 @@ from lsep_ml.losses.kernels.labels import FAR, LabelIndices, Labels, labels_of
 from lsep_ml.losses.kernels.logsumexp import log_sum_exp, shifted_exp_, softplus
 from lsep_ml.losses.kernels.sampling import sampled_pairs
 from lsep_ml.losses.kernels.violations import harmonic, violations
+from lsep_ml.losses.shift_invariance import shift_invariant
 
 __all__ = ["BPMLL_CLAMP", "bpmll_clamped_rows", "bpmll_loss", "lsep_loss"]
 
@@ -24,6 +25,7 @@ BPMLL_CLAMP = {torch.float64: 700.0, torch.float32: 80.0, torch.bfloat16: 80.0, 
 """The exponent A from which BP-MLL is held, by the dtype of the scores; exp(A) and its gradient fit in all of them."""
 
 
+@shift_invariant
 def lsep_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,
@@ -84,6 +86,7 @@ def lsep_loss(
     return reduce(softplus(exponents), reduction)
 
 
+@shift_invariant
 def bpmll_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,

@@ -15,10 +15,12 @@ from torch import Tensor
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, labels_of
 from lsep_ml.losses.kernels.violations import Weight, harmonic, violations
+from lsep_ml.losses.shift_invariance import shift_invariant
 
 __all__ = ["ranking_loss", "warp_loss"]
 
 
+@shift_invariant
 def ranking_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,
@@ -53,6 +55,7 @@ def ranking_loss(
     return reduce(_hinges(scores, targets, mask, margin, None), reduction)
 
 
+@shift_invariant
 def warp_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,

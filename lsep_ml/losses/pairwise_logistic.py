@@ -8,10 +8,12 @@ from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, Labels, labels_of
 from lsep_ml.losses.kernels.logsumexp import softplus
 from lsep_ml.losses.kernels.sampling import sampled_pairs
+from lsep_ml.losses.shift_invariance import shift_invariant
 
 __all__ = ["pairwise_logistic_loss"]
 
 
+@shift_invariant
 def pairwise_logistic_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,

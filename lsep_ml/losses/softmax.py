@@ -6,10 +6,12 @@ from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, Labels, labels_of
 from lsep_ml.losses.kernels.logsumexp import log_sum_exp, shifted_exp_
+from lsep_ml.losses.shift_invariance import shift_invariant
 
 __all__ = ["softmax_loss"]
 
 
+@shift_invariant
 def softmax_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,

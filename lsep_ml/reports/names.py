@@ -1,5 +1,7 @@
 """What the tables and figures call the parts of a method."""
 
+from lsep_ml.decisions.catalogue import DECISIONS as _DECISIONS
+
 LOSSES = {
     "softmax": "Softmax",
     "ranking": "Ranking",
@@ -20,25 +22,8 @@ LOSSES = {
 }
 """Losses, and predictors in their place, in the paper's order; what it lacks comes before its own method."""
 
-DECISIONS = {
-    "topk": "top-k",
-    "threshold": "threshold",
-    "count_est": "label count est.",
-    "thresh_est": "threshold est.",
-    "per_class": "threshold per class",
-    "zero": "threshold 0",
-    "threshold_class": "threshold class",
-    "expected_f1": "expected F1",
-    "calibrated": "calibrated",
-    "conformal": "conformal risk",
-}
-SHORT_DECISIONS = {
-    **DECISIONS,
-    "topk": "K",
-    "threshold": "θ",
-    "count_est": "count est.",
-    "per_class": "θ per class",
-}
+DECISIONS = {row.key: row.name for row in _DECISIONS}
+SHORT_DECISIONS = {row.key: row.short_name or row.name for row in _DECISIONS}
 
 
 def loss_name(loss: str) -> str:

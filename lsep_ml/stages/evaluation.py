@@ -1,7 +1,6 @@
 """The end of a run: the label sets of validation and test, and what they are worth."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +67,7 @@ def _evaluate_split(decision: Decision | None, arrays: SplitArrays) -> SplitOutc
 
 
 @torch.inference_mode()
-def decide(decision: Any, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray | None]:
+def decide(decision: Decision | None, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray | None]:
     """Label sets uint8 (N, K) of a split, and the thresholds float32 (N, K) where the decision has them."""
     if decision is None:
         assert arrays.label_sets is not None  # build_job saw to it
@@ -79,9 +78,10 @@ def decide(decision: Any, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray |
     for rows in fixed_batches(len(arrays.scores), _BATCH):
         scores = torch.from_numpy(arrays.scores[rows].copy())
         features = torch.from_numpy(arrays.features[rows].astype(np.float32))
-        predictions.append(decision.predict(scores, features).numpy())
-        if hasattr(decision, "thresholds"):
-            thresholds.append(decision.thresholds(features, len(scores)).float().expand_as(scores).numpy())
+        decided = decision.decide(scores, features)
+        predictions.append(decided.label_sets.numpy())
+        if decided.thresholds is not None:
+            thresholds.append(decided.thresholds.numpy())
     return np.concatenate(predictions).astype(np.uint8), np.concatenate(thresholds) if thresholds else None
 
 

@@ -16,10 +16,13 @@ def register_resolvers() -> None:
     ${run_identity:}: a short hash of everything that makes the run.
     ${hydra_subdir:}: the folder, below the run's own, in which Hydra writes down what it was called with; null where
         that would replace what a finished run was called with, or for a plan, which leaves nothing.
+    ${shift_invariant:}: whether the scores are those of a loss that only compares the scores of one image; those of a
+    predictor in the score layer's place are not.
     ${gpu:4}: a GPU for a job of a sweep that runs side by side with others on 4 GPUs: 0, 1, 2, 3 in turn.
     """
     OmegaConf.register_new_resolver("run_identity", _run_identity, replace=True)
     OmegaConf.register_new_resolver("hydra_subdir", _hydra_subdir, replace=True)
+    OmegaConf.register_new_resolver("shift_invariant", _shift_invariant, replace=True)
     OmegaConf.register_new_resolver("gpu", _gpu, replace=True)
 
 
@@ -32,6 +35,14 @@ def _hydra_subdir(_root_: DictConfig) -> str | None:
     folder = OmegaConf.select(_root_, "hydra.runtime.output_dir", throw_on_missing=False)
     finished = folder is not None and (Path(folder) / RESULT).exists() and not _root_.force
     return None if _root_.plan or finished else Path(OVERRIDES).parent.name
+
+
+def _shift_invariant(_root_: DictConfig) -> bool:
+    from hydra.utils import get_method  # here, as the losses: with torch they take seconds
+
+    from lsep_ml.losses import is_shift_invariant
+
+    return not _root_.predictor and is_shift_invariant(get_method(_root_.loss._target_))
 
 
 def _gpu(gpus: int) -> int:

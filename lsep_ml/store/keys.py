@@ -53,9 +53,11 @@ RUN_PARTS = (*PREDICTION_PARTS, "predictor", *DECISION_PARTS)
 
 NEUTRAL = {
     "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers"},
+    "decision": {"shift_invariant"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
 }
-"""Where the data lie, what computes and with how many processes: they change no number that is asked for.
+"""Where the data lie, what computes and with how many processes: they change no number that is asked for. What the loss
+says of itself is the loss's.
 
 The number of processes does where each normalises its own share of a batch (trainer.sync_batchnorm=false).
 """

@@ -13,20 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from lsep_ml.decisions import (
-    Calibrated,
-    ConformalRisk,
-    CountEstimation,
-    Decision,
-    ExpectedF1,
-    GlobalThreshold,
-    PerClassThreshold,
-    ThresholdClass,
-    ThresholdEstimation,
-    TopK,
-    ZeroThreshold,
-    load,
-)
+from lsep_ml.decisions import DECISIONS, Decision, load
+from lsep_ml.decisions.catalogue import DecisionRow
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.metrics import (
     BY_KEY,
@@ -40,26 +28,7 @@ from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, gain
 from lsep_ml.training.fitting import fit_decision
 from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_label_sets
 
-RULES: dict[str, Callable[..., Decision]] = {
-    "topk": TopK,
-    "threshold": GlobalThreshold,
-    "threshold_exact": partial(GlobalThreshold, "exact"),
-    "per_class": PerClassThreshold,
-    "calibrated": lambda criterion: Calibrated(),
-    "expected_f1": lambda criterion: ExpectedF1(),
-    "zero": lambda criterion: ZeroThreshold(),
-    "conformal": ConformalRisk,
-}
-"""Called with criterion=KEY."""
-LEARNT: dict[str, Callable[[int, int], Decision]] = {
-    "count_est": CountEstimation,
-    "thresh_est": ThresholdEstimation,
-    "threshold_class": ThresholdClass,
-}
-"""Called with the numbers of features and of labels."""
 _SHOWN = ("f1", "exact_match", "ov_p", "ov_r")
-ASKED_FOR = ("zero", "conformal")
-"""Not tried unasked: what zero means depends on the model, and conformal aims at a guarantee."""
 
 
 @dataclass(frozen=True)
@@ -109,9 +78,9 @@ def tune(
 
     Every decision is fitted on all images but one fold's and predicts that fold, for each of `folds` random
     folds: its metrics are those of the predictions out of fold. Then it is fitted on all images. output:
-    where the best one is written (JSON). decisions: names, see `RULES` and `LEARNT` (which need features);
-    none means all that the file allows, without `ASKED_FOR`. epochs: of the learnt ones. replicates: of the
-    bootstrap.
+    where the best one is written (JSON). decisions: keys of `DECISIONS`; none means all that the file allows
+    (learnt ones need features), without those that are only tried on request. epochs: of the learnt ones.
+    replicates: of the bootstrap.
 
     Raises ValueError for unknown names, for a file without targets, and for data nothing can be fitted on.
     """
@@ -119,20 +88,20 @@ def tune(
     targets = table.targets
     if targets is None:
         raise ValueError(f"{source}: no targets; a decision is fitted to scores and targets")
-    names = _names(decisions, table, source)
+    rows = _chosen(decisions, table, source)
     check_fit(table.scores, targets, table.mask)
     if not 2 <= folds <= len(targets):
         raise ValueError(f"folds={folds}: expected 2 to {len(targets)}, the number of images")
     tried = []
     with Progress(disable=not progress) as bar:
-        task = bar.add_task("", total=len(names) * (folds + 1))
-        for name in names:
-            bar.update(task, description=name)
-            build = partial(_build, name, table, criterion)
+        task = bar.add_task("", total=len(rows) * (folds + 1))
+        for row in rows:
+            bar.update(task, description=row.key)
+            build = partial(_build, row, table, criterion)
             fit = partial(_fit, build, table, epochs=epochs, seed=seed)
             tried.append(
                 _cross_fitted(
-                    name, fit, table, criterion, folds, replicates, seed, partial(bar.advance, task)
+                    row.key, fit, table, criterion, folds, replicates, seed, partial(bar.advance, task)
                 )
             )
     tuning = Tuning(criterion, tried)
@@ -156,10 +125,9 @@ def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[
         raise ValueError(
             f"{source}: its labels are not those of {decision}, in this order; they differ from label {label} on"
         )
-    predictions = fitted.predict(table.scores, table.features).numpy()
-    thresholds: Any = getattr(fitted, "thresholds", None)
-    if thresholds is not None:
-        thresholds = thresholds(table.features, len(table.scores)).numpy()
+    decided = fitted.decide(table.scores, table.features)
+    predictions = decided.label_sets.numpy()
+    thresholds = None if decided.thresholds is None else decided.thresholds.numpy()
     write_label_sets(output, table, predictions, thresholds)
     return predictions, None if table.targets is None else _metrics(predictions, table)
 
@@ -196,25 +164,23 @@ def print_tuning(tuning: Tuning, console: Console) -> None:
     console.print(f"gap: {criterion.short_name} on the images a decision was fitted on, minus out of fold")
 
 
-def _names(decisions: Sequence[str], table: ScoreTable, source: Path) -> list[str]:
-    known = [*RULES, *LEARNT]
+def _chosen(decisions: Sequence[str], table: ScoreTable, source: Path) -> list[DecisionRow]:
+    rows = sorted(DECISIONS, key=lambda row: row.load().needs_features)  # rules first: they are quick
+    known = {row.key: row for row in rows}
     for name in decisions:
         if name not in known:
             raise ValueError(f"unknown decision {name!r}; known are {', '.join(known)}")
-        if name in LEARNT and table.features is None:
+        if known[name].load().needs_features and table.features is None:
             raise ValueError(f"{source}: no features, which {name} decides from")
-    usable = [name for name in RULES if name not in ASKED_FOR] + (
-        list(LEARNT) if table.features is not None else []
-    )
-    return list(dict.fromkeys(decisions)) or usable
+    possible = [row for row in rows if table.features is not None or not row.load().needs_features]
+    return [known[name] for name in dict.fromkeys(decisions)] or [
+        row for row in possible if not row.on_request
+    ]
 
 
-def _build(name: str, table: ScoreTable, criterion: str) -> Decision:
-    if name in RULES:
-        decision = RULES[name](criterion=criterion)
-    else:
-        assert table.features is not None
-        decision = LEARNT[name](table.features.shape[1], table.scores.shape[1])
+def _build(row: DecisionRow, table: ScoreTable, criterion: str) -> Decision:
+    features = 0 if table.features is None else table.features.shape[1]
+    decision = row.build(criterion=criterion, num_features=features, num_labels=table.scores.shape[1])
     decision.label_names = table.label_names
     return decision
 

@@ -1,6 +1,7 @@
 """Every kind of decision, fitted on made-up scores with many ties."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,27 +16,20 @@ D = 6
 def made(name: str, labels: int) -> Decision:
     """An unfitted decision of every kind, and every option that changes its graph."""
     kinds = {
-        "topk": decisions.TopK,
-        "threshold": decisions.GlobalThreshold,
-        "zero": decisions.ZeroThreshold,
-        "per_class": decisions.PerClassThreshold,
+        **{row.key: partial(row.build, num_features=D, num_labels=labels) for row in decisions.DECISIONS},
         "conformal": lambda: decisions.ConformalRisk(0.2),
         "conformal_per_class": lambda: decisions.ConformalRisk(0.3, "per_class"),
         "platt": decisions.Calibrated,
         "isotonic": lambda: decisions.Calibrated("isotonic"),
-        "expected_f1": decisions.ExpectedF1,
         "expected_f1_isotonic": lambda: decisions.ExpectedF1("isotonic"),
-        "count_est": lambda: decisions.CountEstimation(D, labels),
         "count_est_zero": lambda: decisions.CountEstimation(D, labels, zero_class=True),
-        "thresh_est": lambda: decisions.ThresholdEstimation(D, labels),
-        "threshold_class": lambda: decisions.ThresholdClass(D, labels),
     }
     return kinds[name]()
 
 
 DECISIONS = (
-    *("topk", "threshold", "zero", "per_class", "conformal", "conformal_per_class", "platt", "isotonic"),
-    *("expected_f1", "expected_f1_isotonic", "count_est", "count_est_zero", "thresh_est", "threshold_class"),
+    *(row.key for row in decisions.DECISIONS),
+    *("conformal_per_class", "platt", "isotonic", "expected_f1_isotonic", "count_est_zero"),
 )
 
 

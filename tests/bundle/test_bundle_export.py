@@ -3,26 +3,28 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from bundle_decisions import DECISIONS, fitted, made, ties
+from torch.export import Dim, ExportedProgram
 from typer.testing import CliRunner
 
 import lsep_ml
 from lsep_ml import cli, decisions
 from lsep_ml.bundle import Classifier, read_parts
-from lsep_ml.bundle.decision_graphs import decision_graph
-from lsep_ml.bundle.export import ClassifierGraph, compare, export, metadata
-from lsep_ml.decisions import Decision
+from lsep_ml.bundle.export import ClassifierGraph, check_traceable, compare, export, metadata
+from lsep_ml.bundle.onnx_program import onnx_program
+from lsep_ml.decisions import Decided, Decision
 
 # the test of graphs has them all
 ONE_OF_EACH_GRAPH = ("topk", "per_class", "platt", "isotonic", "expected_f1", "count_est", "thresh_est")
 
 
 def test_no_decision_is_left_out() -> None:
-    kinds = {getattr(decisions, name) for name in decisions.__all__}
+    kinds = [getattr(decisions, name) for name in decisions.__all__]
     concrete = {
         k for k in kinds if isinstance(k, type) and issubclass(k, Decision) and not k.__abstractmethods__
     }
@@ -39,15 +41,62 @@ def test_a_graph_is_its_decision_also_with_ties(name: str, labels: int) -> None:
         torch.from_numpy(np.concatenate([scores, 5 * more_scores])),
         torch.from_numpy(np.concatenate([features, more_features])),
     )
-    with torch.inference_mode():
-        label_sets, extra = decision_graph(decision)(*given)
-    assert torch.equal(label_sets, decision.predict(*given))
-    if hasattr(decision, "thresholds"):
-        assert torch.equal(extra, decision.thresholds(given[1], len(given[0])).expand_as(extra))
-    if hasattr(decision, "counts"):
-        assert torch.equal(extra, decision.counts(given[1]))
-    if hasattr(decision, "probabilities"):
-        assert torch.equal(extra, decision.probabilities(given[0]).float())
+    graph: torch.nn.Module = decision
+    if labels < 30:  # whose expected F1 takes long to trace
+        axes = ({0: Dim.DYNAMIC}, {0: Dim.DYNAMIC})
+        graph = torch.export.export(decision, given, dynamic_shapes=axes).module()
+    for rows in (slice(None), slice(7)):
+        part = [array[rows] for array in given]
+        with torch.inference_mode():
+            found = graph(*part)
+        assert torch.equal(found.label_sets, decision.predict(*part))
+        if hasattr(decision, "thresholds"):
+            assert torch.equal(found.thresholds, decision.thresholds(part[1], len(part[0])))
+        if hasattr(decision, "counts"):
+            assert torch.equal(found.counts, decision.counts(part[1]))
+        if hasattr(decision, "probabilities"):
+            assert torch.equal(found.probabilities, decision.probabilities(part[0]).float())
+
+
+class AllAtOnce(torch.nn.Module):
+    """Every decision in one graph: scores, features -> what each gives, one after the other."""
+
+    def __init__(self, parts: list[Decision]) -> None:
+        super().__init__()
+        self.parts = torch.nn.ModuleList(parts)
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        found = [part(scores, features) for part in self.parts]
+        return tuple(values.clone() for decided in found for values in decided if values is not None)
+
+
+def test_onnx_gives_every_field_of_every_decision(tmp_path: Path) -> None:
+    import onnxruntime
+
+    scores, features = ties(7)
+    parts = [fitted(name, scores, features) for name in DECISIONS]
+    fields = [(name, field) for name, part in zip(DECISIONS, parts, strict=True) for field in _fields(part)]
+    given = torch.from_numpy(scores), torch.from_numpy(features)
+    axes = [{0: "batch"}, {0: Dim.DYNAMIC}]
+    names = [f"{name}_{field}" for name, field in fields]
+    program = onnx_program(AllAtOnce(parts).eval(), given, ["scores", "features"], names, axes)
+    program.save(tmp_path / "all.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "all.onnx", providers=["CPUExecutionProvider"])
+    for rows in (slice(None), slice(3, 4)):
+        part = [array[rows] for array in given]
+        found = session.run(names, dict(zip(("scores", "features"), (a.numpy() for a in part), strict=True)))
+        decided = {name: decision.decide(*part) for name, decision in zip(DECISIONS, parts, strict=True)}
+        for (name, field), values in zip(fields, found, strict=True):
+            expected = getattr(decided[name], field).numpy()
+            assert (values.dtype, values.shape) == (expected.dtype, expected.shape), (name, field)
+            if expected.dtype == np.float32:
+                np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5, err_msg=f"{name} {field}")
+            else:
+                assert np.array_equal(values, expected), (name, field)
+
+
+def _fields(decision: Decision) -> tuple[str, ...]:
+    return "label_sets", *decision.decides_by
 
 
 @pytest.fixture(scope="module")
@@ -118,8 +167,13 @@ def test_a_wrong_graph_is_seen_and_not_written(
 ) -> None:
     other = Classifier(digits.parts, device="cpu")
     other.override(top=1)
-    wrong = decision_graph(other.decision)
-    monkeypatch.setattr("lsep_ml.bundle.export.decision_graph", lambda decision: wrong)
+    exported = torch.export.export
+
+    def wrong(graph: ClassifierGraph, *given: Any, **options: Any) -> ExportedProgram:
+        graph.decision = other.decision
+        return exported(graph, *given, **options)
+
+    monkeypatch.setattr("torch.export.export", wrong)
     with pytest.raises(RuntimeError, match="not written"):
         export(digits, tmp_path / "model.pt2")
     assert not list(tmp_path.iterdir())
@@ -143,6 +197,13 @@ def test_torch_export(digits: Classifier, tmp_path: Path) -> None:
     assert json.loads(extra["label_names"]) == list(digits.label_names)
 
 
+class InNumPy(decisions.TopK):
+    """A decision that is no graph of tensor operations."""
+
+    def forward(self, scores: torch.Tensor, features: torch.Tensor | None = None) -> Decided:
+        return Decided(torch.from_numpy(scores.numpy() > 0), counts=self.k.expand(len(scores)))
+
+
 def test_what_cannot_be_exported_is_said(digits: Classifier, tmp_path: Path) -> None:
     for opset in (11, 99):
         with pytest.raises(ValueError, match=f"opset={opset}: supported are 18 to"):
@@ -150,7 +211,7 @@ def test_what_cannot_be_exported_is_said(digits: Classifier, tmp_path: Path) -> 
     with pytest.raises(ValueError, match="expected a name with"):
         export(digits, tmp_path / "model.tflite")
     with pytest.raises(ValueError, match="has no graph"):
-        decision_graph(torch.nn.Identity())  # type: ignore[arg-type]
+        check_traceable(InNumPy(), 5, 6)
     assert not list(tmp_path.iterdir())
     assert ClassifierGraph(digits).output_names == ["scores", "labels", "thresholds"]
 

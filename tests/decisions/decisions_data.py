@@ -3,6 +3,7 @@
 import torch
 
 from lsep_ml.decisions import (
+    DECISIONS,
     Calibrated,
     ConformalRisk,
     CountEstimation,
@@ -15,7 +16,11 @@ from lsep_ml.decisions import (
     ZeroThreshold,
 )
 
+SHIPPED = [row.build(num_features=20, num_labels=6) for row in DECISIONS]
+"""Every row of the catalogue, not fitted."""
+
 EVERY = [
+    *SHIPPED,
     TopK(2, 5, criterion="exact_match"),
     GlobalThreshold("exact", fit_on="both"),
     GlobalThreshold(steps=20),
@@ -31,7 +36,7 @@ EVERY = [
     ThresholdClass(20, 6, (8,)),
     ThresholdEstimation(20, 6, hidden=[5], standardize=False),
 ]
-"""One or more of every kind, not fitted."""
+"""And with other options, not fitted."""
 
 
 def learnable(rows=400, features=20, labels=6, seed=0, scale=1.0):

@@ -126,13 +126,13 @@ def test_no_label_set_has_a_higher_expected_f1(seed):
     if seed == 0:
         probabilities[:] = [0.0, 1.0, 0.5, 0.5, 0.0]
     values = enumerated(probabilities[0])
-    size = expected_f1.best_sizes(probabilities)[0]
+    size = expected_f1.best_sizes(torch.from_numpy(probabilities))[0]
     top = np.argsort(-probabilities[0], kind="stable")[:size]
     assert values[tuple(bool(label in top) for label in range(5))] == pytest.approx(
         max(values.values()), abs=1e-12
     )
     ranked = -np.sort(-probabilities, axis=1)
-    for m, value in enumerate(expected_f1.expected_f1(ranked)[0]):
+    for m, value in enumerate(expected_f1.expected_f1(torch.from_numpy(ranked))[0].tolist()):
         assert value == pytest.approx(
             enumerated(ranked[0])[tuple(label < m for label in range(5))], abs=1e-12
         )
@@ -148,11 +148,15 @@ def test_expected_f1_predicts_what_its_probabilities_say():
 
 
 def test_blocks_of_images_change_nothing(monkeypatch):
-    probabilities = np.random.default_rng(0).random((50, 7))
-    expected = expected_f1.best_sizes(probabilities)
-    monkeypatch.setattr(expected_f1, "_CELLS", 3 * 64)
-    assert (expected_f1.best_sizes(probabilities) == expected).all()
-    assert expected_f1.best_sizes(probabilities[:0]).shape == (0,)
+    scores, targets, mask = random_case(5)
+    decision = ExpectedF1().fit(scores, targets, mask)
+    expected = decision.decide(scores)
+    assert expected_f1.rows_at_once(4) > 60
+    monkeypatch.setattr(expected_f1, "_CELLS", 3 * 25)
+    assert expected_f1.rows_at_once(4) == 3
+    assert torch.equal(decision.decide(scores).label_sets, expected.label_sets)
+    assert torch.equal(decision.decide(scores).counts, expected.counts)
+    assert expected_f1.best_sizes(torch.zeros(0, 7)).shape == (0,)
 
 
 def test_options_are_checked():

@@ -6,14 +6,15 @@ import torch
 from decisions_data import EVERY, fitted, learnable, name_of
 
 from lsep_ml import decisions
-from lsep_ml.decisions import Decision
+from lsep_ml.decisions import Decided, Decision
 
 every = pytest.mark.parametrize("decision", EVERY, ids=name_of)
 
 
 def test_every_decision_is_here():
     exported = (getattr(decisions, name) for name in decisions.__all__)
-    concrete = {kind for kind in exported if isinstance(kind, type) and not kind.__abstractmethods__}
+    kinds = [kind for kind in exported if isinstance(kind, type) and kind is not Decided]
+    concrete = {kind for kind in kinds if not kind.__abstractmethods__}
     assert {type(decision) for decision in EVERY} == concrete
     assert all(issubclass(kind, Decision) for kind in concrete)
 
@@ -53,7 +54,53 @@ def test_thresholds_are_strict_and_are_what_decides(decision):
         above = torch.from_numpy(np.nextafter(thresholds.numpy(), np.float32(np.inf)))
         assert decision.predict(above, features).all()
     else:
-        assert name_of(decision) in {"TopK", "CountEstimation", "Calibrated", "ExpectedF1"}
+        assert set(decision.decides_by) <= {"counts", "probabilities"}
+
+
+@every
+def test_what_is_decided_is_what_decides(decision):
+    scores, _, features = (
+        array.round() if array.is_floating_point() else array for array in learnable(seed=1)
+    )
+    decided = fitted(decision).decide(scores, features)
+    given = {name: values for name, values in decided._asdict().items() if values is not None}
+    assert tuple(given) == ("label_sets", *decision.decides_by)
+    assert torch.equal(decided.label_sets, decision.predict(scores, features))
+    assert decided.label_sets.dtype == torch.bool
+    if decided.thresholds is not None:
+        assert decided.thresholds.dtype == torch.float32
+        assert torch.equal(decided.thresholds, decision.thresholds(features, len(scores)))
+        assert torch.equal(decided.label_sets, scores > decided.thresholds)
+    if decided.probabilities is not None:
+        assert decided.probabilities.dtype == torch.float32
+        assert decided.probabilities.shape == scores.shape
+        assert ((decided.probabilities >= 0) & (decided.probabilities <= 1)).all()
+    values = scores if decided.probabilities is None else decided.probabilities
+    if decided.counts is not None:
+        assert decided.counts.dtype == torch.int64
+        for row, count, chosen in zip(
+            values.tolist(), decided.counts.tolist(), decided.label_sets, strict=True
+        ):
+            best = sorted(range(6), key=lambda label, row=row: (-row[label], label))[:count]
+            assert set(chosen.nonzero()[:, 0].tolist()) == set(best)
+    elif decided.probabilities is not None:
+        assert torch.equal(decided.label_sets, values > 0.5)
+
+
+@every
+def test_arrays_are_decided_block_by_block(decision, monkeypatch):
+    scores, _, features = (array.numpy() for array in learnable(rows=50, seed=1))
+    whole = fitted(decision).decide(scores, features)
+    monkeypatch.setattr("lsep_ml.decisions.checks.BLOCK", 7)
+    blocks = decision.decide(scores, features)
+    for one, other in zip(whole, blocks, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None:
+            torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
+    none = decision.decide(scores[:0], features[:0])
+    assert [values.shape for values in none if values is not None] == [
+        (0,) if name == "counts" else (0, 6) for name in ("label_sets", *decision.decides_by)
+    ]
 
 
 @every

@@ -1,5 +1,7 @@
 """One table of properties over all losses, against the equations written pair by pair in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 from loss_cases import CASES, Case, draw, draw_mask, every_loss
@@ -18,6 +20,16 @@ def test_value_and_gradient_are_the_equations(case: Case, num_labels: int, densi
     for enabled in (True, False):
         with losses.fused(enabled):
             torch.testing.assert_close(case.computed(scores, targets), expected, rtol=1e-9, atol=1e-9)
+
+
+@every_loss
+def test_a_loss_says_whether_a_constant_added_to_an_images_scores_changes_it(case: Case) -> None:
+    scores, targets = draw(6, 7, 0.4)
+    targets[:, 0], targets[:, 1] = 1, 0
+    moved = scores + torch.arange(1, 7)[:, None]
+    same = torch.allclose(case(moved, targets, reduction="none"), case(scores, targets, reduction="none"))
+    assert losses.is_shift_invariant(getattr(losses, f"{case.name}_loss")) == same
+    assert losses.is_shift_invariant(partial(getattr(losses, f"{case.name}_loss"), mask=None)) == same
 
 
 @every_loss

@@ -1,0 +1,65 @@
+"""Decisions as files: JSON for rules; JSON and, beside it, safetensors for learnt decisions."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as tensor_bytes
+from torch import Tensor
+
+from lsep_ml.files import atomic_write, write_json
+
+FORMAT = 1
+
+
+def write_saved(path: Path, record: dict[str, Any], state: Mapping[str, Tensor], *, beside: bool) -> None:
+    """Write plain data and the tensors of a decision to `path`, with `beside` the tensors to a file of their own.
+
+    That has the suffix .safetensors. Each file appears whole or not at all.
+    """
+    record = {"format": FORMAT, **record}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    if beside:
+        weights = tensor_bytes(tensors)
+        record["weights"] = {
+            "file": path.with_suffix(".safetensors").name,
+            "sha256": hashlib.sha256(weights).hexdigest(),
+        }
+        with atomic_write(path.with_suffix(".safetensors"), "wb") as file:
+            file.write(weights)
+    else:
+        record["state"] = {name: tensor.tolist() for name, tensor in tensors.items()}
+    write_json(path, record)
+
+
+def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The plain data that `write_saved` wrote, and the tensors by name; as nested lists where they stood in the JSON.
+
+    Raises FileNotFoundError when a file is missing and ValueError when it is not a saved decision, of another
+    format version, or when the weights are not the ones it was saved with.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version, _ = record["format"], (record["decision"], record["options"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not a saved decision ({error!r})") from error
+    if version != FORMAT:
+        raise ValueError(f"{path}: format {version}, this version reads format {FORMAT}")
+    if "weights" in record:
+        return record, load_tensors(_read_weights(path, record["weights"]))
+    return record, record["state"]
+
+
+def _read_weights(path: Path, weights: dict[str, str]) -> bytes:
+    file = path.with_name(weights["file"])
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file}: missing; {path.name} was saved with its weights beside it, move both"
+        )
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != weights["sha256"]:
+        raise ValueError(f"{file}: not the weights that {path.name} was saved with")
+    return content
