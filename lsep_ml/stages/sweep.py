@@ -3,6 +3,7 @@
 import logging
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,9 @@ class Sweep(Callback):
         ended = [read_json(file) for file in files]
         for file in files:
             file.unlink()
-        if folder.is_dir():
+        with suppress(OSError):  # which is raised where there is none, or another sweep has one too
             folder.rmdir()
+            folder.parent.rmdir()
         done = [job for job in ended if "error" not in job]
         failed = [job for job in ended if "error" in job]
         if done:
