@@ -11,7 +11,7 @@ import pytest
 
 from lsep_ml.trackers.tracking import Trackers, WandbTracker
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 WANDB = str(Path(sys.executable).parent / "wandb")
 
 
