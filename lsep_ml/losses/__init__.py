@@ -1,6 +1,6 @@
 """Losses for label prediction: pure functions (scores, targets, *, reduction, mask, ...) -> Tensor, on torch alone.
 
-Each family is a file that names its public losses in `__all__`; docs/choose-a-loss.md has all of them in one table.
+Each family is a file that names its public losses in `__all__`.
 """
 
 from lsep_ml.losses import binary, exponential, hinge, pairwise_logistic, softmax, zlpr
