@@ -166,7 +166,8 @@ class WandbTracker:
             self._run.finish(exit_code=int(failed))
             self._run = None
             if offline:
-                log.info("W&B run written offline; send it with: wandb sync %s", place)
+                # a warning, since a sweep shows nothing less on the terminal
+                log.warning("W&B run written offline; send it with: wandb sync %s", place)
 
 
 class TensorBoardTracker:
