@@ -20,6 +20,7 @@ from lsep_ml.bundle.images import read_image
 from lsep_ml.data import Transform
 from lsep_ml.demo.page import build_page
 from lsep_ml.stages.job import build_job
+from lsep_ml.store.keys import identity_of
 
 NET = ("model=timm", "model.name=test_vit", "model.weights=null")  # mean and std 0.5, 160 x 160, bicubic
 SMALL = ("training.epochs=1", "fitting.epochs=1", "trainer=cpu", "training.batch_size=8")
@@ -118,9 +119,9 @@ def test_what_changes_pixels_is_another_identity(tree: Path, tmp_path: Path) -> 
         build_job(compose_here(tmp_path, *place(tree), *NET, option)[0])
         for option in ("transform.geometry=center", "transform.interpolation=bilinear")
     ]
-    assert len({first.store.identity(job.made_by) for job in (first, *others)}) == 3
+    assert len({identity_of(job.made_by) for job in (first, *others)}) == 3
     named = build_job(compose_here(tmp_path, *place(tree), *NET, "transform.interpolation=bicubic")[0])
-    assert first.store.identity(named.made_by) == first.store.identity(first.made_by)
+    assert identity_of(named.made_by) == identity_of(first.made_by)
 
 
 def test_a_bundle_is_started_from_with_its_own_pixels(
