@@ -95,13 +95,15 @@ def _ordered(bits: NDArray[np.int32]) -> NDArray[np.int32]:
 def exact_threshold(ranking: Ranking, criterion: Metric) -> float:
     """The best of all distinct cut-offs of the known scores, the larger on a tie, in O(NK log NK).
 
-    ranking: of all known entries. Cut-offs lie midway between neighbouring distinct scores; two more predict nothing
-    and everything.
+    ranking: of all known entries, one finite at least. Cut-offs lie midway between neighbouring distinct scores; two
+    more predict nothing and everything. Entries of score inf are predicted by every cut-off, those of -inf by none.
     """
     ends = group_ends(ranking.scores)
+    distinct = ranking.scores[ends]
     nothing, values = _curve(ranking, criterion.formula)
     values = np.append(nothing, values[ends])  # candidate j predicts the scores of the first j distinct ones
-    return float(cutoffs(ranking.scores[ends])[first_best(criterion.gain(values))])
+    first, last = int(distinct[0] == np.inf), len(distinct) - int(distinct[-1] == -np.inf)
+    return float(cutoffs(distinct[first:last])[first_best(criterion.gain(values[first : last + 1]))])
 
 
 def by_label(ranking: Ranking) -> tuple[Integers, Integers]:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsep_ml.decisions import GlobalThreshold, TopK
-from lsep_ml.decisions.search import cutoffs
-from lsep_ml.metrics import LABEL_SET_KEYS, count_label_sets, label_set_metrics
+from lsep_ml.decisions.search import cutoffs, exact_threshold, rank_entries
+from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, count_label_sets, label_set_metrics
 
 
 def random_case(seed, rows=25, labels=5, levels=6, masked=True):
@@ -82,6 +82,21 @@ def assert_exact(scores, targets, mask, criterion):
 @pytest.mark.parametrize("levels", [2, 1000])
 def test_exact_search_is_the_best_cutoff_by_brute_force(criterion, seed, levels):
     assert_exact(*random_case(seed, levels=levels, masked=bool(seed % 2)), criterion)
+
+
+@pytest.mark.parametrize("criterion", LABEL_SET_KEYS)
+@pytest.mark.parametrize("seed", range(6))
+def test_exact_search_with_entries_that_are_always_or_never_predicted(criterion, seed):
+    scores, targets, mask = random_case(seed, levels=[2, 1000][seed % 2])
+    kind = np.random.default_rng(seed).random(scores.shape)
+    scores[kind < 0.2] = np.inf if seed != 4 else -np.inf
+    scores[kind > 0.7] = -np.inf if seed != 5 else np.inf
+    theta = exact_threshold(rank_entries(scores, targets, mask), BY_KEY[criterion])
+    assert np.isfinite(theta)
+    finite = np.unique(scores[mask & np.isfinite(scores)])[::-1]
+    candidates = [*finite.tolist(), np.nextafter(finite[-1], np.float32(-np.inf))]
+    values = [oracle.value(scores > cutoff, targets, mask, criterion) for cutoff in candidates]
+    assert ((scores > theta) == (scores > candidates[oracle.best(values)]))[mask].all()
 
 
 @settings(max_examples=150, deadline=None)

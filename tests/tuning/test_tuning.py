@@ -160,6 +160,33 @@ def test_labels_in_another_order_are_refused(tmp_path):
         apply(tmp_path / "best.json", written(tmp_path / "new.npz", arrays), tmp_path / "out.npz")
 
 
+@pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # one epoch
+def test_every_decision_can_be_tuned_saved_and_applied(tmp_path):
+    source = written(tmp_path / "val.npz", case(features=True))
+    new = case(seed=1, features=True)
+    written(tmp_path / "new.npz", new)
+    tuning = tune(
+        source,
+        decisions=[row.key for row in decisions.DECISIONS],
+        folds=2,
+        epochs=1,
+        replicates=5,
+        progress=False,
+        criterion="of1",
+    )
+    assert {tuned.name for tuned in tuning.tried} == {row.key for row in decisions.DECISIONS}
+    for tuned in tuning.tried:
+        assert getattr(tuned.decision, "criterion", "of1") in {"of1", "f1", "exact_match"}
+        tuned.decision.save(tmp_path / "decision.json")
+        label_sets, _ = apply(tmp_path / "decision.json", tmp_path / "new.npz", tmp_path / "out.npz")
+        decided = tuned.decision.decide(new["scores"], new["features"])
+        assert np.array_equal(label_sets, decided.label_sets.numpy()), tuned.name
+        with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
+            assert ("thresholds" in file) == (decided.thresholds is not None)
+            if decided.thresholds is not None:
+                assert np.array_equal(file["thresholds"], decided.thresholds.numpy())
+
+
 def test_what_cannot_be_tuned(tmp_path):
     arrays = case()
     source = written(tmp_path / "scores.npz", arrays)
