@@ -73,6 +73,14 @@ DECISIONS = (
         name="threshold per class",
         short_name="θ per class",
     ),
+    # its caps are a demand
+    DecisionRow(
+        key="capped",
+        kind="capped.CappedThreshold",
+        name="threshold, capped",
+        short_name="θ, capped",
+        on_request=True,
+    ),
     # what zero means depends on what trained the scores
     DecisionRow(key="zero", kind="rules.ZeroThreshold", name="threshold 0", on_request=True),
     DecisionRow(key="threshold_class", kind="threshold_class.ThresholdClass", name="threshold class"),
