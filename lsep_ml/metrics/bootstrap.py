@@ -5,7 +5,7 @@ the same images are compared on the same samples. Both count a replicate's label
 integer weights with columns of the images.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from lsep_ml.metrics.functional import (
     ranking_formulas,
 )
 from lsep_ml.metrics.metric import Floats, ratio
-from lsep_ml.metrics.resampled_ranking import ResampledRanking
+from lsep_ml.metrics.resampled_ranking import DrawnImages, ResampledRanking
 
 Intervals = dict[str, tuple[float, float]]
 Replicates = NDArray[np.float64]
@@ -84,8 +84,8 @@ def bootstrap_ranking(
     for weights in _weights(len(scores), replicates, seed):
         sums = weights.astype(np.float64) @ columns
         values = dict(zip(rows, ratio(sums[:, :-1], sums[:, -1:]).T, strict=True))
-        by_image = np.ascontiguousarray(weights.T)
-        blocks.append(values | _label_means(every_label, by_image) | _pooled(pooled, by_image, known.sum()))
+        drawn = DrawnImages(np.ascontiguousarray(weights.T))
+        blocks.append(values | _label_means(every_label, drawn) | _pooled(pooled, drawn, known.sum()))
     return _intervals({key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}, level)
 
 
@@ -221,16 +221,14 @@ def _ranking(scores: NDArray[Any], targets: Any, known: Any) -> ResampledRanking
     return ResampledRanking(scores[known], positive, np.nonzero(known)[0]) if positive.any() else None
 
 
-def _label_means(
-    rankings: Sequence[ResampledRanking | None], weights: NDArray[np.uint8]
-) -> dict[str, Floats]:
-    """The mean over the labels of each formula, (R,), with image weights (N, R)."""
+def _label_means(rankings: Sequence[ResampledRanking | None], drawn: DrawnImages) -> dict[str, Floats]:
+    """The mean over the labels of each formula, (R,)."""
     formulas = ranking_formulas("labels")
-    total, defined = np.zeros((2, len(formulas), weights.shape[1]))
+    total, defined = np.zeros((2, len(formulas), drawn.weights.shape[1]))
     for ranking in rankings:
         if ranking is None:
             continue
-        cutoffs = ranking.cutoffs(weights)
+        cutoffs = ranking.cutoffs(drawn)
         for place, formula in enumerate(formulas.values()):
             values = formula(cutoffs)
             total[place] += np.nan_to_num(values)
@@ -238,14 +236,15 @@ def _label_means(
     return dict(zip(formulas, ratio(total, defined), strict=True))
 
 
-def _pooled(ranking: ResampledRanking | None, weights: NDArray[np.uint8], entries: int) -> dict[str, Floats]:
+def _pooled(ranking: ResampledRanking | None, drawn: DrawnImages, entries: int) -> dict[str, Floats]:
     """Each formula of all entries pooled, (R,); 0 where it is not defined."""
-    formulas: dict[str, Callable[..., Floats]] = ranking_formulas("entries")
-    values = {key: np.zeros(weights.shape[1]) for key in formulas}
+    formulas, replicates = ranking_formulas("entries"), drawn.weights.shape[1]
+    values = {key: np.zeros(replicates) for key in formulas}
     size = max(_FEWEST, _BLOCK // entries)
-    for start in range(0, weights.shape[1] if ranking else 0, size):
+    for start in range(0, replicates if ranking else 0, size):
         assert ranking is not None
-        cutoffs = ranking.cutoffs(np.ascontiguousarray(weights[:, start : start + size]))
+        part = np.ascontiguousarray(drawn.weights[:, start : start + size])
+        cutoffs = ranking.cutoffs(DrawnImages(part))
         for key, formula in formulas.items():
             values[key][start : start + size] = np.nan_to_num(formula(cutoffs))
     return values

@@ -12,7 +12,10 @@ from lsep_ml.metrics import (
     count_label_sets,
     label_set_metrics,
     ranking_metrics,
+    resampled_ranking,
 )
+from lsep_ml.metrics.functional import label_cutoffs
+from lsep_ml.metrics.resampled_ranking import DrawnImages, ResampledRanking
 
 REPLICATES = 60
 
@@ -52,6 +55,26 @@ def test_equal_to_repeating_the_images(masked, monkeypatch):
     intervals |= bootstrap_ranking(scores, targets, mask, **options)
     for key in set(values) - {"map_classes"}:
         assert intervals[key] == pytest.approx(tuple(np.quantile(values[key], [0.05, 0.95])), abs=1e-12), key
+
+
+@pytest.mark.parametrize(("rows", "labels"), [(40, 5), (300, 250)])  # sums of 16 bits, and of more
+def test_cutoffs_of_drawn_images_are_those_of_repeated_ones(rows, labels, monkeypatch):
+    monkeypatch.setattr(resampled_ranking, "_CHUNK", 64)
+    generator = np.random.default_rng(1)
+    scores = generator.integers(0, 60, rows * labels) / np.float32(8)
+    positive, images = generator.random(rows * labels) < 0.1, np.arange(rows * labels) // labels
+    kept = (scores != 3) | positive  # a tie of positives alone
+    scores, positive, images = scores[kept], positive[kept], images[kept]
+    weights = np.vstack(list(bootstrap._weights(rows, 5, seed=2))).T
+    found = ResampledRanking(scores, positive, images).cutoffs(DrawnImages(weights))
+    for replicate, drawn in enumerate(weights.T):
+        entries = np.repeat(np.arange(len(scores)), drawn[images])
+        expected = label_cutoffs(scores[entries], positive[entries])
+        kinds = [np.broadcast_to(values, found.found.shape)[:, replicate] for values in found[:4]]
+        some = kinds[0] > 0  # the ties of which this replicate has a positive
+        for own, of_repeated in zip(kinds, expected, strict=False):
+            np.testing.assert_array_equal(own[some], of_repeated[expected.found > 0])
+        assert found.negatives[replicate] == expected.negatives
 
 
 def test_mean_number_of_labels_and_determinism():

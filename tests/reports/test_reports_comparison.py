@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
 from lsep_ml.reports.comparison import compare
@@ -75,7 +76,9 @@ def test_a_row_against_itself_and_against_a_far_better_one() -> None:
         assert not comparison.real
     for comparison in compare("a", "b", (means[0], means[1]), (runs[0], runs[1])):
         assert comparison.real
-        assert comparison.low <= comparison.difference <= comparison.high < 0
+        assert comparison.low <= comparison.difference <= comparison.high
+        assert not comparison.better
+        assert (comparison.high < 0) == BY_KEY[comparison.key].higher_is_better
 
 
 def test_seeds_are_drawn_too_and_stay_paired() -> None:
