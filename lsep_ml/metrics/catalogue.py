@@ -32,6 +32,11 @@ def exact(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, A
     return (correct == predicted) & (correct == actual), known > 0
 
 
+def wrong(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
+    """Known entries predicted wrongly: (N^p + N^g - 2 N^c) of all known ones."""
+    return predicted + actual - 2 * correct, known
+
+
 def average_precision(cutoffs: Cutoffs) -> Floats:
     """AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores; NaN without a positive."""
     _, true_positives, above, _, _ = cutoffs
@@ -126,6 +131,14 @@ METRICS: tuple[Metric, ...] = (
         short_name="OF1",
         note="harmonic mean of OP and OR",
         formula=HarmonicMean(Average("entries", precision), Average("entries", recall)),
+    ),
+    Metric(
+        key="hamming_loss",
+        name="Hamming loss",
+        short_name="Hamming loss",
+        note="share of all known entries, of every image and label, that are predicted wrongly",
+        higher_is_better=False,
+        formula=Average("entries", wrong),
     ),
     Metric(
         key="map",

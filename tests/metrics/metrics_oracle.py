@@ -9,12 +9,14 @@ MICRO = {"average": "micro", "zero_division": 0}
 def label_sets(predictions, targets, mask):
     images, labels = len(targets), len(targets[0])
     precision, recall, f1 = [], [], []
-    all_correct = all_predicted = all_actual = 0
+    all_correct = all_predicted = all_actual = all_wrong = all_known = 0
     for label in range(labels):
         rows = [i for i in range(images) if mask[i][label]]
         correct = sum(1 for i in rows if predictions[i][label] and targets[i][label])
         predicted = sum(1 for i in rows if predictions[i][label])
         actual = sum(1 for i in rows if targets[i][label])
+        all_wrong += sum(1 for i in rows if bool(predictions[i][label]) != bool(targets[i][label]))
+        all_known += len(rows)
         precision.append(correct / predicted if predicted else 0.0)
         recall.append(correct / actual if actual else 0.0)
         f1.append(2 * correct / (predicted + actual) if predicted + actual else 0.0)
@@ -40,6 +42,7 @@ def label_sets(predictions, targets, mask):
         "exact_match": exact / seen if seen else 0.0,
         "cf1": 2 * pc_p * pc_r / (pc_p + pc_r) if pc_p + pc_r else 0.0,
         "of1": 2 * ov_p * ov_r / (ov_p + ov_r) if ov_p + ov_r else 0.0,
+        "hamming_loss": all_wrong / all_known if all_known else 0.0,
     }
 
 
@@ -101,6 +104,7 @@ SCIKIT_LABEL_SETS = {
     "exact_match": scikit.accuracy_score,
     "cf1": lambda y, p: harmonic(scikit.precision_score(y, p, **MACRO), scikit.recall_score(y, p, **MACRO)),
     "of1": lambda y, p: scikit.f1_score(y, p, **MICRO),
+    "hamming_loss": scikit.hamming_loss,
 }
 """Each label-set metric of the catalogue as a function of targets and predictions, bool (N, K)."""
 
