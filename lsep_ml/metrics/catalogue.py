@@ -37,6 +37,11 @@ def wrong(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, A
     return predicted + actual - 2 * correct, known
 
 
+def jaccard(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
+    """Intersection over union of the predicted and the true labels."""
+    return correct, predicted + actual - correct
+
+
 def average_precision(cutoffs: Cutoffs) -> Floats:
     """AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores; NaN without a positive."""
     _, true_positives, above, _, _ = cutoffs
@@ -139,6 +144,13 @@ METRICS: tuple[Metric, ...] = (
         note="share of all known entries, of every image and label, that are predicted wrongly",
         higher_is_better=False,
         formula=Average("entries", wrong),
+    ),
+    Metric(
+        key="jaccard",
+        name="Jaccard index",
+        short_name="Jaccard",
+        note="mean over the images of intersection over union of predicted and true labels; two empty sets count 0",
+        formula=Average("images", jaccard),
     ),
     Metric(
         key="map",

@@ -25,11 +25,13 @@ def label_sets(predictions, targets, mask):
             all_predicted + predicted,
             all_actual + actual,
         )
-    exact, seen = 0, 0
+    exact, seen, jaccard = 0, 0, 0.0
     for i in range(images):
         known = [label for label in range(labels) if mask[i][label]]
         seen += bool(known)
         exact += bool(known) and all(bool(predictions[i][j]) == bool(targets[i][j]) for j in known)
+        predicted, true = ({j for j in known if sets[i][j]} for sets in (predictions, targets))
+        jaccard += len(predicted & true) / len(predicted | true) if predicted | true else 0.0
     pc_p, pc_r = sum(precision) / labels, sum(recall) / labels
     ov_p = all_correct / all_predicted if all_predicted else 0.0
     ov_r = all_correct / all_actual if all_actual else 0.0
@@ -42,6 +44,7 @@ def label_sets(predictions, targets, mask):
         "exact_match": exact / seen if seen else 0.0,
         "cf1": 2 * pc_p * pc_r / (pc_p + pc_r) if pc_p + pc_r else 0.0,
         "of1": 2 * ov_p * ov_r / (ov_p + ov_r) if ov_p + ov_r else 0.0,
+        "jaccard": jaccard / seen if seen else 0.0,
         "hamming_loss": all_wrong / all_known if all_known else 0.0,
     }
 
@@ -105,6 +108,7 @@ SCIKIT_LABEL_SETS = {
     "cf1": lambda y, p: harmonic(scikit.precision_score(y, p, **MACRO), scikit.recall_score(y, p, **MACRO)),
     "of1": lambda y, p: scikit.f1_score(y, p, **MICRO),
     "hamming_loss": scikit.hamming_loss,
+    "jaccard": lambda y, p: scikit.jaccard_score(y, p, average="samples", zero_division=0),
 }
 """Each label-set metric of the catalogue as a function of targets and predictions, bool (N, K)."""
 
