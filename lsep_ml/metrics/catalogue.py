@@ -162,6 +162,14 @@ METRICS: tuple[Metric, ...] = (
         needs="scores",
     ),
     Metric(
+        key="micro_ap",
+        name="micro average precision",
+        short_name="micro AP",
+        note="AP of all labels' scores in one ranking, so that their scales count; 0 without a positive",
+        formula=Average("entries", average_precision),
+        needs="scores",
+    ),
+    Metric(
         key="ranking_loss",
         name="ranking loss",
         short_name="ranking loss",

@@ -49,6 +49,18 @@ def label_sets(predictions, targets, mask):
     }
 
 
+def average_precision(pairs):
+    """Of pairs (score, target) with a positive: the step sum over the distinct scores."""
+    positives = sum(1 for _, y in pairs if y)
+    value, before = 0.0, 0
+    for cutoff in sorted({s for s, _ in pairs}, reverse=True):
+        above = [y for s, y in pairs if s >= cutoff]
+        found = sum(1 for y in above if y)
+        value += (found - before) / positives * found / len(above)
+        before = found
+    return value
+
+
 def ranking(scores, targets, mask):
     loss, coverage, one_error, lrap = [], [], [], []
     for row, labels, known in zip(scores, targets, mask, strict=True):
@@ -65,20 +77,14 @@ def ranking(scores, targets, mask):
             sum(1 for s in positives if s >= u) / sum(1 for s, _ in pairs if s >= u) for u in positives
         ]
         lrap.append(sum(precisions) / len(precisions) if positives and negatives else 1.0)
-    average = []
-    for label in range(len(targets[0])):
-        pairs = [(scores[i][label], targets[i][label]) for i in range(len(targets)) if mask[i][label]]
-        positives = sum(1 for _, y in pairs if y)
-        if not positives:
-            continue
-        value, before = 0.0, 0
-        for cutoff in sorted({s for s, _ in pairs}, reverse=True):
-            above = [y for s, y in pairs if s >= cutoff]
-            found = sum(1 for y in above if y)
-            value += (found - before) / positives * found / len(above)
-            before = found
-        average.append(value)
+    columns = [
+        [(scores[i][label], targets[i][label]) for i in range(len(targets)) if mask[i][label]]
+        for label in range(len(targets[0]))
+    ]
+    average = [average_precision(pairs) for pairs in columns if any(y for _, y in pairs)]
+    pooled = [pair for pairs in columns for pair in pairs]
     return {
+        "micro_ap": average_precision(pooled) if any(y for _, y in pooled) else 0.0,
         "map": sum(average) / len(average) if average else 0.0,
         "map_classes": len(average),
         "ranking_loss": sum(loss) / len(loss),
@@ -114,6 +120,7 @@ SCIKIT_LABEL_SETS = {
 
 SCIKIT_RANKING = {
     "map": lambda y, s: scikit.average_precision_score(y[:, y.any(0)], s[:, y.any(0)], average="macro"),
+    "micro_ap": lambda y, s: scikit.average_precision_score(y, s, average="micro"),
     "ranking_loss": scikit.label_ranking_loss,
     "coverage": scikit.coverage_error,
     "one_error": one_error,
