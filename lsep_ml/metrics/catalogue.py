@@ -50,6 +50,14 @@ def average_precision(cutoffs: Cutoffs) -> Floats:
     return np.where(total > 0, value, np.nan)
 
 
+def auroc(cutoffs: Cutoffs) -> Floats:
+    """Share of the pairs (positive, negative) in the right order, a tie half; NaN without both kinds."""
+    found, true_positives, above, tied, negatives = cutoffs
+    below = 2 * (negatives - (above - true_positives)) + tied  # twice, so that all are integers
+    pairs = true_positives[-1] * negatives
+    return np.where(pairs > 0, ratio((found * below).sum(0), 2 * pairs), np.nan)
+
+
 def ranking_loss(ranks: ImageRanks) -> Floats:
     """Share of the pairs (positive u, negative v) of an image with f_v >= f_u."""
     inverted = ((ranks.above - ranks.positive_above) * ranks.positive).sum(1)
@@ -167,6 +175,15 @@ METRICS: tuple[Metric, ...] = (
         short_name="micro AP",
         note="AP of all labels' scores in one ranking, so that their scales count; 0 without a positive",
         formula=Average("entries", average_precision),
+        needs="scores",
+    ),
+    Metric(
+        key="macro_auroc",
+        name="macro AUROC",
+        short_name="AUROC",
+        note="mean over the labels of the area under the ROC curve, the share of pairs (positive, negative) in the "
+        "right order, a tie half; labels without a positive or without a negative are skipped",
+        formula=Average("labels", auroc),
         needs="scores",
     ),
     Metric(

@@ -61,6 +61,13 @@ def average_precision(pairs):
     return value
 
 
+def auroc(pairs):
+    """Of pairs (score, target): every positive against every negative; None without both."""
+    positives, negatives = ([s for s, y in pairs if bool(y) == kind] for kind in (True, False))
+    right = [1.0 if u > v else 0.5 if u == v else 0.0 for u in positives for v in negatives]
+    return sum(right) / len(right) if right else None
+
+
 def ranking(scores, targets, mask):
     loss, coverage, one_error, lrap = [], [], [], []
     for row, labels, known in zip(scores, targets, mask, strict=True):
@@ -82,8 +89,10 @@ def ranking(scores, targets, mask):
         for label in range(len(targets[0]))
     ]
     average = [average_precision(pairs) for pairs in columns if any(y for _, y in pairs)]
+    areas = [area for pairs in columns if (area := auroc(pairs)) is not None]
     pooled = [pair for pairs in columns for pair in pairs]
     return {
+        "macro_auroc": sum(areas) / len(areas) if areas else 0.0,
         "micro_ap": average_precision(pooled) if any(y for _, y in pooled) else 0.0,
         "map": sum(average) / len(average) if average else 0.0,
         "map_classes": len(average),
@@ -121,6 +130,7 @@ SCIKIT_LABEL_SETS = {
 SCIKIT_RANKING = {
     "map": lambda y, s: scikit.average_precision_score(y[:, y.any(0)], s[:, y.any(0)], average="macro"),
     "micro_ap": lambda y, s: scikit.average_precision_score(y, s, average="micro"),
+    "macro_auroc": lambda y, s: scikit.roc_auc_score(y, s, average="macro"),
     "ranking_loss": scikit.label_ranking_loss,
     "coverage": scikit.coverage_error,
     "one_error": one_error,
