@@ -50,6 +50,18 @@ def average_precision(cutoffs: Cutoffs) -> Floats:
     return np.where(total > 0, value, np.nan)
 
 
+def precision_at_11_recalls(cutoffs: Cutoffs) -> Floats:
+    """AP of VOC2007: the mean over r = 0, 0.1, ..., 1 of the highest precision at a recall >= r; NaN as above."""
+    _, true_positives, above, _, _ = cutoffs
+    total = true_positives[-1]
+    highest = np.maximum.accumulate(ratio(true_positives, above)[::-1])[
+        ::-1
+    ]  # at this recall or a higher one
+    tenths = [(10 * true_positives < tenth * total).sum(0, keepdims=True) for tenth in range(11)]
+    read_off = np.concatenate([np.take_along_axis(highest, reached, 0) for reached in tenths])
+    return np.where(total > 0, read_off.mean(0), np.nan)
+
+
 def auroc(cutoffs: Cutoffs) -> Floats:
     """Share of the pairs (positive, negative) in the right order, a tie half; NaN without both kinds."""
     found, true_positives, above, tied, negatives = cutoffs
@@ -167,6 +179,15 @@ METRICS: tuple[Metric, ...] = (
         note="mean over the labels of AP, the sum of P_n (R_n - R_{n-1}) over the distinct scores (VOC since 2010, "
         "scikit-learn); labels without a positive are skipped",
         formula=Average("labels", average_precision),
+        needs="scores",
+    ),
+    Metric(
+        key="map_11",
+        name="11-point mean average precision",
+        short_name="mAP-11",
+        note="mean over the labels of VOC2007's AP, the mean of the highest precision at a recall of at least 0, 0.1, "
+        "..., 1; another dialect of mAP: one network's features are published as 83.8 and as 89.1 depending on it",
+        formula=Average("labels", precision_at_11_recalls),
         needs="scores",
     ),
     Metric(

@@ -1,5 +1,6 @@
 """The metrics written as plain loops over Python numbers, as their definitions read, and as scikit-learn has them."""
 
+import numpy as np
 from sklearn import metrics as scikit
 
 MACRO = {"average": "macro", "zero_division": 0}
@@ -61,6 +62,15 @@ def average_precision(pairs):
     return value
 
 
+def eleven_points(pairs):
+    """Of pairs (score, target) with a positive: the highest precision at recalls of at least 0, 0.1, ..., 1."""
+    positives, points = sum(1 for _, y in pairs if y), []
+    for cutoff in {s for s, _ in pairs}:
+        above = [bool(y) for s, y in pairs if s >= cutoff]
+        points.append((sum(above), sum(above) / len(above)))
+    return sum(max(p for n, p in points if 10 * n >= tenth * positives) for tenth in range(11)) / 11
+
+
 def auroc(pairs):
     """Of pairs (score, target): every positive against every negative; None without both."""
     positives, negatives = ([s for s, y in pairs if bool(y) == kind] for kind in (True, False))
@@ -89,12 +99,14 @@ def ranking(scores, targets, mask):
         for label in range(len(targets[0]))
     ]
     average = [average_precision(pairs) for pairs in columns if any(y for _, y in pairs)]
+    points = [eleven_points(pairs) for pairs in columns if any(y for _, y in pairs)]
     areas = [area for pairs in columns if (area := auroc(pairs)) is not None]
     pooled = [pair for pairs in columns for pair in pairs]
     return {
         "macro_auroc": sum(areas) / len(areas) if areas else 0.0,
         "micro_ap": average_precision(pooled) if any(y for _, y in pooled) else 0.0,
         "map": sum(average) / len(average) if average else 0.0,
+        "map_11": sum(points) / len(points) if points else 0.0,
         "map_classes": len(average),
         "ranking_loss": sum(loss) / len(loss),
         "coverage": sum(coverage) / len(coverage),
@@ -113,6 +125,16 @@ def one_error(targets, scores):
     return ((first & ~targets).any(1) & targets.any(1)).mean()
 
 
+def eleven_points_of_curves(targets, scores):
+    """VOC2007's reading of scikit-learn's precision-recall curves, without their last point (recall 0)."""
+    values = []
+    for label in range(targets.shape[1]):
+        precision, recall, _ = scikit.precision_recall_curve(targets[:, label], scores[:, label])
+        reached = recall[:-1, None] >= np.linspace(0, 1, 11) - 1e-9
+        values.append((reached * precision[:-1, None]).max(0).mean())
+    return np.mean(values)
+
+
 SCIKIT_LABEL_SETS = {
     "pc_p": lambda y, p: scikit.precision_score(y, p, **MACRO),
     "pc_r": lambda y, p: scikit.recall_score(y, p, **MACRO),
@@ -129,6 +151,7 @@ SCIKIT_LABEL_SETS = {
 
 SCIKIT_RANKING = {
     "map": lambda y, s: scikit.average_precision_score(y[:, y.any(0)], s[:, y.any(0)], average="macro"),
+    "map_11": eleven_points_of_curves,
     "micro_ap": lambda y, s: scikit.average_precision_score(y, s, average="micro"),
     "macro_auroc": lambda y, s: scikit.roc_auc_score(y, s, average="macro"),
     "ranking_loss": scikit.label_ranking_loss,
