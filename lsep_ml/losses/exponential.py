@@ -5,8 +5,11 @@ negatives v, so that no pair is ever formed:
 
     A = log sum_u sum_v exp(f_v - f_u) = logsumexp_v(f_v) + logsumexp_u(-f_u)
 
-with the gradient softmax_v(f_v) at the negatives and -softmax_u(-f_u) at the positives.
+with the gradient softmax_v(f_v) at the negatives and -softmax_u(-f_u) at the positives. At a temperature T of the
+positives the second term is T logsumexp_u(-f_u / T), with the gradient -softmax_u(-f_u / T).
 """
+
+import math
 
 import torch
 from torch import Tensor
@@ -36,6 +39,7 @@ def lsep_loss(
     generator: torch.Generator | None = None,
     weighted: bool = False,
     margin: float = 1.0,
+    temperature: float = 1.0,
 ) -> Tensor:
     r"""Compute the log-sum-exp pairwise loss of each row of `scores`: log(1 + sum_u sum_v exp(f_v - f_u)) (eqn 7).
 
@@ -56,11 +60,14 @@ def lsep_loss(
             variant that the paper tried and dropped. The weights are constant in the gradient, and a positive that
             no negative violates has none.
         margin: a of the rank r_u, the number of negatives with a + f_v - f_u > 0; used by the weights alone.
+        temperature: T > 0 of the positives, log(1 + (sum_v exp f_v) (sum_u exp(-f_u / T))^T): above 1 the gradient
+            is shared out among the positives more evenly than by the lowest; 1 is eqn 7.
 
     A row without a known positive or without a known negative has loss 0 and gradient 0.
 
     Raises:
-        ValueError: wrong shapes or dtypes; max_pairs below 1, or together with weighted.
+        ValueError: wrong shapes or dtypes; max_pairs below 1, or together with weighted; a temperature that is not
+            above 0, or one other than 1 together with max_pairs or weighted.
 
     Example:
         >>> import torch
@@ -75,11 +82,16 @@ def lsep_loss(
         raise ValueError(
             f"max_pairs={max_pairs} and weighted=True: ranks need all pairs; choose one of the two"
         )
+    check_temperature(temperature)
+    if temperature != 1 and (weighted or max_pairs is not None):
+        raise ValueError(
+            f"temperature={temperature}: with max_pairs={max_pairs} and weighted={weighted} only 1 has a meaning"
+        )
     f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype)
     if max_pairs is None:
         log_weights = _log_rank_weights(f, labels, margin) if weighted else None
-        exponents = _pair_exponents(f, labels, log_weights)
+        exponents = pair_exponents(f, labels, temperature, log_weights)
     else:
         largest, over_pairs = log_sum_exp(sampled_pairs(f, labels, max_pairs, generator))
         exponents = largest + over_pairs
@@ -139,14 +151,25 @@ def _bpmll_exponents(
 ) -> Tensor:
     f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype)
-    exponents = _pair_exponents(f, labels)
+    exponents = pair_exponents(f, labels)
     if not normalize:
         return exponents
     return exponents - (labels.num_positives() * labels.num_negatives()).clamp(min=1).log()
 
 
-def _pair_exponents(scores: Tensor, labels: Labels, log_weights: Tensor | None = None) -> Tensor:
-    """A of every row (N,), the terms of each positive weighted; about -1e30 where a row has no pair."""
+def check_temperature(temperature: float) -> None:
+    """Raise ValueError for a temperature that is not a positive number."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"temperature={temperature}: expected a number above 0")
+
+
+def pair_exponents(
+    scores: Tensor, labels: Labels, temperature: float = 1.0, log_weights: Tensor | None = None
+) -> Tensor:
+    """Compute A of each row of `scores` (N, K) at the temperature T of its positives, about -1e30 where it has no pair.
+
+    log_weights, in the shape of the positives: the terms of each are multiplied by their exponentials.
+    """
     if log_weights is not None:  # a logarithm added to a large score would lose its digits
         scores = scores - scores.detach().amax(1, keepdim=True)
 
@@ -156,15 +179,15 @@ def _pair_exponents(scores: Tensor, labels: Labels, log_weights: Tensor | None =
 
     def formula(f: Tensor) -> Tensor:
         largest, over_negatives = log_sum_exp(labels.negatives(f))
-        least, over_positives = log_sum_exp(negated_positives(f))
+        least, over_positives = log_sum_exp(negated_positives(f), temperature)
         return (largest + least) + (over_negatives + over_positives)
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
         largest, e_v = shifted_exp_(labels.negatives(f))
-        least, e_u = shifted_exp_(negated_positives(f))
+        least, e_u = shifted_exp_(negated_positives(f), temperature)
         sum_v, sum_u = e_v.sum(1, keepdim=True), e_u.sum(1, keepdim=True)
         gradient = labels.subtract_at_positives(e_v.div_(sum_v), e_u.div_(sum_u))
-        return (largest + least) + (sum_v.log() + sum_u.log()).squeeze(1), gradient
+        return (largest + least) + (sum_v.log() + temperature * sum_u.log()).squeeze(1), gradient
 
     return rowwise(scores, formula, with_gradient)
 

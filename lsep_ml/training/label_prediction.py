@@ -18,6 +18,7 @@ from lsep_ml.data import Batch
 from lsep_ml.metrics.functional import as_numpy, ranking_metrics
 from lsep_ml.models import Network, Prediction, Probe
 from lsep_ml.training.recipe import Computing, Objective, Optimisation
+from lsep_ml.training.whole_batch import whole_batch_loss
 
 
 class LabelPrediction(LightningModule):
@@ -28,6 +29,9 @@ class LabelPrediction(LightningModule):
         objective: the loss, and in joint training the decision whose loss is added.
         optimisation: optimizer, schedule, and which weights learn how fast.
         computing: memory layout, compiler and processes.
+
+    A loss that compares images (the two-way loss) is that of the whole batch, whichever process has which part of it,
+    or of the micro-batch where gradients are accumulated; val/loss is that of all validation images at once.
 
     Under mixed precision the backbone computes in half precision; the score layer, the scores and the loss are float32.
 
@@ -99,7 +103,7 @@ class LabelPrediction(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         scores, features = self(batch.images)
-        loss = self.objective.loss(scores, batch.targets, mask=batch.mask)
+        loss = self._loss(scores, batch)
         if self.decision is not None:
             decision_loss = self.decision.loss(scores, batch.targets, features, batch.mask)
             loss = loss + self.objective.decision_weight * decision_loss
@@ -108,6 +112,12 @@ class LabelPrediction(LightningModule):
         self._images.append(len(batch.rows))
         self._sums.append(torch.stack([loss.detach().double() * len(batch.rows), *counts]))
         return loss * batch.weight
+
+    def _loss(self, scores: Tensor, batch: Batch) -> Tensor:
+        loss = self.objective.loss
+        if self.objective.compares_images:
+            return whole_batch_loss(loss, scores, batch, self.computing.gather, self.global_rank)
+        return loss(scores, batch.targets, mask=batch.mask)
 
     def _training_values(self) -> dict[str, float]:
         """The mean loss and the counts of the epoch so far: of all processes, and without steps that were left out."""
@@ -141,7 +151,10 @@ class LabelPrediction(LightningModule):
                 f"scores of loss={self.loss_name} are not finite at step {self.global_step}; "
                 "lower optimizer.lr"
             )
-        losses = self.objective.loss(scores, batch.targets, mask=batch.mask, reduction="none")
+        if self.objective.compares_images:  # no image has one of its own
+            losses = scores.new_empty(len(scores))
+        else:
+            losses = self.objective.loss(scores, batch.targets, mask=batch.mask, reduction="none")
         known = torch.ones_like(batch.targets) if batch.mask is None else batch.mask
         arrays = (batch.rows, losses, scores, batch.targets, known)
         self._validated.append(tuple(as_numpy(array) for array in arrays))
@@ -152,7 +165,12 @@ class LabelPrediction(LightningModule):
         # In the order of the rows, each once: a process without a batch of its own validates on another's.
         order = np.unique(rows, return_index=True)[1]
         losses, scores, targets, known = (array[order] for array in arrays)
-        val = {"loss": math.fsum(losses.tolist()) / len(losses), **ranking_metrics(scores, targets, known)}
+        if self.objective.compares_images:
+            tensors = (torch.from_numpy(array) for array in (scores, targets, known != 0))
+            loss = float(self.objective.loss(next(tensors), next(tensors), mask=next(tensors)))
+        else:
+            loss = math.fsum(losses.tolist()) / len(losses)
+        val = {"loss": loss, **ranking_metrics(scores, targets, known)}
         values = {f"train/{key}": value for key, value in self._training_values().items()}
         values |= {f"val/{key}": float(value) for key, value in val.items()}
         self.log_dict({key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()})

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lsep_ml.decisions import LearntDecision
+from lsep_ml.losses import compares_images
 
 Loss = Callable[..., Tensor]
 
@@ -31,6 +32,11 @@ class Objective:
     decision: LearntDecision | None = None
     decision_weight: float = 1.0
     diagnostics: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
+
+    @property
+    def compares_images(self) -> bool:
+        """Whether the loss is no sum over images, but compares them."""
+        return compares_images(self.loss)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,7 @@ class Case:
 CASES = [
     Case("lsep", oracles.lsep),
     Case("lsep", oracles.weighted_lsep, {"weighted": True}, smooth=False),
+    Case("lsep", oracles.tempered_lsep, {"temperature": 4.0}),
     Case("bpmll", oracles.bpmll),
     Case("bpmll", oracles.bpmll, {"normalize": True}),
     Case("ranking", oracles.ranking, smooth=False),

@@ -29,6 +29,26 @@ def weighted_lsep(
     return torch.log(1 + total)
 
 
+def tempered_lsep(f: Tensor, positives: Labels, negatives: Labels, temperature: float) -> Tensor:
+    if not positives or not negatives:
+        return f.new_zeros(())
+    of_positives = (-f[positives] / temperature).exp().sum() ** temperature
+    return torch.log(1 + f[negatives].exp().sum() * of_positives)
+
+
+def two_way(f: Tensor, targets: Tensor, mask: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The sums over the rows and over the columns of whole matrices (N, K)."""
+
+    def over_rows(f: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        total = 0 * f.sum()
+        for row, y, known in zip(f, targets.bool(), mask, strict=True):
+            positives, negatives = (y & known).nonzero()[:, 0].tolist(), (~y & known).nonzero()[:, 0].tolist()
+            total = total + tempered_lsep(row, positives, negatives, temperature)
+        return total
+
+    return over_rows(f, targets, mask), over_rows(f.T, targets.T, mask.T)
+
+
 def bpmll(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
     total = pairs(f, positives, negatives).exp().sum()
     return total / max(1, len(positives) * len(negatives)) if normalize else total

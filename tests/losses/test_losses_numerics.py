@@ -257,6 +257,10 @@ def test_asl_and_focal_without_focus_are_bce() -> None:
         ("lsep", {"max_pairs": 0}, "max_pairs=0"),
         ("pairwise_logistic", {"max_pairs": 0}, "max_pairs=0"),
         ("lsep", {"max_pairs": 9, "weighted": True}, "max_pairs=9 and weighted=True"),
+        ("lsep", {"temperature": 0.0}, "temperature=0"),
+        ("lsep", {"temperature": 4.0, "weighted": True}, "temperature=4.0: with .* weighted=True only 1"),
+        ("lsep", {"temperature": 4.0, "max_pairs": 9}, "temperature=4.0: with max_pairs=9"),
+        ("two_way", {"temperature": float("inf")}, "temperature=inf"),
     ],
 )
 def test_options_out_of_range(name: str, options: dict[str, float], message: str) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import torch
 from pytorch_lightning import seed_everything
 from torch import Tensor, nn
 
+from lsep_ml.losses import lsep_loss, two_way_loss
 from lsep_ml.models import Network, SmallCNN
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.stages.job import Job, build_job, build_prediction
 from lsep_ml.training.progress import quiet_lightning
+from lsep_ml.training.recipe import Loss
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 from ddp_equality import Found, measure_job
@@ -35,7 +38,7 @@ class Plain(nn.Module):
         return self.layers(images)
 
 
-def _train_in_double(job: Job, backbone: nn.Module) -> dict[str, np.ndarray]:
+def _train_in_double(job: Job, backbone: nn.Module, loss: Loss) -> dict[str, np.ndarray]:
     """The state after two epochs of stage 1, and what was logged."""
     seed_everything(0, verbose=False)
     for layer in backbone.modules():
@@ -45,6 +48,7 @@ def _train_in_double(job: Job, backbone: nn.Module) -> dict[str, np.ndarray]:
     if job.processes.count > 1:
         sync_batch_norm(network, job.device)
     module = build_prediction(job.config, network, job.processes)
+    module.objective = replace(module.objective, loss=loss)
     trainer = job.training.trainer(
         max_epochs=2,
         precision="64-true",
@@ -64,10 +68,14 @@ def _train_in_double(job: Job, backbone: nn.Module) -> dict[str, np.ndarray]:
 def train_and_measure(
     by_images: dict[int, Any], by_decision: dict[str, Any], folder: Path
 ) -> tuple[dict[str, dict[str, np.ndarray]], Found]:
-    """The two networks after training in double precision, and what `measure_job` finds."""
+    """The networks after training in double precision, and what `measure_job` finds."""
     job = build_job(by_images[97])
-    nets = {"plain": Plain(), "batch norm": SmallCNN(widths=(4, 4), num_features=6)}
-    trained = {name: _train_in_double(job, net) for name, net in nets.items()}
+    nets = {
+        "plain": (Plain(), lsep_loss),
+        "batch norm": (SmallCNN(widths=(4, 4), num_features=6), lsep_loss),
+        "two-way": (Plain(), two_way_loss),
+    }
+    trained = {name: _train_in_double(job, *net) for name, net in nets.items()}
     return trained, measure_job(job, by_images, by_decision, folder)
 
 

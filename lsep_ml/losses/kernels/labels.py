@@ -59,6 +59,13 @@ def _nonzero(values: Tensor) -> Tensor:
     return torch.from_numpy(values.detach().view(torch.bool).numpy().nonzero()[0])
 
 
+def dense_targets(targets: LabelIndices) -> Tensor:
+    """Write sparse `targets` as bool (N, K)."""
+    positive = targets.indices >= 0
+    dense = positive.new_zeros(len(positive), targets.num_labels, dtype=torch.uint8)
+    return dense.scatter_add(1, targets.indices.clamp(min=0), positive.to(torch.uint8)).bool()
+
+
 class DenseLabels(NamedTuple):
     """Indicators (N, K) in the dtype of the scores: 1 where an entry is a known positive, is not one, is not a known
     negative, is unknown (None when all are known)."""

@@ -1,0 +1,72 @@
+"""Pairwise ranking in both directions: the labels of an image against each other, and the images of a label."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+
+from lsep_ml.losses.exponential import check_temperature, pair_exponents
+from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
+from lsep_ml.losses.kernels.labels import LabelIndices, dense_targets, labels_of
+from lsep_ml.losses.kernels.logsumexp import softplus
+
+__all__ = ["compares_images", "two_way_loss"]
+
+
+def two_way_loss(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    *,
+    reduction: Reduction = "mean",
+    mask: Tensor | None = None,
+    temperature: float = 4.0,
+) -> Tensor:
+    r"""Compute the two-way loss (Kobayashi, CVPR 2023) of `scores`: LSEP at a temperature T over rows and over columns.
+
+    With l(x) = log(1 + (sum_v exp x_v) (sum_u exp(-x_u / T))^T), u running over the positives of x and v over its
+    negatives, it is the mean of l over the N rows, in which the labels of an image are compared, plus the mean of l
+    over the K columns, in which the images of a label are. l is convex in x and does not change when a number is added
+    to all of it; at T = 1 it is LSEP. No pair is formed: time and memory are linear in N K.
+
+    The columns are those of the scores given: of a batch in training (of the micro-batch where gradients are
+    accumulated, of the whole batch where processes share it), of all training images in a probe that is solved.
+
+    Args:
+        scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
+        targets: 0/1 of any dtype (N, K), or LabelIndices.
+        reduction: "mean", sum over rows / N + sum over columns / K, or "sum", both sums added. "none" is refused: a
+            column is no image's.
+        mask: bool (N, K), True where the target is known; an unknown entry enters no pair.
+        temperature: T > 0 of the positives, in both directions. The rows alone are lsep_loss(temperature=T).
+
+    A row or column without a known positive or without a known negative adds 0 and has gradient 0; it counts in the
+    mean.
+
+    Raises:
+        ValueError: wrong shapes or dtypes; a temperature that is not above 0; another reduction.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import two_way_loss
+        >>> scores, targets = torch.tensor([[2.0, 0.0], [1.0, 0.0]]), torch.tensor([[1, 0], [0, 0]])
+        >>> two_way_loss(scores, targets)  # log(1 + e^-2) / 2 + log(1 + e^-1) / 2: one row and one column have a pair
+        tensor(0.2201)
+    """
+    check_temperature(temperature)
+    f = check_inputs(scores, targets, mask)
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction={reduction!r}: expected 'mean' or 'sum'; a column is no image's")
+    of_images = dense_targets(targets).T if isinstance(targets, LabelIndices) else targets.T
+    rows = pair_exponents(f, labels_of(targets, mask, f.dtype), temperature)
+    columns = pair_exponents(
+        f.T, labels_of(of_images, None if mask is None else mask.T, f.dtype), temperature
+    )
+    return reduce(softplus(rows), reduction) + reduce(softplus(columns), reduction)
+
+
+def compares_images(loss: Callable[..., Any]) -> bool:
+    """Tell whether `loss`, a loss of this package or a functools.partial of one, compares images with each other.
+
+    It is no sum over rows then: it must be given all images that are to be compared, and refuses reduction="none".
+    """
+    return getattr(loss, "func", loss) is two_way_loss
