@@ -17,7 +17,15 @@ from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.provenance import origin
 from lsep_ml.reports.records import Problem
-from lsep_ml.reports.tables import Table, table_of_all, table_one, table_two, with_bootstrap
+from lsep_ml.reports.tables import (
+    Headline,
+    Table,
+    headline,
+    table_of_all,
+    table_one,
+    table_two,
+    with_bootstrap,
+)
 from lsep_ml.reports.text_tables import (
     csv_comparisons,
     csv_table,
@@ -35,6 +43,7 @@ class GroupReport:
     """One group as the page shows it. compared: the rows of `comparisons`, in order."""
 
     group: RunGroup
+    headline: Headline
     tables: Sequence[Table]
     verdicts: Sequence[Verdict]
     compared: Sequence[str]
@@ -68,10 +77,12 @@ def report_group(
     variants = {run: row.variant for row in group.rows for run in row.runs}
     chosen = choose_runs(files, explorer_runs)
     explorer, unexplored = explore(files, chosen, variants)
+    best = headline(group, evidence)
+    explorer |= {"title": group.title, "best": best.method}
     explorer["left_out"] = sum(run.has_scores for run in usable) - len(chosen)
     compared = [method_name(*method) for method in evidence]
     problems += files.problems + unexplored
-    return GroupReport(group, tables, verdicts, compared, comparisons, drawings, explorer, problems)
+    return GroupReport(group, best, tables, verdicts, compared, comparisons, drawings, explorer, problems)
 
 
 def write_text(path: Path, text: str) -> None:

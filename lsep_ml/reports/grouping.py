@@ -10,11 +10,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from statistics import fmean
 from typing import Any
 
 from lsep_ml.metrics.catalogue import gain
 from lsep_ml.reports.names import method_order
+from lsep_ml.reports.paper import IMAGES
 from lsep_ml.reports.records import Problem
 from lsep_ml.runs.finished import Method, Run
 from lsep_ml.store.keys import NEUTRAL, RUN_PARTS
@@ -50,11 +52,13 @@ class Row:
 class RunGroup:
     """All rows of one data set, network and protocol: what one table may show.
 
-    protocol: what defines it, name -> value. name: unique in a report, fit for a file name. chosen: for each
+    protocol: what defines it, name -> value. name: unique in a report, fit for a file name. title: what its reader
+    calls the data, the folder's name where the data are nobody's published set. chosen: for each
     method the row that the paper's tables show; rows: all.
     """
 
     name: str
+    title: str
     data: str
     model: str
     protocol: Mapping[str, str]
@@ -86,7 +90,8 @@ def group_runs(runs: Iterable[Run]) -> tuple[list[RunGroup], list[Problem]]:
                 + ([model] if len(models) > 1 else [])
                 + ([protocols[key]["split_hash"][:8]] if len(protocols) > 1 else [])
             )
-            groups.append(_group(_unused(name, groups), data, model, protocols[key], own))
+            named = {"name": _unused(name, groups), "title": _title(own[0]), "data": data, "model": model}
+            groups.append(_group(named, protocols[key], own))
     return groups, problems
 
 
@@ -147,6 +152,14 @@ def settings(run: Run) -> dict[str, str]:
     return {key: value for key, value in flat.items() if key not in _NO_SETTINGS}
 
 
+def _title(run: Run) -> str:
+    """The name of the user's folder; of published data sets and of digit scenes the set's."""
+    root = _part(run.config, "data").get("root")
+    if not isinstance(root, str) or run.data in {*IMAGES, "digits"}:
+        return run.data
+    return PurePath(root).name or run.data
+
+
 def _part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """An object inside a record; empty where the record has something else, or nothing, in its place."""
     value = record.get(key)
@@ -163,7 +176,7 @@ def _flatten(prefix: str, value: Any) -> dict[str, str]:
     }
 
 
-def _group(name: str, data: str, model: str, facts: Mapping[str, str], runs: list[Run]) -> RunGroup:
+def _group(named: Mapping[str, str], facts: Mapping[str, str], runs: list[Run]) -> RunGroup:
     by_row: dict[str, list[Run]] = defaultdict(list)
     for run in sorted(runs, key=lambda run: run.seed):
         by_row[_key([run.method, settings(run)])].append(run)
@@ -181,7 +194,7 @@ def _group(name: str, data: str, model: str, facts: Mapping[str, str], runs: lis
         rows += variants
         # The paper chose hyperparameters on the hold-out by F1; a row of more seeds is not left for one of fewer.
         chosen[method] = max(variants, key=lambda row: (len(row.runs), mean_gain(row, "f1")))
-    return RunGroup(name, data, model, facts, tuple(rows), chosen)
+    return RunGroup(**named, protocol=facts, rows=tuple(rows), chosen=chosen)
 
 
 def mean_gain(row: Row, key: str) -> float:

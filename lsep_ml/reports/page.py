@@ -1,13 +1,16 @@
 """report.html: one file that fetches nothing, from the templates beside this module."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from lsep_ml.drawing import KINDS
 from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
 from lsep_ml.metrics.metric import DASH
@@ -15,7 +18,18 @@ from lsep_ml.reports.group_report import GroupReport
 from lsep_ml.reports.provenance import Provenance, without_places
 from lsep_ml.reports.records import Found
 from lsep_ml.reports.tables import Table
-from lsep_ml.reports.text_tables import LEGEND, interval, names, number, paper_number, runs_of, signed
+from lsep_ml.reports.text_tables import (
+    LEGEND,
+    interval,
+    mean_std,
+    names,
+    number,
+    paper_number,
+    runs_of,
+    signed,
+)
+from lsep_ml.reports.verdicts import HEADLINE_METRICS
+from lsep_ml.runs.finished import Run
 
 
 def render_table(table: Table) -> str:
@@ -24,9 +38,15 @@ def render_table(table: Table) -> str:
 
 
 def render_page(
-    folder: Path, parts: Sequence[GroupReport], origins: Sequence[Provenance], found: Found
+    folder: Path, page: Path, parts: Sequence[GroupReport], origins: Mapping[Run, Provenance], found: Found
 ) -> str:
-    """The report of all groups; `origins` are the runs in its tables."""
+    """The report of all groups; `origins` are the runs in its tables, `folder` holds them, `page` is where it goes."""
+
+    def link(path: Path) -> str:
+        """From the page to a file of a run; nothing where the page lies elsewhere and would tell of other folders."""
+        inside = page.resolve().is_relative_to(folder.resolve())
+        return quote(Path(os.path.relpath(path, page.parent)).as_posix()) if inside else ""
+
     problems = [(_below(folder, problem.path), problem.message) for problem in found.problems]
     failures = [
         (_below(folder, f.folder), f.error, " ".join(without_places(f.overrides))) for f in found.failures
@@ -41,7 +61,8 @@ def render_page(
             origins=origins,
             problems=problems,
             failures=failures,
-            versions=sorted({origin.versions for origin in origins}),
+            link=link,
+            versions=sorted({origin.versions for origin in origins.values()}),
             comparisons=[_comparisons(part) for part in parts],
             explorer={
                 "keys": [
@@ -53,6 +74,7 @@ def render_page(
                     }
                     for metric in LABEL_SET_METRICS
                 ],
+                "marks": {kind: KINDS[kind].mark for kind in KINDS},
                 "groups": [part.explorer for part in parts if part.explorer["runs"]],
             },
         )
@@ -71,10 +93,13 @@ def _environment() -> Environment:
     environment.globals |= {
         "METRICS": BY_KEY,
         "names": names,
+        "HEADLINE_METRICS": HEADLINE_METRICS,
+        "KINDS": KINDS,
         "DASH": DASH,
         "LEGEND": LEGEND,
         "runs_of": runs_of,
         "interval": interval,
+        "mean_std": mean_std,
     }
     environment.filters |= {"number": number, "paper_number": paper_number, "signed": signed}
     return environment
@@ -87,7 +112,8 @@ def _comparisons(part: GroupReport) -> dict[str, Any]:
     for c in part.comparisons:
         key = f"{position[c.first]}-{position[c.second]}"
         pairs.setdefault(key, []).append([round(value, 4) for value in (c.difference, c.low, c.high)])
-    return {"group": part.group.name, "methods": list(part.compared), "pairs": pairs}
+    best = part.headline.method
+    return {"methods": list(part.compared), "pairs": pairs, "best": best if best in part.compared else None}
 
 
 def _below(folder: Path, path: Path) -> str:

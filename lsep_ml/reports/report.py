@@ -64,10 +64,10 @@ def build_report(
         found.problems += parts[-1].problems
         for table in parts[-1].tables:
             write_text(out / "tables" / f"{table.slug}.html", render_table(table))
-    origins = [provenance(group, row, run) for group in groups for row in group.rows for run in row.runs]
-    write_text(out / "tables" / "runs.csv", csv_runs(origins))
+    origins = {run: provenance(group, row, run) for group in groups for row in group.rows for run in row.runs}
+    write_text(out / "tables" / "runs.csv", csv_runs(origins.values()))
     page = out / PAGE
-    write_text(page, render_page(folder, parts, origins, found))
+    write_text(page, render_page(folder, page, parts, origins, found))
     log.info("Report of %d runs: %s", len(origins), page)
     return Report(
         page, [table for part in parts for table in part.tables], found.runs, found.failures, found.problems

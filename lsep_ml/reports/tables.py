@@ -1,6 +1,6 @@
 """The paper's Tables 1 and 2 from our runs, and a table of every row there is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
@@ -9,11 +9,11 @@ from lsep_ml.metrics.bootstrap import percentiles
 from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
 from lsep_ml.reports.comparison import Comparison
-from lsep_ml.reports.grouping import Row, RunGroup
+from lsep_ml.reports.grouping import Row, RunGroup, mean_gain
 from lsep_ml.reports.names import decision_name, method_name
-from lsep_ml.reports.paper import OURS, departures, paper_numbers, paper_table
-from lsep_ml.reports.verdicts import Evidence
-from lsep_ml.runs.finished import Method
+from lsep_ml.reports.paper import departures, paper_numbers, paper_table
+from lsep_ml.reports.verdicts import HEADLINE_METRICS, Evidence, compare_rows
+from lsep_ml.runs.finished import Method, Run
 
 ALL_KEYS = tuple(metric.key for metric in METRICS)
 
@@ -46,13 +46,28 @@ class Cell:
 class TableRow:
     """One method: its label, its runs' row (None without runs) and a cell for each column.
 
-    kind: "paper" for a row of the paper's table, "ours" for the proposed method, "beside" for what the paper lacks.
+    beside: whether the paper's table lacks it.
     """
 
     label: str
     row: Row | None
     cells: Mapping[str, Cell]
-    kind: str = "paper"
+    beside: bool = False
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The method of highest validation F1: what it is worth on test, how it stands to the next, where it lies.
+
+    methods: how many there are. cells: its F1 and exact match. next: its F1 against the method next by validation, if
+    both have their predictions. run: of its runs the one of highest validation F1.
+    """
+
+    method: str
+    methods: int
+    cells: Mapping[str, Cell]
+    next: Comparison | None
+    run: Run
 
 
 @dataclass(frozen=True)
@@ -76,35 +91,28 @@ def table_one(group: RunGroup) -> Table:
     """Table 1: the losses under top-k and thresholding, and LSEP with threshold estimation.
 
     Below the paper's rows stand what it lacks: binary cross entropy and any further loss, under every decision run.
+    Rows without a run are there only where the paper has a number for them.
     """
-    numbers, rows = paper_numbers(1, group.data), []
-    for method in paper_table(1):
-        if method not in group.chosen and not numbers.get(method) and method[0] == "cnn_rnn":
-            continue  # nobody's row on this data set
-        kind = "ours" if method == OURS else "paper"
-        rows.append(_row(method_name(*method), group.chosen.get(method), numbers.get(method, {}), kind))
+    rows = _paper_rows(group, 1, lambda method: method_name(*method))
     losses = {loss for loss, _ in paper_table(1)}
     rows += [
-        _row(method_name(*method), row, {}, "beside")
+        _row(method_name(*method), row, {}, beside=True)
         for method, row in group.chosen.items()
         if method[0] not in losses
     ]
-    title = f"Table 1. Losses on {group.data} ({group.model})"
+    title = f"Table 1. Losses on {group.title} ({group.model})"
     return Table(f"table1_{group.name}", title, group, PAPER_KEYS, rows, _notes(group, rows))
 
 
 def table_two(group: RunGroup) -> Table:
     """Table 2: the decisions on LSEP's scores; below the paper's rows any further decision run."""
-    numbers, ours = paper_numbers(2, group.data), []
-    for method in paper_table(2):
-        kind = "ours" if method == OURS else "paper"
-        ours.append(_row(decision_name(method[1]), group.chosen.get(method), numbers.get(method, {}), kind))
+    ours = _paper_rows(group, 2, lambda method: decision_name(method.decision))
     ours += [
-        _row(decision_name(decision), row, {}, "beside")
+        _row(decision_name(decision), row, {}, beside=True)
         for (loss, decision), row in group.chosen.items()
         if loss == "lsep" and (loss, decision) not in paper_table(2)
     ]
-    title = f"Table 2. Label decisions on LSEP's scores, {group.data} ({group.model})"
+    title = f"Table 2. Label decisions on LSEP's scores, {group.title} ({group.model})"
     return Table(f"table2_{group.name}", title, group, PAPER_KEYS, ours, _notes(group, ours))
 
 
@@ -113,20 +121,29 @@ def table_of_all(group: RunGroup) -> Table:
     rows = []
     for row in group.rows:
         label = method_name(*row.method) + (f" [{row.variant}]" if row.variant else "")
-        kind = "ours" if row.method == OURS else "paper"
-        rows.append(_row(label, row, {}, kind, ALL_KEYS))
-    title = f"Every loss, decision and setting on {group.data} ({group.model})"
+        rows.append(_row(label, row, {}, ALL_KEYS))
+    title = f"Every loss, decision and setting on {group.title} ({group.model})"
     return Table(f"all_{group.name}", title, group, ALL_KEYS, rows)
+
+
+def _paper_rows(group: RunGroup, table: int, name: Callable[[Method], str]) -> list[TableRow]:
+    numbers = paper_numbers(table, group.data)
+    return [
+        _row(name(method), group.chosen.get(method), numbers.get(method, {}))
+        for method in paper_table(table)
+        if method in group.chosen or numbers.get(method)
+    ]
 
 
 def _row(
     label: str,
     row: Row | None,
     paper: Mapping[str, float],
-    kind: str,
     columns: Sequence[str] = PAPER_KEYS,
+    *,
+    beside: bool = False,
 ) -> TableRow:
-    return TableRow(label, row, {key: _cell(row, key, paper.get(key)) for key in columns}, kind)
+    return TableRow(label, row, {key: _cell(row, key, paper.get(key)) for key in columns}, beside)
 
 
 def _cell(row: Row | None, key: str, paper: float | None) -> Cell:
@@ -152,6 +169,25 @@ def _notes(group: RunGroup, rows: Sequence[TableRow]) -> list[str]:
                 f"({row.row.variant})."
             )
     return notes
+
+
+def headline(group: RunGroup, evidence: Mapping[Method, Evidence]) -> Headline:
+    """The best of a group's methods by validation F1; the test split chooses nothing."""
+    first, *others = sorted(group.chosen, key=lambda method: -mean_gain(group.chosen[method], "f1"))
+    row = group.chosen[first]
+    told = [
+        c
+        for other in others[:1]
+        if {first, other} <= set(evidence)
+        for c in compare_rows(first, other, evidence)
+    ]
+    return Headline(
+        method_name(*first),
+        len(group.chosen),
+        {key: _cell(row, key, None) for key in HEADLINE_METRICS},
+        next((c for c in told if c.key == "f1"), None),
+        max(row.runs, key=lambda run: run.val.get("f1", -1.0)),
+    )
 
 
 def with_bootstrap(

@@ -108,11 +108,11 @@ def latex_table(table: Table) -> str:
         " & ".join(["Method", *headings(table), "runs"]) + r" \\",
         r"\midrule",
     ]
-    previous = table.rows[0].kind if table.rows else ""
+    previous = True
     for row in table.rows:
-        if row.kind == "beside" and previous != "beside":
+        if row.beside and not previous:
             lines.append(r"\midrule")
-        previous = row.kind
+        previous = row.beside
         cells = [_latex_cell(row.cells[key]) for key in table.columns]
         lines.append(" & ".join([_latex(row.label), *cells, _latex(runs_of(row))]) + r" \\")
         if with_paper and any(row.cells[key].paper is not None for key in with_paper):

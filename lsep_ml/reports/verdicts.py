@@ -17,7 +17,7 @@ from lsep_ml.reports.names import method_name
 from lsep_ml.reports.paper import OURS, paper_table
 from lsep_ml.runs.finished import Method, Run
 
-_KEYS = ("f1", "exact_match")
+HEADLINE_METRICS = ("f1", "exact_match")
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def gather(
 
 def compare_all(evidence: Mapping[Method, Evidence]) -> dict[tuple[Method, Method], list[Comparison]]:
     """Every metric of every pair of rows, each pair once."""
-    return {(a, b): _compare(a, b, evidence) for a, b in combinations(evidence, 2)}
+    return {(a, b): compare_rows(a, b, evidence) for a, b in combinations(evidence, 2)}
 
 
 def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Verdict]:
     """The questions that the rows present can answer."""
     verdicts = []
-    for key in _KEYS:
+    for key in HEADLINE_METRICS:
         best = best_decisions(group, evidence, key)
         ours = best.pop("lsep", None)
         name = BY_KEY[key].short_name
@@ -84,7 +84,7 @@ def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Verdict
             OURS,
             [method for method in evidence if method[0] == "lsep"],
             evidence,
-            _KEYS,
+            HEADLINE_METRICS,
         )
     )
     verdicts.append(
@@ -93,7 +93,7 @@ def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Verdict
             OURS,
             [method for method in evidence if method in paper_table(1) or method == ("bce", "thresh_est")],
             evidence,
-            _KEYS,
+            HEADLINE_METRICS,
         )
     )
     return [verdict for verdict in verdicts if verdict.comparisons]
@@ -122,12 +122,13 @@ def _against(
         comparison
         for other in others
         if other != first
-        for comparison in _compare(first, other, evidence)
+        for comparison in compare_rows(first, other, evidence)
         if comparison.key in keys
     ]
     return Verdict(question.format(first=method_name(*first)), found)
 
 
-def _compare(first: Method, second: Method, evidence: Mapping[Method, Evidence]) -> list[Comparison]:
+def compare_rows(first: Method, second: Method, evidence: Mapping[Method, Evidence]) -> list[Comparison]:
+    """Every metric of one row against another, first minus second."""
     a, b = evidence[first], evidence[second]
     return compare(method_name(*first), method_name(*second), (a.mean, b.mean), (a.replicates, b.replicates))

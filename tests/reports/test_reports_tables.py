@@ -54,8 +54,9 @@ def test_the_paper_s_numbers() -> None:
 
 
 def test_cells_are_means_over_seeds_and_dashes(tmp_path: Path) -> None:
-    write_sweep(tmp_path, losses=["lsep"], decisions=["thresh_est"])
-    write_run(tmp_path, loss="warp", decision="topk")
+    data = {"data": "voc2007", "model": "vgg16"}
+    write_sweep(tmp_path, losses=["lsep"], decisions=["thresh_est"], **data)
+    write_run(tmp_path, loss="warp", decision="topk", **data)
     group = only_group(tmp_path)
     table = table_one(group)
     values = [100 * run.test["f1"] for run in group.chosen["lsep", "thresh_est"].runs]
@@ -68,13 +69,15 @@ def test_cells_are_means_over_seeds_and_dashes(tmp_path: Path) -> None:
     empty = row(table, "Softmax (θ)")["f1"]
     assert (empty.mean, empty.runs) == (None, 0)
     text = markdown_table(table)
-    assert "| Softmax (θ) | – | – | – | – | – | – | – |" in text
-    assert f"{cell.mean:.1f} ± {cell.std:.1f}" in text
+    assert "| Softmax (θ) | – | – | – | – | – (74.1) | – (53.4) | – |" in text
+    assert f"{cell.mean:.1f} ± {cell.std:.1f} (79.1, " in text
     assert " 0.0 " not in text.split("Softmax (θ)")[1].splitlines()[0]
 
 
 def test_rows_stand_in_the_paper_s_order_and_what_it_lacks_below(tmp_path: Path) -> None:
-    write_sweep(tmp_path, losses=["bce", "lsep", "warp"], decisions=["thresh_est", "per_class"], seeds=[0])
+    data = {"data": "voc2007", "model": "vgg16"}
+    losses, decisions = ["bce", "lsep", "warp"], ["thresh_est", "per_class"]
+    write_sweep(tmp_path, losses=losses, decisions=decisions, seeds=[0], **data)
     group = only_group(tmp_path)
     assert [row.label for row in table_one(group).rows] == [
         *(f"{loss} (K)" for loss in ("Softmax", "Ranking", "BP-MLL", "WARP")),
@@ -87,8 +90,19 @@ def test_rows_stand_in_the_paper_s_order_and_what_it_lacks_below(tmp_path: Path)
     assert [row.label for row in two.rows] == [
         "top-k", "threshold", "label count est.", "threshold est.", "threshold per class"
     ]  # fmt: skip
-    assert [row.kind for row in two.rows] == ["paper", "paper", "paper", "ours", "beside"]
+    assert [row.beside for row in two.rows] == [False, False, False, False, True]
     assert len(table_of_all(group).rows) == 6
+
+
+def test_rows_without_runs_are_there_only_beside_the_paper_s_numbers(tmp_path: Path) -> None:
+    write_sweep(tmp_path, losses=["bce", "lsep"], decisions=["thresh_est", "per_class"], seeds=[0])
+    group = only_group(tmp_path)
+    assert [row.label for row in table_one(group).rows] == [
+        "LSEP (threshold est.)",
+        "Binary cross entropy (threshold est.)",
+        "Binary cross entropy (θ per class)",
+    ]
+    assert [row.label for row in table_two(group).rows] == ["threshold est.", "threshold per class"]
 
 
 def test_real_sets_show_the_paper_s_number_and_the_difference(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics.curves import RECALLS
 from lsep_ml.reports.figures.of_run import new_figure
-from lsep_ml.reports.figures.style import FAINT, Look, decision_looks, loss_looks
+from lsep_ml.reports.figures.style import FAINT, WIDTH, Look, decision_looks, loss_looks
 from lsep_ml.reports.names import decision_name, loss_name, method_name
 from lsep_ml.runs.finished import Method
 
 Floats = NDArray[np.float64]
-CLASSES = 10
+CLASSES, PANELS = 10, 4
 INK = "#333333"
 
 
@@ -28,7 +28,7 @@ def plot_frequent_classes(
     class_f1: (loss, decision) -> (seeds, K) fractions. frequency (K,): test images that show the class.
     """
     order = np.argsort(-frequency, kind="stable")[:CLASSES]
-    figure, axes = new_figure(max(6.0, 0.95 * len(order) + 1), 3.8)
+    figure, axes = new_figure(WIDTH, 3.8)
     looks = loss_looks(loss for loss, _ in class_f1)
     width = 0.84 / len(class_f1)
     for position, ((loss, decision), values) in enumerate(class_f1.items()):
@@ -65,7 +65,7 @@ def plot_mean_precision_recall(curves: Mapping[str, Floats]) -> Figure:
 
     curves: loss -> (seeds, 101) mean precision at RECALLS.
     """
-    figure, axes = new_figure(8.4, 4.2)
+    figure, axes = new_figure(WIDTH, 4.4)
     for loss, look in loss_looks(curves).items():
         _line(axes, 100 * RECALLS, 100 * curves[loss], look, loss_name(loss))
     axes.set(xlim=(0, 100), ylim=(0, 102), xlabel="recall (%)", ylabel="mean precision (%)")
@@ -82,7 +82,7 @@ def plot_training(
     Each maps a name to (seeds, epochs). The losses have scales of their own, so each is drawn relative to its first
     epoch.
     """
-    figure = Figure(figsize=(10.2, 3.4), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
     for axes, curves, looks in (
         (left, train_loss, loss_looks(train_loss)),
@@ -120,38 +120,43 @@ class Search(NamedTuple):
 
 
 def plot_searches(thetas: Mapping[str, Search], ks: Mapping[str, Search]) -> Figure:
-    """The searches for theta and k: F1 at every candidate, loss by loss; a marker shows what was chosen."""
-    figure = Figure(figsize=(9.2, 3.6), layout="constrained")
-    for axes, searches, name in zip(figure.subplots(1, 2), (thetas, ks), ("θ", "k"), strict=True):
-        for loss, look in loss_looks(searches).items():
-            search = searches[loss]
-            x = search.candidates
-            if name == "θ":  # each loss's scores have a scale of their own
-                x = (x - x[0]) / max(x[-1] - x[0], 1e-12)
-            axes.plot(
-                x, 100 * search.val, color=look.colour, ls=look.dash, lw=look.width, label=loss_name(loss)
-            )
-            axes.plot(x, 100 * search.test, color=look.colour, lw=0.8, alpha=0.6)
-            if search.chosen is not None:
-                at = int(np.abs(search.candidates - search.chosen).argmin())
-                axes.plot(
-                    x[at],
-                    100 * search.val[at],
-                    look.marker,
-                    color=look.colour,
-                    ms=7,
-                    mec="white",
-                    clip_on=False,
-                )
-        axes.set(ylabel="F1 (%)", ylim=(0, None))
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(alpha=0.3)
-    left, right = figure.axes
-    left.set(xlabel="θ, from each loss's lowest to its highest candidate", title="global threshold")
-    right.set(xlabel="k", title="top-k")
-    right.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.legend(frameon=False, fontsize=8, handlelength=3.2)
+    """The searches for theta, each loss on the scale of its own scores, and for k: F1 at every candidate.
+
+    A marker shows what was chosen; thin is the test split. The last panel is k, for all losses.
+    """
+    columns = min(PANELS, len(thetas) + 1)
+    rows = -(-(len(thetas) + 1) // columns)
+    figure = Figure(figsize=(WIDTH, 2.5 * rows + 0.4), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+    looks = loss_looks([*thetas, *ks])
+    *panels, last = grid.flat[: len(thetas) + 1]
+    for axes, (loss, search) in zip(panels, thetas.items(), strict=True):
+        _search(axes, search, looks[loss], loss_name(loss))
+        axes.set_title(loss_name(loss), fontsize=9)
+        axes.set_xlabel("θ", fontsize=9)
+    for loss, search in ks.items():
+        _search(last, search, looks[loss], loss_name(loss))
+    last.set_title("top-k", fontsize=9)
+    last.set_xlabel("k", fontsize=9)
+    last.xaxis.set_major_locator(MaxNLocator(integer=True))
+    last.legend(frameon=False, fontsize=7, handlelength=3.2)
+    for axes in grid.flat[len(thetas) + 1 :]:
+        axes.axis("off")
+    figure.supylabel("F1 (%)", fontsize=9)
     return figure
+
+
+def _search(axes: Axes, search: Search, look: Look, label: str) -> None:
+    x, val = search.candidates, 100 * search.val
+    axes.plot(x, val, color=look.colour, ls=look.dash, lw=look.width, label=label)
+    axes.plot(x, 100 * search.test, color=look.colour, lw=0.8, alpha=0.6)
+    if search.chosen is not None:
+        at = int(np.abs(x - search.chosen).argmin())
+        axes.plot(x[at], val[at], look.marker, color=look.colour, ms=7, mec="white", clip_on=False)
+    axes.set_ylim(bottom=0)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
 
 
 def plot_label_counts(histograms: Mapping[Method, NDArray[np.int64]]) -> Figure:
@@ -159,9 +164,8 @@ def plot_label_counts(histograms: Mapping[Method, NDArray[np.int64]]) -> Figure:
 
     histograms: (loss, decision) -> (S, S) numbers of images, row i true, column j predicted; the last bin is open.
     """
-    columns = min(4, len(histograms))
-    rows = -(-len(histograms) // columns)
-    figure = Figure(figsize=(2.5 * columns + 0.9, 2.6 * rows + 0.3), layout="constrained")
+    columns, rows = PANELS, -(-len(histograms) // PANELS)
+    figure = Figure(figsize=(WIDTH, 2.6 * rows + 0.3), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     image = None
     for axes in grid.flat[len(histograms) :]:
@@ -196,7 +200,7 @@ class Reliability(NamedTuple):
 def plot_calibration(reliabilities: Mapping[str, Reliability], own: Mapping[str, Reliability]) -> Figure:
     """Reliability on the test split. Left: sigmoid(f - theta(x)) of threshold estimation as it stands; right: Platt's
     scaling of each label's score, fitted on validation. Both map a loss to its curve."""
-    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     titles = ("sigmoid(f − θ(x)), threshold estimation", "scores after Platt scaling on validation")
     for axes, curves, title in zip(figure.subplots(1, 2), (own, reliabilities), titles, strict=True):
         axes.plot([0, 100], [0, 100], color=FAINT, lw=0.8, ls=":")

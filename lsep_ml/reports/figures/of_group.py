@@ -19,7 +19,7 @@ from lsep_ml.reports.names import loss_name, method_name
 from lsep_ml.reports.paper import OURS
 
 _LABELS, _TILES, _IMAGES = 6, 8, 6
-_SMALL, _LARGE = (120, 120), (300, 190)  # pictures, in pixels
+_SMALL, _LARGE = (120, 120), (340, 215)  # pictures, in pixels
 
 
 def draw(files: GroupFiles) -> list[Drawing]:

@@ -41,6 +41,8 @@ _DECISIONS = {
 }
 
 FAINT = "#8a8a8a"
+WIDTH = 10.6
+"""Inches: all figures of a report are as wide as its page."""
 DARK = {
     "#000000": INK[1],
     INK[0]: INK[1],

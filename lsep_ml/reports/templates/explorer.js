@@ -1,7 +1,7 @@
 // The decision explorer: metrics and counts at every step of a slider, and label sets from a few images' scores.
 "use strict";
 (() => {
-  const { keys, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
+  const { keys, marks, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
   const $ = (id) => document.getElementById(`explorer-${id}`);
   const symbols = { theta: "θ", k: "k", shift: "δ" };
   const drawn = ["ov_p", "ov_r", "f1", "exact_match"];
@@ -90,22 +90,29 @@
         const moved = set[k] !== (reported[i * labels + k] === 1);
         differs ||= moved;
         right &&= set[k] === there;
-        const chip = (kind, mark) => element("span", { className: `chip ${kind}${moved ? " moved" : ""}`, textContent: `${mark} ${group.labels[k]}` });
-        if (set[k] && there) found.push(chip("found", "✓"));
-        else if (set[k]) wrong.push(chip("wrong", "✗"));
-        else if (there) missed.push(chip("missed", "–"));
-        else if (moved) missed.push(chip("dropped", "✗"));
+        const kind = set[k] ? (there ? "found" : "wrong") : there ? "missed" : moved ? "dropped" : null;
+        if (kind === null) continue;
+        ({ found, wrong }[kind] ?? missed).push(element("span", {
+          className: `chip ${kind}${moved ? " moved" : ""}`,
+          textContent: `${marks[kind] ?? marks.wrong} ${group.labels[k]}`,
+        }));
       }
       other += differs;
-      return element("figure", { className: differs ? "tile differs" : "tile" },
+      const chips = [...found, ...wrong, ...missed];
+      if (!chips.length) chips.push(element("span", { className: "faint", textContent: "none" }));
+      const wanted = { all: true, differs, wrong: !right, right }[$("show").value];
+      const label = $("label").value === "" || image.true.includes(Number($("label").value)) || set[$("label").value];
+      return element("figure", { className: differs ? "tile differs" : "tile", hidden: !(wanted && label) },
         element("img", { src: image.picture, alt: `test image ${image.id}` }),
         element("figcaption", {},
           element("span", { className: "verdict", textContent: `${right ? "right" : "not right"}${differs ? ", changed" : ""}` }),
-          element("span", { className: "chips" }, ...found, ...wrong, ...missed),
+          element("span", { className: "chips" }, ...chips),
           element("span", { className: "faint id", textContent: image.id })));
     });
     $("images").replaceChildren(...tiles);
-    $("changed").textContent = tiles.length ? `${other} of the ${tiles.length} shown change` : "no thumbnails in these runs";
+    const shown = tiles.filter((tile) => !tile.hidden).length;
+    $("changed").textContent = tiles.length
+      ? `${shown} of ${tiles.length} shown; ${other} of ${tiles.length} change` : "no thumbnails in these runs";
   };
 
   const showClasses = (step) => {
@@ -124,7 +131,7 @@
     [...$("classes").tHead.rows[0].cells].forEach((head) => head.setAttribute("aria-sort", "none"));
   };
 
-  const chart = { left: 36, right: 400, top: 10, bottom: 225 };
+  const chart = { left: 36, right: 620, top: 10, bottom: 340 };
   const place = (step) => chart.left + (chart.right - chart.left) * (steps.values.length < 2 ? 0.5 : step / (steps.values.length - 1));
   const height = (fraction) => chart.bottom - (chart.bottom - chart.top) * fraction;
   const svg = (name, attributes, text) => {
@@ -193,13 +200,16 @@
     group = groups[b];
     run = group.runs[r];
     model = group.models[run.model];
+    const known = $("label").value;
+    $("label").replaceChildren(new Option("any label", ""), ...group.labels.map((name, k) => new Option(name, k)));
+    $("label").value = known in group.labels ? known : "";
     const modes = ["shift", "theta", "k"].filter((name) => run[name]);
     const kept = Object.fromEntries(modes.map((name) => [name, Math.max(...run[name].same)]));
     choose(modes.reduce((best, name) => (kept[name] > kept[best] ? name : best)));
   };
 
   groups.forEach((found, b) => {
-    const options = element("optgroup", { label: found.name });
+    const options = element("optgroup", { label: found.title });
     options.append(...found.runs.map((one, r) => new Option(one.variant ? `${one.label} [${one.variant}]` : one.label, `${b}.${r}`)));
     $("run").append(options);
   });
@@ -214,12 +224,13 @@
   $("mode").addEventListener("change", (event) => choose(event.target.value));
   $("chart").addEventListener("click", (event) => {
     const box = $("chart").getBoundingClientRect();
-    const x = (event.clientX - box.left) / box.width * 420;
+    const x = (event.clientX - box.left) / box.width * 640;
     const share = (x - chart.left) / (chart.right - chart.left);
     $("slider").value = Math.round(share * (steps.values.length - 1));
     update();
   });
-  const start = [...$("run").options].find((option) => option.textContent.startsWith("LSEP (threshold est.)"));
+  ["show", "label"].forEach((name) => $(name).addEventListener("change", update));
+  const start = [...$("run").options].find((option) => option.textContent.startsWith(`${groups[0].best}, seed `));
   if (start) $("run").value = start.value;
   chooseRun();
 })();

@@ -35,12 +35,31 @@
     if (head && event.target.closest("button")) sort(head.closest("table"), head.cellIndex);
   });
 
+  // On a narrow screen the metrics that matter most come first, and what scrolls sideways says so.
+  const narrow = matchMedia("(max-width: 40rem)");
+  const arrange = () => document.querySelectorAll("table.results").forEach((table) => {
+    const heads = [...table.tHead.rows[0].cells];
+    heads.forEach((head, i) => { head.dataset.place ??= i; });
+    const place = (head) => (narrow.matches && "first" in head.dataset ? 0.5 : Number(head.dataset.place));
+    const order = heads.map((_, i) => i).sort((a, b) => place(heads[a]) - place(heads[b]) || a - b);
+    [...table.rows].forEach((row) => {
+      const cells = [...row.cells];
+      row.append(...order.map((i) => cells[i]));
+    });
+  });
+  narrow.addEventListener("change", arrange);
+  arrange();
+  const overflow = new ResizeObserver((entries) => entries.forEach(({ target }) => {
+    target.classList.toggle("overflows", target.scrollWidth > target.clientWidth + 1);
+  }));
+  document.querySelectorAll(".scroll").forEach((one) => overflow.observe(one));
+
   const data = document.getElementById("comparison-data");
   const groups = data ? JSON.parse(data.textContent) : [];
   const signed = (x) => (x < 0 ? "−" : "+") + Math.abs(x).toFixed(1);
 
   const differences = (details) => {
-    const { methods, pairs } = groups[details.dataset.group];
+    const { methods, pairs, best } = groups[details.dataset.group];
     const select = details.querySelector("select");
     const body = details.querySelector("tbody");
     methods.forEach((name, i) => select.add(new Option(name, i)));
@@ -66,7 +85,7 @@
       }));
     };
     select.addEventListener("change", fill);
-    select.value = Math.max(0, methods.indexOf("LSEP (threshold est.)"));
+    select.value = Math.max(0, methods.indexOf(best));
     fill();
   };
   document.querySelectorAll("details.differences").forEach(differences);
