@@ -112,6 +112,7 @@ def test_what_anyone_may_import_imports_nothing_of_ours(module: str) -> None:
         ("lsep_ml.drawing", {"torch", "pytorch_lightning", "hydra"}),
         ("lsep_ml.reports.figures.of_run", {"torch", "pytorch_lightning", "hydra"}),
         ("lsep_ml.store.keys", {"torch", "pytorch_lightning"}),
+        ("lsep_ml.data.check.verdict", {"pytorch_lightning", "hydra"}),
         ("lsep_ml.cli", {"torch", "pytorch_lightning", "hydra", "numpy"}),
     ],
 )

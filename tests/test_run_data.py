@@ -2,7 +2,6 @@
 
 import csv
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -161,33 +160,24 @@ def test_check_and_run_open_each_image_once_between_them(
 
 
 def test_check_and_prepare_answer_on_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("LSEP_ML_DATA", str(tmp_path))
     data_trees.write_voc(tmp_path / "voc2007")
-    command = [sys.executable, "-m", "lsep_ml"]
-    done = subprocess.run(
-        [*command, "check", "voc2007", "--root", str(tmp_path / "voc2007")], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "not the paper's protocol" in " ".join(done.stdout.split())
+    check = ["check", "voc2007", "--root", str(tmp_path / "voc2007")]
+    done = CliRunner().invoke(cli.app, check)
+    assert done.exit_code == 0, done.output
+    assert "not the paper's protocol" in " ".join(done.output.split())
     [image, *_] = sorted((tmp_path / "voc2007").rglob("*.jpg"))
     image.write_bytes(image.read_bytes()[:100])
-    done = subprocess.run(
-        [*command, "check", "voc2007", "--root", str(tmp_path / "voc2007")], capture_output=True, text=True
-    )
-    assert done.returncode == 1
-    assert image.name in done.stdout
-    absent = [
-        *command,
-        "prepare",
-        "voc2007",
-        "--from",
-        str(tmp_path / "absent"),
-        "--root",
-        str(tmp_path / "new"),
-    ]
-    done = subprocess.run(absent, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "absent" in done.stderr
-    assert "Traceback" not in done.stderr
+    done = CliRunner().invoke(cli.app, check)
+    assert done.exit_code == 1
+    assert image.name in done.output
+    absent = ["prepare", "voc2007", "--from", str(tmp_path / "absent"), "--root", str(tmp_path / "new")]
+    monkeypatch.setattr(sys, "argv", ["lsep_ml", *absent])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err
+    assert "absent" in said
+    assert "Traceback" not in said

@@ -12,10 +12,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.data_set import SPLITS, DataSet, Split, check_label_names, repeated_id
+from lsep_ml.data.data_set import SPLITS, DataSet, Split, repeated_id
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.decode import ImageFiles
 from lsep_ml.data.images.opened import MISSING, check_images
+from lsep_ml.data.label_names import check_label_names
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Annotations:
         parts: unicode (N,), "train", "val" or "test"; "" where the source does not say.
         dropped: reason -> number of images left out so far.
         digests: bytes (N,), equal for files of equal content; None before the images were opened.
+        notes: what the source left out or took for something else, in words.
     """
 
     data: str
@@ -50,6 +52,7 @@ class Annotations:
     parts: NDArray[np.str_]
     dropped: Mapping[str, int] = field(default_factory=dict)
     digests: NDArray[np.bytes_] | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -68,7 +71,7 @@ class Annotations:
 
 
 def checked(annotations: Annotations) -> Annotations:
-    """The annotations themselves, or a DataError: fewer than two labels, a label or an image listed twice."""
+    """Give `annotations` back, or raise a DataError: bad label names (`check_label_names`), an image listed twice."""
     check_label_names(annotations.data, annotations.label_names)
     repeated = repeated_id(annotations.image_ids)
     if repeated is not None:
@@ -133,7 +136,9 @@ def hold_out(annotations: Annotations, share: float, seed: int) -> Annotations:
 
 
 def to_data_set(annotations: Annotations) -> DataSet:
-    """The three splits; each image must have its part by now."""
+    """Make the three splits of annotations whose images all have their part by now, and log the source's notes."""
+    for note in annotations.notes:
+        log.warning("data %s: %s", annotations.data, note)
     known = annotations.mask is None or bool(annotations.mask.all())
     splits = {}
     content = hashlib.sha256()

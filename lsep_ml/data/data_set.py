@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.label_names import check_label_names
 from lsep_ml.files import atomic_write
 
 log = logging.getLogger(__name__)
@@ -64,8 +65,8 @@ class DataSet:
         images_hash: SHA-256 (hex) over the content of the image files, split by split; "" for generated images.
 
     Raises:
-        DataError: fewer than two labels, a label named twice, an empty split, arrays that do not fit
-            together, targets outside {0, 1}, an image listed twice.
+        DataError: labels that `check_label_names` refuses, an empty split, arrays that do not fit together,
+            targets outside {0, 1}, an image listed twice.
     """
 
     name: str
@@ -139,17 +140,6 @@ class DataSet:
         content = {"data": self.name, "split_hash": self.split_hash, "label_names": self.label_names, **lists}
         with atomic_write(path) as file:
             json.dump(content, file, indent=0)
-
-
-def check_label_names(data: str, label_names: tuple[str, ...]) -> None:
-    """At least two, all distinct."""
-    if len(label_names) < 2:
-        raise DataError(
-            f"data {data}: {len(label_names)} label {label_names}; multi-label data needs at least 2"
-        )
-    if len(set(label_names)) < len(label_names):
-        twice = sorted({name for name in label_names if label_names.count(name) > 1})
-        raise DataError(f"data {data}: labels named twice: {', '.join(twice)}")
 
 
 def _check_split(where: str, split: Split, num_labels: int) -> None:

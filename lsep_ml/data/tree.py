@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
@@ -90,6 +91,23 @@ def find_images(root: Path, listed: Iterable[str], folders: Sequence[str]) -> li
                 break
         else:
             found.append(anywhere().get(name) or prefixes[0] + path)
+    return found
+
+
+def find_forms(root: Path, listed: Sequence[str]) -> list[str]:
+    """Give the listed paths below `root` in the Unicode form that they have there: a Mac writes the e of "é" and its
+    accent apart, most tables write one letter, and other systems take them for two names."""
+    if all(map(str.isascii, listed)):
+        return list(listed)
+    forms = cache(lambda folder: {unicodedata.normalize("NFC", name): name for name in _names_in(folder)})
+    found = []
+    for path in listed:
+        if not path.isascii() and not (root / path).exists():
+            folder = root
+            for part in path.split("/"):
+                folder /= forms(folder).get(unicodedata.normalize("NFC", part), part)
+            path = folder.relative_to(root).as_posix()
+        found.append(path)
     return found
 
 

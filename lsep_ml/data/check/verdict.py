@@ -78,6 +78,7 @@ def check(
     differing = list(findings.counts(annotations, images, statistics, published))
     found = (
         *archives,
+        *(Finding("warning", note) for note in annotations.notes),
         *findings.unusable(annotations, images, published),
         *findings.placeholders(annotations, images),
         *findings.duplicates(annotations, images),

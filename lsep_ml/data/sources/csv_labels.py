@@ -21,12 +21,15 @@ from lsep_ml.data.annotations import (
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.label_names import SEPARATOR, check_label_names
 from lsep_ml.data.sources.csv_table import UNKNOWN, Table, read_table
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import stratified_split
-from lsep_ml.data.tree import clean_path, find_tree
+from lsep_ml.data.tree import clean_path, find_forms, find_tree
 
-FORMAT = 1  # of the cached index
+FORMAT = 2  # of the cached index
+
+OTHER_SEPARATORS = ";, "  # a tab is no part of a label's name
 
 
 def read_csv(
@@ -35,7 +38,7 @@ def read_csv(
     *,
     labels: str = "labels.csv",
     classes: Sequence[str] | None = None,
-    separator: str = "|",
+    separator: str = SEPARATOR,
     unlabelled: Unlabelled = "keep",
     holdout: float = 0.05,
     shares: Sequence[float] = (0.8, 0.1, 0.1),
@@ -71,13 +74,15 @@ def csv_annotations(
     *,
     labels: str = "labels.csv",
     classes: Sequence[str] | None = None,
-    separator: str = "|",
+    separator: str = SEPARATOR,
     cache: str | Path | None = None,
 ) -> Annotations:
     """The table's images; without a split column they belong to no part yet.
 
     In the form with one column a class, an empty cell or -1 is an unknown label.
     """
+    if not separator:
+        raise DataError("data.separator='': what stands between the labels of a cell, such as '|'")
     tree = find_tree("csv", root, [labels], [])
     path = tree / labels
     classes = None if classes is None else list(classes)
@@ -87,17 +92,19 @@ def csv_annotations(
         index = _index(read_table(path), classes, separator)
         save_arrays(stored_at, **index)
     names = tuple(index["label_names"].tolist())
+    check_label_names("csv", names, separator)
     mask = None if index["known"].all() else index["known"]
-    return checked(
-        Annotations("csv", tree, names, index["image_ids"], index["targets"], mask, index["parts"])
-    )
+    ids = np.array(find_forms(tree, index["image_ids"].tolist()), np.str_)
+    notes = tuple(index["notes"].tolist())
+    return checked(Annotations("csv", tree, names, ids, index["targets"], mask, index["parts"], notes=notes))
 
 
 def _index(table: Table, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
-    ids, parts = _image_ids(table), _parts(table)
+    ids, parts, notes = _image_ids(table), _parts(table), list(table.notes)
     if "labels" in table.columns:
         names, targets = _from_lists(table, classes, separator)
         known = np.ones_like(targets, dtype=bool)
+        notes += _other_separator(table.labels, separator)
     else:
         names, values = _from_columns(table, classes)
         targets, known = (values == 1).astype(np.uint8), values != UNKNOWN
@@ -107,6 +114,7 @@ def _index(table: Table, classes: Sequence[str] | None, separator: str) -> dict[
         "targets": targets,
         "known": known,
         "parts": np.array(parts, "U5"),
+        "notes": np.array(notes, np.str_),
     }
 
 
@@ -147,6 +155,21 @@ def _from_lists(
         if unknown is not None:
             raise DataError(f"{table.path}, line {line}: {_unknown_class(unknown, names)}")
     return names, indicator([[number_of[name] for name in labels] for labels in listed], len(names))
+
+
+def _other_separator(cells: Sequence[str], separator: str) -> list[str]:
+    """A note where no cell holds the separator, so that every image has one label, and some hold another one."""
+    if any(separator in cell for cell in cells):
+        return []
+    for other in OTHER_SEPARATORS:
+        holding = [cell.strip() for cell in cells if other in cell.strip()]
+        if holding:
+            return [
+                f"no cell under labels holds data.separator={separator!r}, so every image has one label; "
+                f"{len(holding):,} cells hold {other!r}, such as {holding[0]!r}: if that stands between labels, set "
+                f"data.separator={other!r}"
+            ]
+    return []
 
 
 def _from_columns(table: Table, classes: Sequence[str] | None) -> tuple[tuple[str, ...], NDArray[np.uint8]]:

@@ -3,6 +3,7 @@ unknown."""
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,18 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.tree import read_text
 
 UNKNOWN = 2
-VALUES = {"0": 0, "1": 1, "": UNKNOWN, "-1": UNKNOWN}
+WRITTEN = {
+    0: ("0", "0.0", "false"),
+    1: ("1", "1.0", "true"),
+    UNKNOWN: ("", "-1", "-1.0", "nan", "na", "n/a", "<na>", "null", "none"),
+}
+"""How values of a class column are written, here and by pandas; capitals do not matter."""
+
+VALUES = {form(text): code for code, texts in WRITTEN.items() for text in texts for form in (str, str.title)}
 OTHER_COLUMNS = ("image", "labels", "split")
+NAMELESS = re.compile(r"(Unnamed: \d+)?")  # the second is how pandas reads the first
+WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
+AN_INDEX = 3  # rows from which on numbers that are all different say something
 
 
 @dataclass(frozen=True)
@@ -20,11 +31,14 @@ class Table:
     """The file's rows column by column, for there may be many.
 
     Attributes:
+        columns: the first line's names; those that name nothing are no columns of the table.
         lines: where each row stands in the file, from 1.
         images: the cells under "image".
         splits: the cells under "split"; empty without this column.
         labels: the cells under "labels"; empty in the other form.
         values: for each row the codes `VALUES` of its class columns; empty in the first form.
+        nameless: position of a column without a name -> its cells.
+        notes: which columns were left out, and why.
     """
 
     path: Path
@@ -34,18 +48,24 @@ class Table:
     splits: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
+    nameless: dict[int, list[str]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def class_columns(self) -> list[str]:
-        """What is neither image nor split nor labels."""
-        return [name for name in self.columns if name not in OTHER_COLUMNS]
+        """The names of the columns that are neither image nor split nor labels."""
+        return [name for name in self.columns if name not in OTHER_COLUMNS and not NAMELESS.fullmatch(name)]
 
 
 def read_table(path: Path) -> Table:
-    """Read the file: UTF-8, commas, quotes where needed; blanks around cells and blank lines do not matter.
+    """Read the file at `path`: UTF-8, commas, quotes where needed; blanks around cells and blank lines do not matter.
+
+    A column without a name is left out if it is empty, or if it holds whole numbers that are all different (the
+    index of a table); `notes` says so.
 
     Raises:
-        DataError: another header, a row with more or fewer cells, a value that is none, no row at all.
+        DataError: another header, a row with more or fewer cells, a value that is none, no row at all, a column
+            without a name that is no index.
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
@@ -60,6 +80,8 @@ def read_table(path: Path) -> Table:
         raise DataError(f"{path}, line {reader.line_num}: {error}") from error
     if not table.lines:
         raise DataError(f"{path}: no image below the first line")
+    for position, column in table.nameless.items():
+        table.notes.append(_reason_to_leave_out(table, position + 1, column))
     return table
 
 
@@ -69,7 +91,9 @@ def _check_columns(table: Table) -> None:
         raise DataError(
             f"{table.path}: the first line is {','.join(columns)!r}; expected image,labels[,split]"
         )
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    table.nameless.update({at: [] for at, name in enumerate(columns) if NAMELESS.fullmatch(name)})
+    named = [name for at, name in enumerate(columns) if at not in table.nameless]
+    repeated = sorted({name for name in named if named.count(name) > 1})
     if repeated:
         raise DataError(f"{table.path}: the column {repeated[0]!r} is there twice")
     if "labels" in columns and table.class_columns:
@@ -88,21 +112,47 @@ def _append(
         )
     table.lines.append(line)
     table.images.append(cells[at["image"]])
+    for position, column in table.nameless.items():
+        column.append(cells[position].strip())
     if "split" in at:
         table.splits.append(cells[at["split"]].strip())
     if "labels" in at:
         table.labels.append(cells[at["labels"]])
         return
+    values = [cells[position] for position in class_positions]
     try:
-        table.values.append(_codes([cells[position] for position in class_positions]))
-    except KeyError as error:
+        table.values.append(_codes(values))
+    except KeyError:
+        wrong = next(place for place, value in enumerate(values) if _plain(value) not in VALUES)
         raise DataError(
-            f"{table.path}, line {line}: {error} is not 1, 0, -1 (unknown) or empty (unknown)"
-        ) from error
+            f"{table.path}, line {line}: {values[wrong].strip()!r} is not 1, 0, -1 (unknown) or empty (unknown), "
+            f"in column {table.columns[class_positions[wrong]]!r}"
+        ) from None
 
 
 def _codes(cells: Sequence[str]) -> bytes:
     try:
         return bytes(map(VALUES.__getitem__, cells))
     except KeyError:
-        return bytes([VALUES[cell.strip()] for cell in cells])
+        return bytes([VALUES[_plain(cell)] for cell in cells])
+
+
+def _plain(cell: str) -> str:
+    return cell.strip().lower()
+
+
+def _reason_to_leave_out(table: Table, number: int, column: Sequence[str]) -> str:
+    """Why the column without a name, `number` from 1, is none of the classes; a DataError where nothing says so."""
+    given = next((row for row, cell in enumerate(column) if cell), None)
+    if given is None:
+        return f"column {number} of {table.path.name} has no name and no value; left out"
+    whole = all(map(WHOLE.fullmatch, column))
+    if whole and len(column) >= AN_INDEX and len({int(float(cell)) for cell in column}) == len(column):
+        return (
+            f"column {number} of {table.path.name} has no name, and whole numbers that are all different, as the "
+            "index of a table has; left out"
+        )
+    raise DataError(
+        f"{table.path}: column {number} has no name, but values ({column[given]!r} in line {table.lines[given]}); "
+        "name it in the first line, or remove it"
+    )

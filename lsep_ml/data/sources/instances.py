@@ -2,8 +2,9 @@
 
 import contextlib
 import io
+import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.tree import clean_path
 
-FORMAT = 1  # of the cached arrays
+FORMAT = 2  # of the cached arrays
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,16 @@ def read_instances(path: Path, cache: str | Path | None) -> Instances:
 
 
 def _parse(path: Path) -> Instances:
+    coco = COCO()
     try:
+        coco.dataset = json.loads(path.read_bytes().decode("utf-8-sig"))
+        if not isinstance(coco.dataset, dict):
+            raise TypeError(f"it holds a {type(coco.dataset).__name__}")
         with contextlib.redirect_stdout(io.StringIO()):
-            coco = COCO(str(path))
-    except (
-        ValueError,
-        TypeError,
-        AssertionError,
-    ) as error:  # UnicodeDecodeError and JSONDecodeError are ValueErrors
+            coco.createIndex()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a COCO-style JSON file: {error}") from error
     except KeyError as error:
         raise DataError(f"{path}: an entry without its {error} field") from error
@@ -78,11 +81,13 @@ def _parse(path: Path) -> Instances:
 
 
 def _gather(path: Path, content: dict[str, list[dict[str, Any]]]) -> Instances:
+    _refuse_mixed_ids(path, content["categories"])
     categories = sorted(content["categories"], key=lambda category: category["id"])
-    names = [str(category["name"]).strip() for category in categories]
+    names = [_text(path, "category", category, "name").strip() for category in categories]
     column_of = {category["id"]: column for column, category in enumerate(categories)}
     row_of = {image["id"]: row for row, image in enumerate(content["images"])}
-    file_names = [clean_path(image["file_name"], str(path)) for image in content["images"]]
+    listed = [_text(path, "image", image, "file_name") for image in content["images"]]
+    file_names = [clean_path(name, str(path)) for name in listed]
     _refuse_repeated(path, "category id", (category["id"] for category in categories))
     _refuse_repeated(path, "category name", names)
     _refuse_repeated(path, "image id", (image["id"] for image in content["images"]))
@@ -99,6 +104,25 @@ def _gather(path: Path, content: dict[str, list[dict[str, Any]]]) -> Instances:
         labels_of_image[row].add(column)
     targets = indicator([sorted(labels) for labels in labels_of_image], len(names))
     return Instances(np.array(file_names, np.str_), np.array(names, np.str_), targets)
+
+
+def _text(path: Path, kind: str, entry: dict[str, Any], key: str) -> str:
+    """The entry's text under `key`."""
+    value = entry[key]
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{path}: the {kind} with id {entry['id']!r} has the {key} {value!r}; give it a text")
+    return value
+
+
+def _refuse_mixed_ids(path: Path, categories: Sequence[dict[str, Any]]) -> None:
+    """Labels are in the order of the category ids, which numbers and texts do not have together."""
+    first_of: dict[str, object] = {}
+    for category in categories:
+        kind = "number" if isinstance(category["id"], int | float) else type(category["id"]).__name__
+        first_of.setdefault(kind, category["id"])
+    if len(first_of) > 1:
+        shown = ", ".join(f"{value!r} is a {kind}" for kind, value in first_of.items())
+        raise DataError(f"{path}: category ids of different types ({shown}); make all of them numbers")
 
 
 def _refuse_repeated(path: Path, kind: str, values: Iterable[object]) -> None:

@@ -136,6 +136,23 @@ REFUSED: dict[str, tuple[Damage, str]] = {
         change_json(VAL, lambda content: content["categories"][0].update(name="cup")),
         "different categories",
     ),
+    "category without a name": (
+        change_json(VAL, lambda content: content["categories"][0].update(name=None)),
+        r"the category with id \d+ has the name None",
+    ),
+    "category with a blank name": (
+        change_json(VAL, lambda content: content["categories"][0].update(name=" ")),
+        r"the category with id \d+ has the name ' '",
+    ),
+    "category ids of two types": (
+        change_json(VAL, lambda content: content["categories"][0].update(id="90")),
+        r"category ids of different types \('90' is a str, \d+ is a number\)|annotation",
+    ),
+    "file name null": (
+        change_json(VAL, lambda content: content["images"][2].update(file_name=None)),
+        "the image with id 15 has the file_name None",
+    ),
+    "nested without end": (put(VAL, b'{"a":' * 100_000), "not a COCO-style JSON file"),
     "image without a file name": (
         change_json(VAL, lambda content: content["images"][2].pop("file_name")),
         "without its 'file_name' field",
@@ -188,3 +205,23 @@ def test_coco_json_with_categories_that_differ(copies):
     (root / "test.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"different categories: \['human', 'person'\]"):
         read_coco_json(root, test="test.json")
+
+
+def test_coco_json_with_a_byte_order_mark(copies):
+    root = copies("coco_json")
+    plain = read_coco_json(root)
+    path = root / "annotations.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_coco_json(root).split_hash == plain.split_hash
+
+
+def test_coco_json_with_ids_that_are_texts(copies):
+    root = copies("coco_json")
+    plain = labels_of(read_coco_json(root))
+    content = json.loads((root / "annotations.json").read_text())
+    for entry in content["categories"]:
+        entry["id"] = str(entry["id"])
+    for entry in content["annotations"]:
+        entry["category_id"] = str(entry["category_id"])
+    (root / "annotations.json").write_text(json.dumps(content))
+    assert labels_of(read_coco_json(root)) == plain

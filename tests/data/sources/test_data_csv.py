@@ -1,12 +1,15 @@
 """labels.csv: what is read from both of its forms, and what is refused."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from data_trees import OWN_CLASSES, random_labels, write_csv, write_image
 from source_cases import expected_labels, images_of, labels_of, truncate
 
 from lsep_ml.data import DataError
-from lsep_ml.data.sources.csv_labels import read_csv
+from lsep_ml.data.check.verdict import check
+from lsep_ml.data.sources.csv_labels import csv_annotations, read_csv
 
 
 @pytest.mark.parametrize("columns", [False, True])
@@ -171,3 +174,164 @@ def test_drop_counts_each_reason(tmp_path, caplog):
     assert sum(data_set.counts["images"].values()) == 57
     assert "3 of 60 images" in caplog.text
     assert "dropped" in caplog.text
+
+
+def written(root, lines, images=9):
+    for number in range(images):
+        write_image(root / f"i{number}.png", seed=number)
+    (root / "labels.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+CLASSES = np.array([[row % 2, row // 2 % 2] for row in range(9)])
+
+NAMELESS = {
+    "a trailing comma": (
+        "image,cat,dog,",
+        lambda row: ("", "", "")[row % 3],
+        "column 4 of labels.csv has no name and no",
+    ),
+    "an index": (",image,cat,dog", str, "column 1 of labels.csv has no name, and whole numbers"),
+    "a filtered index": (
+        "image,,cat,dog",
+        lambda row: str(7 * row + 3),
+        "column 2 of labels.csv has no name",
+    ),
+    "a shuffled index": (
+        "Unnamed: 0,image,cat,dog",
+        lambda row: str((4 * row) % 9),
+        "column 1 of labels.csv",
+    ),
+    "an index of floats": (",image,cat,dog", lambda row: f"{row}.0", "column 1 of labels.csv has no name"),
+}
+
+
+def with_column(header, cell):
+    """The table of CLASSES with one more column, where the header has no name."""
+    names = header.split(",")
+    at = next(n for n, name in enumerate(names) if name in ("", "Unnamed: 0"))
+    rows = [[f"i{row}.png", *map(str, CLASSES[row])] for row in range(9)]
+    return [header, *(",".join([*row[:at], cell(number), *row[at:]]) for number, row in enumerate(rows))]
+
+
+@pytest.mark.parametrize(("header", "cell", "note"), NAMELESS.values(), ids=NAMELESS)
+def test_a_column_without_a_name_is_left_out_and_said(tmp_path, header, cell, note, caplog):
+    root = written(tmp_path, with_column(header, cell))
+    annotations = csv_annotations(root)
+    assert annotations.label_names == ("cat", "dog")
+    assert annotations.targets.tolist() == CLASSES.tolist()
+    [said] = annotations.notes
+    assert note in said
+    assert "left out" in said
+    read_csv(root, cache=tmp_path / "cache")
+    read_csv(root, cache=tmp_path / "cache")  # from the cache, which keeps what is to be said
+    assert caplog.text.count(note) == 2
+    report = check("csv", root)
+    assert any(note in finding.message for finding in report.findings)
+    assert "with warnings" in report.verdict
+
+
+REFUSED_COLUMNS = {
+    "zeros and ones": (
+        "image,cat,,dog",
+        lambda row: str(row % 2),
+        "column 3 has no name, but values .'0' in line 2",
+    ),
+    "ones": ("image,cat,dog,", lambda row: "1", "column 4 has no name, but values .'1' in line 2"),
+    "whole numbers, one twice": (",image,cat,dog", lambda row: str(max(row, 1)), "column 1 has no name"),
+    "numbers that are not whole": (",image,cat,dog", lambda row: f"{row}.5", "column 1 has no name"),
+    "words": ("image,cat,dog,", lambda row: f"w{row}", "column 4 has no name, but values .'w0'"),
+    "an index with a gap": (
+        ",image,cat,dog",
+        lambda row: str(row) if row else "",
+        "column 1 has no name, but",
+    ),
+}
+
+
+@pytest.mark.parametrize(("header", "cell", "message"), REFUSED_COLUMNS.values(), ids=REFUSED_COLUMNS)
+def test_other_columns_without_a_name_are_refused_by_their_number(tmp_path, header, cell, message):
+    with pytest.raises(DataError, match=message):
+        csv_annotations(written(tmp_path, with_column(header, cell)))
+
+
+def test_two_rows_are_no_index(tmp_path):
+    with pytest.raises(DataError, match="column 1 has no name"):
+        csv_annotations(written(tmp_path, with_column(",image,cat,dog", str)[:3]))
+
+
+def test_a_column_without_a_name_beside_lists(tmp_path):
+    lines = [",image,labels", *(f"{row},i{row}.png,{'ab'[row % 2]}" for row in range(9))]
+    annotations = csv_annotations(written(tmp_path, lines))
+    assert annotations.label_names == ("a", "b")
+    assert len(annotations.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("no", "yes", "unknown"),
+    [
+        ("0.0", "1.0", "-1.0"),
+        ("False", "True", "nan"),
+        ("false", "TRUE", "NaN"),
+        (" 0 ", "1.0 ", "<NA>"),
+        ("0", "1", ""),
+    ],
+)
+def test_values_are_read_as_pandas_writes_them(tmp_path, no, yes, unknown):
+    rows = [[yes if value else no for value in row] for row in CLASSES]
+    rows[4][1] = unknown
+    lines = ["image,cat,dog", *(",".join([f"i{n}.png", *row]) for n, row in enumerate(rows))]
+    annotations = csv_annotations(written(tmp_path, lines))
+    expected = CLASSES.copy()
+    expected[4, 1] = 0
+    assert annotations.targets.tolist() == expected.tolist()
+    assert np.argwhere(~annotations.mask).tolist() == [[4, 1]]
+
+
+def test_a_wrong_value_is_said_with_its_column(tmp_path):
+    lines = ["image,cat,dog", "i0.png,1,0", "i1.png,0,0.5"]
+    with pytest.raises(DataError, match=r"line 3: '0.5' is not 1, 0, .*in column 'dog'"):
+        csv_annotations(written(tmp_path, lines))
+
+
+@pytest.mark.parametrize(
+    ("other", "cell"), [(";", "a;b"), (",", '"a, b"'), (" ", "scab rust"), (";", '"a; b, c"')]
+)
+def test_another_separator_is_said_by_run_and_check(tmp_path, other, cell, caplog):
+    root = written(
+        tmp_path, ["image,labels", *(f"i{row}.png,{(cell, 'c')[row % 3 == 0]}" for row in range(9))]
+    )
+    said = f"6 cells hold {other!r}, such as "
+    read_csv(root)
+    assert said in caplog.text
+    assert f"set data.separator={other!r}" in caplog.text
+    report = check("csv", root)
+    assert any(said in finding.message for finding in report.findings)
+    assert "good" not in report.verdict
+    assert csv_annotations(root, separator=other).notes == ()
+
+
+def test_a_tab_between_labels_is_said(tmp_path):
+    root = written(tmp_path, ["image,labels", *(f"i{row}.png,{'ab'[row % 2]}\tc" for row in range(9))])
+    with pytest.raises(DataError, match=r"control character.*set data\.separator"):
+        csv_annotations(root)
+    assert csv_annotations(root, separator="\t").label_names == ("a", "b", "c")
+
+
+def test_a_separator_that_is_used_is_not_doubted(tmp_path):
+    root = written(tmp_path, ["image,labels", *(f"i{row}.png,red apple|b;c" for row in range(9))])
+    assert csv_annotations(root).notes == ()
+    assert csv_annotations(root).label_names == ("b;c", "red apple")
+    with pytest.raises(DataError, match=r"data\.separator=''"):
+        csv_annotations(root, separator="")
+
+
+@pytest.mark.parametrize(("in_table", "on_disk"), [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC")])
+def test_names_of_files_are_found_in_either_unicode_form(tmp_path, in_table, on_disk):
+    for number in range(4):
+        write_image(tmp_path / unicodedata.normalize(on_disk, f"é/café{number}.png"), seed=number)
+    lines = [f"é/café{number}.png,{'ab'[number % 2]}" for number in range(4)]
+    text = unicodedata.normalize(in_table, "\n".join(["image,labels", *lines]))
+    (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
+    ids = sorted(labels_of(read_csv(tmp_path)))
+    assert ids == [unicodedata.normalize(on_disk, f"é/café{number}.png") for number in range(4)]

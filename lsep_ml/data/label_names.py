@@ -1,0 +1,68 @@
+"""What a label may be called, whatever source it comes from."""
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+
+from lsep_ml.data.errors import DataError
+
+SEPARATOR = "|"
+"""Stands between the labels of an image in the tables that predict writes and data=csv reads."""
+
+_JOINERS = "\u200c\u200d"  # invisible, but part of how some scripts are written
+
+
+def check_label_names(data: str, label_names: Sequence[str], separator: str = SEPARATOR) -> None:
+    """Refuse label names that could not be told apart, shown on a terminal, or written to a table and read again.
+
+    Args:
+        data: the data set's name, for the message.
+        label_names: K names in the order of the columns.
+        separator: what no name may hold.
+
+    Raises:
+        DataError: fewer than two names; one that is empty, blank, or holds a control character or the separator;
+            one that is there twice, or differs from another only in case, blanks or Unicode form.
+    """
+    where = f"data {data}"
+    if len(label_names) < 2:
+        raise DataError(
+            f"{where}: {len(label_names)} label {tuple(label_names)}; multi-label data needs at least 2"
+        )
+    for number, name in enumerate(label_names, start=1):
+        if not name.strip():
+            raise DataError(
+                f"{where}: label {number} of {len(label_names)} has no name; name it or remove it"
+            )
+        if not name.isprintable() and any(map(_unshowable, name)):
+            tab = " (set data.separator if the tab stands between labels)" if "\t" in name else ""
+            raise DataError(f"{where}: label {name!a} holds a control character; rename it{tab}")
+        if separator in name:
+            raise DataError(
+                f"{where}: label {name!r} holds {separator!r}, which separates the labels of an image in tables "
+                "(data.separator); rename it"
+            )
+    if len(set(label_names)) < len(label_names):
+        twice = sorted({name for name in label_names if label_names.count(name) > 1})
+        raise DataError(f"{where}: labels named twice: {', '.join(twice)}")
+    _refuse_alike(where, label_names)
+
+
+def _refuse_alike(where: str, label_names: Sequence[str]) -> None:
+    alike = defaultdict(list)
+    for name in label_names:
+        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+        alike[" ".join(folded.split())].append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            shown = ", ".join(repr(name) if name.isascii() else f"{name!r} ({name!a})" for name in names)
+            raise DataError(
+                f"{where}: labels that differ only in case, blanks or Unicode form: {shown}; write them alike"
+            )
+
+
+def _unshowable(character: str) -> bool:
+    """Whether a character is a control character, a line's end, half of one, or turns or hides what is around it."""
+    if character in _JOINERS:
+        return False
+    return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
