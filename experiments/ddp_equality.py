@@ -88,7 +88,7 @@ def measure_job(
         extractions[images] = extract_scores(
             job.store, features, job.network.score_layer, data.eval_batch_size
         )
-    job.processes.part()
+    job.processes.disconnect()
     if not job.processes.first:
         return {}
     found = {}

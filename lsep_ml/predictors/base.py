@@ -11,15 +11,18 @@ Bools = NDArray[np.bool_]
 _SMALLEST = 1e-12  # a probability nearer to 0 or 1 counts as this: every score is finite
 
 
-class Prediction(NamedTuple):
-    """label_sets: bool (N, K), the predictor's own. scores: float32 (N, K), log-odds of each label, or None."""
+class Predicted(NamedTuple):
+    """What a predictor says of N images.
+
+    label_sets: bool (N, K), the predictor's own. scores: float32 (N, K), log-odds of each label, or None.
+    """
 
     label_sets: Bools
     scores: Floats | None
 
 
 class Predictor(ABC):
-    """From features f'(x), float (N, D), to label sets and, where the method has probabilities, scores.
+    """Maps features f'(x), float (N, D), to label sets and, where the method has probabilities, to scores.
 
     A label is in the predictor's own set where its method says so; for all that give scores but `LabelPowerset`, that
     is where the score is above 0, the probability above 1/2. Fitting is determined by `seed`; the caller's random
@@ -36,7 +39,7 @@ class Predictor(ABC):
         self.history: list[dict[str, float]] = []
 
     def check(self, targets: NDArray[Any], mask: NDArray[Any] | None) -> None:
-        """Raise ValueError for training data (targets 0/1 and mask, (N, K), True = known) that it cannot learn from."""
+        """Raise ValueError for `targets` 0/1 and `mask`, (N, K), True = known, that it cannot learn from."""
         unknown = 0 if mask is None else int((mask == 0).sum())
         if unknown and self.complete:
             raise ValueError(
@@ -55,14 +58,14 @@ class Predictor(ABC):
         *,
         seed: int = 0,
     ) -> Self:
-        """Train on features (N, D), targets 0/1 (N, K) and mask (N, K), True = known (None: all are).
+        """Train on `features` (N, D), `targets` 0/1 (N, K) and `mask` (N, K), True = known (None: all are).
 
         Raises ValueError for what `check` refuses.
         """
 
     @abstractmethod
-    def predict(self, features: NDArray[Any]) -> Prediction:
-        """Label sets and scores of images that it was not trained on."""
+    def predict(self, features: NDArray[Any]) -> Predicted:
+        """Predict label sets and scores of images that it was not trained on from their `features` (N, D)."""
 
     def fit_predict(
         self,
@@ -71,12 +74,12 @@ class Predictor(ABC):
         mask: NDArray[Any] | None = None,
         *,
         seed: int = 0,
-    ) -> Prediction:
-        """`fit`, and what it says of the training images themselves; a learnt decision is trained on that."""
+    ) -> Predicted:
+        """Call `fit`, then predict the training images themselves; a learnt decision is trained on that."""
         return self.fit(features, targets, mask, seed=seed).predict(features)
 
 
 def log_odds(positive: NDArray[Any], negative: NDArray[Any]) -> Floats:
-    """log p - log(1 - p) from p and 1 - p, both clipped away from 0."""
+    """Compute log p - log(1 - p) from p, `positive`, and 1 - p, `negative`, both clipped away from 0."""
     odds = np.log(np.maximum(positive, _SMALLEST)) - np.log(np.maximum(negative, _SMALLEST))
     return odds.astype(np.float32)

@@ -11,14 +11,14 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from lsep_ml.predictors.base import Prediction, Predictor
+from lsep_ml.predictors.base import Predicted, Predictor
 from lsep_ml.predictors.label_paths import PADDING, LabelPaths
 
 _BATCH = 1024  # images searched at a time
 
 
 class CNNRNN(Predictor):
-    """CNN-RNN (Wang et al., CVPR 2016) on the features of a network that is trained already.
+    """Predicts by CNN-RNN (Wang et al., CVPR 2016) on the features of a network that is trained already.
 
     In training an image's labels are a path, the most frequent label of the training images first (of equal ones the
     lower index), and END; `LabelPaths` learns its steps by cross entropy. A new image gets the labels of the most
@@ -57,7 +57,7 @@ class CNNRNN(Predictor):
         *,
         seed: int = 0,
     ) -> Self:
-        """See `Predictor.fit`; raises FloatingPointError when the training loss is not finite."""
+        """Train as `Predictor.fit` says; raises FloatingPointError when the training loss is not finite."""
         self.check(targets, mask)
         positives = np.asarray(targets) != 0
         inputs, paths = _tensor(features), label_paths(positives)
@@ -85,13 +85,13 @@ class CNNRNN(Predictor):
         self.network.eval()
         return self
 
-    def predict(self, features: NDArray[Any]) -> Prediction:
+    def predict(self, features: NDArray[Any]) -> Predicted:
         found = [self.network.most_probable(batch, self.beam)[0] for batch in _tensor(features).split(_BATCH)]
-        return Prediction(torch.cat(found).numpy(), None)
+        return Predicted(torch.cat(found).numpy(), None)
 
 
 def label_paths(targets: NDArray[np.bool_]) -> Tensor:
-    """Each image's labels in the order of their frequency, then END = K, then PADDING: int64 (N, longest + 1)."""
+    """Write each image's `targets` as labels by frequency, then END = K, then PADDING: int64 (N, longest + 1)."""
     num_labels = targets.shape[1]
     order = np.argsort(-targets.sum(0), kind="stable")
     paths = np.full((len(targets), targets.sum(1).max(initial=0) + 1), PADDING)
@@ -102,5 +102,5 @@ def label_paths(targets: NDArray[np.bool_]) -> Tensor:
 
 
 def _tensor(features: NDArray[Any]) -> Tensor:
-    """A float32 copy in memory; a read-only memory map is never written."""
+    """Copy `features` to float32 in memory; a read-only memory map is never written."""
     return torch.from_numpy(np.array(features, dtype=np.float32))

@@ -8,7 +8,7 @@ PADDING = -100  # cross_entropy leaves it out
 
 
 class LabelPaths(nn.Module):
-    """P(next label | image, labels so far), over the labels not yet named and END (Wang et al., CVPR 2016, section 3).
+    """Models P(next label | image, labels so far) over the labels not yet named and END (Wang et al. 2016, section 3).
 
     Labels and images lie in one space of `size` dimensions: with w_k a label's embedding, o(t) the LSTM's output after
     the embeddings of the labels so far and I the image's features, the logit of label k is w_k . h(U_o o(t) + U_I I).
@@ -35,20 +35,20 @@ class LabelPaths(nn.Module):
         self.register_buffer("unseen", torch.zeros(num_labels, dtype=torch.bool))
 
     def prepare(self, features: Tensor, targets: Tensor) -> None:
-        """Take from the training images, (N, D) and bool (N, K), what is not learnt: mean, deviation, unseen labels."""
+        """Take what is not learnt, mean, deviation and unseen labels, from `features` (N, D) and `targets` (N, K)."""
         self.mean, self.std = features.mean(0), features.std(0, unbiased=False)
         self.std[self.std == 0] = 1.0
         self.unseen = ~targets.any(0)
 
     def image(self, features: Tensor) -> Tensor:
-        """U_I I, (N, size), of features (N, D)."""
+        """Compute U_I I, (N, size), of `features` (N, D)."""
         projected: Tensor = self.from_image(self.dropout((features - self.mean) / self.std))
         return projected
 
     def log_probabilities(
         self, image: Tensor, tokens: Tensor, named: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """log P of each next token, (N, T, K + 1) with END last, after tokens (N, T); and the LSTM's state.
+        """Compute log P of each next token, (N, T, K + 1) with END last, after `tokens` (N, T); and the LSTM's state.
 
         image: (N, size). named: bool (N, T, K), the labels that each position must not name again.
         """
@@ -59,7 +59,7 @@ class LabelPaths(nn.Module):
         return logits.masked_fill(barred, -torch.inf).log_softmax(-1), state
 
     def loss(self, features: Tensor, paths: Tensor) -> Tensor:
-        """-log P of each path, summed over its steps, mean over the images.
+        """Compute -log P of each of `paths`, summed over its steps, and its mean over the images.
 
         features (N, D); paths (N, T): labels, then END, then PADDING.
         """
@@ -75,7 +75,7 @@ class LabelPaths(nn.Module):
 
     @torch.no_grad()
     def most_probable(self, features: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """The label set of the most probable path that beam search finds, bool (N, K), and the path's log P, (N,).
+        """Find each image's most probable path by beam search: its labels, bool (N, K), and its log P, (N,).
 
         The `width` best unfinished paths of each step are extended; END finishes any of them. It stops when no
         unfinished path is more probable than the best finished one, as every step can only lower a path's

@@ -6,11 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 
-from lsep_ml.predictors.base import Bools, Prediction, Predictor, log_odds
+from lsep_ml.predictors.base import Bools, Predicted, Predictor, log_odds
 
 
 class MLkNN(Predictor):
-    """ML-kNN (Zhang and Zhou, Pattern Recognition 40, 2007), exact.
+    """Predicts by ML-kNN (Zhang and Zhou, Pattern Recognition 40, 2007), exact.
 
     With C(x) the number of the `neighbours` nearest training images (Euclidean, in the features) that have a label,
     and H the event that x has it, P(H | C(x) = j) is proportional to P(H) P(C = j | H). Both are counted on the
@@ -47,16 +47,16 @@ class MLkNN(Predictor):
         mask: NDArray[Any] | None = None,
         *,
         seed: int = 0,
-    ) -> Prediction:
+    ) -> Predicted:
         return self._posterior(self._fit(features, targets, mask))
 
-    def predict(self, features: NDArray[Any]) -> Prediction:
+    def predict(self, features: NDArray[Any]) -> Predicted:
         return self._posterior(self._count(np.asarray(features, dtype=np.float32)))
 
     def _fit(
         self, features: NDArray[Any], targets: NDArray[Any], mask: NDArray[Any] | None
     ) -> NDArray[np.intp]:
-        """Count everything on the training images; returns their own C, (N, K)."""
+        """Count all that the equations need on the training images, and return their own C, (N, K)."""
         self.check(targets, mask)
         if len(targets) <= self.neighbours:
             raise ValueError(
@@ -78,11 +78,11 @@ class MLkNN(Predictor):
         return counts
 
     def _count(self, features: NDArray[np.float32] | None) -> NDArray[np.intp]:
-        """C of images, (N, K); None: of the training images, each without itself."""
+        """Count C of the images of `features`, (N, K); None: of the training images, each without itself."""
         nearest = self._index.kneighbors(features, return_distance=False)
         return self._targets[nearest].sum(1)
 
-    def _posterior(self, counts: NDArray[np.intp]) -> Prediction:
+    def _posterior(self, counts: NDArray[np.intp]) -> Predicted:
         without, with_it = (np.take_along_axis(joint, counts, 0) for joint in self._joint)
         scores = log_odds(with_it / (with_it + without), without / (with_it + without))
-        return Prediction(scores > 0, scores)
+        return Predicted(scores > 0, scores)

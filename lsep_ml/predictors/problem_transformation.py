@@ -12,13 +12,13 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.multioutput import ClassifierChain
 from sklearn.preprocessing import StandardScaler
 
-from lsep_ml.predictors.base import Bools, Floats, Prediction, Predictor, log_odds
+from lsep_ml.predictors.base import Bools, Floats, Predicted, Predictor, log_odds
 
 Doubles = NDArray[np.float64]
 
 
 class ProblemTransformation(Predictor):
-    """What the three share: standardised features, and labels that never vary.
+    """Standardises the features for binary relevance, chains and powerset, and predicts labels that never vary.
 
     A label whose known training entries are all 0, or all 1, teaches a classifier nothing: it is predicted for no
     image, or for every image, with the smoothed log-odds log (n1 + 1/2) / (n0 + 1/2) as its score.
@@ -49,13 +49,13 @@ class ProblemTransformation(Predictor):
             self._fit(self._standardised(features), positives[:, self._varied], known[:, self._varied], seed)
         return self
 
-    def predict(self, features: NDArray[Any]) -> Prediction:
+    def predict(self, features: NDArray[Any]) -> Predicted:
         scores = np.tile(self._constant, (len(features), 1))
         label_sets = scores > 0
         if self._varied.any():
             found = self._predict(self._standardised(features))
             label_sets[:, self._varied], scores[:, self._varied] = found
-        return Prediction(label_sets, scores)
+        return Predicted(label_sets, scores)
 
     def _standardised(self, features: NDArray[Any]) -> Doubles:
         scaled: Doubles = self._scaler.transform(_plain(features))
@@ -67,11 +67,11 @@ class ProblemTransformation(Predictor):
 
     @abstractmethod
     def _predict(self, features: Doubles) -> tuple[Bools, Floats]:
-        """Label sets and log-odds of those labels."""
+        """Predict label sets and log-odds of the labels that `_fit` was given."""
 
 
 class BinaryRelevance(ProblemTransformation):
-    """One classifier a label, each trained where its label is known."""
+    """Trains one classifier a label, each where its label is known."""
 
     def _fit(self, features: Doubles, targets: Bools, known: Bools, seed: int) -> None:
         self._classifiers = [
@@ -88,7 +88,7 @@ class BinaryRelevance(ProblemTransformation):
 
 
 class ClassifierChains(ProblemTransformation):
-    """Classifier chains (Read et al., Machine Learning 85, 2011), scikit-learn's, each in a random order from `seed`.
+    """Trains scikit-learn's classifier chains (Read et al., Machine Learning 85, 2011), each in an order from `seed`.
 
     Each classifier of a chain sees the features and the labels before its own: the true ones in training, the
     predicted ones after. chains: how many; the probability of a label is the mean over the chains of its probability
@@ -119,7 +119,7 @@ class ClassifierChains(ProblemTransformation):
 
 
 class LabelPowerset(ProblemTransformation):
-    """One class for each label set that occurs in training (Boutell et al., Pattern Recognition 37, 2004).
+    """Has one class for each label set that occurs in training (Boutell et al., Pattern Recognition 37, 2004).
 
     Its own label set is the most probable one, so always one seen in training; the score of a label is the log-odds
     of all sets that hold it, together.
@@ -138,5 +138,5 @@ class LabelPowerset(ProblemTransformation):
 
 
 def _plain(features: NDArray[Any]) -> Doubles:
-    """In memory and as float64, in which a probability may come as near to 1 as to 0."""
+    """Convert `features` to float64 in memory, in which a probability may come as near to 1 as to 0."""
     return np.asarray(features, dtype=np.float64)

@@ -1,1 +1,1 @@
-"""The processes that work on one job: started, joined, ended."""
+"""The processes that work on one job: how they are started, exchange values, and end."""

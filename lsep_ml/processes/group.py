@@ -1,4 +1,4 @@
-"""The processes that work on one job together: who is first, and what they tell each other."""
+"""The processes that work on one job: which of them is first, and how they exchange values."""
 
 import itertools
 import os
@@ -17,15 +17,15 @@ from torch import distributed
 T = TypeVar("T")
 
 _PATIENCE = timedelta(days=30)
-"""Others wait as long as the first process does, which may stand behind another job at a lock of the store."""
+"""How long a process waits for another: the first may itself wait for another job that holds a lock of the store."""
 
 
 @dataclass(frozen=True)
 class Processes:
-    """`count` processes of which this is number `rank`; the first (rank 0) writes, and speaks to people.
+    """Stands for the `count` processes of a job, of which this one has number `rank`; the first (0) writes and logs.
 
-    Objects travel over connections of the CPU, whatever the devices are. All processes must make the same calls in the
-    same order; when one dies, the others' next call fails.
+    Values are exchanged over CPU connections, whatever the devices are. All processes must make the same calls in the
+    same order; when one of them dies, the next call of the others fails.
     """
 
     rank: int = 0
@@ -33,11 +33,11 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this process has rank 0: the one that writes files and logs to the terminal."""
         return self.rank == 0
 
     def share(self, value: T) -> T:
-        """The first process's `value`, on all of them."""
+        """Return the first process's `value`, on all processes."""
         if self.count == 1:
             return value
         box = [value]
@@ -45,20 +45,20 @@ class Processes:
         return box[0]
 
     def collect(self, value: T) -> list[T]:
-        """Every process's `value`, in the order of their ranks, on the first; nothing on the others."""
+        """Return every process's `value`, in the order of the ranks, on the first process; [] on the others."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
         distributed.gather_object(value, values if self.first else None, dst=0, group=_object_group())
         return values if self.first else []
 
-    def part(self) -> None:
-        """The end of the common work: from here on each is alone, and nothing waits for the others."""
+    def disconnect(self) -> None:
+        """End the exchange of values: from here on this process waits for no other, and no other for it."""
         if self.count > 1:
             distributed.destroy_process_group()
 
     def gather(self, value: T) -> list[T]:
-        """Every process's `value`, in the order of their ranks, on all of them."""
+        """Return every process's `value`, in the order of the ranks, on all processes."""
         if self.count == 1:
             return [value]
         values: list[Any] = [None] * self.count
@@ -77,26 +77,28 @@ def _object_group() -> Any:
 
 
 def started_by_launcher() -> bool:
-    """Whether this process is one of several that a launcher started: ours, torchrun, or SLURM's srun."""
+    """Say whether this process is one of several that a launcher started: ours, torchrun, or SLURM's srun."""
     if TorchElasticEnvironment.detect() or "LOCAL_RANK" in os.environ:
         return True
     return SLURMEnvironment.detect() and SLURMEnvironment().world_size() > 1
 
 
 def own_rank() -> int:
-    """This process's number as the launcher's environment has it, before any connection; 0 where there is none."""
+    """Return this process's rank as the launcher's environment has it, before any connection; 0 without a launcher."""
     return int(os.environ.get("RANK") or (os.environ["SLURM_PROCID"] if started_by_launcher() else 0))
 
 
-def join(
+def join_processes(
     trainer: Callable[..., Trainer], *, unused: bool = False
 ) -> tuple[Callable[..., Trainer], Processes, torch.device]:
-    """Connect with the other processes of this job, if a launcher has started several.
+    """Connect this process with the others of its job, where a launcher has started several.
 
-    unused: whether there are steps in which some parameters have no gradient.
+    Args:
+        trainer: options -> Trainer, as the configuration has it.
+        unused: whether there are steps in which some parameters have no gradient.
 
     Returns:
-        The trainer for this process, its part in the job, and its device.
+        A `trainer` that trains with the other processes; the processes; this process's device.
 
     Raises:
         ValueError: the launcher started another number of processes than the trainer is set to, or this is the second

@@ -1,4 +1,4 @@
-"""Start the processes of a job, as many as its trainer is set to, and end them with it."""
+"""How the processes of a job are started, as many as its trainer is set to, and how they end."""
 
 import logging
 import os
@@ -26,11 +26,11 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from lsep_ml.processes.group import own_rank, started_by_launcher
 
 _GRACE = 1.0
-"""Seconds that a failed process stays, so that it is found by its error before the others' broken connections are."""
+"""Seconds that a failed process waits before it ends, so that its error is seen before those it causes in others."""
 
 
 class RankError(Exception):
-    """A process of the job failed; `traceback` is its own, empty if it was killed."""
+    """A process of the job failed; `traceback` is that process's, "" where it was killed."""
 
     def __init__(self, message: str, traceback: str) -> None:
         super().__init__(message)
@@ -38,16 +38,16 @@ class RankError(Exception):
 
 
 def launch(function: Callable[..., Any], trainer: DictConfig, *arguments: Any) -> Any:
-    """`function(*arguments)` here, or in as many new processes as the configuration `trainer` asks for.
+    """Call `function(*arguments)` in this process, or in as many new ones as the configuration `trainer` asks for.
 
-    New processes are started where the trainer is set to several devices and no launcher has started this one. They run
-    `function`, which a module must have by its name, and end with it: when one fails, the others are ended.
+    New processes are started where `trainer` is set to several devices and no launcher has started this process. Each
+    imports `function` by its name, calls it and ends; when one fails, the others are ended.
 
     Returns:
-        What the function returns, in the first process where there are several.
+        What `function` returns; of several processes, the first one's value.
 
     Raises:
-        RankError: a process failed; names it and what it raised, or the signal that ended it.
+        RankError: a process failed; the message names it and what it raised, or the signal that ended it.
         ValueError: `trainer.num_nodes` above 1, which takes a launcher on every machine.
     """
     if started_by_launcher():
@@ -90,7 +90,7 @@ def _in_new_processes(count: int, function: Callable[..., Any], *arguments: Any)
 
 
 def _work(hydra_config: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """What a new process runs: Hydra's state and logging as in the process that started it, then the function."""
+    """Set up Hydra's state and logging as in the process that started this one, then call `function(*arguments)`."""
     setup_globals()
     HydraConfig.instance().cfg = hydra_config
     configure_log(hydra_config.hydra.job_logging, hydra_config.hydra.verbose)
@@ -104,6 +104,7 @@ def _work(hydra_config: Any, function: Callable[..., Any], arguments: tuple[Any,
 
 
 def _rank_error(rank: int, failure: ProcessFailure, count: int) -> RankError:
+    """Describe the `failure` of process `rank` of `count`."""
     name = f"rank {rank} of {count} processes"
     said = failure.error_file_data.get("message") if failure.error_file_data else None
     if isinstance(said, dict):
@@ -115,7 +116,7 @@ def _rank_error(rank: int, failure: ProcessFailure, count: int) -> RankError:
 
 @contextmanager
 def _signals_restored() -> Iterator[None]:
-    """The elastic agent leaves its own signal handlers behind."""
+    """Put back, at the end, the signal handlers that the elastic agent replaces and leaves behind."""
     handled = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
     before = {number: signal.getsignal(number) for number in handled}
     try:
@@ -128,7 +129,7 @@ def _signals_restored() -> Iterator[None]:
 
 @contextmanager
 def _elastic_silent() -> Iterator[None]:
-    """Without the elastic agent's own reports: what it says is in the error."""
+    """Keep the elastic agent from logging: what it would report is in the `RankError`."""
     loggers = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torch.multiprocessing")]
     silence = logging.NullHandler()
     for logger in loggers:
@@ -143,7 +144,7 @@ def _elastic_silent() -> Iterator[None]:
 
 
 def log_beside(folder: Path) -> None:
-    """Let a process that is not the first log to a file of its own in the run's folder, and not to the terminal."""
+    """Let this process, unless it is the first, log to a file of its own in the run's `folder` and nowhere else."""
     rank = own_rank()
     if rank == 0:
         return

@@ -90,7 +90,7 @@ def _run_here(config: DictConfig, folder: Path, overrides: list[str] | None) -> 
     console.quiet = not processes.first
     finished = processes.share(None if config.force else finished_record(job, folder))
     if finished:
-        processes.part()
+        processes.disconnect()
         log.info("This run finished before; nothing is done again (force=true does).")
         if not sweeping():
             print_result(finished, folder)
@@ -127,7 +127,7 @@ def _train_and_extract(job: Job, on_row: OnRow) -> tuple[Entry, Extraction]:
         prediction = train(job.data)
         extracted = features()
     extraction = extract_scores(job.store, extracted, job.network.score_layer, job.data.eval_batch_size)
-    job.processes.part()
+    job.processes.disconnect()
     return prediction, extraction
 
 

@@ -19,7 +19,7 @@ from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.models import Network, Probe
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
-from lsep_ml.processes.group import ALONE, Processes, join
+from lsep_ml.processes.group import ALONE, Processes, join_processes
 from lsep_ml.runs.files import RESULT
 from lsep_ml.runs.record import read_sealed
 from lsep_ml.stages.extraction import features_key
@@ -95,7 +95,9 @@ def build_job(config: DictConfig) -> Job:
     check_ranges(config)
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
-    trainer, processes, device = join(instantiate(config.trainer), unused=config.training.frozen_epochs > 0)
+    trainer, processes, device = join_processes(
+        instantiate(config.trainer), unused=config.training.frozen_epochs > 0
+    )
     start = starting_point(config.model.get("weights"))
     config = with_preprocessing(config, start, warn=processes.first)
     data = build_data(config, processes)

@@ -21,7 +21,7 @@ UNREADABLE = (OSError, ValueError, RuntimeError, EOFError, KeyError, pickle.Unpi
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write tensors and plain data as an ordinary torch file whose zip comment is the sha256 of all before it.
+    """Write `state`, tensors and plain data, as a torch file whose zip comment is the sha256 of all before it.
 
     Raises:
         OSError: no room, or no such folder; what was at `path` before is still there.
@@ -36,7 +36,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `write_checkpoint` wrote, on the CPU; tensors and plain data only, nothing in it is run.
+    """Read what `write_checkpoint` wrote to `path`, onto the CPU; nothing in the file is run.
 
     Raises:
         OSError: no such file.
@@ -50,7 +50,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class CheckedCheckpointIO(CheckpointIO):
-    """Lightning's way to these files."""
+    """Has Lightning write and read its checkpoints as these files."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         if Path(path).is_dir():  # else it could not be replaced

@@ -46,7 +46,7 @@ def fit_decision(
     trainer: Mapping[str, Any] | None = None,
     states: States | None = None,
 ) -> D:
-    """Fit any decision, in place, and return it: rules by their search, learnt ones by training from scratch.
+    """Fit `decision`, in place, and return it: a rule by its search, a learnt one by training from scratch.
 
     scores (N, K), targets 0/1 (N, K), features (N, D), mask (N, K) with True = known: torch tensors or NumPy
     arrays; memory-mapped features are read in blocks and batches, never copied as a whole.
@@ -87,7 +87,7 @@ def fit_decision(
 
 
 class CachedRows(Dataset[DecisionBatch]):
-    """The cached arrays, read a batch of rows at a time."""
+    """Holds cached arrays, of which it reads a batch of rows at a time."""
 
     def __init__(self, scores: Array, targets: Array, features: Array, mask: Array | None) -> None:
         self.scores, self.targets, self.features, self.mask = scores, targets, features, mask
@@ -109,7 +109,7 @@ def _rows(array: Array, rows: Sequence[int]) -> Tensor:
 
 
 def _shuffled(rows: CachedRows, batch_size: int, seed: int) -> DataLoader[DecisionBatch]:
-    """Batches of all `rows` in an order of each epoch's own, drawn from the loader's `generator`."""
+    """Load `rows` in batches, in an order that is drawn anew for each epoch from the loader's `generator`."""
     order = torch.Generator().manual_seed(seed)
     sampler = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
     return DataLoader(rows, batch_size=None, sampler=sampler, generator=order)
@@ -121,7 +121,7 @@ def _train(
     options: Mapping[str, Any],
     states: States | None,
 ) -> None:
-    """Train under a Lightning Trainer that writes nothing but `states`, prints nothing, keeps the random state."""
+    """Train `module` under a Trainer that writes nothing but `states`, prints nothing and keeps the random state."""
     quiet: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": 1,
@@ -145,7 +145,7 @@ def _train(
 
 
 class _OrderState(pl.Callback):
-    """Keeps the random state that the order of the rows is drawn from with the states saved between epochs."""
+    """Saves, with each state of the training, the random state from which the order of the rows is drawn."""
 
     def __init__(self, order: torch.Generator) -> None:
         self.order = order

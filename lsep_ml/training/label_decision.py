@@ -16,7 +16,7 @@ OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
 
 class DecisionBatch(NamedTuple):
-    """Cached rows: scores (B, K), targets (B, K), features (B, D) and mask (B, K) or None."""
+    """Some cached rows: scores (B, K), targets (B, K), features (B, D), and mask (B, K) or None."""
 
     scores: Tensor
     targets: Tensor
@@ -25,7 +25,7 @@ class DecisionBatch(NamedTuple):
 
 
 class LabelDecision(pl.LightningModule):
-    """Trains a decision by its own loss on cached scores and features; no network is touched.
+    """Trains `decision` by its own loss on cached scores and features; no network is touched.
 
     on_epoch(epoch, loss) is called after every epoch, from 0, with the loss averaged over the images; in a training
     that continues, for the epochs before too.

@@ -22,7 +22,7 @@ from lsep_ml.training.whole_batch import whole_batch_loss
 
 
 class LabelPrediction(LightningModule):
-    """Trains the scores of a network with `objective`; validates by ranking quality on raw scores.
+    """Trains the scores of `network` by `objective`, and validates them by ranking metrics on raw scores.
 
     Args:
         network: what is trained: images -> features -> scores, or a probe, whose batches hold features for images.
@@ -66,7 +66,7 @@ class LabelPrediction(LightningModule):
 
     @property
     def loss_name(self) -> str:
-        """What messages call the loss."""
+        """What messages call the loss: `objective.name`."""
         return self.objective.name
 
     def forward(self, images: Tensor) -> Prediction:
@@ -120,14 +120,14 @@ class LabelPrediction(LightningModule):
         return loss(scores, batch.targets, mask=batch.mask)
 
     def _training_values(self) -> dict[str, float]:
-        """The mean loss and the counts of the epoch so far: of all processes, and without steps that were left out."""
+        """Compute mean loss and counts of the epoch so far, over all processes and without steps that were left out."""
         steps = self._steps()
         finite = steps[torch.isfinite(steps).all(dim=1)].T.tolist()
         images, loss, *counts = (math.fsum(column) for column in finite)  # the same in any order of the steps
         return {"loss": loss / images, **dict(zip(self.objective.diagnostics, counts, strict=True))}
 
     def _steps(self) -> Tensor:
-        """The images, summed loss and counts of each step of this epoch, of all processes."""
+        """Gather the images, summed loss and counts of this epoch's steps from all processes, (steps, 2 + counts)."""
         sums = torch.stack(self._sums).cpu()
         steps = torch.column_stack([torch.tensor(self._images, dtype=sums.dtype), sums])
         return torch.cat(self.computing.gather(steps))

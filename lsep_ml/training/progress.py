@@ -19,7 +19,7 @@ _BETWEEN = 0.2  # seconds between two looks at the loss
 
 
 class EpochLines(Callback):
-    """One line an epoch, for logs and pipes."""
+    """Logs one line an epoch, of `epochs` in all."""
 
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
@@ -82,7 +82,7 @@ class TrainingBar(Callback):
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's notices: on devices, products, buffers, on loader workers that cached arrays do not need."""
+    """Keep Lightning from logging on devices, products, buffers, and loader workers that cached arrays do not need."""
     loggers = [
         logging.getLogger(name)
         for name in (
@@ -109,6 +109,6 @@ def quiet_lightning() -> Iterator[None]:
 
 
 def progress_callbacks(epochs: int) -> list[Callback]:
-    """The callbacks of stage 1 that show its progress: epoch lines, and a bar between them on a terminal."""
+    """Build the callbacks that show the progress of `epochs` epochs: lines, and on a terminal a bar between them."""
     bar: list[Callback] = [TrainingBar(epochs)] if console.is_terminal else []
     return [EpochLines(epochs), *bar]

@@ -29,7 +29,7 @@ _SAME_SIGNAL = 1.0  # seconds
 
 @dataclass(frozen=True)
 class Saving:
-    """How often the state of a training is saved between the ends of its epochs, where it always is; None: never."""
+    """Says how often the state of a training is saved between its epochs' ends, where it always is; None: never."""
 
     every_n_steps: int | None = None
     every_minutes: float | None = None
@@ -57,11 +57,11 @@ class States(Checkpoint):
 
     @property
     def last_good(self) -> Path | None:
-        """The state saved or found last."""
+        """The state that was saved or found last."""
         return self.saved[-1][0] if self.saved else None
 
     def newest(self) -> Path | None:
-        """The newest state that is undamaged, and so is the file that it refers to; others are said aloud."""
+        """Find the newest state that is undamaged together with the file that it refers to; warn of damaged ones."""
         files = {
             int(found[1]): file
             for file in self.folder.glob("state-*.ckpt")
@@ -82,7 +82,7 @@ class States(Checkpoint):
         return None
 
     def _refers_to(self, state: dict[str, Any]) -> str | None:
-        """The name of a file without which a state of this callback is worth nothing."""
+        """Return the name of the file that the `state` of this callback cannot do without; None: there is none."""
         return None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -160,7 +160,7 @@ class Checkpoints(States):
         self._best_is_new = False
 
     def best_weights(self) -> dict[str, Tensor]:
-        """The state of the best epoch's module."""
+        """Read the weights of the best epoch's module."""
         state: dict[str, Tensor] = read_checkpoint(self.folder / self.best["file"])["state_dict"]
         return state
 
@@ -211,7 +211,7 @@ class StepSeed(Callback):
 
 
 def end_on_sigterm() -> None:
-    """From now on SIGTERM ends the process with exit code 143, cleaning up on the way; a training saves first."""
+    """Have SIGTERM end this process with exit code 143 from now on, cleaning up on the way; a training saves first."""
 
     def end(signum: int, frame: FrameType | None) -> None:
         raise SystemExit(TERMINATED)

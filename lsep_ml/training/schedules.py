@@ -8,12 +8,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The optimizer's learning rate throughout."""
+    """Keep the learning rate of `optimizer` as it is."""
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
 def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.0, final: float = 0.0) -> LambdaLR:
-    """Linear warm-up over the share `warmup` of the steps, then half a cosine down to the factor `final`."""
+    """Raise the rate linearly over the share `warmup` of the steps, then lower it by half a cosine to `final` times."""
     warm = round(warmup * total_steps)
 
     def factor(step: int) -> float:
@@ -28,5 +28,5 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.0, final: f
 def step(
     optimizer: Optimizer, total_steps: int, milestones: Sequence[float] = (0.6, 0.9), gamma: float = 0.1
 ) -> LambdaLR:
-    """Times `gamma` at each milestone, given as a share of all steps."""
+    """Multiply the rate by `gamma` at each of `milestones`, given as shares of `total_steps`."""
     return LambdaLR(optimizer, lambda step: gamma ** sum(step >= share * total_steps for share in milestones))
