@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 GROUPS = {
     group.name: sorted(file.stem for file in group.glob("*.yaml"))
     for group in sorted((ROOT / "conf").iterdir())
-    if group.is_dir() and group.name not in ("data_model", "tuned", "experiment")
+    if group.is_dir() and group.name not in ("suited", "experiment")
 }
 
 
