@@ -43,7 +43,7 @@ def run_job(config: DictConfig) -> float | None:
     ended: dict[str, Any] = {"called": " ".join(overrides) or "the defaults", "folder": str(folder)}
     try:
         if config.plan:
-            with _no_trace(folder):
+            with _no_trace(folder, Path(config.paths.output).absolute()):
                 plan(build_job(config), folder)
             return None
         record = run(config, folder, overrides)
@@ -72,8 +72,8 @@ def run_job(config: DictConfig) -> float | None:
 
 
 @contextmanager
-def _no_trace(folder: Path) -> Iterator[None]:
-    """Let nothing stay of a job that only looks: neither a log nor a folder that was made for it."""
+def _no_trace(folder: Path, output: Path) -> Iterator[None]:
+    """Let nothing stay of a job that only looks: no log in its `folder`, nor an empty folder up to `output`."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, logging.FileHandler):
@@ -86,8 +86,9 @@ def _no_trace(folder: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):  # which is raised where something is left in one
-            for empty in (folder, *folder.parents):
-                empty.rmdir()
+            for empty in (folder, *folder.parents):  # never what lies above `output`, such as where one is
+                if empty in (folder, output) or output in empty.parents:
+                    empty.rmdir()
 
 
 def _error_record(error: Exception, overrides: list[str]) -> dict[str, Any]:

@@ -75,6 +75,14 @@ def test_a_plan_leaves_nothing(output: Path) -> None:
     assert [folder.name for folder in (output / "runs" / "digits").iterdir()] == [the_run(output).name]
 
 
+def test_a_plan_leaves_the_folder_it_was_called_in(tmp_path: Path) -> None:
+    here = tmp_path / "empty"
+    here.mkdir()
+    command = [sys.executable, str(ROOT / "run.py"), "plan=true", *TINY]
+    subprocess.run(command, cwd=here, check=True, capture_output=True)
+    assert list(here.iterdir()) == []
+
+
 def test_a_run_made_again_by_force_is_that_commands(output: Path) -> None:
     call(output, "force=true", "objective=cf1")
     assert read_json(the_run(output) / RESULT)["overrides"][-1] == "objective=cf1"
