@@ -82,7 +82,7 @@ def prepare(
 
     prepared = prepare_data(data, source, root, cache=cache or default_folder())
     for line in prepared.lines():
-        console.print(line, markup=False, highlight=False)
+        say(line)
     raise typer.Exit(prepared.exit_code)
 
 
@@ -118,7 +118,7 @@ def tune(
         progress=console.is_terminal,
     )
     print_tuning(tuning, console)
-    console.print(f"best by {criterion} out of fold: {tuning.best.name}, written to {out}")
+    say(f"best by {criterion} out of fold: {tuning.best.name}, written to {out}")
 
 
 @app.command()
@@ -133,13 +133,11 @@ def apply(
     from lsep_ml.tuning.tune import apply as apply_decision
 
     predictions, metrics = apply_decision(decision, scores, out)
-    console.print(
-        f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}"
-    )
+    say(f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}")
     if metrics is not None:
         from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
 
-        console.print(", ".join(metric.told(metrics[metric.key]) for metric in LABEL_SET_METRICS))
+        say(", ".join(metric.told(metrics[metric.key]) for metric in LABEL_SET_METRICS))
 
 
 @app.command()
@@ -157,10 +155,10 @@ def report(
 
     made = build_report(folder, out, replicates=replicates)
     for failure in made.failures:
-        console.print(f"failed: {failure.folder}: {failure.error}", markup=False, highlight=False)
+        say(f"failed: {failure.folder}: {failure.error}")
     for problem in made.problems:
-        console.print(f"left out: {problem.path}: {problem.message}", markup=False, highlight=False)
-    console.print(f"{len(made.runs)} runs: {made.page}", soft_wrap=True, highlight=False)
+        say(f"left out: {problem.path}: {problem.message}")
+    say(f"{len(made.runs)} runs: {made.page}")
 
 
 for verb in (bundle, predict, export, demo):
@@ -188,7 +186,7 @@ def dashboard(
     """Create the W&B workspace with the tables, curves and galleries (needs `wandb login`)."""
     from lsep_ml.trackers.dashboard import build_workspace
 
-    console.print(f"created {build_workspace(entity, project).save().url}")
+    say(f"created {build_workspace(entity, project).save().url}")
 
 
 @app.command()

@@ -19,7 +19,8 @@ from lsep_ml.stages import run
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.training.progress import console, quiet_lightning
+from lsep_ml.terminal import console
+from lsep_ml.training.progress import quiet_lightning
 
 ROOT = Path(__file__).parents[2]
 OUTPUT = ROOT / "outputs"

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from lsep_ml.terminal import console, errors, say
 
 if TYPE_CHECKING:
     from lsep_ml.bundle.label_files import Labelled
-
-console = Console()
 
 SHOWN_PROBLEMS = 20
 UNREADABLE = 3
@@ -43,12 +42,9 @@ def bundle(
     write_bundle(parts, out)
     size = sum(file.stat().st_size for file in out.iterdir())
     metrics = parts.measured["metrics"]["test"]
-    console.print(
+    say(
         f"{out}: {len(parts.label_names)} labels, {parts.measured['loss']} + {parts.measured['decision']}, "
-        f"{decimal(size)}; on test {BY_KEY['f1'].told(metrics['f1'])}, {BY_KEY['map'].told(metrics['map'])}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"{decimal(size)}; on test {BY_KEY['f1'].told(metrics['f1'])}, {BY_KEY['map'].told(metrics['map'])}"
     )
 
 
@@ -106,21 +102,16 @@ def _report(labelled: "Labelled", out: Path) -> None:
     new = labelled.images - labelled.found
     rate = f"{new / labelled.seconds:.0f} images/s" if new else "nothing new"
     earlier = f", {labelled.found} of them by an earlier call" if labelled.found else ""
-    console.print(
-        f"{labelled.images} images labelled{earlier} ({rate}): {out}", markup=False, highlight=False
-    )
+    say(f"{labelled.images} images labelled{earlier} ({rate}): {out}")
     if not labelled.problems:
         return
-    errors = Console(stderr=True)
-    errors.print(f"{len(labelled.problems)} images could not be read:", style="red")
+    say(f"{len(labelled.problems)} images could not be read:", on=errors, style="red")
     for image, reason in list(labelled.problems.items())[:SHOWN_PROBLEMS]:
-        errors.print(f"  {image!r}: {reason}", markup=False, highlight=False, soft_wrap=True)
+        say(f"  {image!r}: {reason}", on=errors)
     if len(labelled.problems) > SHOWN_PROBLEMS:
         from lsep_ml.bundle.label_files import write_problems
 
-        errors.print(
-            f"  ... all of them in {write_problems(out, labelled.problems)}", markup=False, highlight=False
-        )
+        say(f"  ... all of them in {write_problems(out, labelled.problems)}", on=errors)
 
 
 def export(
@@ -147,10 +138,7 @@ def export(
         real = torch.stack([classifier.prepare(image) for image in find_images(images)])
         checked = torch.cat([checked, real]) if real.shape[1:] == checked.shape[1:] else real
     agreement = export_graph(classifier, out, opset=opset, images=checked)
-    console.print(
+    say(
         f"{out}: on {agreement.images} images, the largest difference of a score from torch's is "
-        f"{agreement.largest:.1e}, and {agreement.differing} label sets differ",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f"{agreement.largest:.1e}, and {agreement.differing} label sets differ"
     )

@@ -3,11 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from lsep_ml.bundle.commands import Allow, Device, Source
-
-console = Console()
+from lsep_ml.terminal import say
 
 
 def demo(
@@ -25,5 +23,5 @@ def demo(
 
     check_address(host, port)
     page = serve(load(source, device=device, allow=allow or ()), host, port)
-    console.print(f"the page is at {page.local_url} until Ctrl-C", highlight=False, soft_wrap=True)
+    say(f"the page is at {page.local_url} until Ctrl-C")
     page.block_thread()

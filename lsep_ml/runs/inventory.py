@@ -17,6 +17,7 @@ from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.metric import DASH
 from lsep_ml.runs.files import RESULT, UNFINISHED
 from lsep_ml.runs.record import read_overrides, read_record
+from lsep_ml.terminal import plain, say
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
     measured.sort(key=lambda item: gain(by, item.validation[by]), reverse=True)
     for item in [*measured, *(item for item in inventory.runs if by not in item.validation)]:
         value = f"{item.validation[by]:.4f}" if by in item.validation else DASH
-        runs.add_row(item.runs[0], value, " ".join(item.overrides), decimal(item.size))
+        runs.add_row(plain(item.runs[0]), value, plain(" ".join(item.overrides)), decimal(item.size))
     stored = Table("stored", "identity", "size", "used by", title=f"{len(inventory.stored)} stored results")
     for item in inventory.stored:
         stored.add_row(item.kind, item.folder.name, decimal(item.size), f"{len(item.runs)} runs")
@@ -125,7 +126,7 @@ def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
     console.print(stored)
     total = sum(item.size for item in inventory.stored)
     unused = sum(item.size for item in inventory.unused)
-    console.print(f"{decimal(total)} stored, {decimal(unused)} of it unused (python -m lsep_ml prune)")
+    say(f"{decimal(total)} stored, {decimal(unused)} of it unused (python -m lsep_ml prune)", on=console)
 
 
 def prune(output: Path, console: Console, *, delete: bool) -> list[Path]:
@@ -142,9 +143,9 @@ def prune(output: Path, console: Console, *, delete: bool) -> list[Path]:
                     shutil.rmtree(item.folder)
                 gone.append(item.folder)
         except Timeout:
-            console.print(f"kept {item.folder}: a process is building it")
+            say(f"kept {item.folder}: a process is building it", on=console)
             continue
-        console.print(f"{'removed' if delete else 'would remove'} {item.folder} ({decimal(item.size)})")
+        say(f"{'removed' if delete else 'would remove'} {item.folder} ({decimal(item.size)})", on=console)
     if not gone:
         console.print("nothing to free")
     elif not delete:

@@ -41,9 +41,10 @@ from lsep_ml.store.keys import (
     decision_made_by,
     identity_of,
 )
+from lsep_ml.terminal import console
 from lsep_ml.trackers import Trackers
 from lsep_ml.training.fitting import fit_decision
-from lsep_ml.training.progress import console, quiet_lightning
+from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)

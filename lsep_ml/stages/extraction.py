@@ -22,7 +22,7 @@ from lsep_ml.models import Network
 from lsep_ml.processes.group import Processes
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import FEATURES, SCORES, features_made_by, scores_made_by, weights_hash
-from lsep_ml.training.progress import console
+from lsep_ml.terminal import console
 
 log = logging.getLogger(__name__)
 

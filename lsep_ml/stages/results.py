@@ -16,7 +16,7 @@ from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
 from lsep_ml.runs.arrays import Arrays, write_predictions, write_thumbnails
 from lsep_ml.runs.files import TEST, THUMBNAILS, VALIDATION
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
-from lsep_ml.training.progress import console
+from lsep_ml.terminal import console, plain, say
 
 _THUMBNAIL = 160
 
@@ -63,7 +63,7 @@ def print_result(record: dict[str, Any], folder: Path) -> None:
     """The results in %, what was chosen, what was reused, and where the files are."""
     predictor = record.get("predictor", "score_layer")  # records of earlier versions have none
     method = [record["loss"], *([predictor] if predictor != "score_layer" else []), record["decision"]]
-    table = Table(title=f"{record['data']}: {' + '.join(method)} ({record['model']})")
+    table = Table(title=plain(f"{record['data']}: {' + '.join(method)} ({record['model']})"))
     for heading in ("in %", "validation", "test", "95% interval"):
         table.add_column(heading, justify="left" if heading == "in %" else "right")
     val, test = record["metrics"]["val"], record["metrics"]["test"]
@@ -77,14 +77,12 @@ def print_result(record: dict[str, Any], folder: Path) -> None:
             f"{quantity.show(low)} to {quantity.show(high)}",
         )
     console.print(table)
-    console.print(
-        "chosen on validation: " + ", ".join(f"{key} = {value}" for key, value in record["choices"].items())
-    )
+    say("chosen on validation: " + ", ".join(f"{key} = {value}" for key, value in record["choices"].items()))
     again = [
         f"{name} found in the store" if reused else f"{name} made"
         for name, reused in record["reused"].items()
     ]
     seconds = sum(record["seconds"][name] for name, reused in record["reused"].items() if not reused)
     seconds += record["seconds"]["decision"] + record["seconds"]["evaluation"]
-    console.print(f"{', '.join(again)}; {seconds:.1f} s in all")
-    console.print(f"files: {folder}", soft_wrap=True, highlight=False)
+    say(f"{', '.join(again)}; {seconds:.1f} s in all")
+    say(f"files: {folder}")
