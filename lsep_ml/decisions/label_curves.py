@@ -16,10 +16,10 @@ from lsep_ml.decisions.search import (
     cutoffs,
     first_best,
     gain,
-    group_ends,
 )
 from lsep_ml.metrics import Metric
 from lsep_ml.metrics.counts import LabelCounts, count_label_sets, image_counts, image_shares
+from lsep_ml.metrics.functional import group_ends
 from lsep_ml.metrics.metric import ratio
 
 _SWEEPS = 20

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics import Metric
 from lsep_ml.metrics.counts import LabelCounts, image_shares
-from lsep_ml.metrics.functional import label_set_value
+from lsep_ml.metrics.functional import group_ends, label_set_value
 from lsep_ml.metrics.metric import Floats, Formula, HarmonicMean, harmonic_mean, ratio
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, group_changes, search_grid
 
@@ -111,11 +111,6 @@ def by_label(ranking: Ranking) -> tuple[Integers, Integers]:
     labels = ranking.labels
     small = labels.astype(np.uint16) if ranking.num_labels <= 2**16 else labels  # sorted by radix
     return np.argsort(small, kind="stable"), np.bincount(labels, minlength=ranking.num_labels).cumsum()
-
-
-def group_ends(ranked: Scores) -> Bools:
-    """True at the last entry of every run of equal scores."""
-    return np.append(ranked[1:] != ranked[:-1], True)
 
 
 def cutoffs(distinct: Scores) -> Scores:

@@ -158,7 +158,7 @@ def label_values(
 def label_cutoffs(scores: NDArray[Any], positive: NDArray[Any]) -> Cutoffs:
     """The cut-offs of one ranking, of scores and bool targets (M,), M > 0; every tie is there."""
     order = np.argsort(scores)[::-1]
-    ends = np.flatnonzero(group_ends(scores[order][None])[0])
+    ends = np.flatnonzero(group_ends(scores[order]))
     true_positives, above = np.cumsum(positive[order])[ends], ends + 1
     found = np.diff(true_positives, prepend=0)
     tied = np.diff(above, prepend=0) - found
@@ -188,5 +188,5 @@ def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[An
 def group_ends(ranked: NDArray[Any]) -> NDArray[np.bool_]:
     """True at the last entry of every run of equal values along the last axis."""
     ends = np.ones(ranked.shape, bool)
-    ends[:, :-1] = ranked[:, 1:] != ranked[:, :-1]
+    ends[..., :-1] = ranked[..., 1:] != ranked[..., :-1]
     return ends

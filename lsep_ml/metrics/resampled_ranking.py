@@ -53,7 +53,7 @@ class ResampledRanking:
     def __init__(self, scores: NDArray[Any], positive: NDArray[np.bool_], images: NDArray[np.intp]) -> None:
         order = np.argsort(scores)[::-1]
         scores, positive, images = scores[order], positive[order], images[order]
-        ends = np.flatnonzero(group_ends(scores[None])[0])
+        ends = np.flatnonzero(group_ends(scores))
         ends = ends[np.diff(positive.cumsum()[ends], prepend=0) > 0]  # other ties leave the recall as it is
         ranked = np.arange(ends[-1] + 1)
         tie = np.searchsorted(ends, ranked)

@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lsep_ml.store.keys import with_open_sizes
+
 OF_THE_MODEL = "model"
 """A value of the transform that stands for the model's own (`lsep_ml.stages.preprocessing`)."""
 
@@ -43,10 +45,8 @@ class Range:
     def _takes_number(self, value: Any) -> bool:
         if isinstance(value, bool) or not isinstance(value, int | float if self.real else int):
             return False
-        low, high = (
-            (value > self.low if self.above else value >= self.low),
-            (value < self.high if self.below else value <= self.high),
-        )
+        low = value > self.low if self.above else value >= self.low
+        high = value < self.high if self.below else value <= self.high
         return math.isfinite(value) and low and high
 
     def __str__(self) -> str:
@@ -159,7 +159,7 @@ def check_ranges(config: DictConfig) -> None:
     Raises:
         ValueError: a value that its option does not take; names the option, the value, and what is expected.
     """
-    plain = OmegaConf.to_container(_resolvable(config), resolve=True)
+    plain = OmegaConf.to_container(with_open_sizes(config), resolve=True)
     for key, value in _leaves(plain):
         if key.startswith("transform.") and value == OF_THE_MODEL:
             continue
@@ -169,16 +169,6 @@ def check_ranges(config: DictConfig) -> None:
                 raise ValueError(f"{key}={_shown(value)}: expected {expected}")
         elif not _finite(value):
             raise ValueError(f"{key}={_shown(value)}: expected a finite number")
-
-
-def _resolvable(config: DictConfig) -> DictConfig:
-    """The configuration with sizes that are known later standing as 1."""
-    sized = OmegaConf.merge({key: config._get_node(key) for key in config if key != "hydra"}, {})
-    for key in ("labels", "features"):
-        if OmegaConf.is_missing(sized.sizes, key):
-            sized.sizes[key] = 1
-    assert isinstance(sized, DictConfig)
-    return sized
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -99,8 +99,8 @@ def _table(done: list[dict[str, Any]]) -> Table:
 
 
 def _best(done: list[dict[str, Any]], objective: str) -> str:
-    measured = [job for job in done if objective in job["metrics"]["val"]] or done
-    best = max(measured, key=lambda job: gain(objective, job["metrics"]["val"].get(objective, 0.0)))
-    value = best["metrics"]["val"].get(objective)
+    # A job that lacks its objective has failed: all that are done have it.
+    best = max(done, key=lambda job: gain(objective, job["metrics"]["val"][objective]))
+    value = best["metrics"]["val"][objective]
     shown = BY_KEY[objective].show(value) if objective in BY_KEY else value
     return f"best by validation {objective}: {best['called']} ({shown}): {best['folder']}"

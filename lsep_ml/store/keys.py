@@ -128,10 +128,15 @@ def decision_made_by(config: Mapping[str, Any], scores: str) -> dict[str, Any]:
     return {"config": dict(config), "scores": scores}
 
 
+def with_open_sizes(config: DictConfig) -> DictConfig:
+    """A composed configuration without Hydra's own; sizes, which only a run knows, stand as letters, so it resolves."""
+    own = {key: config._get_node(key) for key in config if key != "hydra"}
+    return cast(DictConfig, OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}}))
+
+
 def config_parts(config: DictConfig, parts: Collection[str]) -> dict[str, Any]:
     """The named `parts` of a composed configuration, resolved; sizes known only at run time stand as letters."""
-    own = {key: config._get_node(key) for key in config if key != "hydra"}
-    known = cast(DictConfig, OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}}))
+    known = with_open_sizes(config)
     plain = {}
     for part in parts:
         value = known[part]
