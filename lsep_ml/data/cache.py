@@ -1,5 +1,6 @@
-"""Arrays kept on disk between runs, each file named by what it was made from: parsed annotations, drawn splits, and
-what is known of the images.
+"""What is kept of a data set between runs: parsed annotations, drawn splits, and what is known of the images.
+
+Each is a file of arrays that is named by what they were made from.
 
 They are no entries of the store. No result refers to them, so there is nothing to seal, to list or to prune: whoever
 deletes the folder loses minutes, never a number. They are valid as long as the files on this machine are as they were
@@ -24,13 +25,12 @@ log = logging.getLogger(__name__)
 
 
 def default_folder() -> Path:
-    """The folder that `data.cache` names unless paths.data or it is set: what `check` learns, a run knows."""
+    """Return the folder that `data.cache` names unless it or `paths.data` is set: what `check` learns, a run knows."""
     return Path(os.environ.get("LSEP_ML_DATA", "data")) / ".cache"
 
 
 def cache_file(folder: str | Path | None, kind: str, *made_from: object) -> Path | None:
-    """The file in `folder` for arrays of this kind made from these values (plain ones); None without a
-    folder."""
+    """Name the file in `folder` for arrays of `kind` made from the plain values `made_from`; None without a folder."""
     if folder is None:
         return None
     digest = hashlib.sha256(json.dumps(made_from, default=str).encode()).hexdigest()
@@ -38,10 +38,10 @@ def cache_file(folder: str | Path | None, kind: str, *made_from: object) -> Path
 
 
 def file_state(path: Path) -> tuple[str, int, int]:
-    """A plain value that changes when the file does: its path, length and time of change.
+    """Return a plain value that changes when the file `path` does: its path, length and time of change.
 
     Raises:
-        DataError: no such file.
+        DataError: there is no such file.
     """
     try:
         found = path.stat()
@@ -51,7 +51,7 @@ def file_state(path: Path) -> tuple[str, int, int]:
 
 
 def load_arrays(path: Path | None) -> dict[str, NDArray] | None:
-    """The arrays, or None where there are none or the file is damaged (said in the log)."""
+    """Load the arrays in `path`; None where there are none, or the file is damaged, which is logged."""
     if path is None or not path.exists():
         return None
     try:
@@ -63,7 +63,7 @@ def load_arrays(path: Path | None) -> dict[str, NDArray] | None:
 
 
 def save_arrays(path: Path | None, **arrays: NDArray) -> None:
-    """Write the arrays. A folder that cannot be written costs only time, so it is a warning."""
+    """Write `arrays` to `path`; where that cannot be done, which costs only time, log a warning."""
     if path is None:
         return
     try:

@@ -1,4 +1,4 @@
-"""A data set as every source hands it over: three splits of images with their 0/1 targets."""
+"""What every source hands over: a data set, three splits of images with their 0/1 targets."""
 
 import hashlib
 import json
@@ -24,18 +24,18 @@ SPLITS = ("train", "val", "test")
 
 
 class Images(Protocol):
-    """A sequence of images; a uint8 tensor (N, C, H, W) is one."""
+    """Is a sequence of images; a uint8 tensor (N, C, H, W) is one."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, row: int, /) -> torch.Tensor:
-        """The image of this row, uint8 (C, H, W) with C = 1 (grey) or 3 (RGB)."""
+        """Return the image of `row`, uint8 (C, H, W) with C = 1 (grey) or 3 (RGB)."""
         ...
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images with their labels.
+    """Holds `images` with their labels, `targets`.
 
     Args:
         images: N images, each uint8 (C, H, W), C in {1, 3}.
@@ -55,7 +55,7 @@ class Split:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Three splits over the same labels; checked here, once, where data enters.
+    """Holds three splits over the same labels, checked here, once, where data enter.
 
     Args:
         name: what tables and folders call it.
@@ -97,7 +97,11 @@ class DataSet:
             log.warning("data %s: no positive in training for %s", self.name, ", ".join(missing))
 
     def split(self, name: str) -> Split:
-        """The split called train, val or test."""
+        """Return the split called `name`: train, val or test.
+
+        Raises:
+            DataError: there is no such split.
+        """
         if name not in SPLITS:
             raise DataError(f"data {self.name}: no split {name!r}; there are {', '.join(SPLITS)}")
         split: Split = getattr(self, name)
@@ -109,7 +113,7 @@ class DataSet:
 
     @cached_property
     def counts(self) -> dict[str, Any]:
-        """What is in it, as plain values: images and positives per split, images dropped by reason."""
+        """Count, as plain data, the images and positives of each split, and the dropped images by reason."""
         positives = {
             name: dict(
                 zip(self.label_names, self.split(name).targets.sum(axis=0, dtype=int).tolist(), strict=True)
@@ -121,7 +125,7 @@ class DataSet:
 
     @cached_property
     def split_hash(self) -> str:
-        """SHA-256 (hex) over the label names and each split's image ids, targets and mask."""
+        """Hash the label names and each split's image ids, targets and mask: SHA-256 in hex."""
         digest = hashlib.sha256(json.dumps(self.label_names).encode())
         for split in self._splits:
             digest.update(json.dumps(split.image_ids.tolist()).encode())
@@ -131,11 +135,11 @@ class DataSet:
 
     @property
     def content(self) -> dict[str, str]:
-        """What the identity of anything made of these data holds of them: labels, splits and, of files, the images."""
+        """Return what identities hold of these data: the hash of labels and splits and, of image files, theirs."""
         return {"split_hash": self.split_hash, **({"images": self.images_hash} if self.images_hash else {})}
 
     def write_split(self, path: Path) -> None:
-        """Write each split's image ids with the label names and the hash, as JSON."""
+        """Write each split's image ids, the label names and the hash to `path`, as JSON."""
         lists = {name: self.split(name).image_ids.tolist() for name in SPLITS}
         content = {"data": self.name, "split_hash": self.split_hash, "label_names": self.label_names, **lists}
         with atomic_write(path) as file:
@@ -169,7 +173,7 @@ def _check_split(where: str, split: Split, num_labels: int) -> None:
 
 
 def repeated_id(image_ids: NDArray[np.str_]) -> str | None:
-    """An id that is there more than once, if any is."""
+    """Find an id that is more than once in `image_ids`, the most frequent; None where there is none."""
     listed = image_ids.tolist()
     if len(set(listed)) == len(listed):
         return None

@@ -1,4 +1,4 @@
-"""Batches of a split, loaded by their row numbers."""
+"""How batches of a split are loaded, by their row numbers."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -18,14 +18,14 @@ _AUGMENTATION = 1  # third word of the seed, see order.py
 
 
 class Batch(NamedTuple):
-    """What the network is fed.
+    """Holds what the network is fed: the `images` of a batch and what is known of their labels.
 
     Attributes:
         images: uint8 (B, C, H, W); in a probe, float features (B, D) in their place.
         targets: uint8 (B, K), 0 or 1.
         mask: bool (B, K), True = known; None when every entry of the data set is known.
         rows: int64 (B,), the images' places in their split.
-        weight: of their mean loss, see BatchKey.
+        weight: that of their mean loss, see `BatchKey`.
     """
 
     images: Tensor
@@ -36,13 +36,16 @@ class Batch(NamedTuple):
 
 
 class BatchedSplit(Dataset[Batch]):
-    """A split whose items are whole batches, so that nothing is collated row by row.
+    """Serves whole batches of `split`, so that nothing is collated row by row.
 
-    An item's key holds all it depends on, the epoch and the rows, so that worker processes need no state.
+    A batch depends on nothing but its key, the epoch and the rows, so worker processes need no state.
     """
 
     def __init__(self, split: Split, transform: Transform | None, seed: int = 0) -> None:
-        """`seed`: a row's augmentation is a function of (seed, epoch, row). transform=None: images as they are."""
+        """Serve the images of `split` through `transform`, or as they are where it is None.
+
+        The augmentation of a row is a function of (`seed`, epoch, row).
+        """
         self.split = split
         self.transform = transform
         self.seed = seed
@@ -73,13 +76,14 @@ class BatchedSplit(Dataset[Batch]):
 
 @lru_cache(maxsize=1)
 def _epoch_draws(seed: int, epoch: int, num_rows: int) -> NDArray[np.float64]:
-    """Uniform in [0, 1), (num_rows, 3): each row's random numbers of this epoch."""
+    """Draw the random numbers of each row in `epoch`, (`num_rows`, 3), uniform in [0, 1)."""
     return np.random.default_rng([seed, epoch, _AUGMENTATION]).random((num_rows, 3))
 
 
 class TrainingLoader(DataLoader[Batch]):
-    """Batches in a `TrainingOrder`, whose place in the epoch can be saved, and returned to without loading what was
-    before it. What workers have loaded ahead does not count.
+    """Loads batches in a `TrainingOrder`; its place in the epoch can be saved, and returned to.
+
+    What comes before that place is not loaded again, and what workers have loaded ahead does not count.
     """
 
     sampler: TrainingOrder
@@ -95,9 +99,9 @@ class TrainingLoader(DataLoader[Batch]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the epoch."""
+        """Return the place in the epoch, as plain data."""
         return {"batches": self._given}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Begin the next iteration at that place."""
+        """Begin the next iteration at the place that `state` has."""
         self._start = state["batches"] % len(self)

@@ -1,6 +1,6 @@
 """Which rows come in which batch: the training order, a function of (seed, epoch), and the fixed order.
 
-Both are orders of batches that do not depend on the number of processes; of several, each takes its part of them.
+Neither depends on the number of processes; of several, each loads its share.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from lsep_ml.data.errors import DataError
 
 
 class BatchKey(NamedTuple):
-    """A batch: its epoch (None: no augmentation), its rows, and the weight of their mean loss.
+    """Names a batch by its `epoch` (None: no augmentation) and `rows`; `weight` is that of the mean loss over them.
 
-    weight: rows here, times processes, over rows of the whole batch, so that the mean over processes of weighted means
-    is the mean over the whole batch; 1 on one process.
+    weight: the rows of this process, times the number of processes, over the rows of the whole batch, so that the mean
+    over processes of their weighted means is the mean over the whole batch; 1 where there is one process.
     """
 
     epoch: int | None
@@ -26,7 +26,7 @@ class BatchKey(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Which of several processes this is."""
+    """Says which of `processes` this one is: number `rank`, from 0."""
 
     rank: int = 0
     processes: int = 1
@@ -38,7 +38,7 @@ _ORDER = 0  # third word of the seed, so that the order and the augmentation dra
 
 
 class TrainingOrder(Sampler[BatchKey]):
-    """Batches of rows in random order, a new one each epoch.
+    """Gives batches of `batch_size` rows in random order, a new order each epoch.
 
     Lightning calls `set_epoch` before each epoch; a plain loop does it by hand.
 
@@ -50,7 +50,7 @@ class TrainingOrder(Sampler[BatchKey]):
         repeats: None for each row once an epoch; else how often each row comes in expectation, all at least
             1. A row r then comes floor or ceil of repeats[r] times, and every epoch has the same length
             ceil(sum of repeats).
-        part: the process; it takes its share of the rows of every batch.
+        part: this process, which takes its share of the rows of every batch.
 
     Raises:
         DataError: a batch has fewer rows than there are processes.
@@ -80,11 +80,11 @@ class TrainingOrder(Sampler[BatchKey]):
             )
 
     def set_epoch(self, epoch: int) -> None:
-        """Go to this epoch: the next iteration gives its batches."""
+        """Go to `epoch`: the next iteration gives its batches."""
         self.epoch = epoch
 
     def rows(self) -> NDArray[np.int64]:
-        """All rows of this epoch in order."""
+        """Return all rows of this epoch, in its order."""
         rng = np.random.default_rng([self.seed, self.epoch, _ORDER])
         if self.repeats is None:
             return rng.permutation(self.num_rows)
@@ -109,11 +109,11 @@ class TrainingOrder(Sampler[BatchKey]):
 
 
 class FixedOrder(Sampler[BatchKey]):
-    """Rows 0 .. num_rows - 1 in order, in batches that are always the same.
+    """Gives rows 0 .. `num_rows` - 1 in order, in batches of `batch_size` that are always the same.
 
     A row's float result depends on the rows computed with it, so processes share out whole batches: the process `part`
     takes those numbered rank, rank + processes, ... One for which there is none takes batch 0 again, because every
-    process needs a batch; who puts the parts together goes by the rows' numbers.
+    process needs a batch; what is computed of them is put together by the rows' numbers.
     """
 
     def __init__(self, num_rows: int, batch_size: int, part: Part = WHOLE) -> None:
@@ -135,7 +135,7 @@ class FixedOrder(Sampler[BatchKey]):
 
 
 def repeat_factors(targets: NDArray[np.uint8], threshold: float) -> NDArray[np.float64]:
-    """How often an epoch shows each image so that rare labels are seen more often (repeat-factor sampling).
+    """Compute from `targets` how often an epoch shows each image, rare labels more often (repeat-factor sampling).
 
     r_i = max over the labels k of image i of max(1, sqrt(t / p_k)), with p_k the share of images that have
     label k (Gupta, Dollár, Girshick: LVIS, CVPR 2019, section 4.2). An image without labels has r_i = 1.
@@ -162,8 +162,10 @@ def _epoch_length(repeats: NDArray[np.float64]) -> int:
 
 
 def _systematic_sample(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Rows repeated floor or ceil of `repeats` times, in expectation `repeats` (scaled to a whole total),
-    shuffled before the walk so that neighbours in the data are drawn independently of each other."""
+    """Draw each row floor or ceil of `repeats` times, in expectation `repeats` (scaled to a whole total).
+
+    Rows are shuffled before they are walked through, so that neighbours in the data are drawn independently.
+    """
     length = _epoch_length(repeats)
     shuffled = rng.permutation(len(repeats))
     reached = np.cumsum(repeats[shuffled])

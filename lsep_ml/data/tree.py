@@ -1,4 +1,4 @@
-"""Finding a data set's files: its folder, its lists, its images."""
+"""How a data set's files are found: its folder, its lists, its images."""
 
 import os
 import re
@@ -16,10 +16,10 @@ GUIDE = "docs/data.md shows the expected tree"
 
 
 def find_tree(data: str, root: str | Path, markers: Sequence[str], variants: Sequence[str]) -> Path:
-    """The folder that holds one of the markers: `root` itself or `root` / one of the variants.
+    """Find the folder that holds one of `markers`: `root` itself or `root` / one of `variants`.
 
     Raises:
-        DataError: root does not exist, or none of them has a marker; says so if a folder above has.
+        DataError: `root` does not exist, or no folder has a marker; the message says if one above `root` has.
     """
     root = Path(root)
     if not root.is_dir():
@@ -37,7 +37,11 @@ def find_tree(data: str, root: str | Path, markers: Sequence[str], variants: Seq
 
 
 def read_text(path: Path) -> str:
-    """The file's text: UTF-8, with or without a byte order mark."""
+    """Read the text in `path`: UTF-8, with or without a byte order mark.
+
+    Raises:
+        DataError: it is missing or unreadable, or not UTF-8; names the line.
+    """
     try:
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -52,16 +56,16 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The file's lines without blanks around them, empty ones left out."""
+    """Read the lines of `path` without blanks around them, empty ones left out; raises as `read_text` does."""
     return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
 def clean_path(listed: str, where: str) -> str:
-    """A listed image path as a POSIX path inside the root.
+    """Rewrite `listed`, the path of an image, as a POSIX path inside the root.
 
     Raises:
-        DataError: absolute, leaving the root, empty, or with characters that no path has; `where` tells the
-            place.
+        DataError: it is absolute, leaves the root, is empty, or has characters that no path has; the message begins
+            with `where`, the place that lists it.
     """
     if PLAIN_PATH.fullmatch(listed):
         return listed
@@ -75,9 +79,10 @@ def clean_path(listed: str, where: str) -> str:
 
 
 def find_images(root: Path, listed: Iterable[str], folders: Sequence[str]) -> list[str]:
-    """Where the listed images are, relative to root: under one of `folders`, else anywhere by base name.
+    """Find each of the `listed` images below `root`: in one of `folders`, else anywhere by base name.
 
-    An image found nowhere, or whose base name occurs more than once, is given as missing in the first folder.
+    Returns paths relative to `root`; an image found nowhere, or whose base name is there more than once, is given the
+    path that it would have in the first folder.
     """
     prefixes = [f"{folder}/" if folder else "" for folder in folders]
     names_in = cache(lambda folder: frozenset(_names_in(root / folder)))
@@ -95,8 +100,11 @@ def find_images(root: Path, listed: Iterable[str], folders: Sequence[str]) -> li
 
 
 def find_forms(root: Path, listed: Sequence[str]) -> list[str]:
-    """Give the listed paths below `root` in the Unicode form that they have there: a Mac writes the e of "é" and its
-    accent apart, most tables write one letter, and other systems take them for two names."""
+    """Give the `listed` paths below `root` in the Unicode form that they have there.
+
+    A Mac writes the e of "é" and its accent apart, most tables write one letter, and other systems take them for two
+    names.
+    """
     if all(map(str.isascii, listed)):
         return list(listed)
     forms = cache(lambda folder: {unicodedata.normalize("NFC", name): name for name in _names_in(folder)})
@@ -119,7 +127,7 @@ def _names_in(folder: Path) -> list[str]:
 
 
 def _by_base_name(root: Path) -> dict[str, str | None]:
-    """base name -> the one file below root that has it, None where several do."""
+    """Map each base name below `root` to the one file that has it, or to None where several do."""
     places: dict[str, str | None] = {}
     for folder, _, names in os.walk(root):
         relative = os.path.relpath(folder, root).replace(os.sep, "/")
