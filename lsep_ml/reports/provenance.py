@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields
 
+from lsep_ml.metrics import LABELS_PER_IMAGE, METRICS
 from lsep_ml.reports.grouping import Row, RunGroup
 from lsep_ml.reports.names import method_name
 from lsep_ml.reports.tables import Table
@@ -17,13 +18,16 @@ _STAGES = ("prediction", "extraction", "predictor", "decision", "evaluation")
 
 @dataclass(frozen=True)
 class Provenance:
-    """A run's origins as texts, one for each column of runs.csv.
+    """Holds a run's origins as texts, the first columns of runs.csv.
 
-    total: seconds of all stages, those of a reused stage from when it was made. seconds: stage by stage.
+    loss: of the network, or the predictor in its score layer's place. total: seconds of all stages, those of a reused
+    stage from when it was made. seconds: stage by stage.
     """
 
     group: str
     method: str
+    loss: str
+    decision: str
     settings: str
     seed: str
     command: str
@@ -45,6 +49,8 @@ def provenance(group: RunGroup, row: Row, run: Run) -> Provenance:
     return Provenance(
         group=group.name,
         method=method_name(*run.method),
+        loss=run.method.scorer,
+        decision=run.method.decision,
         settings=row.variant,
         seed=str(run.seed),
         command=command(run),
@@ -108,9 +114,24 @@ def sweeps(runs: Iterable[Run]) -> list[str]:
     ]
 
 
-def csv_runs(rows: Iterable[Provenance]) -> str:
-    """One line for each run."""
-    return csv_text([field.name for field in fields(Provenance)], [astuple(row) for row in rows])
+def csv_runs(origins: Mapping[Run, Provenance]) -> str:
+    """Write a line for each run: its origins, then its own metrics, `test_KEY` and `val_KEY`, as in its result.json.
+
+    Means and standard deviations of every table can be computed again from it. A cell is empty where the run lacks the
+    metric.
+    """
+    keys = [quantity.key for quantity in (*METRICS, LABELS_PER_IMAGE)]
+    head = [field.name for field in fields(Provenance)]
+    head += [f"{split}_{key}" for split in ("test", "val") for key in keys]
+    lines = [
+        [*astuple(origin), *(_exact(metrics.get(key)) for metrics in (run.test, run.val) for key in keys)]
+        for run, origin in origins.items()
+    ]
+    return csv_text(head, lines)
+
+
+def _exact(value: float | None) -> str:
+    return "" if value is None else f"{value:.8f}"
 
 
 def _pairs(values: Mapping[str, object]) -> str:

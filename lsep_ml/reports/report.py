@@ -65,7 +65,7 @@ def build_report(
         for table in parts[-1].tables:
             write_text(out / "tables" / f"{table.slug}.html", render_table(table))
     origins = {run: provenance(group, row, run) for group in groups for row in group.rows for run in row.runs}
-    write_text(out / "tables" / "runs.csv", csv_runs(origins.values()))
+    write_text(out / "tables" / "runs.csv", csv_runs(origins))
     page = out / PAGE
     write_text(page, render_page(folder, page, parts, origins, found))
     log.info("Report of %d runs: %s", len(origins), page)
