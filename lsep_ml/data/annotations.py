@@ -41,6 +41,7 @@ class Annotations:
         dropped: reason -> number of images left out so far.
         digests: bytes (N,), equal for files of equal content; None before the images were opened.
         notes: what the source left out or took for something else, in words.
+        groups: int64 (N,), equal for images that belong together; None where the source names no groups.
     """
 
     data: str
@@ -53,6 +54,7 @@ class Annotations:
     dropped: Mapping[str, int] = field(default_factory=dict)
     digests: NDArray[np.bytes_] | None = None
     notes: tuple[str, ...] = ()
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -67,6 +69,7 @@ class Annotations:
             parts=self.parts[rows],
             dropped=dict(Counter(self.dropped) + Counter(dropped or {})),
             digests=None if self.digests is None else self.digests[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 
@@ -147,7 +150,11 @@ def to_data_set(annotations: Annotations) -> DataSet:
         if part.digests is not None:
             content.update(part.digests.tobytes())
         splits[name] = Split(
-            ImageFiles(part.root, part.image_ids), part.targets, None if known else part.mask, part.image_ids
+            ImageFiles(part.root, part.image_ids),
+            part.targets,
+            None if known else part.mask,
+            part.image_ids,
+            part.groups,
         )
     return DataSet(
         annotations.data,

@@ -42,12 +42,15 @@ class Split:
         targets: uint8 (N, K), 1 where the label is present; 0 where it is absent or not known.
         mask: bool (N, K), True where the entry is known; None when every entry is.
         image_ids: unicode (N,): POSIX paths relative to the data set's folder, or names for generated images.
+        groups: int64 (N,), equal for images that belong together (a patient's, a burst's), over all splits of a data
+            set; None where each image stands for itself.
     """
 
     images: Images
     targets: NDArray[np.uint8]
     mask: NDArray[np.bool_] | None
     image_ids: NDArray[np.str_]
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -125,12 +128,14 @@ class DataSet:
 
     @cached_property
     def split_hash(self) -> str:
-        """Hash the label names and each split's image ids, targets and mask: SHA-256 in hex."""
+        """Hash the label names and each split's image ids, targets, mask and groups: SHA-256 in hex."""
         digest = hashlib.sha256(json.dumps(self.label_names).encode())
         for split in self._splits:
             digest.update(json.dumps(split.image_ids.tolist()).encode())
             digest.update(np.ascontiguousarray(split.targets).tobytes())
             digest.update(b"known" if split.mask is None else np.ascontiguousarray(split.mask).tobytes())
+            if split.groups is not None:
+                digest.update(b"groups" + np.ascontiguousarray(split.groups).tobytes())
         return digest.hexdigest()
 
     @property
@@ -164,6 +169,9 @@ def _check_split(where: str, split: Split, num_labels: int) -> None:
         raise DataError(
             f"{where}: image_ids are {split.image_ids.dtype} {split.image_ids.shape}, not ({shape[0]},)"
         )
+    groups = split.groups
+    if groups is not None and (groups.shape != shape[:1] or groups.dtype != np.int64):
+        raise DataError(f"{where}: groups are {groups.dtype} {groups.shape}, not int64 ({shape[0]},)")
     if split.mask is None:
         return
     if split.mask.shape != shape or split.mask.dtype != np.bool_:

@@ -98,3 +98,18 @@ def test_labels_without_training_positives_are_named(splits, caplog):
 def test_unknown_split_name(splits):
     with pytest.raises(DataError, match="no split 'validation'; there are train, val, test"):
         DataSet("pets", NAMES, **splits).split("validation")
+
+
+def test_groups_fit_their_rows_and_are_part_of_what_is_hashed(splits):
+    numbers = {"train": [7, 7], "val": [3], "test": [1, 1, 2]}
+    grouped = {
+        name: dataclasses.replace(split, groups=np.array(numbers[name], np.int64))
+        for name, split in splits.items()
+    }
+    plain, data_set = DataSet("pets", NAMES, **splits), DataSet("pets", NAMES, **grouped)
+    assert data_set.train.groups.tolist() == [7, 7]
+    assert plain.test.groups is None
+    assert plain.split_hash != data_set.split_hash
+    for wrong in (np.array([1], np.int64), np.array([1.0, 2.0])):
+        with pytest.raises(DataError, match=r"pets, train split: groups are .* not int64 \(2,\)"):
+            DataSet("pets", NAMES, **{**splits, "train": dataclasses.replace(splits["train"], groups=wrong)})
