@@ -1,15 +1,20 @@
-"""The table of losses: each with its options, its oracle and the properties its equation has."""
+"""The table of losses: the equation of each as plain loops, its options and the properties that its equation has.
 
+An oracle is the equation as it is written, pair by pair in float64, for one row; autograd gives its gradient.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import loss_oracles as oracles
 import pytest
 import torch
 from torch import Tensor
 
 from lsep_ml import losses
 
+Labels = Sequence[int]
+Oracle = Callable[..., Tensor]
 Targets = Tensor | losses.LabelIndices
 
 
@@ -18,14 +23,15 @@ class Case:
     """A loss with its options bound, its oracle, and which properties its equation has.
 
     kind: "pairs" is 0 without a positive or a negative, "positives" without a positive, "labels" is a sum over labels
-    on its own scale. smooth: differentiable twice.
+    on its own scale. smooth: differentiable twice. refused: options out of range, and what the error says of them.
     """
 
     name: str
-    oracle: oracles.Oracle
+    oracle: Oracle
     options: dict[str, Any] = field(default_factory=dict)
     kind: Literal["pairs", "positives", "labels"] = "pairs"
     smooth: bool = True
+    refused: tuple[tuple[dict[str, Any], str], ...] = ()
 
     def __call__(self, scores: Tensor, targets: Targets, **more: Any) -> Tensor:
         loss: Tensor = getattr(losses, f"{self.name}_loss")(scores, targets, **self.options, **more)
@@ -50,27 +56,167 @@ class Case:
         return values.detach(), *torch.autograd.grad(values.sum(), f)
 
 
+def pairs(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
+    """f_v - f_u of every pair."""
+    u = [u for u in positives for _ in negatives]
+    v = [v for _ in positives for v in negatives]
+    return f[v] - f[u]
+
+
+def lsep(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
+    return torch.log(1 + pairs(f, positives, negatives).exp().sum())
+
+
+def weighted_lsep(
+    f: Tensor, positives: Labels, negatives: Labels, weighted: bool, margin: float = 1.0
+) -> Tensor:
+    total = f.new_zeros(())
+    for u in positives:
+        total = total + harmonic(rank(f, u, negatives, margin)) * pairs(f, [u], negatives).exp().sum()
+    return torch.log(1 + total)
+
+
+def tempered_lsep(f: Tensor, positives: Labels, negatives: Labels, temperature: float) -> Tensor:
+    if not positives or not negatives:
+        return f.new_zeros(())
+    of_positives = (-f[positives] / temperature).exp().sum() ** temperature
+    return torch.log(1 + f[negatives].exp().sum() * of_positives)
+
+
+def two_way(f: Tensor, targets: Tensor, mask: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The sums over the rows and over the columns of whole matrices (N, K)."""
+
+    def over_rows(f: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+        total = 0 * f.sum()
+        for row, y, known in zip(f, targets.bool(), mask, strict=True):
+            positives, negatives = (y & known).nonzero()[:, 0].tolist(), (~y & known).nonzero()[:, 0].tolist()
+            total = total + tempered_lsep(row, positives, negatives, temperature)
+        return total
+
+    return over_rows(f, targets, mask), over_rows(f.T, targets.T, mask.T)
+
+
+def bpmll(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+    total = pairs(f, positives, negatives).exp().sum()
+    return total / max(1, len(positives) * len(negatives)) if normalize else total
+
+
+def ranking(f: Tensor, positives: Labels, negatives: Labels, margin: float = 1.0) -> Tensor:
+    total = f.new_zeros(())
+    for u in positives:
+        bound = f[u] - margin
+        for v in negatives:
+            if f[v] > bound:
+                total = total + (f[v] - bound)
+    return total
+
+
+def warp(f: Tensor, positives: Labels, negatives: Labels, margin: float = 1.0) -> Tensor:
+    total = f.new_zeros(())
+    for u in positives:
+        weight = harmonic(rank(f, u, negatives, margin))
+        total = total + weight * ranking(f, [u], negatives, margin)
+    return total
+
+
+def rank(f: Tensor, u: int, negatives: Labels, margin: float) -> int:
+    """The number of negatives that violate u."""
+    return sum(bool(f[v] > f[u] - margin) for v in negatives)
+
+
+def harmonic(rank: int) -> float:
+    return sum(1 / r for r in range(1, rank + 1))
+
+
+def softmax(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+    total = f.new_zeros(())
+    for u in positives:
+        total = total - torch.log(f[u].exp() / f[[*positives, *negatives]].exp().sum())
+    return total / max(1, len(positives)) if normalize else total
+
+
+def bce(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+    p = 1 / (1 + (-f).exp())
+    total = -p[positives].log().sum() - (1 - p[negatives]).log().sum()
+    return total / max(1, len(positives) + len(negatives)) if normalize else total
+
+
+def focal(
+    f: Tensor, positives: Labels, negatives: Labels, gamma: float = 2.0, alpha: float | None = 0.25
+) -> Tensor:
+    p = 1 / (1 + (-f).exp())
+    of_positives = ((1 - p[positives]) ** gamma * p[positives].log()).sum()
+    of_negatives = (p[negatives] ** gamma * (1 - p[negatives]).log()).sum()
+    a, b = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
+    return -a * of_positives - b * of_negatives
+
+
+def asl(
+    f: Tensor,
+    positives: Labels,
+    negatives: Labels,
+    gamma_positive: float = 0.0,
+    gamma_negative: float = 4.0,
+    shift: float = 0.05,
+) -> Tensor:
+    p = 1 / (1 + (-f).exp())
+    q = (p - shift).clamp(min=0)
+    of_positives = ((1 - p[positives]) ** gamma_positive * p[positives].log()).sum()
+    of_negatives = (q[negatives] ** gamma_negative * (1 - q[negatives]).log()).sum()
+    return -of_positives - of_negatives
+
+
+def zlpr(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
+    return torch.log(1 + f[negatives].exp().sum()) + torch.log(1 + (-f[positives]).exp().sum())
+
+
+def pairwise_logistic(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+    total = torch.log(1 + pairs(f, positives, negatives).exp()).sum()
+    return total / max(1, len(positives) * len(negatives)) if normalize else total
+
+
 CASES = [
-    Case("lsep", oracles.lsep),
-    Case("lsep", oracles.weighted_lsep, {"weighted": True}, smooth=False),
-    Case("lsep", oracles.tempered_lsep, {"temperature": 4.0}),
-    Case("bpmll", oracles.bpmll),
-    Case("bpmll", oracles.bpmll, {"normalize": True}),
-    Case("ranking", oracles.ranking, smooth=False),
-    Case("ranking", oracles.ranking, {"margin": 0.25}, smooth=False),
-    Case("warp", oracles.warp, smooth=False),
-    Case("warp", oracles.warp, {"margin": 2.5}, smooth=False),
-    Case("pairwise_logistic", oracles.pairwise_logistic),
-    Case("pairwise_logistic", oracles.pairwise_logistic, {"normalize": True}),
-    Case("softmax", oracles.softmax, kind="positives"),
-    Case("softmax", oracles.softmax, {"normalize": True}, kind="positives"),
-    Case("zlpr", oracles.zlpr, kind="labels"),
-    Case("bce", oracles.bce, kind="labels"),
-    Case("bce", oracles.bce, {"normalize": True}, kind="labels"),
-    Case("focal", oracles.focal, kind="labels"),
-    Case("focal", oracles.focal, {"gamma": 0.5, "alpha": None}, kind="labels"),
-    Case("asl", oracles.asl, kind="labels", smooth=False),
-    Case("asl", oracles.asl, {"gamma_positive": 1.0, "shift": 0.0}, kind="labels"),
+    Case(
+        "lsep",
+        lsep,
+        refused=(
+            ({"max_pairs": 0}, "max_pairs=0"),
+            ({"max_pairs": 9, "weighted": True}, "max_pairs=9 and weighted=True"),
+            ({"temperature": 0.0}, "temperature=0"),
+            ({"temperature": 4.0, "weighted": True}, "temperature=4.0: with .* weighted=True only 1"),
+            ({"temperature": 4.0, "max_pairs": 9}, "temperature=4.0: with max_pairs=9"),
+        ),
+    ),
+    Case("lsep", weighted_lsep, {"weighted": True}, smooth=False),
+    Case("lsep", tempered_lsep, {"temperature": 4.0}),
+    Case("bpmll", bpmll),
+    Case("bpmll", bpmll, {"normalize": True}),
+    Case("ranking", ranking, smooth=False),
+    Case("ranking", ranking, {"margin": 0.25}, smooth=False),
+    Case("warp", warp, smooth=False),
+    Case("warp", warp, {"margin": 2.5}, smooth=False),
+    Case("pairwise_logistic", pairwise_logistic, refused=(({"max_pairs": 0}, "max_pairs=0"),)),
+    Case("pairwise_logistic", pairwise_logistic, {"normalize": True}),
+    Case("softmax", softmax, kind="positives"),
+    Case("softmax", softmax, {"normalize": True}, kind="positives"),
+    Case("zlpr", zlpr, kind="labels"),
+    Case("bce", bce, kind="labels"),
+    Case("bce", bce, {"normalize": True}, kind="labels"),
+    Case(
+        "focal",
+        focal,
+        kind="labels",
+        refused=(({"gamma": -1.0}, "gamma=-1"), ({"alpha": 2.0}, "alpha=2")),
+    ),
+    Case("focal", focal, {"gamma": 0.5, "alpha": None}, kind="labels"),
+    Case(
+        "asl",
+        asl,
+        kind="labels",
+        smooth=False,
+        refused=(({"gamma_negative": -1.0}, "gamma_negative=-1"), ({"shift": 1.0}, "shift=1")),
+    ),
+    Case("asl", asl, {"gamma_positive": 1.0, "shift": 0.0}, kind="labels"),
 ]
 
 
@@ -82,6 +228,12 @@ every_loss = pytest.mark.parametrize("case", CASES, ids=case_name)
 shift_invariant_losses = pytest.mark.parametrize(
     "case", [case for case in CASES if case.kind != "labels"], ids=case_name
 )
+
+
+def plain(name: str) -> Case:
+    """The case of a loss without options."""
+    [case] = [case for case in CASES if case.name == name and not case.options]
+    return case
 
 
 def draw(rows: int, labels: int, density: float, seed: int = 0) -> tuple[Tensor, Tensor]:

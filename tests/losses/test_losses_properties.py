@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from loss_cases import CASES, Case, draw, draw_mask, every_loss
+from loss_cases import Case, draw, draw_mask, every_loss, plain
 from torch import Tensor
 
 from lsep_ml import losses
@@ -88,7 +88,7 @@ def test_gradcheck(case: Case) -> None:
 def test_second_derivatives_are_finite_in_rows_without_a_pair_and_far_from_a_mistake(
     name: str, dtype: torch.dtype
 ) -> None:
-    [case] = [case for case in CASES if case.name == name and not case.options]
+    case = plain(name)
     targets = torch.tensor([[0, 0, 0], [1, 1, 1], [1, 0, 0]])
     scores = torch.tensor([[0.0, 1, 2], [0, 1, 2], [500, -500, -500]], dtype=dtype)
     with losses.fused(False):

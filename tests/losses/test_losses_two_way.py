@@ -3,10 +3,9 @@
 import math
 from functools import partial
 
-import loss_oracles as oracles
 import pytest
 import torch
-from loss_cases import draw, draw_mask
+from loss_cases import draw, draw_mask, two_way
 from torch import Tensor
 
 from lsep_ml import losses
@@ -19,7 +18,7 @@ def expected(
 ) -> tuple[Tensor, Tensor]:
     f = scores.detach().double().requires_grad_()
     known = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask
-    rows, columns = oracles.two_way(f, targets, known, temperature)
+    rows, columns = two_way(f, targets, known, temperature)
     num_rows, num_labels = f.shape
     value = rows / num_rows + columns / num_labels if reduction == "mean" else rows + columns
     return value.detach(), *torch.autograd.grad(value, f)
@@ -161,6 +160,8 @@ def test_rows_have_no_loss_of_their_own() -> None:
     for reduction in ("none", "average"):
         with pytest.raises(ValueError, match=f"reduction='{reduction}': expected 'mean' or 'sum'"):
             two_way_loss(scores, targets, reduction=reduction)
+    with pytest.raises(ValueError, match="temperature=inf"):
+        two_way_loss(scores, targets, temperature=math.inf)
     assert losses.compares_images(partial(two_way_loss, temperature=2.0))
     assert not losses.compares_images(losses.lsep_loss)
 
