@@ -1,4 +1,4 @@
-"""One binary decision a label: cross entropy, focal loss and asymmetric loss, summed over the labels of a row."""
+"""One binary decision a label: cross entropy, focal, asymmetric and Hill loss, summed over the labels of a row."""
 
 import math
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, labels_of
 
-__all__ = ["asl_loss", "bce_loss", "focal_loss"]
+__all__ = ["asl_loss", "bce_loss", "focal_loss", "hill_loss"]
 
 Term = Callable[[Tensor], Tensor]
 """Scores -> what each contributes; 0 where a score lies far on the right side."""
@@ -158,6 +158,56 @@ def asl_loss(
         # log(1 - q) = min(0, log(1 - p + m)), without forming 1 - p
         log_rest = torch.logaddexp(F.logsigmoid(-f_v), log_shift).clamp(max=0)
         return -_power((torch.sigmoid(f_v) - shift).clamp(min=0), gamma_negative) * log_rest
+
+    return reduce(_sum_of_terms(f, targets, mask, positive_term, negative_term), reduction)
+
+
+def hill_loss(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    *,
+    reduction: Reduction = "mean",
+    mask: Tensor | None = None,
+    gamma: float = 2.0,
+    margin: float = 1.0,
+    hill: float = 1.5,
+) -> Tensor:
+    r"""Compute the Hill loss (Zhang et al. 2021) of each row of `scores`, with p = sigmoid(f):
+
+        - sum_u (1 - q_u)^gamma log q_u + sum_v (l - p_v) p_v^2,  q_u = sigmoid(f_u - m)
+
+    From "Simple and Robust Loss Design for Multi-Label Learning with Missing Labels": a negative with a high score is
+    likely to be a positive that nobody noted, so its gradient, 3 p^2 (1 - p)^2 at l = 3/2, falls again beyond p = 1/2.
+    The defaults are the paper's.
+
+    Args:
+        scores, targets, reduction, mask: as in `bce_loss`.
+        gamma: focus on positives that are far from right, >= 0.
+        margin: m, by how much a positive's score is to exceed 0.
+        hill: l, the place of the hill, >= 1, so that no term is negative.
+
+    Raises:
+        ValueError: wrong shapes or dtypes; gamma or hill out of range.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import hill_loss
+        >>> scores, targets = torch.tensor([[2.0, 1.0, 0.0]]), torch.tensor([[1, 0, 0]])
+        >>> hill_loss(scores, targets)
+        tensor(0.6836)
+    """
+    if gamma < 0:
+        raise ValueError(f"gamma={gamma}: expected at least 0")
+    if hill < 1:
+        raise ValueError(f"hill={hill}: expected at least 1")
+    f = check_inputs(scores, targets, mask)
+
+    def positive_term(f_u: Tensor) -> Tensor:
+        return -_power(torch.sigmoid(margin - f_u), gamma) * F.logsigmoid(f_u - margin)
+
+    def negative_term(f_v: Tensor) -> Tensor:
+        p = torch.sigmoid(f_v)
+        return (hill - p) * p.square()
 
     return reduce(_sum_of_terms(f, targets, mask, positive_term, negative_term), reduction)
 

@@ -166,6 +166,19 @@ def asl(
     return -of_positives - of_negatives
 
 
+def hill(
+    f: Tensor,
+    positives: Labels,
+    negatives: Labels,
+    gamma: float = 2.0,
+    margin: float = 1.0,
+    hill: float = 1.5,
+) -> Tensor:
+    p, q = 1 / (1 + (-f).exp()), 1 / (1 + (margin - f).exp())
+    of_positives = ((1 - q[positives]) ** gamma * q[positives].log()).sum()
+    return ((hill - p[negatives]) * p[negatives] ** 2).sum() - of_positives
+
+
 def zlpr(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
     return torch.log(1 + f[negatives].exp().sum()) + torch.log(1 + (-f[positives]).exp().sum())
 
@@ -217,6 +230,8 @@ CASES = [
         refused=(({"gamma_negative": -1.0}, "gamma_negative=-1"), ({"shift": 1.0}, "shift=1")),
     ),
     Case("asl", asl, {"gamma_positive": 1.0, "shift": 0.0}, kind="labels"),
+    Case("hill", hill, kind="labels", refused=(({"gamma": -1.0}, "gamma=-1"), ({"hill": 0.5}, "hill=0.5"))),
+    Case("hill", hill, {"gamma": 0.5, "margin": 0.0, "hill": 1.0}, kind="labels"),
 ]
 
 
