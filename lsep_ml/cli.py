@@ -98,9 +98,11 @@ def tune(
     criterion: Annotated[
         str, typer.Option(help="Choose by this label-set metric, a key of docs/metrics.md.")
     ] = "f1",
-    folds: Annotated[int, typer.Option(help="Folds of the cross-fitting.")] = 5,
-    epochs: Annotated[int, typer.Option(help="Epochs of learnt decisions (which need features).")] = 50,
-    seed: Annotated[int, typer.Option(help="Of folds, bootstrap and training.")] = 0,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-fitting.")] = 5,
+    epochs: Annotated[
+        int, typer.Option(min=1, help="Epochs of learnt decisions (which need features).")
+    ] = 50,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of folds, bootstrap and training.")] = 0,
 ) -> None:
     """Compare decisions on a score matrix, out of fold and with intervals, and save the best."""
     from lsep_ml.tuning.tune import print_tuning
@@ -148,7 +150,7 @@ def report(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where to write; FOLDER/report if not given.")
     ] = None,
-    replicates: Annotated[int, typer.Option(help="Bootstrap samples behind the intervals.")] = 1000,
+    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap samples behind the intervals.")] = 1000,
 ) -> None:
     """Make the tables, the figures and one page (report.html) of all runs below a folder."""
     from lsep_ml.reports import build_report

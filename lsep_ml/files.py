@@ -31,6 +31,39 @@ def no_room_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
+def reading(path: Path, expected: str) -> Iterator[None]:
+    """Lets whatever a library raises on the contents of a user's file be one ValueError that names the file.
+
+    It says what was `expected` of it and the first line of what the library found. Errors of the file system, which
+    name the file themselves, pass.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _unreadable(path, expected, error) from error
+    except Exception as error:  # libraries raise whatever their parsers do
+        raise _unreadable(path, expected, error) from error
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError unless a file can be written at `path`, whose folders may be yet to be made: before long work."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "a folder; give the name of a file", str(path))
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "no folder", str(above))
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "nothing can be written in this folder", str(above))
+
+
+def _unreadable(path: Path, expected: str, error: Exception) -> ValueError:
+    reason = str(error).strip().partition("\n")[0]
+    return ValueError(f"{path}: not {expected} ({reason or type(error).__name__})")
+
+
+@contextmanager
 def atomic_write(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[IO[Any]]:
     """Open a file beside `path`, whose folder is made if need be, that becomes `path` when the block ends.
 

@@ -1,13 +1,16 @@
 """Saved decisions, found again by the name of their class."""
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lsep_ml.decisions.base import Decision
 from lsep_ml.decisions.catalogue import DECISIONS
 from lsep_ml.decisions.saved import read_saved
+from lsep_ml.files import reading
 
 
 def save(decision: Decision, path: str | Path) -> None:
@@ -19,7 +22,8 @@ def load(path: str | Path) -> Decision:
     """The decision that `save` wrote.
 
     Raises FileNotFoundError when a file is missing and ValueError when it is not a saved decision, of another
-    format version, of an unknown kind, or when the weights are not the ones it was saved with.
+    format version, of an unknown kind, edited so that nothing can be decided by it, or when the weights are not
+    the ones it was saved with.
     """
     path = Path(path)
     record, state = read_saved(path)
@@ -28,13 +32,45 @@ def load(path: str | Path) -> Decision:
     name = record["decision"]
     if name not in kinds:
         raise ValueError(f"{path}: unknown decision {name!r}; known are {', '.join(sorted(kinds))}")
-    decision = kinds[name](**record["options"])
-    blank = decision.state_dict()
-    decision.load_state_dict(
-        {key: torch.as_tensor(value, dtype=blank[key].dtype) for key, value in state.items()}
-    )
-    decision.label_names = record.get("label_names")
+    with reading(path, f"a saved {name}"):
+        decision = kinds[name](**record["options"])
+        _fill(decision, state)
+        decision.label_names = _label_names(record, int(decision.num_labels))
+        if not decision.needs_features or hasattr(decision, "num_features"):
+            decision.decide(*_blank_image(decision))  # sizes that do not belong together fail here
     return decision.eval()
+
+
+def _fill(decision: Decision, state: Mapping[str, Any]) -> None:
+    blank = decision.state_dict()
+    if blank.keys() != state.keys():
+        odd = ", ".join(sorted(blank.keys() ^ state.keys()))
+        raise ValueError(f"its state has {', '.join(state) or 'nothing'}, not {', '.join(blank)}: {odd}")
+    tensors = {}
+    for key, value in state.items():
+        try:
+            tensors[key] = torch.as_tensor(value, dtype=blank[key].dtype)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{key} = {value!r:.40} is no number, nor a list of them") from error
+        if torch.isnan(tensors[key]).any():
+            raise ValueError(f"{key} holds NaN")
+    decision.load_state_dict(tensors)
+
+
+def _label_names(record: Mapping[str, Any], num_labels: int) -> list[str] | None:
+    names: Any = record.get("label_names")
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("its label_names are no list of texts")
+    if len(names) != num_labels or len(set(names)) < len(names):
+        raise ValueError(f"its {len(set(names))} different label_names are for num_labels = {num_labels}")
+    return names
+
+
+def _blank_image(decision: Decision) -> tuple[torch.Tensor, torch.Tensor | None]:
+    features = torch.zeros(1, int(getattr(decision, "num_features", 0)))
+    return torch.zeros(1, int(decision.num_labels)), features if decision.needs_features else None
 
 
 def _subclasses(base: type[Decision]) -> dict[str, type[Decision]]:

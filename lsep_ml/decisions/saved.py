@@ -10,7 +10,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as tensor_bytes
 from torch import Tensor
 
-from lsep_ml.files import atomic_write, write_json
+from lsep_ml.files import atomic_write, reading, write_json
 
 FORMAT = 1
 
@@ -41,15 +41,24 @@ def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises FileNotFoundError when a file is missing and ValueError when it is not a saved decision, of another
     format version, or when the weights are not the ones it was saved with.
     """
-    try:
+    with reading(path, "a saved decision"):
         record = json.loads(path.read_text(encoding="utf-8"))
-        version, _ = record["format"], (record["decision"], record["options"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not a saved decision ({error!r})") from error
+        missing = [key for key in ("format", "decision", "options") if key not in record]
+        if missing or not {"state", "weights"} & record.keys():
+            raise ValueError(f"it has no {', '.join(missing or ['state or weights'])}")
+        if not isinstance(record["decision"], str):
+            raise ValueError(f"decision = {record['decision']!r:.40}, no name")
+        version = record["format"]
     if version != FORMAT:
         raise ValueError(f"{path}: format {version}, this version reads format {FORMAT}")
     if "weights" in record:
-        return record, load_tensors(_read_weights(path, record["weights"]))
+        weights = record["weights"]
+        with reading(path, "a saved decision"):
+            if Path(weights["file"]).name != weights["file"] or not isinstance(weights["sha256"], str):
+                raise ValueError(f"weights = {weights!r:.80}, no file beside it and its sha256")
+        content = _read_weights(path, weights)
+        with reading(path.with_name(weights["file"]), "a safetensors file"):
+            return record, load_tensors(content)
     return record, record["state"]
 
 

@@ -38,9 +38,10 @@ def count_label_sets(predictions: Any, targets: Any, mask: Any = None) -> LabelC
     mask: True where the target is known. An unknown entry is neither predicted nor true, and an image without
     any known entry is left out.
 
-    Raises ValueError for known entries other than 0 and 1.
+    Raises ValueError for known entries other than 0 and 1, and for matrices of different sizes.
     """
     known = None if mask is None else as_numpy(mask) != 0
+    check_sizes(predictions=predictions, targets=targets, mask=mask)
     predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
     correct = predictions & targets
     sums = image_numerators(predictions, targets, known).items()
@@ -118,15 +119,29 @@ def sum_of_ratios(numerators: Any) -> Floats:
     return np.asarray((numerators / np.arange(1, numerators.shape[-1] + 1)).sum(-1))
 
 
+def check_sizes(**matrices: Any) -> None:
+    """Raise ValueError unless all that are not None have the same N and K, their last two axes: none is repeated."""
+    shapes = {name: tuple(np.shape(values)) for name, values in matrices.items() if values is not None}
+    (first, size), *others = shapes.items()
+    for name, shape in others:
+        if len(size) < 2 or shape[-2:] != size[-2:]:
+            raise ValueError(f"{name}: shape {shape}, but {first} have {size}; expected (N, K) of both")
+
+
 def binary(name: str, values: Any, known: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """Known 0/1 values as a bool array, False where unknown. Raises ValueError for any other known value."""
+    """Known 0/1 values (..., N, K) as a bool array, False where unknown.
+
+    Raises ValueError for any other known value; names its row and column, counted from 0.
+    """
     values = as_numpy(values)
     if values.dtype != bool:
         other = (values != 0) & (values != 1)
         if known is not None:
             other &= known
         if other.any():
-            raise ValueError(f"{name}: {values[other][0]} found, expected only 0 and 1")
+            *_, row, column = np.argwhere(other)[0]
+            found = values[tuple(np.argwhere(other)[0])]
+            raise ValueError(f"{name}: {found} found in row {row}, column {column}, expected only 0 and 1")
     return values != 0 if known is None else (values != 0) & known
 
 

@@ -22,7 +22,7 @@ from lsep_ml.metrics.catalogue import (
     precision,
     recall,
 )
-from lsep_ml.metrics.counts import LabelCounts, as_numpy, binary
+from lsep_ml.metrics.counts import LabelCounts, as_numpy, binary, check_sizes
 from lsep_ml.metrics.counts import compare_label_sets as compare_label_sets
 from lsep_ml.metrics.counts import count_label_sets as count_label_sets
 from lsep_ml.metrics.metric import (
@@ -84,7 +84,8 @@ def ranking_metrics(scores: Any, targets: Any, mask: Any = None) -> dict[str, fl
     over labels skips those for which the formula is not defined (map_classes says how many remain in map); it is 0
     where none is left.
 
-    Raises ValueError for NaN scores, for known targets other than 0 and 1, and when no entry is known.
+    Raises ValueError for NaN scores, for known targets other than 0 and 1, for matrices of different sizes, and when no
+    entry is known.
     """
     scores, targets, known = check_ranking_input(scores, targets, mask)
     values: dict[str, float] = {}
@@ -118,12 +119,16 @@ def mean_of_defined(values: Floats) -> float:
 
 def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any, Any]:
     """Scores, targets and mask as NumPy arrays (N, K), a mask of None filled in; see `ranking_metrics`."""
+    check_sizes(scores=scores, targets=targets, mask=mask)
     scores, known = as_numpy(scores), None if mask is None else as_numpy(mask) != 0
     targets = binary("targets", targets, known)
     known = np.ones(targets.shape, bool) if known is None else known
     if np.isnan(scores).any():
         row = int(np.isnan(scores).any(1).argmax())
-        raise ValueError(f"scores: NaN in row {row}; ranking metrics need a number for every entry")
+        column = int(np.isnan(scores[row]).argmax())
+        raise ValueError(
+            f"scores: NaN in row {row}, column {column}; ranking metrics need a number for every entry"
+        )
     if not known.any():
         raise ValueError("ranking metrics need at least one image with a known label, got none")
     return scores, targets, known
@@ -132,8 +137,9 @@ def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any,
 def average_precisions(scores: Any, targets: Any, mask: Any = None) -> Floats:
     """Average precision of every label, (K,), ties taken together; NaN without a known positive.
 
-    Raises ValueError for known targets other than 0 and 1.
+    Raises ValueError for known targets other than 0 and 1, and for matrices of different sizes.
     """
+    check_sizes(scores=scores, targets=targets, mask=mask)
     known = None if mask is None else as_numpy(mask) != 0
     return label_values(as_numpy(scores), binary("targets", targets, known), known, average_precision)[0]
 

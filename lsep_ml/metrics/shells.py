@@ -120,6 +120,8 @@ def as_list(state: list[Tensor] | Tensor) -> list[Tensor]:
 def check_batch(values: Tensor, targets: Tensor, mask: Tensor | None, num_labels: int) -> None:
     """Raise ValueError unless all have the shape (N, num_labels)."""
     for name, tensor in (("first argument", values), ("targets", targets), ("mask", mask)):
+        if isinstance(tensor, str) or (tensor is not None and not hasattr(tensor, "shape")):
+            raise ValueError(f"{name}: a {type(tensor).__name__}, expected a tensor (N, {num_labels})")
         if tensor is not None and tensor.shape != (len(targets), num_labels):
             raise ValueError(
                 f"{name}: shape {tuple(tensor.shape)}, expected (N, {num_labels}) with N = {len(targets)}"

@@ -1,5 +1,7 @@
 """Score matrices of any model as files: npz, CSV or parquet, in and out."""
 
+import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,10 +9,23 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lsep_ml.files import atomic_write
+from lsep_ml.files import atomic_write, check_writable, reading
+from lsep_ml.metrics.counts import binary
 from lsep_ml.runs.arrays import write_predictions
 
 SUFFIXES = (".npz", ".csv", ".parquet")
+WORDS = {
+    "": None,
+    "nan": None,
+    "na": None,
+    "n/a": None,
+    "<na>": None,
+    "null": None,
+    "none": None,
+    "true": "1",
+    "false": "0",
+}
+"""What stands for a number, as pandas and spreadsheets write it; None: unknown. Capitals do not matter."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +50,33 @@ def read_scores(path: Path) -> ScoreTable:
     npz: arrays scores (N, K) and, as far as there are, targets, mask, features, label_names, image_ids (the
     keys of a run's predictions.npz). CSV and parquet: a column score_NAME for each label, and target_NAME (0,
     1 or empty for unknown), feature_NAME and image_id columns, as far as there are; parquet also takes list
-    columns named scores, targets and features. Raises FileNotFoundError, and ValueError for other contents.
+    columns named scores, targets and features. A column's kind comes from its name: an image_id is text as it
+    stands, all others are numbers. A target that is NaN is unknown, as one that is empty.
+
+    Raises FileNotFoundError, and ValueError for other contents: targets other than 0 and 1, scores or features
+    that are no finite numbers, and arrays that do not belong together; names the column and the line or row.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    table = _from_npz(path) if path.suffix == ".npz" else _from_frame(path)
-    for name in ("targets", "mask"):
-        values = getattr(table, name)
-        if values is not None and values.shape != table.scores.shape:
-            raise ValueError(f"{path}: {name} have shape {values.shape}, scores {table.scores.shape}")
-    if table.label_names is not None and len(table.label_names) != table.scores.shape[1]:
-        raise ValueError(f"{path}: {len(table.label_names)} label_names for {table.scores.shape[1]} labels")
-    return table
+    read = {".npz": _from_npz, ".csv": _from_csv, ".parquet": _from_parquet}[path.suffix]
+    with reading(path, "a usable file of scores"):
+        return _checked(**read(path))
+
+
+def check_label_sets(path: Path) -> None:
+    """Raise ValueError or OSError unless `write_label_sets` can write to `path`."""
+    if path.suffix not in SUFFIXES:
+        raise ValueError(f"--out {path}: expected a name with {', '.join(SUFFIXES)}")
+    check_writable(path)
 
 
 def write_label_sets(
     path: Path, table: ScoreTable, predictions: np.ndarray, thresholds: np.ndarray | None
 ) -> None:
     """Write label sets, bool (N, K): npz as a run's predictions.npz, or a table of 0/1 columns."""
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"{path}: expected a name with {', '.join(SUFFIXES)}")
+    check_label_sets(path)
     names = table.label_names or [str(label) for label in range(predictions.shape[1])]
     if path.suffix == ".npz":
         arrays = {
@@ -78,52 +98,159 @@ def write_label_sets(
         frame.write_csv(file) if path.suffix == ".csv" else frame.write_parquet(file)
 
 
-def _from_npz(path: Path) -> ScoreTable:
-    with np.load(path, allow_pickle=False) as file:
+def _checked(
+    scores: np.ndarray,
+    targets: np.ndarray | None = None,
+    mask: np.ndarray | None = None,
+    features: np.ndarray | None = None,
+    label_names: Sequence[str] | None = None,
+    image_ids: Sequence[str] | None = None,
+) -> ScoreTable:
+    """The table of these arrays; raises ValueError for what they may not be."""
+    scores = _numbers("scores", scores)
+    if 0 in scores.shape:
+        raise ValueError(f"scores of {scores.shape[0]} images and {scores.shape[1]} labels")
+    if features is not None:
+        features = _numbers("features", features)
+    rows, labels = scores.shape
+    for name, values, shape in (
+        ("targets", targets, (rows, labels)),
+        ("mask", mask, (rows, labels)),
+        ("features", features, (rows, features.shape[1] if features is not None else 0)),
+        ("label_names", label_names, (labels,)),
+        ("image_ids", image_ids, (rows,)),
+    ):
+        if values is not None and np.shape(values) != shape:
+            raise ValueError(f"{name} have shape {np.shape(values)}, scores {scores.shape}")
+    names = None if label_names is None else [str(name) for name in label_names]
+    if names is not None and len(set(names)) < len(names):
+        raise ValueError(
+            f"the label {next(name for name in names if names.count(name) > 1)!r} is there twice"
+        )
+    known = None if mask is None else binary("mask", mask, None)
+    if targets is not None:
+        if targets.dtype.kind == "f" and np.isnan(targets).any():
+            known = ~np.isnan(targets) if known is None else known & ~np.isnan(targets)
+        targets = binary("targets", targets, known).astype(np.uint8)
+    ids = None if image_ids is None else [str(name) for name in image_ids]
+    return ScoreTable(scores, targets, known, features, names, ids)
+
+
+def _numbers(name: str, values: np.ndarray) -> np.ndarray:
+    """A matrix as float32; raises ValueError unless it is one of numbers, none of them NaN or infinite."""
+    if values.ndim != 2 or values.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: {values.dtype} of shape {values.shape}; expected a matrix of numbers")
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused
+        values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise ValueError(
+            f"{name}: {values[row, column]} in row {row}, column {column}; expected finite numbers"
+        )
+    return values
+
+
+def _from_npz(path: Path) -> dict[str, Any]:
+    with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     if "scores" not in arrays:
-        raise ValueError(f"{path}: no array named scores; found {', '.join(arrays) or 'nothing'}")
-    return ScoreTable(
-        arrays["scores"].astype(np.float32),
-        arrays.get("targets"),
-        arrays["mask"] != 0 if "mask" in arrays else None,
-        arrays["features"].astype(np.float32) if "features" in arrays else None,
-        [str(name) for name in arrays["label_names"]] if "label_names" in arrays else None,
-        [str(name) for name in arrays["image_ids"]] if "image_ids" in arrays else None,
-    )
+        raise ValueError(f"no array named scores; found {', '.join(arrays) or 'nothing'}")
+    names = ("scores", "targets", "mask", "features", "label_names", "image_ids")
+    return {name: arrays[name] for name in names if name in arrays}
 
 
-def _from_frame(path: Path) -> ScoreTable:
-    frame = pl.read_csv(path) if path.suffix == ".csv" else pl.read_parquet(path)
-    scores, names = _matrix(frame, "score")
+def _from_csv(path: Path) -> dict[str, Any]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = csv.reader(file)
+        header = next(rows, [])
+        odd = next(
+            ((rows.line_num, len(cells)) for cells in rows if len(cells) not in (0, len(header))), None
+        )
+    if len(header) == 1 and (other := [mark for mark in ";\t" if mark in header[0]]):
+        raise ValueError(
+            f"its columns are separated by {other[0]!r}; save it with commas, and points in numbers"
+        )
+    if not any(name.startswith("score_") for name in header):
+        raise ValueError(f"no columns named score_LABEL; found {', '.join(header)[:80] or 'nothing'}")
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise ValueError(f"the column {twice[0]!r} is there twice")
+    if odd is not None:
+        raise ValueError(f"line {odd[0]}: {odd[1]} cells under {len(header)} columns")
+    # As text: what a column holds is what its name says, not what its first rows look like.
+    frame = pl.read_csv(path, infer_schema=False)
+    return _from_frame(frame, first=2)
+
+
+def _from_parquet(path: Path) -> dict[str, Any]:
+    frame = pl.read_parquet(path)
+    if "scores" in frame.columns:
+        arrays = {name: _matrix_of_lists(frame, name) for name in ("scores", "targets", "features")}
+        arrays = {name: values for name, values in arrays.items() if values is not None}
+        return arrays | _image_ids(frame)
+    return _from_frame(frame, first=0)
+
+
+def _from_frame(frame: pl.DataFrame, first: int) -> dict[str, Any]:
+    """The arrays of a table with a column a label; its first row is line or row `first` of the file."""
+    scores, names = _matrix(frame, "score", first)
+    targets, target_names = _matrix(frame, "target", first)
+    features, _ = _matrix(frame, "feature", first)
     if scores is None:
-        raise ValueError(f"{path}: no columns named score_LABEL; found {', '.join(frame.columns)}")
-    targets, target_names = _matrix(frame, "target")
+        raise ValueError(f"no columns named score_LABEL; found {', '.join(frame.columns)[:80] or 'nothing'}")
     if targets is not None and names != target_names:
-        odd = sorted(set(names or []) ^ set(target_names or [])) or "their order"
-        raise ValueError(f"{path}: score_ and target_ columns differ in {odd}")
-    features, _ = _matrix(frame, "feature")
-    known = None if targets is None else ~np.isnan(targets)
-    return ScoreTable(
-        scores.astype(np.float32),
-        None if targets is None or known is None else np.where(known, targets, 0),
-        None if known is None or known.all() else known,
-        None if features is None else features.astype(np.float32),
-        names,
-        [str(name) for name in frame["image_id"]] if "image_id" in frame.columns else None,
-    )
+        odd = sorted(set(names) ^ set(target_names)) or "their order"
+        raise ValueError(f"score_ and target_ columns differ in {odd}")
+    arrays = {"scores": scores, "targets": targets, "features": features, "label_names": names}
+    return arrays | _image_ids(frame)
 
 
-def _matrix(frame: pl.DataFrame, kind: str) -> tuple[np.ndarray | None, list[str] | None]:
-    """The columns KIND_NAME as a float64 matrix (empty: NaN) with their names, or the list column KINDs."""
+def _image_ids(frame: pl.DataFrame) -> dict[str, Any]:
+    return {"image_ids": [str(name) for name in frame["image_id"]]} if "image_id" in frame.columns else {}
+
+
+def _matrix(frame: pl.DataFrame, kind: str, first: int) -> tuple[np.ndarray | None, list[str]]:
+    """The columns KIND_NAME as a float64 matrix with their names; a target that is empty is NaN."""
     columns = [name for name in frame.columns if name.startswith(f"{kind}_")]
-    if columns:
-        matrix = frame.select(pl.col(columns).cast(pl.Float64)).to_numpy()
-        return matrix, [name.removeprefix(f"{kind}_") for name in columns]
-    if f"{kind}s" in frame.columns:
-        rows = frame[f"{kind}s"].to_list()
-        widths = {len(row) for row in rows}
-        if len(widths) != 1:
-            raise ValueError(f"column {kind}s: lists of different lengths {sorted(widths)}")
-        return np.array(rows, dtype=np.float64), None
-    return None, None
+    if not columns:
+        return None, []
+    of_column = [_column(frame[name], kind, first) for name in columns]
+    return np.stack(of_column, axis=1), [name.removeprefix(f"{kind}_") for name in columns]
+
+
+def _column(column: pl.Series, kind: str, first: int) -> np.ndarray:
+    numbers = column.cast(pl.Float64, strict=False)
+    if column.dtype == pl.String and numbers.null_count():
+        text = column.str.strip_chars()
+        plain = text.str.to_lowercase().replace(WORDS)  # null where unknown
+        numbers = plain.cast(pl.Float64, strict=False)
+        wrong = plain.is_not_null() & numbers.is_null()
+    else:
+        wrong = column.is_not_null() & numbers.is_null()
+    place = "line" if first else "row"
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        raise ValueError(f"{place} {row + first}, column {column.name!r}: {column[row]!r:.40} is no number")
+    if kind == "target":
+        wrong = numbers.is_not_null() & numbers.is_not_nan() & ~numbers.is_in([0.0, 1.0])
+        expected = "0, 1, or nothing for unknown"
+    else:
+        wrong = numbers.is_null() | numbers.is_nan() | numbers.is_infinite()
+        expected = "a finite number"
+    wrong = wrong.fill_null(kind != "target")
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        raise ValueError(
+            f"{place} {row + first}, column {column.name!r}: {column[row]!r:.40}; expected {expected}"
+        )
+    return numbers.fill_null(np.nan).to_numpy()
+
+
+def _matrix_of_lists(frame: pl.DataFrame, name: str) -> np.ndarray | None:
+    if name not in frame.columns:
+        return None
+    rows = frame[name].to_list()
+    widths = {None if row is None else len(row) for row in rows}
+    if len(widths) != 1 or None in widths:
+        raise ValueError(f"column {name}: lists of different lengths {sorted(map(str, widths))}")
+    return np.array(rows, dtype=np.float64)

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from rich.table import Table
 from lsep_ml.decisions import DECISIONS, Decision, load
 from lsep_ml.decisions.catalogue import DecisionRow
 from lsep_ml.decisions.checks import check_fit
+from lsep_ml.files import check_writable
 from lsep_ml.metrics import (
     BY_KEY,
+    LABEL_SET_KEYS,
     LABELS_PER_IMAGE,
     bootstrap_label_sets,
     count_label_sets,
@@ -26,7 +29,7 @@ from lsep_ml.metrics import (
 )
 from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, gain
 from lsep_ml.training.fitting import fit_decision
-from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_label_sets
+from lsep_ml.tuning.score_files import ScoreTable, check_label_sets, read_scores, write_label_sets
 
 _SHOWN = ("f1", "exact_match", "ov_p", "ov_r")
 
@@ -84,6 +87,10 @@ def tune(
 
     Raises ValueError for unknown names, for a file without targets, and for data nothing can be fitted on.
     """
+    if criterion not in LABEL_SET_KEYS:
+        raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
+    if output is not None:
+        check_writable(output)
     table = read_scores(source)
     targets = table.targets
     if targets is None:
@@ -116,14 +123,15 @@ def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[
     Returns the label sets, bool (N, K), and their metrics where the file has targets. Raises ValueError when
     the labels of the file are not those the decision was fitted for, by number or by name.
     """
+    check_label_sets(output)
     fitted, table = load(decision), read_scores(source)
     ours, theirs = fitted.label_names, table.label_names
     if ours is not None and theirs is not None and ours != theirs:
-        label = next(
-            (i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), len(theirs)
-        )
+        pairs = zip_longest(ours, theirs, fillvalue="none")
+        here, there = next((name, other) for other, name in pairs if name != other)
         raise ValueError(
-            f"{source}: its labels are not those of {decision}, in this order; they differ from label {label} on"
+            f"{source}: its labels are not those of {decision}, in this order; the first that differs is {here!r}, "
+            f"where the decision has {there!r}"
         )
     decided = fitted.decide(table.scores, table.features)
     predictions = decided.label_sets.numpy()

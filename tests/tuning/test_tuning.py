@@ -150,7 +150,10 @@ def test_labels_in_another_order_are_refused(tmp_path):
     tune(written(tmp_path / "val.npz", case()), tmp_path / "best.json", decisions=["topk"], progress=False)
     arrays = case()
     arrays["label_names"] = np.array(["cat", "owl", "dog"])
-    with pytest.raises(ValueError, match=r"not those of .* in this order; they differ from label 1 on"):
+    with pytest.raises(
+        ValueError,
+        match=r"not those of .* in this order; the first that differs is 'owl', where the decision has 'dog'",
+    ):
         apply(tmp_path / "best.json", written(tmp_path / "new.npz", arrays), tmp_path / "out.npz")
     del arrays["label_names"]
     apply(tmp_path / "best.json", written(tmp_path / "new.npz", arrays), tmp_path / "out.npz")
@@ -208,7 +211,11 @@ def test_what_cannot_be_tuned(tmp_path):
     [
         ("a.npz", {"logits": np.zeros((2, 2))}, "no array named scores; found logits"),
         ("b.npz", {"scores": np.zeros((2, 2)), "targets": np.zeros((2, 3))}, r"targets have shape \(2, 3\)"),
-        ("c.npz", {"scores": np.zeros((2, 2)), "label_names": np.array(["a"])}, "1 label_names for 2 labels"),
+        (
+            "c.npz",
+            {"scores": np.zeros((2, 2)), "label_names": np.array(["a"])},
+            r"label_names have shape \(1,\), scores \(2, 2\)",
+        ),
         ("d.csv", {"prob_cat": [0.1]}, "no columns named score_LABEL; found prob_cat"),
         ("e.csv", {"score_cat": [0.1], "target_dog": [1]}, r"columns differ in \['cat', 'dog'\]"),
         ("f.parquet", {"scores": [[0.1], [0.1, 0.2]]}, "lists of different lengths"),
