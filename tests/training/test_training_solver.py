@@ -1,0 +1,141 @@
+"""The solver: minima known in closed form or by scikit-learn, and what it says where there is none."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from lsep_ml.losses import bce_loss, bpmll_loss, lsep_loss, softmax_loss, two_way_loss, zlpr_loss
+from lsep_ml.training.solver import minimise
+
+N, D, K = 60, 7, 4
+
+
+def problem(seed: int = 0) -> tuple[Tensor, Tensor]:
+    draws = np.random.default_rng(seed)
+    features = draws.normal(size=(N, D))
+    targets = (features[:, :K] + draws.normal(size=(N, K)) > 0.3).astype(np.float64)
+    return torch.from_numpy(features), torch.from_numpy(targets)
+
+
+def regularised(
+    layer: nn.Linear, loss: Callable[..., Tensor], features: Tensor, targets: Tensor, decay: float
+) -> Callable[[], Tensor]:
+    return lambda: loss(layer(features), targets) + decay * layer.weight.square().sum()
+
+
+@pytest.mark.parametrize("condition", [1.0, 1e4])
+def test_a_quadratic_is_solved(condition: float) -> None:
+    draws = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64, generator=draws)).Q
+    matrix = basis @ torch.diag(torch.logspace(0, -np.log10(condition), 12, dtype=torch.float64)) @ basis.T
+    wanted = torch.randn(12, dtype=torch.float64, generator=draws)
+    parts = [torch.zeros(4, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)]
+    for part in parts:
+        part.requires_grad_()
+
+    def objective() -> Tensor:
+        away = torch.cat(parts) - wanted
+        return away @ matrix @ away / 2
+
+    solution = minimise(parts, objective, tolerance=1e-9)
+    assert solution.converged
+    assert solution.gradient_norm <= 1e-9
+    assert solution.value == pytest.approx(0, abs=1e-12)
+    found = torch.cat(parts).detach()
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-9 * condition)
+    assert torch.linalg.vector_norm(matrix @ (found - wanted)) == pytest.approx(
+        solution.gradient_norm, rel=1e-6, abs=1e-15
+    )
+    assert all(part.grad is None for part in parts)
+
+
+@pytest.mark.parametrize("decay", [1e-3, 0.1])
+def test_logistic_regression_is_scikit_learns(decay: float) -> None:
+    features, targets = problem()
+    layer = nn.Linear(D, K, dtype=torch.float64)
+    objective = regularised(layer, bce_loss, features, targets, decay)
+    assert minimise(list(layer.parameters()), objective, tolerance=1e-7).converged
+    scores = layer(features).detach().numpy()
+    for label in range(K):
+        oracle = LogisticRegression(C=1 / (2 * decay * N), tol=1e-10, max_iter=10000)
+        oracle.fit(features.numpy(), targets[:, label].numpy())
+        np.testing.assert_allclose(scores[:, label], oracle.decision_function(features.numpy()), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [bce_loss, bpmll_loss, lsep_loss, softmax_loss, two_way_loss, zlpr_loss],
+    ids=lambda loss: loss.__name__,
+)
+def test_a_convex_loss_ends_at_one_place_from_anywhere(loss: Callable[..., Tensor]) -> None:
+    features, targets = problem()
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        layer = nn.Linear(D, K, dtype=torch.float64)
+        objective = regularised(layer, loss, features, targets, 0.01)
+        solution = minimise(list(layer.parameters()), objective, tolerance=1e-7)
+        assert solution.converged, solution
+        found.append((layer.weight.detach(), solution.value))
+    torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=2 * 1e-7 / 0.02)
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-12)
+
+
+def test_it_is_determined_by_its_start() -> None:
+    features, targets = problem()
+    ends = []
+    for _ in range(2):
+        layer = nn.Linear(D, K)
+        nn.init.zeros_(layer.weight)
+        nn.init.zeros_(layer.bias)
+        objective = regularised(layer, lsep_loss, features.float(), targets.float(), 0.01)
+        ends.append((minimise(list(layer.parameters()), objective, tolerance=1e-3), layer.weight.detach()))
+    assert ends[0][0] == ends[1][0]
+    assert torch.equal(ends[0][1], ends[1][1])
+
+
+def test_it_says_where_it_did_not_converge() -> None:
+    features, targets = problem()
+    layer = nn.Linear(D, K, dtype=torch.float64)
+    objective = regularised(layer, bce_loss, features, targets, 1e-3)
+    few = minimise(list(layer.parameters()), objective, tolerance=1e-9, max_iterations=3)
+    assert not few.converged
+    assert few.iterations == 3
+    assert few.gradient_norm > 1e-9
+    assert few.value == objective().item()
+    # Float32 has no room for such a norm: it ends all the same.
+    coarse = nn.Linear(D, K)
+    objective = regularised(coarse, bce_loss, features.float(), targets.float(), 1e-3)
+    stalled = minimise(list(coarse.parameters()), objective, tolerance=1e-12)
+    assert not stalled.converged
+    assert stalled.gradient_norm < 1e-4
+    # Kinks: it stops at one, wherever the minimum is.
+    corner = torch.tensor([1.0, 2.0], dtype=torch.float64, requires_grad=True)
+    kinked = minimise([corner], lambda: corner.abs().sum(), tolerance=1e-6)
+    assert not kinked.converged
+    assert kinked.value < 3
+
+
+def test_what_is_not_finite_is_an_error() -> None:
+    x = torch.ones(2, requires_grad=True)
+    with pytest.raises(FloatingPointError, match="it is nan at evaluation 1"):
+        minimise([x], lambda: (x * torch.nan).sum(), tolerance=1e-3)
+    with pytest.raises(FloatingPointError, match="it is inf"):
+        minimise([x], lambda: (x * 1e30).pow(2).sum(), tolerance=1e-3)
+    with pytest.raises(FloatingPointError, match="gradient is not finite at evaluation 1"):
+        minimise([x], lambda: (x - 1).sqrt().sum(), tolerance=1e-3)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_tolerance_is_a_number_above_0(tolerance: float) -> None:
+    with pytest.raises(ValueError, match="expected a number above 0"):
+        minimise([torch.ones(1, requires_grad=True)], lambda: torch.ones(1).sum(), tolerance=tolerance)
+
+
+def test_without_parameters_there_is_nothing_to_do() -> None:
+    with pytest.raises(ValueError, match="none to minimise over"):
+        minimise([], lambda: torch.ones(1).sum(), tolerance=1.0)
