@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lsep_ml.bundle.commands import bundle, export, predict
-from lsep_ml.demo.command import demo
+from lsep_ml.bundle.commands import bundle_command, export_command, predict_command
+from lsep_ml.demo.command import demo_command
 from lsep_ml.terminal import console, net, say
 from lsep_ml.terminal.safety_net import DEBUG
 
@@ -50,8 +50,8 @@ def group(
         os.environ[DEBUG] = "1"
 
 
-@app.command()
-def check(
+@app.command("check")
+def check_command(
     data: Annotated[str, typer.Argument(help="The data set's name, as in data=NAME; docs/data.md has them.")],
     root: Root,
     everything: Annotated[
@@ -62,15 +62,15 @@ def check(
     """Check a data set: layout, counts, every image opened, label statistics, and a verdict."""
     from lsep_ml.data.cache import default_folder
     from lsep_ml.data.check.printed import print_report
-    from lsep_ml.data.check.verdict import check as check_data
+    from lsep_ml.data.check.verdict import check
 
-    report = check_data(data, root, cache=cache or default_folder())
+    report = check(data, root, cache=cache or default_folder())
     print_report(report, console, all_items=everything)
     raise typer.Exit(report.exit_code)
 
 
-@app.command()
-def prepare(
+@app.command("prepare")
+def prepare_command(
     data: Annotated[str, typer.Argument(help="The data set's name, as in data=NAME; docs/data.md has them.")],
     source: Annotated[Path, typer.Option("--from", help="The folder with the archives you fetched.")],
     root: Root,
@@ -78,17 +78,18 @@ def prepare(
 ) -> None:
     """Unpack fetched archives into the expected tree; can be interrupted, never overwrites."""
     from lsep_ml.data.cache import default_folder
-    from lsep_ml.data.prepare.prepared import prepare as prepare_data
+    from lsep_ml.data.prepare.prepared import prepare
 
-    prepared = prepare_data(data, source, root, cache=cache or default_folder())
+    prepared = prepare(data, source, root, cache=cache or default_folder())
     for line in prepared.lines():
         say(line)
     raise typer.Exit(prepared.exit_code)
 
 
-@app.command()
-def tune(
+@app.command("tune")
+def tune_command(
     scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores and targets of any model.")],
+    *,
     out: Annotated[Path, typer.Option("--out", help="Where the best decision is written.")] = Path(
         "decision.json"
     ),
@@ -105,11 +106,10 @@ def tune(
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of folds, bootstrap and training.")] = 0,
 ) -> None:
     """Compare decisions on a score matrix, out of fold and with intervals, and save the best."""
-    from lsep_ml.tuning.tune import print_tuning
-    from lsep_ml.tuning.tune import tune as tune_scores
+    from lsep_ml.tuning import print_tuning, tune
 
     names = [name.strip() for name in decisions.split(",") if name.strip()]
-    tuning = tune_scores(
+    tuning = tune(
         scores,
         out,
         decisions=names,
@@ -123,8 +123,8 @@ def tune(
     say(f"best by {criterion} out of fold: {tuning.best.name}, written to {out}")
 
 
-@app.command()
-def apply(
+@app.command("apply")
+def apply_command(
     decision: Annotated[Path, typer.Argument(help="A decision saved by tune, or a run's decision.json.")],
     scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores.")],
     out: Annotated[Path, typer.Option("--out", help="Label sets, as npz, CSV or parquet.")] = Path(
@@ -132,9 +132,9 @@ def apply(
     ),
 ) -> None:
     """Run a saved decision on new scores."""
-    from lsep_ml.tuning.tune import apply as apply_decision
+    from lsep_ml.tuning import apply
 
-    predictions, metrics = apply_decision(decision, scores, out)
+    predictions, metrics = apply(decision, scores, out)
     say(f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}")
     if metrics is not None:
         from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
@@ -142,8 +142,8 @@ def apply(
         say(", ".join(metric.told(metrics[metric.key]) for metric in LABEL_SET_METRICS))
 
 
-@app.command()
-def report(
+@app.command("report")
+def report_command(
     folder: Annotated[Path, typer.Argument(help="Where runs lie (paths.output), or a part of it.")] = Path(
         "outputs"
     ),
@@ -163,12 +163,14 @@ def report(
     say(f"{len(made.runs)} runs: {made.page}")
 
 
-for verb in (bundle, predict, export, demo):
-    app.command()(verb)
+app.command("bundle")(bundle_command)
+app.command("predict")(predict_command)
+app.command("export")(export_command)
+app.command("demo")(demo_command)
 
 
 @app.command("list")
-def list_results(
+def list_command(
     output: Output = Path("outputs"),
     by: Annotated[str, typer.Option(help="Sort the runs by this validation metric, the best first.")] = "f1",
 ) -> None:
@@ -178,8 +180,8 @@ def list_results(
     print_inventory(take_inventory(output), console, by)
 
 
-@app.command()
-def dashboard(
+@app.command("dashboard")
+def dashboard_command(
     entity: Annotated[str, typer.Option(help="Your W&B account or team.")],
     project: Annotated[
         str, typer.Option(help="The project the runs are in (logger.wandb.project).")
@@ -191,24 +193,24 @@ def dashboard(
     say(f"created {build_workspace(entity, project).save().url}")
 
 
-@app.command()
-def prune(
+@app.command("prune")
+def prune_command(
     output: Output = Path("outputs"),
     delete: Annotated[
         bool, typer.Option("--delete", help="Do it; without this, only say what would go.")
     ] = False,
 ) -> None:
     """Free what no finished run refers to: stored networks and arrays, and leftovers of interrupted work."""
-    from lsep_ml.runs.inventory import prune as prune_store
+    from lsep_ml.runs.inventory import prune
 
-    prune_store(output, console, delete=delete)
+    prune(output, console, delete=delete)
 
 
 @app.command(
     "run",
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
-def run_job(context: typer.Context) -> None:
+def run_command(context: typer.Context) -> None:
     """Run the main job: `run loss=lsep data=digits`, a sweep with -m; `run --help` explains the groups."""
     from lsep_ml.stages.main import main as run_main
 

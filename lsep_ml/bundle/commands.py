@@ -25,7 +25,7 @@ Allow = Annotated[
 ]
 
 
-def bundle(
+def bundle_command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to make.")] = Path("bundle"),
     allow: Allow = None,
@@ -48,11 +48,12 @@ def bundle(
     )
 
 
-def predict(
+def predict_command(
     source: Source,
     images: Annotated[
         list[str], typer.Argument(help='Files, folders (with all below them), "*.png" patterns.')
     ],
+    *,
     out: Annotated[Path, typer.Option("--out", help="The table: .csv, .jsonl or .parquet.")] = Path(
         "labels.csv"
     ),
@@ -81,12 +82,12 @@ def predict(
     from functools import partial
 
     from lsep_ml.bundle.classifier import load
-    from lsep_ml.bundle.inputs import find_images
+    from lsep_ml.bundle.inputs import image_files
     from lsep_ml.bundle.label_files import fingerprint, label_files
     from lsep_ml.bundle.label_table import LabelTable
     from lsep_ml.bundle.pictures import write_pictures
 
-    found = find_images(images)
+    found = image_files(images)
     classifier = load(source, device=device, allow=allow or ())
     classifier.override(top=top, threshold=threshold)
     classifier.batch_size = batch_size or classifier.batch_size
@@ -114,7 +115,7 @@ def _report(labelled: "Labelled", out: Path) -> None:
         say(f"  ... all of them in {write_problems(out, labelled.problems)}", on=errors)
 
 
-def export(
+def export_command(
     source: Source,
     out: Annotated[Path, typer.Argument(help="model.onnx, or model.pt2 for torch.export.load.")],
     opset: Annotated[int, typer.Option("--opset", help="ONNX's operator set.")] = 18,
@@ -128,16 +129,15 @@ def export(
     import torch
 
     from lsep_ml.bundle.classifier import load
-    from lsep_ml.bundle.export import export as export_graph
-    from lsep_ml.bundle.export import random_images
-    from lsep_ml.bundle.inputs import find_images
+    from lsep_ml.bundle.export import export, random_images
+    from lsep_ml.bundle.inputs import image_files
 
     classifier = load(source, device="cpu", allow=allow or ())
     checked = random_images(classifier)
     if images:
-        real = torch.stack([classifier.prepare(image) for image in find_images(images)])
+        real = torch.stack([classifier.prepare(image) for image in image_files(images)])
         checked = torch.cat([checked, real]) if real.shape[1:] == checked.shape[1:] else real
-    agreement = export_graph(classifier, out, opset=opset, images=checked)
+    agreement = export(classifier, out, opset=opset, images=checked)
     say(
         f"{out}: on {agreement.images} images, the largest difference of a score from torch's is "
         f"{agreement.largest:.1e}, and {agreement.differing} label sets differ"

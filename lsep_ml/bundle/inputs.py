@@ -25,7 +25,7 @@ SUFFIXES = frozenset(
 """What counts as an image in a folder; a file that is named itself is always tried."""
 
 
-def find_images(inputs: Sequence[str]) -> list[str]:
+def image_files(inputs: Sequence[str]) -> list[str]:
     """The paths of all images, each once.
 
     An input is a file, a folder (taken with all below it, sorted by path, hidden files left out), or a pattern with

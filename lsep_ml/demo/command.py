@@ -8,7 +8,7 @@ from lsep_ml.bundle.commands import Allow, Device, Source
 from lsep_ml.terminal import say
 
 
-def demo(
+def demo_command(
     source: Source,
     port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Where the page listens.")] = 7860,
     host: Annotated[

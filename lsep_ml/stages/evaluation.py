@@ -62,12 +62,12 @@ def evaluate(decision: Decision | None, extraction: Extraction) -> Outcome:
 
 
 def _evaluate_split(decision: Decision | None, arrays: SplitArrays) -> SplitOutcome:
-    predictions, thresholds = decide(decision, arrays)
+    predictions, thresholds = _decide(decision, arrays)
     return SplitOutcome(arrays, predictions, thresholds, measure(arrays, predictions))
 
 
 @torch.inference_mode()
-def decide(decision: Decision | None, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray | None]:
+def _decide(decision: Decision | None, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray | None]:
     """Label sets uint8 (N, K) of a split, and the thresholds float32 (N, K) where the decision has them."""
     if decision is None:
         assert arrays.label_sets is not None  # build_job saw to it

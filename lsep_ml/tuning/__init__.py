@@ -1,1 +1,15 @@
-"""Decisions for the scores of any model: compared, saved, applied."""
+"""Decisions for the scores of any model: files of scores, decisions compared on them, the best saved and applied."""
+
+from lsep_ml.tuning.compared import Tuned, Tuning, apply, print_tuning, tune
+from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_label_sets
+
+__all__ = [
+    "ScoreTable",
+    "Tuned",
+    "Tuning",
+    "apply",
+    "print_tuning",
+    "read_scores",
+    "tune",
+    "write_label_sets",
+]

@@ -1,4 +1,4 @@
-"""Score matrices of any model as files: npz, CSV or parquet, in and out."""
+"""How score matrices of any model are read from files, and label sets written: npz, CSV or parquet."""
 
 import csv
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores and what else a file holds.
+    """Holds `scores` of N images and K labels, and what else their file has.
 
     scores float32 (N, K); targets 0/1 (N, K); mask bool (N, K), True = known, None: all known; features
     float32 (N, D); label_names (K); image_ids (N).
@@ -45,7 +45,7 @@ class ScoreTable:
 
 
 def read_scores(path: Path) -> ScoreTable:
-    """Read a file of scores.
+    """Read the scores in `path`.
 
     npz: arrays scores (N, K) and, as far as there are, targets, mask, features, label_names, image_ids (the
     keys of a run's predictions.npz). CSV and parquet: a column score_NAME for each label, and target_NAME (0,
@@ -53,8 +53,10 @@ def read_scores(path: Path) -> ScoreTable:
     columns named scores, targets and features. A column's kind comes from its name: an image_id is text as it
     stands, all others are numbers. A target that is NaN is unknown, as one that is empty.
 
-    Raises FileNotFoundError, and ValueError for other contents: targets other than 0 and 1, scores or features
-    that are no finite numbers, and arrays that do not belong together; names the column and the line or row.
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it has another suffix, lacks scores, or has targets other than 0 and 1, scores or features that are
+            no finite numbers, or arrays that do not belong together; names the column and the line or row.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file of {', '.join(SUFFIXES)}")
@@ -75,7 +77,11 @@ def check_label_sets(path: Path) -> None:
 def write_label_sets(
     path: Path, table: ScoreTable, predictions: np.ndarray, thresholds: np.ndarray | None
 ) -> None:
-    """Write label sets, bool (N, K): npz as a run's predictions.npz, or a table of 0/1 columns."""
+    """Write the label sets `predictions`, bool (N, K), to `path`: npz as a run's predictions.npz, or 0/1 columns.
+
+    Raises:
+        ValueError: the name has another suffix.
+    """
     check_label_sets(path)
     names = table.label_names or [str(label) for label in range(predictions.shape[1])]
     if path.suffix == ".npz":

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 import lsep_ml
 from lsep_ml import cli
-from lsep_ml.bundle.inputs import find_images
+from lsep_ml.bundle.inputs import image_files
 from lsep_ml.bundle.label_files import fingerprint, label_files
 from lsep_ml.bundle.label_table import LabelTable
 
@@ -55,17 +55,17 @@ def test_inputs_are_taken_in_their_order_each_once(folder: Path) -> None:
     def below(*names: str) -> list[str]:
         return [str(folder / name) for name in names]
 
-    assert find_images([str(folder)]) == below(
+    assert image_files([str(folder)]) == below(
         "a.png", "b.jpg", "e.gif", "f.tif", "g [1].bmp", "c/z.JPG", "c/d/y.webp"
     )
     given = below("c", "b.jpg", "*.jpg", "g [1].bmp", "c/d")
-    assert find_images(given) == below("c/z.JPG", "c/d/y.webp", "b.jpg", "g [1].bmp")
-    assert find_images([str(folder / "**" / "*.JPG")]) == below("c/z.JPG")
-    assert find_images([str(folder / "notes.txt")]) == below("notes.txt")
+    assert image_files(given) == below("c/z.JPG", "c/d/y.webp", "b.jpg", "g [1].bmp")
+    assert image_files([str(folder / "**" / "*.JPG")]) == below("c/z.JPG")
+    assert image_files([str(folder / "notes.txt")]) == below("notes.txt")
     (folder / "empty").mkdir()
     for nothing in ("absent.jpg", "empty", "*.xyz"):
         with pytest.raises(FileNotFoundError, match=r"no such file|no image in it"):
-            find_images([str(folder), str(folder / nothing)])
+            image_files([str(folder), str(folder / nothing)])
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
@@ -76,7 +76,7 @@ def test_every_format_holds_what_predict_says(
     done = call("predict", bundle, folder, "--out", out, "--device", "cpu")
     assert done.exit_code == 0
     assert "7 images labelled" in done.output
-    images = find_images([str(folder)])
+    images = image_files([str(folder)])
     expected = lsep_ml.load(bundle, device="cpu").predict(images)
     if suffix == "csv":
         table = rows(out)
@@ -114,7 +114,7 @@ def test_a_finished_table_is_not_lost(bundle: Path, folder: Path, tmp_path: Path
 def test_an_interrupted_call_goes_on_where_it_stopped(bundle: Path, folder: Path, tmp_path: Path) -> None:
     classifier = lsep_ml.load(bundle, device="cpu")
     classifier.batch_size = 2
-    images = find_images([str(folder)])
+    images = image_files([str(folder)])
     whole, out = tmp_path / "whole.csv", tmp_path / "labels.csv"
     with LabelTable(whole, classifier.label_names, fingerprint(classifier)) as table:
         label_files(classifier, images, table)
@@ -163,7 +163,7 @@ def test_a_part_of_another_decision_is_refused_and_kept(bundle: Path, folder: Pa
 def test_broken_images_are_counted_and_the_others_labelled(
     bundle: Path, folder: Path, tmp_path: Path
 ) -> None:
-    good = find_images([str(folder)])
+    good = image_files([str(folder)])
     content = (folder / "a.png").read_bytes()
     for number in range(300):
         (folder / f"bad{number}.png").write_bytes(content[: number % 3 * 40])

@@ -1,14 +1,20 @@
-"""What earlier versions left is found and read: their stores, runs and bundles, kept beside this file as they were."""
+"""What every format so far left is found and read: stores, runs and bundles, kept beside this file as they were.
+
+formatN.zip is the folder that `python run.py -m decision=thresh_est,threshold` with OPTIONS and `bundle` left when
+bundles were of format N; format 2 also has `padded`, a bundle of another run with PADDED, and what that run predicted.
+"""
 
 import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from jobs import compose_here
 
-from lsep_ml.bundle import read_parts
+from lsep_ml.bundle import load, read_parts
+from lsep_ml.bundle.files import FORMAT, READABLE
 from lsep_ml.files import content_hash, read_json
 from lsep_ml.runs.finished import read_run
 from lsep_ml.stages.job import build_job, finished_record
@@ -17,7 +23,6 @@ from lsep_ml.store.keys import identity_of
 
 HERE = Path(__file__).parent
 FORMATS = sorted(HERE.glob("format*.zip"))
-"""The folder that `python run.py -m decision=thresh_est,threshold` with OPTIONS and `bundle` left, format by format."""
 
 OPTIONS = (
     "data.train=40",
@@ -32,6 +37,8 @@ OPTIONS = (
     "fitting.epochs=2",
     "trainer=cpu",
 )
+PADDED = {"geometry": "pad", "crop_pct": 0.8, "interpolation": "bicubic", "antialias": False}
+"""What a bundle of format 2 says of preprocessing."""
 
 
 @pytest.fixture(params=FORMATS, ids=lambda path: path.stem)
@@ -74,6 +81,36 @@ def stored(left: Path, kind: str) -> dict[str, Any]:
     [seal] = (left / "outputs" / "store" / kind).glob("*/entry.json")
     seal_content: dict[str, Any] = read_json(seal)
     return seal_content
+
+
+def test_every_format_that_is_read_is_kept_here() -> None:
+    assert [path.stem for path in FORMATS] == [f"format{number}" for number in READABLE]
+    assert READABLE[-1] == FORMAT
+
+
+def test_a_bundle_of_every_format_predicts_what_it_predicted(left: Path) -> None:
+    images = build_job(compose_here(left / "elsewhere", *OPTIONS)[0]).data.data_set.test.images
+    written = {left / "bundle": the_run(left, "thresh_est") / "predictions.npz"}
+    if (left / "padded").is_dir():
+        written[left / "padded"] = left / "padded.npz"
+    for bundle, file in written.items():
+        found, expected = load(bundle, device="cpu").predict(images), np.load(file)
+        assert found.label_names == tuple(expected["label_names"])
+        np.testing.assert_allclose(found.scores, expected["scores"], rtol=0, atol=1e-5)
+        np.testing.assert_allclose(found.thresholds, expected["thresholds"], rtol=0, atol=1e-5)
+        np.testing.assert_array_equal(found.label_sets, expected["predictions"])
+
+
+def test_what_format_1_does_not_say_of_preprocessing_is_as_it_was_then(left: Path) -> None:
+    manifest = read_json(left / "bundle" / "bundle.json")
+    settings = read_parts(left / "bundle").build_transform().settings
+    assert manifest["transform"].keys().isdisjoint(PADDED)
+    assert {key: settings[key] for key in PADDED} == {
+        "geometry": None, "crop_pct": 1.0, "interpolation": "bilinear", "antialias": True
+    }  # fmt: skip
+    if manifest["format"] > 1:
+        padded = read_parts(left / "padded").build_transform().settings
+        assert {key: padded[key] for key in PADDED} == PADDED
 
 
 def test_a_bundle_and_the_run_it_was_made_of_are_read_alike(left: Path) -> None:

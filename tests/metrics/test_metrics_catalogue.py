@@ -18,7 +18,7 @@ from lsep_ml.runs.finished import FIRST_METRICS
 from lsep_ml.runs.inventory import Inventory, Item, print_inventory
 from lsep_ml.stages import results
 from lsep_ml.trackers.dashboard import build_workspace
-from lsep_ml.tuning.tune import print_tuning, tune
+from lsep_ml.tuning import print_tuning, tune
 
 ROOT = Path(__file__).parents[2]
 

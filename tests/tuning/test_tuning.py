@@ -8,8 +8,7 @@ from rich.console import Console
 from lsep_ml import decisions
 from lsep_ml.decisions import GlobalThreshold, TopK
 from lsep_ml.metrics import bootstrap_label_sets, count_label_sets, label_set_metrics
-from lsep_ml.tuning.score_files import ScoreTable, read_scores, write_label_sets
-from lsep_ml.tuning.tune import apply, print_tuning, tune
+from lsep_ml.tuning import ScoreTable, apply, print_tuning, read_scores, tune, write_label_sets
 
 NAMES = ["cat", "dog", "owl"]
 

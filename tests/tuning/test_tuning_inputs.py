@@ -9,8 +9,7 @@ import pytest
 
 from lsep_ml.decisions import GlobalThreshold, PerClassThreshold, ThresholdEstimation, TopK, load
 from lsep_ml.decisions.base import Rule
-from lsep_ml.tuning.score_files import read_scores
-from lsep_ml.tuning.tune import apply, tune
+from lsep_ml.tuning import apply, read_scores, tune
 
 SCORES = np.array([[0.5, -0.5], [1.5, 0.25], [-1.0, 2.0], [0.0, 1.0]], np.float32)
 TARGETS = np.array([[1, 0], [1, 1], [0, 1], [0, 1]])

@@ -1,9 +1,8 @@
-"""Decisions for the scores of any model: compared out of fold, the best saved, and applied to new scores."""
+"""How decisions for the scores of any model are compared out of fold, and the best is saved and applied."""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -36,7 +35,7 @@ _SHOWN = ("f1", "exact_match", "ov_p", "ov_r")
 
 @dataclass(frozen=True)
 class Tuned:
-    """One decision, fitted on all images; its metrics and their 95% intervals are those out of fold.
+    """Holds a `decision` fitted on all images, and its `metrics` out of fold with their 95% `intervals`.
 
     gap: the criterion on the images it was fitted on minus the criterion out of fold.
     """
@@ -51,7 +50,7 @@ class Tuned:
 
 @dataclass(frozen=True)
 class Tuning:
-    """All decisions tried, and the one of the best criterion out of fold (the first on a tie)."""
+    """Holds all decisions tried, of which `best` has the best `criterion` out of fold (the first on a tie)."""
 
     criterion: str
     tried: list[Tuned]
@@ -61,7 +60,7 @@ class Tuning:
         return max(self.tried, key=self.gain)
 
     def gain(self, tuned: Tuned) -> float:
-        """What makes a decision the better one: its criterion out of fold, negated where lower is better."""
+        """Return what makes a decision the better one: its criterion out of fold, negated where lower is better."""
         return gain(self.criterion, tuned.metrics[self.criterion])
 
 
@@ -77,7 +76,7 @@ def tune(
     seed: int = 0,
     progress: bool = True,
 ) -> Tuning:
-    """Fit decisions to a file of scores and targets (see `read_scores`), compare them, and save the best.
+    """Fit decisions to the scores and targets in `source` (see `read_scores`), compare them, and save the best.
 
     Every decision is fitted on all images but one fold's and predicts that fold, for each of `folds` random
     folds: its metrics are those of the predictions out of fold. Then it is fitted on all images. output:
@@ -85,7 +84,8 @@ def tune(
     (learnt ones need features), without those that are only tried on request. epochs: of the learnt ones.
     replicates: of the bootstrap.
 
-    Raises ValueError for unknown names, for a file without targets, and for data nothing can be fitted on.
+    Raises:
+        ValueError: a name is unknown, the file has no targets, or nothing can be fitted on its data.
     """
     if criterion not in LABEL_SET_KEYS:
         raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
@@ -99,18 +99,13 @@ def tune(
     check_fit(table.scores, targets, table.mask)
     if not 2 <= folds <= len(targets):
         raise ValueError(f"folds={folds}: expected 2 to {len(targets)}, the number of images")
+    trial = _Trial(table, criterion, folds, epochs, replicates, seed)
     tried = []
     with Progress(disable=not progress) as bar:
         task = bar.add_task("", total=len(rows) * (folds + 1))
         for row in rows:
             bar.update(task, description=row.key)
-            build = partial(_build, row, table, criterion)
-            fit = partial(_fit, build, table, epochs=epochs, seed=seed)
-            tried.append(
-                _cross_fitted(
-                    row.key, fit, table, criterion, folds, replicates, seed, partial(bar.advance, task)
-                )
-            )
+            tried.append(trial.of(row, lambda: bar.advance(task)))
     tuning = Tuning(criterion, tried)
     if output is not None:
         tuning.best.decision.save(output)
@@ -118,10 +113,15 @@ def tune(
 
 
 def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[str, float] | None]:
-    """Run a saved decision on a file of scores and write the label sets (npz, CSV or parquet by the suffix).
+    """Run the decision saved in `decision` on the scores in `source` and write the label sets to `output`.
 
-    Returns the label sets, bool (N, K), and their metrics where the file has targets. Raises ValueError when
-    the labels of the file are not those the decision was fitted for, by number or by name.
+    By its suffix `output` is npz, CSV or parquet.
+
+    Returns:
+        The label sets, bool (N, K), and their metrics where the file has targets.
+
+    Raises:
+        ValueError: the labels of `source` are not those that the decision was fitted for, by number or by name.
     """
     check_label_sets(output)
     fitted, table = load(decision), read_scores(source)
@@ -141,7 +141,7 @@ def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[
 
 
 def print_tuning(tuning: Tuning, console: Console) -> None:
-    """The tables of a tuning, the best criterion first: some metrics out of fold with intervals, then all of them."""
+    """Print the tables of `tuning`, the best criterion first: some metrics with intervals, then all of them."""
     ordered = sorted(tuning.tried, key=tuning.gain, reverse=True)
     criterion = BY_KEY[tuning.criterion]
     shown = dict.fromkeys([criterion, *(BY_KEY[key] for key in _SHOWN)])
@@ -186,44 +186,47 @@ def _chosen(decisions: Sequence[str], table: ScoreTable, source: Path) -> list[D
     ]
 
 
-def _build(row: DecisionRow, table: ScoreTable, criterion: str) -> Decision:
-    features = 0 if table.features is None else table.features.shape[1]
-    decision = row.build(criterion=criterion, num_features=features, num_labels=table.scores.shape[1])
-    decision.label_names = table.label_names
-    return decision
+@dataclass(frozen=True)
+class _Trial:
+    """Says how each decision is tried on `table`."""
 
+    table: ScoreTable
+    criterion: str
+    folds: int
+    epochs: int
+    replicates: int
+    seed: int
 
-def _fit(build: Callable[[], Decision], table: ScoreTable, rows: Any, *, epochs: int, seed: int) -> Decision:
-    """A decision fitted on some rows of the table."""
-    arrays = [
-        None if a is None else a[rows] for a in (table.scores, table.targets, table.features, table.mask)
-    ]
-    return fit_decision(build(), *arrays, epochs=epochs, seed=seed)  # type: ignore[arg-type]
-
-
-def _cross_fitted(
-    name: str,
-    fit: Callable[[Any], Decision],
-    table: ScoreTable,
-    criterion: str,
-    folds: int,
-    replicates: int,
-    seed: int,
-    advance: Callable[[], None],
-) -> Tuned:
-    started = time.perf_counter()
-    order = np.random.default_rng(seed).permutation(len(table.scores))
-    held_out = np.zeros(table.scores.shape, bool)
-    for fold in np.array_split(order, folds):
-        held_out[fold] = _predict(fit(np.setdiff1d(order, fold)), table, fold)
+    def of(self, row: DecisionRow, advance: Callable[[], None]) -> Tuned:
+        """Fit the decision of `row` on all images but one fold's, fold by fold, then on all; `advance` after each."""
+        started = time.perf_counter()
+        table = self.table
+        order = np.random.default_rng(self.seed).permutation(len(table.scores))
+        held_out = np.zeros(table.scores.shape, bool)
+        for fold in np.array_split(order, self.folds):
+            held_out[fold] = _predict(self._fit(row, np.setdiff1d(order, fold)), table, fold)
+            advance()
+        decision = self._fit(row, slice(None))
+        fitted = _metrics(_predict(decision, table, slice(None)), table)
         advance()
-    decision = fit(slice(None))
-    fitted = _metrics(_predict(decision, table, slice(None)), table)
-    advance()
-    metrics = _metrics(held_out, table)
-    intervals = bootstrap_label_sets(held_out, table.targets, table.mask, replicates=replicates, seed=seed)
-    gap = fitted[criterion] - metrics[criterion]
-    return Tuned(name, decision, metrics, intervals, gap, time.perf_counter() - started)
+        metrics = _metrics(held_out, table)
+        intervals = bootstrap_label_sets(
+            held_out, table.targets, table.mask, replicates=self.replicates, seed=self.seed
+        )
+        gap = fitted[self.criterion] - metrics[self.criterion]
+        return Tuned(row.key, decision, metrics, intervals, gap, time.perf_counter() - started)
+
+    def _fit(self, row: DecisionRow, rows: Any) -> Decision:
+        """Fit the decision of `row` on `rows` of the table."""
+        table = self.table
+        features = 0 if table.features is None else table.features.shape[1]
+        sizes = {"num_features": features, "num_labels": table.scores.shape[1]}
+        decision = row.build(criterion=self.criterion, **sizes)
+        decision.label_names = table.label_names
+        arrays = [
+            None if a is None else a[rows] for a in (table.scores, table.targets, table.features, table.mask)
+        ]
+        return fit_decision(decision, *arrays, epochs=self.epochs, seed=self.seed)  # type: ignore[arg-type]
 
 
 def _predict(decision: Decision, table: ScoreTable, rows: Any) -> np.ndarray:
@@ -232,7 +235,7 @@ def _predict(decision: Decision, table: ScoreTable, rows: Any) -> np.ndarray:
 
 
 def _metrics(predictions: np.ndarray, table: ScoreTable) -> dict[str, float]:
-    """The label-set metrics and the mean number of labels predicted."""
+    """Compute the label-set metrics of `predictions` and the mean number of labels predicted."""
     counts = count_label_sets(predictions, table.targets, table.mask)
     values = {key: float(value) for key, value in label_set_metrics(counts).items()}
     return {**values, LABELS_PER_IMAGE.key: float(labels_per_image(counts))}
