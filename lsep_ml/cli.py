@@ -150,7 +150,7 @@ def report_command(
     out: Annotated[
         Path | None, typer.Option("--out", help="Where to write; FOLDER/report if not given.")
     ] = None,
-    replicates: Annotated[int, typer.Option(min=1, help="Bootstrap samples behind the intervals.")] = 1000,
+    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap samples behind the intervals.")] = 1000,
 ) -> None:
     """Make the tables, the figures and one page (report.html) of all runs below a folder."""
     from lsep_ml.reports import build_report

@@ -44,7 +44,7 @@ def bundle_command(
     metrics = parts.measured["metrics"]["test"]
     say(
         f"{out}: {len(parts.label_names)} labels, {parts.measured['loss']} + {parts.measured['decision']}, "
-        f"{decimal(size)}; on test {BY_KEY['f1'].told(metrics['f1'])}, {BY_KEY['map'].told(metrics['map'])}"
+        f"{decimal(size)}; on test {BY_KEY['f1'].told(metrics.get('f1'))}, {BY_KEY['map'].told(metrics.get('map'))}"
     )
 
 

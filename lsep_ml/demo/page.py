@@ -124,8 +124,9 @@ def slider_range(knob: Knob, reading: Reading, value: float) -> tuple[float, flo
 def _heading(classifier: Classifier) -> str:
     measured = classifier.parts.measured
     metrics = measured["metrics"]["test"]
+    f1, mean_ap = (BY_KEY[key].told(metrics.get(key)) for key in ("f1", "map"))
     return (
         f"# {classifier.parts.source.resolve().name}\n"
         f"{len(classifier.label_names)} labels, trained on {measured['data']} with {measured['loss']} and "
-        f"{measured['decision']}; on test {BY_KEY['f1'].told(metrics['f1'])}, {BY_KEY['map'].told(metrics['map'])}."
+        f"{measured['decision']}; on test {f1}, {mean_ap}."
     )

@@ -46,12 +46,13 @@ class Outcome:
 def evaluate(decision: Decision | None, extraction: Extraction) -> Outcome:
     """Apply a fitted decision (None: a predictor's own label sets) to validation and test and measure both.
 
-    The test split is reported, nothing else. Without scores there are no ranking metrics.
+    The test split is reported, nothing else. Without scores there are no ranking metrics, and none at all of a split
+    without a known label.
     """
     val, test = (_evaluate_split(decision, extraction.split(name)) for name in ("val", "test"))
     arrays = test.arrays
-    intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask)
-    if arrays.scores is not None:
+    intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask) if test.metrics else {}
+    if arrays.scores is not None and test.metrics:
         intervals |= bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask)
     warnings = (
         decision.problems(val.arrays.scores, val.arrays.features)
@@ -86,7 +87,12 @@ def _decide(decision: Decision | None, arrays: SplitArrays) -> tuple[np.ndarray,
 
 
 def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
-    """Every label-set and (with scores) ranking metric of a split, as fractions, and the mean number of labels."""
+    """Every label-set and (with scores) ranking metric of a split, as fractions, and the mean number of labels.
+
+    Nothing where no label is known.
+    """
+    if arrays.mask is not None and not arrays.mask.any():
+        return {}
     num_labels = predictions.shape[1]
     targets = torch.from_numpy(arrays.targets.copy())
     mask = None if arrays.mask is None else torch.from_numpy(arrays.mask.copy())

@@ -14,6 +14,7 @@ from rich.filesize import decimal
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS
+from lsep_ml.data.known import check_known
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.models import Network, Probe
@@ -153,7 +154,7 @@ def with_current_names(config: DictConfig) -> DictConfig:
 
 
 def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:
-    """The datamodule of a configuration; says what it found."""
+    """The datamodule of a configuration; says what it found, and what its splits lack (`check_known`)."""
     data: ImageDataModule = instantiate(config.data)(
         transform=instantiate(config.transform),
         batch_size=config.training.batch_size,
@@ -162,6 +163,7 @@ def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataMod
         part=Part(processes.rank, processes.count),
     )
     found = data.data_set
+    check_known(found)
     images = ", ".join(f"{len(found.split(name))} {name}" for name in SPLITS)
     labels = float(found.train.targets.mean(axis=0).sum())
     log.info(

@@ -67,9 +67,9 @@ def print_result(record: dict[str, Any], folder: Path) -> None:
     for heading in ("in %", "validation", "test", "95% interval"):
         table.add_column(heading, justify="left" if heading == "in %" else "right")
     val, test = record["metrics"]["val"], record["metrics"]["test"]
-    for quantity in (quantity for quantity in (*METRICS, LABELS_PER_IMAGE) if quantity.key in test):
+    for quantity in (quantity for quantity in (*METRICS, LABELS_PER_IMAGE) if quantity.key in val):
         low, high = record["intervals"]["test"].get(quantity.key, (None, None))
-        values = val.get(quantity.key), test[quantity.key]
+        values = val[quantity.key], test.get(quantity.key)
         unit = "" if quantity.unit == "%" else f", {quantity.unit}"
         table.add_row(
             quantity.label + unit,

@@ -9,6 +9,7 @@ import numpy as np
 from lsep_ml.data.annotations import Annotations
 from lsep_ml.data.check.statistics import LabelStatistics
 from lsep_ml.data.images.opened import MISSING, ImageCheck
+from lsep_ml.data.known import lacking, sentence
 from lsep_ml.data.prepare.archives import archive_problem
 from lsep_ml.data.sources.source import Finding, Published
 
@@ -82,6 +83,18 @@ def labels(statistics: LabelStatistics) -> Iterator[Finding]:
     ]
     if never:
         yield Finding("warning", f"{len(never)} labels have no positive to train on", tuple(never))
+
+
+def known(annotations: Annotations) -> Iterator[Finding]:
+    """Name the parts in which nothing is known, positive or negative: nothing could be learnt or measured there."""
+    for part in dict.fromkeys(annotations.parts.tolist()):
+        rows = annotations.parts == part
+        lack = lacking(
+            annotations.targets[rows], None if annotations.mask is None else annotations.mask[rows]
+        )
+        if lack:
+            severity: Literal["error", "warning"] = "warning" if part == "test" else "error"
+            yield Finding(severity, sentence(part or "the only", int(rows.sum()), lack))
 
 
 def counts(

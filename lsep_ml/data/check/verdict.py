@@ -83,6 +83,7 @@ def check(
         *findings.placeholders(annotations, images),
         *findings.duplicates(annotations, images),
         *findings.labels(statistics),
+        *findings.known(annotations),
         *differing,
         *(source.compare(root) if source.compare is not None else ()),
     )

@@ -1,0 +1,56 @@
+"""What training and measuring need of each split's labels, looked at before any long work."""
+
+import logging
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.data.data_set import SPLITS, DataSet
+from lsep_ml.data.errors import DataError
+
+log = logging.getLogger(__name__)
+
+_CONSEQUENCES = {
+    "train": "nothing can be learnt from it",
+    "val": "no epoch and no decision can be chosen on it",
+    "test": "what is measured on it says nothing",
+}
+
+
+def lacking(targets: NDArray[Any], mask: NDArray[Any] | None) -> str:
+    """What 0/1 targets (N, K) have none of: "known label", "positive" or "negative"; "" where they have all three.
+
+    mask: bool (N, K), True where the target is known; None: everywhere.
+    """
+    known = np.ones(targets.shape, bool) if mask is None else mask != 0
+    values = targets[known]
+    for what, found in (("known label", known), ("positive", values != 0), ("negative", values == 0)):
+        if not found.any():
+            return what
+    return ""
+
+
+def sentence(part: str, images: int, lack: str) -> str:
+    """In words, that a part of a data set has no label of a kind (see `lacking`), what follows, and the way out."""
+    what = "no image with a known label" if lack == "known label" else f"no known {lack} of any label"
+    if part == "test" and lack == "known label":
+        consequence = "nothing can be measured on it, and its label sets are only predicted"
+    else:
+        consequence = _CONSEQUENCES.get(part, _CONSEQUENCES["train"])
+    return f"{part} split, {images} images: {what}; {consequence}: label some of its images, or put others into it"
+
+
+def check_known(data_set: DataSet) -> None:
+    """Look at the labels of each split; what the test split lacks is logged as a warning.
+
+    Raises:
+        DataError: training or validation has no known label, no known positive or no known negative.
+    """
+    for name in SPLITS:
+        split = data_set.split(name)
+        lack = lacking(split.targets, split.mask)
+        if lack and name != "test":
+            raise DataError(f"data {data_set.name}, {sentence(name, len(split), lack)}")
+        if lack:
+            log.warning("data %s, %s", data_set.name, sentence(name, len(split), lack))
