@@ -175,7 +175,8 @@ def list_command(
     by: Annotated[str, typer.Option(help="Sort the runs by this validation metric, the best first.")] = "f1",
 ) -> None:
     """Show the finished runs and what is stored for them, with sizes."""
-    from lsep_ml.runs.inventory import print_inventory, take_inventory
+    from lsep_ml.runs.inventory import take_inventory
+    from lsep_ml.runs.printed import print_inventory
 
     print_inventory(take_inventory(output), console, by)
 

@@ -14,7 +14,7 @@ GROUND = ("#ffffff", "#1d2024")
 
 
 class Kind(NamedTuple):
-    """What becomes of a label: its mark and meaning, and its colour on light and on dark ground."""
+    """Says what becomes of a label: its `mark` and `meaning`, and its colour on `light` and on `dark` ground."""
 
     mark: str
     meaning: str
@@ -31,7 +31,7 @@ KINDS = {
 
 
 class Word(NamedTuple):
-    """A text that is not broken over lines where it fits on one; kind: a key of KINDS, or "" for plain text."""
+    """Is a text that stays on one line where it fits there; `kind` is a key of KINDS, or "" for plain text."""
 
     text: str
     kind: str = ""
@@ -43,7 +43,7 @@ def label_words(
     known: NDArray[np.generic],
     label_names: Sequence[str],
 ) -> list[Word]:
-    """The label set `predicted` of one image as words: labels found, then wrong, then missed; "none" if there are none.
+    """Write the label set `predicted` of one image as words: labels found, wrong, missed; "none" without any.
 
     predicted, true, known: 0/1 or bool (K,). Labels that are not known are left out.
     """
@@ -57,5 +57,5 @@ def label_words(
 
 
 def legend() -> list[Word]:
-    """What the marks mean, as words."""
+    """Say in words what the marks mean."""
     return [Word(f"{kind.mark} {kind.meaning}", name) for name, kind in KINDS.items()]

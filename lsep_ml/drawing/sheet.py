@@ -26,7 +26,7 @@ _PIXELATED = 64  # smaller pictures are enlarged as the pixels that they are
 
 
 class Tile(NamedTuple):
-    """A picture, uint8 (h, w) or (h, w, 3), with lines of words beneath."""
+    """Holds a `picture`, uint8 (h, w) or (h, w, 3), and the `lines` of words beneath."""
 
     picture: Picture
     lines: Sequence[Line]
@@ -42,7 +42,7 @@ class _Text(NamedTuple):
 
 @dataclass
 class Sheet:
-    """What lies where, in pixels: pictures in boxes (x, y, width, height), and texts by their upper left corner."""
+    """Says what lies where, in pixels: `pictures` in boxes (x, y, width, height), `texts` by their left top corner."""
 
     width: int
     height: int = _MARGIN
@@ -50,7 +50,7 @@ class Sheet:
     texts: list[_Text] = field(default_factory=list)
 
     def write(self, line: Line, x: int, y: int, width: int) -> int:
-        """Put a line of words at (x, y), wrapped at `width`; returns where the next line goes."""
+        """Put `line` at (x, y), wrapped at `width`; returns the y of the next line."""
         for row in _wrapped(line, width):
             self.texts += [_Text(x + at, y, word.text, word.kind, _length(word.text)) for at, word in row]
             y += LINE
@@ -64,7 +64,7 @@ def lay_out(
     note: Line = (),
     title: str = "",
 ) -> Sheet:
-    """Tiles section by section, each below its name (nothing for ""), at most `columns` in a row.
+    """Lay out tiles by `sections`, each below its name (nothing for ""), at most `columns` in a row.
 
     box: width and height in pixels that a picture may fill. note: a line below all tiles. title: a line above them.
     Labels are never cut: words that are wider than a tile are broken at a space, or where they must.
@@ -93,7 +93,7 @@ def lay_out(
 
 
 def draw(sheet: Sheet) -> Image.Image:
-    """The sheet as an RGB image, dark on white."""
+    """Draw `sheet` as an RGB image, dark on white."""
     page = Image.new("RGB", (sheet.width, sheet.height), GROUND[0])
     for (x, y, width, height), picture in sheet.pictures:
         way = Image.Resampling.NEAREST if _pixelated(picture) else Image.Resampling.LANCZOS
@@ -105,7 +105,7 @@ def draw(sheet: Sheet) -> Image.Image:
 
 
 def to_svg(sheet: Sheet) -> str:
-    """The sheet as SVG, with its texts as text and its pictures inside."""
+    """Write `sheet` as SVG, with its texts as text and its pictures inside."""
     size = f'width="{sheet.width}" height="{sheet.height}"'
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} viewBox="0 0 {sheet.width} {sheet.height}"',
@@ -123,7 +123,7 @@ def to_svg(sheet: Sheet) -> str:
 
 
 def _wrapped(line: Line, width: int) -> Iterable[list[tuple[int, Word]]]:
-    """A line's words with their places, over as many lines as it takes.
+    """Place the words of `line` over as many lines as it takes.
 
     Indented are what follows a plain word that names the line, and the rest of a broken word.
     """
@@ -140,7 +140,7 @@ def _wrapped(line: Line, width: int) -> Iterable[list[tuple[int, Word]]]:
 
 
 def _pieces(text: str, width: int) -> Iterator[str]:
-    """A text in pieces no wider than `width`, broken at a space where there is one; what cannot be shown is a space."""
+    """Break `text` into pieces no wider than `width`, at a space where there is one; what has no picture is a space."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     while _length(text) > width and len(text) > 1:
         fits = max([1, *(n for n in range(1, len(text)) if _length(text[:n]) <= width)])
@@ -152,7 +152,7 @@ def _pieces(text: str, width: int) -> Iterator[str]:
 
 
 def _fitted(picture: Picture, box: Box) -> Box:
-    """Where a picture lies that is as large as it can be in a box: at its left, like the words beneath."""
+    """Place `picture`, as large as it can be, in `box`: at its left, like the words beneath."""
     x, y, width, height = box
     rows, columns = picture.shape[:2]
     scale = min(width / columns, height / rows)

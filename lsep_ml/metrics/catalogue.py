@@ -70,7 +70,7 @@ def auroc(cutoffs: Cutoffs) -> Floats:
     return np.where(pairs > 0, ratio((found * below).sum(0), 2 * pairs), np.nan)
 
 
-def ranking_loss(ranks: ImageRanks) -> Floats:
+def misordered_pairs(ranks: ImageRanks) -> Floats:
     """Share of the pairs (positive u, negative v) of an image with f_v >= f_u."""
     inverted = ((ranks.above - ranks.positive_above) * ranks.positive).sum(1)
     return ratio(inverted, ranks.positives * (ranks.known - ranks.positives))
@@ -212,7 +212,7 @@ METRICS: tuple[Metric, ...] = (
         name="ranking loss",
         short_name="ranking loss",
         note="share of an image's pairs (positive, negative) in the wrong order or tied; 0 without a pair",
-        formula=Average("images", ranking_loss),
+        formula=Average("images", misordered_pairs),
         needs="scores",
         higher_is_better=False,
     ),

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsep_ml.reports.records import ReportError
-    from lsep_ml.reports.report import Report, build_report
+    from lsep_ml.reports.report import BuiltReport, build_report
 
-__all__ = ["Report", "ReportError", "build_report"]
+__all__ = ["BuiltReport", "ReportError", "build_report"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
 from lsep_ml.reports.figures.of_run import SPREAD, spread_rows
 from lsep_ml.reports.figures.saving import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
-from lsep_ml.reports.names import method_name
+from lsep_ml.reports.paper import method_name
 from lsep_ml.reports.records import Problem
 from lsep_ml.runs.arrays import Arrays, read_arrays
 from lsep_ml.runs.files import TEST
@@ -29,7 +29,7 @@ Cuts = dict[str, Thresholded | Ranked]
 
 
 def choose_runs(files: GroupFiles, limit: int) -> list[Run]:
-    """At most `limit` usable runs with scores: the lowest seed of every row before a second seed of any."""
+    """Choose at most `limit` usable runs with scores, the lowest seed of every row before a second seed of any."""
     by_round: dict[int, list[Run]] = {}
     for row in files.group.rows:
         for position, run in enumerate(run for run in row.runs if run in files.digests and run.has_scores):
@@ -40,7 +40,7 @@ def choose_runs(files: GroupFiles, limit: int) -> list[Run]:
 def explore(
     files: GroupFiles, runs: Iterable[Run], variants: Mapping[Run, str]
 ) -> tuple[Json, list[Problem]]:
-    """What the page needs to explore these runs of one group, as plain data; says which could not be read.
+    """Gather what the page needs to explore `runs` of one group, as plain data; returns which could not be read, too.
 
     Runs with the same scores (several decisions on them) share their counts. variants: a remark on a run's settings,
     where rows differ in them.
@@ -76,7 +76,7 @@ def explore(
 
 
 def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp]) -> tuple[Json, Cuts]:
-    """Counts that all runs on these scores share, and where the scores stand at the sliders' steps."""
+    """Count what all runs on the scores of `test` share, and where these stand at the sliders' steps."""
     scores, targets, mask = test["scores"], test["targets"], test["mask"]
     chosen = [run.choices.get("theta") for run in sharing]
     thetas = slider_grid(
@@ -93,7 +93,7 @@ def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp]) -> tuple[J
 
 
 def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp]) -> Json:
-    """A run's own label sets, and how many images keep them, or stay right, at each step."""
+    """Pack a run's own label sets, and how many images keep them, or stay right, at each step of `cuts`."""
     targets, known = test["targets"], test["mask"] != 0
     right = ~((own["predictions"] != targets) & known).any(1) & known.any(1)
     found: Json = {
@@ -117,7 +117,7 @@ def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp
 
 
 def _steps(values: NDArray[Any], counts: LabelCounts) -> Json:
-    """A slider's values, the counts at each, correct and predicted flattened from (T, K), and the metrics (T,)."""
+    """Pack a slider's `values`, the `counts` at each, flattened from (T, K), and the metrics (T,)."""
     metrics = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
     kind = np.uint16 if int(counts.images) < 2**16 else np.uint32
     return {
@@ -149,6 +149,6 @@ def _test_split(files: GroupFiles, test: Arrays, shown: NDArray[np.intp]) -> Jso
 
 
 def _pack(array: NDArray[Any], kind: type[np.generic]) -> str:
-    """Little-endian bytes in base64."""
+    """Write `array` as little-endian bytes of `kind` in base64."""
     little = np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<"))
     return base64.b64encode(little.tobytes()).decode("ascii")

@@ -1,4 +1,4 @@
-"""A group and what was read of its runs' files, once for all figures."""
+"""What is read of the files of a group's runs, once for all figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,9 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.functional import per_class_metrics
-from lsep_ml.reports.digest import Digest
 from lsep_ml.reports.grouping import RunGroup
-from lsep_ml.reports.records import Problem
+from lsep_ml.reports.records import Digest, Problem
 from lsep_ml.reports.score_views import ScoreView, score_runs, view_scores
 from lsep_ml.runs.arrays import Arrays, read_arrays, read_thumbnails
 from lsep_ml.runs.files import TEST
@@ -22,10 +21,10 @@ _FALLBACK = ("threshold", "topk", "count_est", "thresh_est", NO_DECISION)
 
 @dataclass
 class GroupFiles:
-    """digests: the group's runs whose predictions are usable, of one and the same test split.
+    """Holds a `group` and what was read of its runs' files.
 
-    views: loss -> what its scores show. thumbnails: test row -> picture, from all runs. problems: what could not be
-    read.
+    digests: the runs whose predictions are usable, of one and the same test split. views: loss -> what its scores show.
+    thumbnails: test row -> picture, from all runs. problems: what could not be read.
     """
 
     group: RunGroup
@@ -50,21 +49,21 @@ class GroupFiles:
         self.thumbnails = {row: found[row] for row in sorted(found) if row < images}
 
     def score_runs(self) -> dict[str, list[Run]]:
-        """Loss -> one run for each seed."""
+        """Choose for each loss one run for each seed (`score_runs`)."""
         return score_runs(self.group, set(self.digests))
 
     def network_runs(self) -> dict[str, list[Run]]:
-        """Of these, the losses that a network was trained by; a predictor's run tells of the same training again."""
+        """Return those of `score_runs` whose loss trained a network; a predictor's run tells of the same training."""
         runs = self.score_runs()
         return {loss: own for loss, own in runs.items() if own[0].predictor == SCORE_LAYER}
 
     @property
     def label_names(self) -> tuple[str, ...]:
-        """The labels, in the order of the columns."""
+        """Return the labels, in the order of the columns."""
         return next(iter(self.digests)).label_names
 
     def methods(self) -> list[Method]:
-        """Each loss as the paper's figures show it: LSEP with threshold estimation last, the others thresholded."""
+        """Choose of each loss the method of the paper's figures: threshold estimation of LSEP, θ of the others."""
         found = []
         for loss in dict.fromkeys(loss for loss, _ in self.group.chosen):
             order = ("thresh_est", *_FALLBACK) if loss == "lsep" else _FALLBACK
@@ -73,25 +72,25 @@ class GroupFiles:
         return found
 
     def usable(self, method: Method) -> list[Run]:
-        """The runs of a method whose predictions could be read, by seed."""
+        """Return the runs of `method` whose predictions could be read, by seed."""
         row = self.group.chosen.get(method)
         return [run for run in row.runs if run in self.digests] if row else []
 
     def class_f1(self, method: Method) -> NDArray[np.float64]:
-        """Per-class F1, (seeds, K)."""
+        """Compute the per-class F1 of `method`, (seeds, K)."""
         counts = [self.digests[run].counts for run in self.usable(method)]
         return np.stack([per_class_metrics(c.correct, c.predicted, c.actual)["f1"] for c in counts])
 
     def sizes(self, method: Method) -> NDArray[np.int64]:
-        """Images with i true and j predicted labels, summed over seeds, (S, S)."""
+        """Sum over the seeds of `method` the images with i true and j predicted labels, (S, S)."""
         return np.sum([self.digests[run].sizes for run in self.usable(method)], axis=0)
 
     def frequency(self) -> NDArray[np.int64]:
-        """How many test images show each label, (K,)."""
+        """Count the test images that show each label, (K,)."""
         return np.asarray(next(iter(self.digests.values())).counts.actual)
 
     def test_arrays(self, run: Run, *names: str) -> Arrays | None:
-        """Arrays of predictions.npz; None, and a problem noted, where they cannot be read."""
+        """Read the arrays `names` of the predictions.npz of `run`; None, and a problem noted, where that fails."""
         try:
             return read_arrays(run, TEST, *names)
         except RecordError as error:
@@ -99,12 +98,12 @@ class GroupFiles:
             return None
 
     def image_ids(self, run: Run) -> list[str]:
-        """The ids of a usable run's test images."""
+        """Read the ids of the test images of `run`, a usable one."""
         ids: list[str] = read_arrays(run, TEST, "image_ids")["image_ids"].tolist()
         return ids
 
     def training_curve(self, runs: Sequence[Run], stage: str, column: str) -> NDArray[np.float64] | None:
-        """A column of the runs' histories, (seeds, epochs) up to the shortest; None where no run has it."""
+        """Read `column` of the histories of `runs`, (seeds, epochs) up to the shortest; None where none has it."""
         curves = []
         for run in runs:
             try:

@@ -1,4 +1,4 @@
-"""All that is made of one group: its tables, comparisons, figures and explorer data, written and handed to the page."""
+"""What is made of one group: its tables, comparisons, figures and explorer data, written and handed to the page."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,16 +7,15 @@ from pathlib import Path
 
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics.bootstrap import PairedBootstrap
-from lsep_ml.reports.comparison import Comparison
-from lsep_ml.reports.digest import Digest
+from lsep_ml.reports.comparison import Answer, Comparison, answer, compare_all, gather
 from lsep_ml.reports.explorer import Json, choose_runs, explore
-from lsep_ml.reports.figures.of_group import draw, suspecting_loss
+from lsep_ml.reports.figures.of_group import draw_group, suspecting_loss
 from lsep_ml.reports.figures.saving import SavedDrawing, save_drawing
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.grouping import RunGroup
-from lsep_ml.reports.names import method_name
+from lsep_ml.reports.paper import method_name
 from lsep_ml.reports.provenance import origin
-from lsep_ml.reports.records import Problem
+from lsep_ml.reports.records import Digest, Problem
 from lsep_ml.reports.tables import (
     Headline,
     Table,
@@ -34,18 +33,17 @@ from lsep_ml.reports.text_tables import (
     markdown_table,
     markdown_verdict,
 )
-from lsep_ml.reports.verdicts import Verdict, answer, compare_all, gather
 from lsep_ml.runs.finished import Run
 
 
 @dataclass(frozen=True)
 class GroupReport:
-    """One group as the page shows it. compared: the rows of `comparisons`, in order."""
+    """Holds one `group` as the page shows it; `compared` are the rows of `comparisons`, in order."""
 
     group: RunGroup
     headline: Headline
     tables: Sequence[Table]
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[Answer]
     compared: Sequence[str]
     comparisons: Sequence[Comparison]
     drawings: Sequence[SavedDrawing]
@@ -56,7 +54,7 @@ class GroupReport:
 def report_group(
     group: RunGroup, digests: Mapping[Run, Digest], bootstrap: PairedBootstrap, out: Path, explorer_runs: int
 ) -> GroupReport:
-    """Write tables/ and figures/ of a group below `out`."""
+    """Write tables/ and figures/ of `group` below `out`; of its runs the page explores at most `explorer_runs`."""
     usable, problems = _of_one_split(group, digests)
     evidence = gather(group, usable, bootstrap)
     pairs = compare_all(evidence)
@@ -72,7 +70,7 @@ def report_group(
     write_text(out / "tables" / f"verdicts_{group.name}.md", "\n".join(map(markdown_verdict, verdicts)))
 
     files = GroupFiles(group, usable)
-    drawings = [save_drawing(drawing, out / "figures", group.name) for drawing in draw(files)]
+    drawings = [save_drawing(drawing, out / "figures", group.name) for drawing in draw_group(files)]
     write_text(out / "tables" / f"suspects_{group.name}.csv", _suspects(files))
     variants = {run: row.variant for row in group.rows for run in row.runs}
     chosen = choose_runs(files, explorer_runs)
@@ -86,13 +84,13 @@ def report_group(
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write `text` to `path`, whole or not at all."""
     with atomic_write(path) as file:
         file.write(text)
 
 
 def _of_one_split(group: RunGroup, digests: Mapping[Run, Digest]) -> tuple[dict[Run, Digest], list[Problem]]:
-    """The group's digests of the test split that most runs have; the others, and why they stay out of comparisons."""
+    """Return the digests of the test split that most runs of `group` have, and why the others are left out."""
     found = {run: digests[run] for row in group.rows for run in row.runs if run in digests}
     if not found:
         return {}, []

@@ -15,8 +15,7 @@ from statistics import fmean
 from typing import Any
 
 from lsep_ml.metrics.catalogue import gain
-from lsep_ml.reports.names import method_order
-from lsep_ml.reports.paper import IMAGES
+from lsep_ml.reports.paper import IMAGES, method_order
 from lsep_ml.reports.records import Problem
 from lsep_ml.runs.finished import Method, Run
 from lsep_ml.store.keys import NEUTRAL, RUN_PARTS
@@ -32,7 +31,7 @@ _NO_SETTINGS = {
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """Runs that differ in nothing but their seed, by ascending seed.
+    """Holds `runs` of a `method` that differ in nothing but their seed, by ascending seed.
 
     settings: dotted configuration key -> value as JSON. variant: the settings in which it differs from the other rows
     of its method, "" when it is the only one.
@@ -50,7 +49,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class RunGroup:
-    """All rows of one data set, network and protocol: what one table may show.
+    """Holds all `rows` of one data set, network and protocol: what one table may show.
 
     protocol: what defines it, name -> value. name: unique in a report, fit for a file name. title: what its reader
     calls the data, the folder's name where the data are nobody's published set. chosen: for each
@@ -71,7 +70,7 @@ class RunGroup:
 
 
 def group_runs(runs: Iterable[Run]) -> tuple[list[RunGroup], list[Problem]]:
-    """Sort runs into groups and rows; says what was refused and what was not averaged."""
+    """Sort `runs` into groups and rows; returns what was refused or not averaged, too."""
     runs, problems = drop_conflicts(list(runs))
     by_data: dict[str, dict[tuple[str, str], list[Run]]] = defaultdict(lambda: defaultdict(list))
     for run in runs:
@@ -96,7 +95,7 @@ def group_runs(runs: Iterable[Run]) -> tuple[list[RunGroup], list[Problem]]:
 
 
 def drop_conflicts(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
-    """Of runs made by the same configuration and seed: one when their numbers agree, none when they do not."""
+    """Keep of `runs` of the same configuration and seed one where their numbers agree, none where they do not."""
     same: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
         same[_key([protocol(run), network(run), run.method, run.seed, settings(run)])].append(run)
@@ -125,12 +124,12 @@ def _conflict(first: Run, other: Run) -> str:
 
 
 def _disagreeing(first: Run, other: Run) -> list[str]:
-    """The test metrics in which two records differ; one that only a later version has is no difference."""
+    """List the test metrics in which `first` and `other` differ; one that only one of them has is no difference."""
     return [key for key in first.test if key in other.test and first.test[key] != other.test[key]]
 
 
 def protocol(run: Run) -> dict[str, str]:
-    """What must agree for two runs to be compared: name -> value."""
+    """Return what must agree for `run` to be compared with another: name -> value."""
     facts = {"split_hash": run.split_hash}
     for kind in ("images", "dropped"):
         facts |= {f"{kind}.{name}": str(value) for name, value in sorted(_part(run.counts, kind).items())}
@@ -139,13 +138,13 @@ def protocol(run: Run) -> dict[str, str]:
 
 
 def network(run: Run) -> str:
-    """The network's name: the model's, with the architecture where one model group builds many."""
+    """Name the network of `run`: its model, with the architecture where one model group builds many."""
     name = _part(run.config, "model").get("name")
     return f"{run.model} {name}" if isinstance(name, str) else run.model
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Every setting that makes a row, the seed aside: dotted key -> value as JSON."""
+    """Return every setting of `run` that makes a row, the seed aside: dotted key -> value as JSON."""
     flat: dict[str, str] = {}
     for part in RUN_PARTS:
         flat |= _flatten(part, run.config.get(part, {}))
@@ -153,7 +152,7 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def _title(run: Run) -> str:
-    """The name of the user's folder; of published data sets and of digit scenes the set's."""
+    """Call the data of `run` as the user's folder; published data sets and digit scenes by their names."""
     root = _part(run.config, "data").get("root")
     if not isinstance(root, str) or run.data in {*IMAGES, "digits"}:
         return run.data
@@ -161,7 +160,7 @@ def _title(run: Run) -> str:
 
 
 def _part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    """An object inside a record; empty where the record has something else, or nothing, in its place."""
+    """Return the object `key` of `record`; empty where it has something else, or nothing, in its place."""
     value = record.get(key)
     return value if isinstance(value, Mapping) else {}
 
@@ -198,14 +197,16 @@ def _group(named: Mapping[str, str], facts: Mapping[str, str], runs: list[Run]) 
 
 
 def mean_gain(row: Row, key: str) -> float:
-    """What a choice among rows maximises: a validation metric's mean over the row's runs, negated where lower is
-    better; less than any where no run has it."""
+    """Return what a choice among rows maximises: the mean over the runs of `row` of their validation metric `key`.
+
+    It is negated where lower is better, and minus infinity where no run has the metric.
+    """
     values = [run.val[key] for run in row.runs if key in run.val]
     return gain(key, fmean(values)) if values else -math.inf
 
 
 def _differing(mappings: Sequence[Mapping[str, str]]) -> list[str]:
-    """The keys that not all mappings agree on."""
+    """List the keys that not all of `mappings` agree on."""
     keys = sorted({key for mapping in mappings for key in mapping})
     return [key for key in keys if len({mapping.get(key) for mapping in mappings}) > 1]
 

@@ -14,6 +14,7 @@ from lsep_ml.drawing import KINDS
 from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
 from lsep_ml.metrics.metric import DASH
+from lsep_ml.reports.comparison import HEADLINE_METRICS
 from lsep_ml.reports.group_report import GroupReport
 from lsep_ml.reports.provenance import Provenance, without_places
 from lsep_ml.reports.records import Found
@@ -28,22 +29,24 @@ from lsep_ml.reports.text_tables import (
     runs_of,
     signed,
 )
-from lsep_ml.reports.verdicts import HEADLINE_METRICS
 from lsep_ml.runs.finished import Run
 
 
 def render_table(table: Table) -> str:
-    """A table as a page of its own."""
+    """Render `table` as a page of its own."""
     return _environment().get_template("table_page.html").render(table=table)
 
 
 def render_page(
     folder: Path, page: Path, parts: Sequence[GroupReport], origins: Mapping[Run, Provenance], found: Found
 ) -> str:
-    """The report of all groups; `origins` are the runs in its tables, `folder` holds them, `page` is where it goes."""
+    """Render the report of all groups, `parts`.
+
+    `origins` are the runs in its tables, `folder` holds them, and `page` is where the report goes.
+    """
 
     def link(path: Path) -> str:
-        """From the page to a file of a run; nothing where the page lies elsewhere and would tell of other folders."""
+        """Lead from the page to a run's `path`; nowhere where the page lies outside and would tell of other folders."""
         inside = page.resolve().is_relative_to(folder.resolve())
         return quote(Path(os.path.relpath(path, page.parent)).as_posix()) if inside else ""
 
@@ -106,7 +109,7 @@ def _environment() -> Environment:
 
 
 def _comparisons(part: GroupReport) -> dict[str, Any]:
-    """Every pair of rows for the page's table of differences: [difference, low, high] of each metric."""
+    """Gather every pair of rows of `part` for the page: [difference, low, high] of each metric."""
     pairs: dict[str, list[list[float]]] = {}
     position = {name: number for number, name in enumerate(part.compared)}
     for c in part.comparisons:

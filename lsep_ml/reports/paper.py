@@ -1,12 +1,65 @@
-"""What the paper reports: the numbers of its Tables 1 and 2, and the image counts of its three data sets."""
+"""How the paper names and orders methods, the numbers of its Tables 1 and 2, and the images of its three data sets."""
 
 import csv
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 
+from lsep_ml.decisions.catalogue import DECISIONS
 from lsep_ml.metrics import PAPER_KEYS
 from lsep_ml.runs.finished import NO_DECISION, Method
+
+LOSSES = {
+    "softmax": "Softmax",
+    "ranking": "Ranking",
+    "bpmll": "BP-MLL",
+    "warp": "WARP",
+    "cnn_rnn": "Wang et al. (CNN-RNN)",
+    "br": "Binary relevance",
+    "chain": "Classifier chain",
+    "chain_ensemble": "Ensemble of chains",
+    "powerset": "Label powerset",
+    "mlknn": "ML-kNN",
+    "bce": "Binary cross entropy",
+    "focal": "Focal",
+    "asl": "Asymmetric",
+    "pairwise_logistic": "Pairwise logistic",
+    "zlpr": "ZLPR",
+    "lsep": "LSEP",
+}
+"""Losses, and predictors in their place, in the paper's order; what it lacks comes before its own method."""
+
+_DECISIONS = {row.key: row for row in DECISIONS}
+
+
+def loss_name(loss: str) -> str:
+    """Return the name of the loss, or predictor, with the key `loss`; the key where none is known."""
+    return LOSSES.get(loss, loss)
+
+
+def decision_name(decision: str) -> str:
+    """Return the name of the decision with the key `decision`; the key where none is known."""
+    return _DECISIONS[decision].name if decision in _DECISIONS else decision
+
+
+def method_name(loss: str, decision: str) -> str:
+    """Name a method as the paper's Table 1 does: `loss`, and `decision` in brackets, but not that there is none."""
+    row = _DECISIONS.get(decision)
+    short = decision if row is None else row.short_name or row.name
+    return f"{loss_name(loss)} ({short})" if short and short != NO_DECISION else loss_name(loss)
+
+
+def method_order(method: tuple[str, str]) -> tuple[float, str, float, str]:
+    """Sort by this `method`s in the paper's order, LSEP last; what it lacks before LSEP, and after its decisions."""
+    losses, decisions = list(LOSSES), list(_DECISIONS)
+    loss, decision = method
+    return (
+        losses.index(loss) if loss in losses else losses.index("lsep") - 0.5,
+        loss,
+        decisions.index(decision) if decision in decisions else len(decisions),
+        decision,
+    )
+
 
 _COLUMNS = {"01": "exact_match"}
 IMAGES = {"voc2007": (5_011, 4_952), "nuswide": (150_000, 50_261), "coco": (82_081, 40_137)}
@@ -18,7 +71,7 @@ OURS = Method("lsep", "thresh_est")
 
 @cache
 def paper_table(table: int) -> dict[Method, dict[tuple[str, str], float]]:
-    """Table 1 or 2: method in the paper's order -> (data, metric key) -> per cent; not reported: absent.
+    """Read `table` 1 or 2: method in the paper's order -> (data, metric key) -> per cent; not reported: absent.
 
     A method that emits label sets by itself, which the table gives no decision, has the decision "none".
     """
@@ -31,7 +84,7 @@ def paper_table(table: int) -> dict[Method, dict[tuple[str, str], float]]:
 
 
 def paper_numbers(table: int, data: str) -> dict[Method, dict[str, float]]:
-    """The rows of a table for one data set: method -> metric key -> per cent; {} for other data sets."""
+    """Return the rows of `table` for `data`: method -> metric key -> per cent; {} for data sets that it lacks."""
     if data not in IMAGES:
         return {}
     return {
@@ -41,7 +94,7 @@ def paper_numbers(table: int, data: str) -> dict[Method, dict[str, float]]:
 
 
 def departures(data: str, model: str, images: Mapping[str, str]) -> list[str]:
-    """How a protocol departs from the paper's; `images` maps split -> number of images, as text."""
+    """List how a protocol departs from the paper's; `images` maps split -> number of images, as text."""
     if data not in IMAGES:
         return []
     train, test = IMAGES[data]

@@ -1,4 +1,4 @@
-"""Where each number comes from: what made a run, with what, and how long it took."""
+"""Where each number comes from: what made a run, with what, how long it took, and its own metrics."""
 
 import shlex
 from collections.abc import Iterable, Mapping
@@ -6,7 +6,7 @@ from dataclasses import astuple, dataclass, fields
 
 from lsep_ml.metrics import LABELS_PER_IMAGE, METRICS
 from lsep_ml.reports.grouping import Row, RunGroup
-from lsep_ml.reports.names import method_name
+from lsep_ml.reports.paper import method_name
 from lsep_ml.reports.tables import Table
 from lsep_ml.reports.text_tables import csv_text
 from lsep_ml.runs.finished import Run
@@ -44,7 +44,7 @@ class Provenance:
 
 
 def provenance(group: RunGroup, row: Row, run: Run) -> Provenance:
-    """Where a run's numbers come from."""
+    """Say where the numbers of `run` come from, which is in `row` of `group`."""
     seconds = {stage: run.seconds[stage] for stage in _STAGES if stage in run.seconds}
     return Provenance(
         group=group.name,
@@ -68,23 +68,23 @@ def provenance(group: RunGroup, row: Row, run: Run) -> Provenance:
 
 
 def command(run: Run) -> str:
-    """The command line that made a run, without where files lie."""
+    """Write the command line that made `run`, without where files lie."""
     overrides = _overrides(run)
     return _UNKNOWN if overrides is None else shlex.join(["python", "run.py", *overrides])
 
 
 def _overrides(run: Run) -> list[str] | None:
-    """What the run was called with, without where files lie; None where that is not known."""
+    """Return what `run` was called with, without where files lie; None where that is not known."""
     return None if run.overrides is None else without_places(run.overrides)
 
 
 def without_places(overrides: Iterable[str]) -> list[str]:
-    """Overrides but those that say where files lie, which are nobody else's business."""
+    """Leave out of `overrides` those that say where files lie, which are nobody else's business."""
     return [override for override in overrides if not override.lstrip("+").startswith(_PLACES)]
 
 
 def origin(table: Table) -> str:
-    """Where a table's numbers come from, as a paragraph: commands, dates, hardware, versions, split."""
+    """Say in a paragraph where the numbers of `table` come from: commands, dates, hardware, versions, split."""
     runs = [run for row in table.rows if row.row is not None for run in row.row.runs]
     if not runs:
         return "No runs."
@@ -100,7 +100,7 @@ def origin(table: Table) -> str:
 
 
 def sweeps(runs: Iterable[Run]) -> list[str]:
-    """The commands that make runs, those of one experiment and the same keys written as one sweep."""
+    """Write the commands that made `runs`, those of one experiment and the same keys as one sweep."""
     groups: dict[tuple[str, ...], dict[str, dict[str, None]]] = {}
     for overrides in filter(None, map(_overrides, runs)):
         pairs = [override.partition("=")[::2] for override in overrides]

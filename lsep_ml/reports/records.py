@@ -1,20 +1,33 @@
-"""Result records found below a folder, checked before anything is made of them."""
+"""What is read of the runs below a folder: their records, and a digest of their predictions, checked against them."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsep_ml.runs.files import ERROR, RESULT
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.metrics import LABEL_SET_KEYS, LabelCounts, count_label_sets, label_set_metrics
+from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates
+from lsep_ml.runs.arrays import Arrays, read_arrays
+from lsep_ml.runs.files import ERROR, RESULT, TEST
 from lsep_ml.runs.finished import Run, read_run, written_by
 from lsep_ml.runs.record import RecordError, read_object
 
+MOST_LABELS = 7
+"""Images of this many labels or more share a bin."""
+
+_TOLERANCE = 1e-5  # a record's metrics may have been computed in float32
+
 
 class ReportError(ValueError):
-    """There is nothing to report on; the message says why and what to do."""
+    """Says that there is nothing to report on, why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that ended with an error: error.json and no result.json."""
+    """Holds what a job left that ended with an `error`: error.json and no result.json."""
 
     folder: Path
     error: str
@@ -23,7 +36,7 @@ class Failure:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something of a run that is left out of the report, and why."""
+    """Names something that is left out of the report, the file or folder `path`, and says why."""
 
     path: Path
     message: str
@@ -31,7 +44,7 @@ class Problem:
 
 @dataclass
 class Found:
-    """What lies below a folder; `problems` grows as more of the runs' files are read."""
+    """Holds what lies below a folder; `problems` grows as more of the runs' files are read."""
 
     runs: list[Run]
     failures: list[Failure]
@@ -82,7 +95,7 @@ def _nothing(folder: Path, found: Found) -> str:
 
 
 def read_failure(path: Path) -> Failure:
-    """A failed job's error and overrides; an unreadable file is a failed job all the same."""
+    """Read a failed job's error and overrides from `path`; an unreadable file is a failed job all the same."""
     try:
         record = read_object(path)
     except RecordError as error:
@@ -90,3 +103,80 @@ def read_failure(path: Path) -> Failure:
     overrides = record.get("overrides", [])
     texts = tuple(map(str, overrides)) if isinstance(overrides, list) else (str(overrides),)
     return Failure(path.parent, str(record.get("error", "no error recorded")), texts)
+
+
+class RecordDisagrees(RecordError):
+    """Says that a record's numbers are contradicted by its own predictions; its run is left out altogether."""
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Holds what a report keeps of a run's test split, of N `images` and K labels.
+
+    counts: of all its label sets, (K,). replicates: label-set metrics of bootstrap samples, (R, M). sizes: images with
+    i true and j predicted labels, (8, 8). content: a hash of image ids, targets and mask.
+    """
+
+    counts: LabelCounts
+    replicates: Replicates
+    sizes: NDArray[np.int64]
+    content: str
+    images: int
+
+
+def digest_run(run: Run, bootstrap: PairedBootstrap) -> Digest:
+    """Read the predictions.npz of `run`, which is done once.
+
+    Raises:
+        RecordDisagrees: it gives other metrics than result.json.
+        RecordError: it is missing or damaged.
+    """
+    test = read_arrays(run, TEST, "predictions", "targets", "mask", "image_ids")
+    content = content_of(test, run.label_names)
+    predictions, targets, mask = (test[name].astype(np.uint8) for name in ("predictions", "targets", "mask"))
+    counts = count_label_sets(predictions, targets, mask)
+    found = label_set_metrics(counts)
+    for key in LABEL_SET_KEYS:
+        if key in run.test and abs(run.test[key] - float(found[key])) > _TOLERANCE:
+            raise RecordDisagrees(
+                f"{RESULT} says test {key} = {run.test[key]:.6f}, {TEST} gives {float(found[key]):.6f}: one of them "
+                "was changed; run the job again"
+            )
+    true, predicted = ((array * mask).sum(1).clip(max=MOST_LABELS) for array in (targets, predictions))
+    bins = MOST_LABELS + 1
+    sizes = np.bincount(true * bins + predicted, minlength=bins * bins).reshape(bins, bins)
+    replicates = bootstrap.run_metrics(predictions, targets * mask, mask, content)
+    return Digest(counts, replicates, sizes, content, len(targets))
+
+
+def content_of(test: Arrays, label_names: tuple[str, ...]) -> str:
+    """Hash what every run on one split must agree in: `label_names`, and image ids, targets and mask of `test`."""
+    digest = hashlib.sha256(json.dumps([label_names, test["image_ids"].tolist()]).encode())
+    for name in ("targets", "mask"):
+        digest.update(np.ascontiguousarray(test[name]).tobytes())
+    return digest.hexdigest()
+
+
+def digest_runs(folder: Path, found: Found, bootstrap: PairedBootstrap) -> dict[Run, Digest]:
+    """Read the predictions of all runs in `found`; a run that they contradict is taken out of it.
+
+    Raises:
+        ReportError: no run below `folder` is left.
+    """
+    digests: dict[Run, Digest] = {}
+    contradicted: set[Run] = set()
+    for run in found.runs:
+        try:
+            digests[run] = digest_run(run, bootstrap)
+        except RecordDisagrees as error:
+            contradicted.add(run)
+            found.problems.append(Problem(run.folder, f"{error}; left out"))
+        except RecordError as error:
+            found.problems.append(
+                Problem(run.folder, f"{error}; in the tables, but without comparisons and figures")
+            )
+    found.runs = [run for run in found.runs if run not in contradicted]
+    if not found.runs:
+        problem = found.problems[-1]
+        raise ReportError(f"{folder}: no run can be used; {problem.path}: {problem.message}")
+    return digests

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsep_ml.metrics.bootstrap import PairedBootstrap
-from lsep_ml.reports.digest import Digest, RecordDisagrees, digest_run
 from lsep_ml.reports.group_report import report_group, write_text
 from lsep_ml.reports.grouping import group_runs
 from lsep_ml.reports.page import render_page, render_table
 from lsep_ml.reports.provenance import csv_runs, provenance
-from lsep_ml.reports.records import Failure, Found, Problem, ReportError, find_runs
+from lsep_ml.reports.records import Failure, Problem, ReportError, digest_runs, find_runs
 from lsep_ml.reports.tables import Table
 from lsep_ml.runs.finished import Run
-from lsep_ml.runs.record import RecordError
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +20,8 @@ EXPLORER_RUNS = 60
 
 
 @dataclass(frozen=True)
-class Report:
-    """What was built: the page, the tables, and what was left out of them, with the reasons."""
+class BuiltReport:
+    """Holds what was built: the page, the tables, and what was left out of them, with the reasons."""
 
     page: Path
     tables: list[Table]
@@ -34,7 +32,7 @@ class Report:
 
 def build_report(
     folder: Path, out: Path | None = None, *, replicates: int = 1000, explorer_runs: int = EXPLORER_RUNS
-) -> Report:
+) -> BuiltReport:
     """Read every run below `folder`; write report.html, tables/ and figures/ to `out` (default: folder/report).
 
     replicates: bootstrap samples behind the intervals. explorer_runs: at most so many runs of a table can be explored
@@ -49,7 +47,7 @@ def build_report(
         )
     found = find_runs(folder)
     bootstrap = PairedBootstrap(replicates)
-    digests = _digest(folder, found, bootstrap)
+    digests = digest_runs(folder, found, bootstrap)
     groups, problems = group_runs(found.runs)
     found.problems += problems
     if not groups:
@@ -69,31 +67,6 @@ def build_report(
     page = out / PAGE
     write_text(page, render_page(folder, page, parts, origins, found))
     log.info("Report of %d runs: %s", len(origins), page)
-    return Report(
+    return BuiltReport(
         page, [table for part in parts for table in part.tables], found.runs, found.failures, found.problems
     )
-
-
-def _digest(folder: Path, found: Found, bootstrap: PairedBootstrap) -> dict[Run, Digest]:
-    """Read every run's predictions; a run that they contradict is taken out of `found`.
-
-    Raises:
-        ReportError: no run is left.
-    """
-    digests: dict[Run, Digest] = {}
-    contradicted: set[Run] = set()
-    for run in found.runs:
-        try:
-            digests[run] = digest_run(run, bootstrap)
-        except RecordDisagrees as error:
-            contradicted.add(run)
-            found.problems.append(Problem(run.folder, f"{error}; left out"))
-        except RecordError as error:
-            found.problems.append(
-                Problem(run.folder, f"{error}; in the tables, but without comparisons and figures")
-            )
-    found.runs = [run for run in found.runs if run not in contradicted]
-    if not found.runs:
-        problem = found.problems[-1]
-        raise ReportError(f"{folder}: no run can be used; {problem.path}: {problem.message}")
-    return digests

@@ -1,18 +1,18 @@
-"""What the figures need to know of a loss's scores: curves over seeds, searches, calibration, suspicious labels."""
+"""What the figures show of a loss's scores: curves over seeds, searches, calibration, labels that they contradict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics import BY_KEY
-from lsep_ml.metrics.calibration import sigmoid
+from lsep_ml.metrics.calibration import platt_curve, sigmoid
 from lsep_ml.metrics.counts import image_shares
 from lsep_ml.metrics.curves import mean_precision_recall
-from lsep_ml.metrics.functional import label_set_value
+from lsep_ml.metrics.functional import label_set_value, ratio
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, search_grid
-from lsep_ml.reports.calibration import Suspect, find_suspects, platt_probabilities, reliability
 from lsep_ml.reports.figures.method_plots import Reliability, Search
 from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.records import Problem
@@ -23,12 +23,22 @@ from lsep_ml.runs.record import RecordError
 
 HIGHEST_K = 10
 SUSPECTS = 20
+BINS = 15
 _PREFERRED = ("thresh_est", "threshold", "topk", "count_est")  # the first has thresholds for each image
+
+
+class Suspect(NamedTuple):
+    """Names a test label that the scores contradict; `belief` is the probability of what the annotation says."""
+
+    row: int
+    label: int
+    present: bool
+    belief: float
 
 
 @dataclass(frozen=True)
 class ScoreView:
-    """A loss's scores on one group.
+    """Holds what a loss's scores show in one group.
 
     curves: mean precision (seeds, 101). The rest is of the lowest seed, and None where its validation.npz cannot be
     read (own: where no run estimated thresholds).
@@ -43,8 +53,10 @@ class ScoreView:
 
 
 def score_runs(group: RunGroup, usable: set[Run]) -> dict[str, list[Run]]:
-    """Loss -> one usable run with scores for each seed, in order of seeds; of several decisions one with image-wise
-    thresholds."""
+    """Choose for each loss of `group` one run in `usable` with scores for each seed, in order of seeds.
+
+    Of several decisions one with thresholds for each image is taken.
+    """
     found: dict[str, dict[int, Run]] = {}
     losses = list(dict.fromkeys(loss for loss, _ in group.chosen))
     for method in sorted(group.chosen, key=lambda method: (losses.index(method[0]), _rank(method[1]))):
@@ -55,7 +67,7 @@ def score_runs(group: RunGroup, usable: set[Run]) -> dict[str, list[Run]]:
 
 
 def view_scores(group: RunGroup, loss: str, runs: Sequence[Run]) -> tuple[ScoreView | None, list[Problem]]:
-    """Read the scores of a loss's runs; says which could not be read."""
+    """Read the scores of the `runs` of `loss` in `group`; returns what they show, and which could not be read."""
     curves: list[NDArray[np.float64]] = []
     problems, first = [], None
     for run in runs:
@@ -105,20 +117,20 @@ def _search_k(val: Arrays, test: Arrays, chosen: float | None) -> Search:
 
 
 def _f1(candidates: Thresholded | Ranked, targets: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """F1 at every candidate."""
+    """Compute F1 at every one of `candidates`."""
     formula = BY_KEY["f1"].formula
     return label_set_value(formula, candidates.counts(targets, image_shares(formula)))
 
 
 def _own_reliability(test: Arrays) -> Reliability | None:
-    """Of sigmoid(f - theta(x)), where theta differs between images."""
+    """Judge sigmoid(f - theta(x)) on `test`, where theta differs between images."""
     if "thresholds" not in test or not np.ptp(test["thresholds"], axis=0).any():
         return None
     return reliability(sigmoid(test["scores"] - test["thresholds"]), test["targets"], test["mask"])
 
 
 def _choice(group: RunGroup, loss: str, decision: str, key: str, seed: int) -> float | None:
-    """What a rule's run of this seed chose."""
+    """Return the value of `key` that the run of `seed` of a rule chose, if it did."""
     row = group.chosen.get(Method(loss, decision))
     for run in row.runs if row else ():
         value = run.choices.get(key)
@@ -129,3 +141,57 @@ def _choice(group: RunGroup, loss: str, decision: str, key: str, seed: int) -> f
 
 def _rank(decision: str) -> int:
     return _PREFERRED.index(decision) if decision in _PREFERRED else len(_PREFERRED)
+
+
+def platt_probabilities(val: Arrays, test: Arrays) -> NDArray[np.float64]:
+    """Compute the probability of each label in each image of `test`, (N, K), by a logistic curve a label (Platt).
+
+    The curves are fitted on `val`. A label without a known positive or without a known negative in validation gets NaN.
+    """
+    images, labels = test["scores"].shape
+    probabilities = np.full((images, labels), np.nan)
+    for k in range(labels):
+        known = val["mask"][:, k] != 0
+        scores, targets = val["scores"][known, k], val["targets"][known, k]
+        if len(np.unique(targets)) == 2:
+            slope, intercept = platt_curve(scores, targets)
+            probabilities[:, k] = sigmoid(slope * test["scores"][:, k].astype(np.float64) + intercept)
+    return probabilities
+
+
+def reliability(
+    probabilities: NDArray[np.float64], targets: NDArray[np.uint8], mask: NDArray[np.uint8]
+) -> Reliability:
+    """Sort the known entries into bins of equal width by `probabilities`; the calibration error is the mean gap.
+
+    All (N, K); entries whose probability is NaN are left out.
+    """
+    counted = (mask != 0) & ~np.isnan(probabilities)
+    p, true = probabilities[counted], targets[counted]
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    entries = np.bincount(bins, minlength=BINS)
+    mean = ratio(np.bincount(bins, p, BINS), entries)
+    frequency = ratio(np.bincount(bins, true, BINS), entries)
+    error = float(ratio((np.abs(mean - frequency) * entries).sum(), entries.sum()))
+    return Reliability(mean, frequency, entries, error)
+
+
+def find_suspects(
+    probabilities: NDArray[np.float64], targets: NDArray[np.uint8], mask: NDArray[np.uint8], each: int
+) -> list[Suspect]:
+    """Find for each label the `each` entries that are most likely mislabelled, the least believed first.
+
+    Ranked by self-confidence, the probability of the given label, as in confident learning (Northcutt et al., 2021)
+    with every label as a problem of its own. Only contradicted entries (belief under a half) are listed.
+    """
+    present = targets != 0
+    belief = np.where(present, probabilities, 1 - probabilities)
+    belief[(mask == 0) | np.isnan(probabilities)] = 1.0
+    found = []
+    for k in range(belief.shape[1]):
+        column = np.ascontiguousarray(belief[:, k])
+        rows = np.argpartition(column, each - 1)[:each] if each < len(column) else np.arange(len(column))
+        found += [
+            Suspect(int(r), k, bool(present[r, k]), float(belief[r, k])) for r in rows if belief[r, k] < 0.5
+        ]
+    return sorted(found, key=lambda suspect: (suspect.belief, suspect.row, suspect.label))

@@ -8,11 +8,9 @@ from lsep_ml.metrics import BY_KEY, METRICS, PAPER_KEYS
 from lsep_ml.metrics.bootstrap import percentiles
 from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
-from lsep_ml.reports.comparison import Comparison
+from lsep_ml.reports.comparison import HEADLINE_METRICS, Comparison, Evidence, compare_rows
 from lsep_ml.reports.grouping import Row, RunGroup, mean_gain
-from lsep_ml.reports.names import decision_name, method_name
-from lsep_ml.reports.paper import departures, paper_numbers, paper_table
-from lsep_ml.reports.verdicts import HEADLINE_METRICS, Evidence, compare_rows
+from lsep_ml.reports.paper import decision_name, departures, method_name, paper_numbers, paper_table
 from lsep_ml.runs.finished import Method, Run
 
 ALL_KEYS = tuple(metric.key for metric in METRICS)
@@ -20,7 +18,7 @@ ALL_KEYS = tuple(metric.key for metric in METRICS)
 
 @dataclass(frozen=True)
 class Cell:
-    """A metric in its unit: the mean over `runs` runs and their standard deviation (None for a single run).
+    """Holds a metric in its unit: `mean` over `runs` runs and standard deviation `std` (None for a single run).
 
     mean is None where no run has the metric. paper: the paper's number, None where it has none. low, high: the paired
     bootstrap's 95% interval of the mean. mark: "best" of its column; "tied" when the difference to the best is not
@@ -38,13 +36,13 @@ class Cell:
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's."""
+        """Return our number minus the paper's; None where one is missing."""
         return None if self.mean is None or self.paper is None else self.mean - self.paper
 
 
 @dataclass(frozen=True, eq=False)
 class TableRow:
-    """One method: its label, its runs' row (None without runs) and a cell for each column.
+    """Holds one method: its `label`, its runs' `row` (None without runs) and a cell for each column.
 
     beside: whether the paper's table lacks it.
     """
@@ -57,7 +55,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Headline:
-    """The method of highest validation F1: what it is worth on test, how it stands to the next, where it lies.
+    """Names the `method` of highest validation F1: what it is worth on test, how far the next is, where it lies.
 
     methods: how many there are. cells: its F1 and exact match. next: its F1 against the method next by validation, if
     both have their predictions. run: of its runs the one of highest validation F1.
@@ -72,7 +70,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of one group. slug: its file name; columns: metric keys; notes: what a reader must know."""
+    """Holds a table of one `group`. slug: its file name; columns: metric keys; notes: what a reader must know."""
 
     slug: str
     title: str
@@ -83,12 +81,12 @@ class Table:
 
     @property
     def has_paper(self) -> bool:
-        """Whether a cell has a number of the paper beside it."""
+        """Say whether a cell has a number of the paper beside it."""
         return any(cell.paper is not None for row in self.rows for cell in row.cells.values())
 
 
 def table_one(group: RunGroup) -> Table:
-    """Table 1: the losses under top-k and thresholding, and LSEP with threshold estimation.
+    """Make Table 1 of `group`: the losses under top-k and thresholding, and LSEP with threshold estimation.
 
     Below the paper's rows stand what it lacks: binary cross entropy and any further loss, under every decision run.
     Rows without a run are there only where the paper has a number for them.
@@ -105,7 +103,7 @@ def table_one(group: RunGroup) -> Table:
 
 
 def table_two(group: RunGroup) -> Table:
-    """Table 2: the decisions on LSEP's scores; below the paper's rows any further decision run."""
+    """Make Table 2 of `group`: the decisions on LSEP's scores; below the paper's rows any further decision run."""
     ours = _paper_rows(group, 2, lambda method: decision_name(method.decision))
     ours += [
         _row(decision_name(decision), row, {}, beside=True)
@@ -117,7 +115,7 @@ def table_two(group: RunGroup) -> Table:
 
 
 def table_of_all(group: RunGroup) -> Table:
-    """Every row of a group: each loss, decision and setting, with the ranking metrics of the scores."""
+    """Make a table of every row of `group`: each loss, decision and setting, with every metric."""
     rows = []
     for row in group.rows:
         label = method_name(*row.method) + (f" [{row.variant}]" if row.variant else "")
@@ -172,7 +170,7 @@ def _notes(group: RunGroup, rows: Sequence[TableRow]) -> list[str]:
 
 
 def headline(group: RunGroup, evidence: Mapping[Method, Evidence]) -> Headline:
-    """The best of a group's methods by validation F1; the test split chooses nothing."""
+    """Name the best of the methods of `group` by validation F1; the test split chooses nothing."""
     first, *others = sorted(group.chosen, key=lambda method: -mean_gain(group.chosen[method], "f1"))
     row = group.chosen[first]
     told = [
@@ -195,7 +193,7 @@ def with_bootstrap(
     evidence: Mapping[Method, Evidence],
     pairs: Mapping[tuple[Method, Method], Sequence[Comparison]],
 ) -> Table:
-    """The table with intervals, and with marks at the best of each column and at what is not told apart from it.
+    """Add intervals to `table`, and marks at the best of each column and at what is not told apart from it.
 
     evidence and pairs are of the group's chosen rows (`gather`, `compare_all`); other rows get neither.
     """
@@ -233,6 +231,6 @@ def _with_intervals(group: RunGroup, row: TableRow, evidence: Mapping[Method, Ev
 
 
 def _evidence_key(group: RunGroup, row: TableRow) -> Method | None:
-    """The row's method when it is the group's chosen row of it."""
+    """Return the method of `row` where it is the row of it that `group` chose."""
     own = row.row
     return None if own is None or group.chosen.get(own.method) is not own else own.method

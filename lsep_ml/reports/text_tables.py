@@ -1,4 +1,4 @@
-"""Tables as Markdown, CSV and LaTeX. A cell without a run is a dash, never a zero."""
+"""How tables are written as Markdown, CSV and LaTeX. A cell without a run is a dash, never a zero."""
 
 import csv
 from collections.abc import Iterable, Sequence
@@ -6,10 +6,9 @@ from io import StringIO
 
 from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.metric import DASH
-from lsep_ml.reports.comparison import Comparison
+from lsep_ml.reports.comparison import Answer, Comparison
 from lsep_ml.reports.grouping import Row
 from lsep_ml.reports.tables import Cell, Table, TableRow
-from lsep_ml.reports.verdicts import Verdict
 
 LEGEND = (
     "Mean ± standard deviation over runs, in % unless the column says otherwise. Bold: best; italic: not told apart "
@@ -34,44 +33,44 @@ _LATEX = {
 
 
 def number(value: float | None, decimals: int = 1) -> str:
-    """A number to so many decimals, or a dash."""
+    """Write `value` to so many decimals; a dash for None."""
     return DASH if value is None else f"{value:.{decimals}f}"
 
 
 def headings(table: Table) -> list[str]:
-    """The short names of a table's metrics, with the unit of those that are not in %."""
+    """Return the short names of the metrics of `table`, with the unit of those that are not in %."""
     return [BY_KEY[key].heading for key in table.columns]
 
 
 def names(table: Table) -> str:
-    """What the short names of a table's metrics stand for."""
+    """Say what the short names of the metrics of `table` stand for."""
     metrics = [BY_KEY[key] for key in table.columns]
     return "; ".join(f"{m.short_name}: {m.name}" for m in metrics if m.short_name != m.name) + "."
 
 
 def paper_number(value: float) -> str:
-    """Three significant digits, as the paper prints them."""
+    """Write `value` with three significant digits, as the paper does."""
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def mean_std(cell: Cell) -> str:
-    """`67.9 ± 0.4`, `67.9` for a single run, or a dash."""
+    """Write `cell` as `67.9 ± 0.4`, as `67.9` for a single run, or as a dash."""
     mean, std = (number(value, cell.decimals) for value in (cell.mean, cell.std))
     return mean if cell.std is None else f"{mean} ± {std}"
 
 
 def signed(value: float | None) -> str:
-    """A difference with its sign, or a dash."""
+    """Write the difference `value` with its sign; a dash for None."""
     return DASH if value is None else f"{value:+.1f}".replace("-", "−")
 
 
 def interval(comparison: Comparison) -> str:
-    """The difference with its 95% interval."""
+    """Write the difference of `comparison` with its 95% interval."""
     return f"{signed(comparison.difference)} [{signed(comparison.low)}, {signed(comparison.high)}]"
 
 
 def markdown_table(table: Table) -> str:
-    """A Markdown table with its title, notes and legend."""
+    """Write `table` as Markdown, with its title, notes and legend."""
     lines = [_cells(["method", *headings(table), "runs"])]
     lines.append("|" + " --- |" + " ---: |" * (len(table.columns) + 1))
     for row in table.rows:
@@ -84,8 +83,8 @@ def markdown_table(table: Table) -> str:
     )
 
 
-def markdown_verdict(verdict: Verdict) -> str:
-    """A question and its comparisons as a Markdown table; bold: real at 95%."""
+def markdown_verdict(verdict: Answer) -> str:
+    """Write the question of `verdict` and its comparisons as a Markdown table; bold: real at 95%."""
     head = ["against", *(f"{BY_KEY[key].short_name} [95%]" for key in verdict.keys)]
     lines = [f"#### {_md(verdict.question)}", "", _cells(head), "| --- |" + " ---: |" * len(verdict.keys)]
     for name, comparisons in verdict.rows:
@@ -96,7 +95,7 @@ def markdown_verdict(verdict: Verdict) -> str:
 
 
 def latex_table(table: Table) -> str:
-    """A LaTeX table (booktabs), to be put inside `table*`."""
+    """Write `table` as LaTeX (booktabs), to be put inside `table*`."""
     with_paper = [key for key in table.columns if any(row.cells[key].paper is not None for row in table.rows)]
     lines = [
         f"% {table.title}. {LEGEND} {names(table)} protocol: "
@@ -122,7 +121,7 @@ def latex_table(table: Table) -> str:
 
 
 def csv_table(table: Table) -> str:
-    """One line for each cell, with what it was made of."""
+    """Write `table` as CSV: one line for each cell, with what it was made of."""
     head = [
         "table",
         "data",
@@ -153,7 +152,7 @@ def csv_table(table: Table) -> str:
 
 
 def csv_comparisons(comparisons: Iterable[Comparison]) -> str:
-    """One line for each pair of rows and metric, in points of %."""
+    """Write `comparisons` as CSV: one line for each pair of rows and metric, in points of %."""
     head = ["first", "second", "metric", "name", "difference", "low", "high", "real"]
     return csv_text(
         head,
@@ -174,7 +173,7 @@ def csv_comparisons(comparisons: Iterable[Comparison]) -> str:
 
 
 def csv_text(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
-    """Any table as CSV."""
+    """Write `lines` below `head` as CSV."""
     buffer = StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(head)
@@ -183,7 +182,7 @@ def csv_text(head: Sequence[str], lines: Iterable[Sequence[object]]) -> str:
 
 
 def runs_of(row: TableRow) -> str:
-    """How many runs the row's cells are means of: one number, or the lowest to the highest."""
+    """Say how many runs the cells of `row` are means of: one number, or the lowest to the highest."""
     counts = sorted({cell.runs for cell in row.cells.values() if cell.mean is not None})
     return DASH if not counts else f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
 

@@ -49,7 +49,7 @@ def write_thumbnails(path: Path, images: Mapping[int, NDArray[np.uint8]]) -> Non
 
 
 def read_arrays(run: Run, file: str, *names: str) -> Arrays:
-    """The arrays `names` of a run's `file`, predictions.npz or validation.npz; `thresholds` only where it has them.
+    """Read the arrays `names` of a run's `file`, predictions.npz or validation.npz; `thresholds` only where there.
 
     Raises:
         RecordError: file or array missing, damaged, of the wrong type or shape, with values that cannot be, or with
@@ -71,7 +71,7 @@ def read_arrays(run: Run, file: str, *names: str) -> Arrays:
 
 
 def read_thumbnails(run: Run) -> dict[int, NDArray[np.uint8]]:
-    """Test row -> small image of a run's thumbnails.npz, uint8 (h, w) or (h, w, 3).
+    """Read test row -> small image from the thumbnails.npz of `run`, uint8 (h, w) or (h, w, 3).
 
     Raises:
         RecordError: the file is missing or damaged, or holds something else.

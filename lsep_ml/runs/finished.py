@@ -28,7 +28,7 @@ _TEXTS = ("data", "split_hash", "model", "loss", "decision", "identity")
 
 
 class Method(NamedTuple):
-    """How label sets are made, as the tables name it.
+    """Says how label sets are made, as the tables name it.
 
     scorer: what gives the scores, the loss of a network or the predictor in its score layer's place. decision: what
     makes label sets of them.
@@ -40,7 +40,7 @@ class Method(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run: its checked result.json and the folder of its arrays.
+    """Holds a finished run: its checked result.json and the `folder` of its arrays.
 
     scores: what identifies the scores, which all decisions on them share. val and test map metric keys to values
     (fractions, as in `lsep_ml.metrics`). Everything from `counts` on is provenance, and empty where a record of an
@@ -74,17 +74,17 @@ class Run:
 
     @property
     def method(self) -> Method:
-        """The loss, or the predictor that took the score layer's place, and the decision."""
+        """Return the loss, or the predictor that took the score layer's place, and the decision."""
         return Method(self.loss if self.predictor == SCORE_LAYER else self.predictor, self.decision)
 
     @property
     def has_scores(self) -> bool:
-        """Whether there is a score matrix: a predictor may emit label sets alone, and has no ranking metrics then."""
+        """Say whether there is a score matrix: a predictor may emit label sets alone, without ranking metrics."""
         return self.decision != NO_DECISION or _scored(self.test)
 
 
 def read_run(path: Path) -> tuple[Run, list[str]]:
-    """The run whose result.json is `path`, and the keys that it lacks but can do without.
+    """Read the run whose result.json is `path`; returns it and the keys that it lacks but can do without.
 
     Raises:
         RecordError: not JSON, not what was written, or without a key that a table cannot do without, or with one of
@@ -127,12 +127,12 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
 
 
 def _scored(metrics: Any) -> bool:
-    """Whether there are ranking metrics, which only scores have."""
+    """Say whether `metrics` has ranking metrics, which only scores have."""
     return isinstance(metrics, Mapping) and any(key in metrics for key in RANKING_KEYS)
 
 
 def _scores(record: dict[str, Any]) -> str:
-    """The stored scores' identity; where a record has none, all decisions on one network share them."""
+    """Return the stored scores' identity; where `record` has none, all decisions on one network share them."""
     stored = record.get("stored")
     found = stored.get("scores") if isinstance(stored, dict) else None
     return found if isinstance(found, str) else f"{record['identity']} {record.get('predictor', SCORE_LAYER)}"
@@ -172,6 +172,6 @@ def _refuse(record: dict[str, Any], key: str, value: Any, wanted: str) -> NoRetu
 
 
 def written_by(versions: Any) -> str:
-    """Which version of the package wrote a record with these `versions`, as words."""
+    """Say in words which version of the package wrote a record with these `versions`."""
     version = versions.get("lsep-ml") if isinstance(versions, Mapping) else None
     return f"lsep-ml {version}" if version else "an unknown version"

@@ -27,7 +27,7 @@ def write_history(path: Path, rows: Sequence[Row]) -> None:
 
 
 def read_history(path: Path) -> list[dict[str, float | int | str]]:
-    """The rows that `write_history` wrote to `path`, as text, without what is empty.
+    """Read the rows that `write_history` wrote to `path`, as text, without what is empty.
 
     Raises:
         OSError: it cannot be read.
@@ -38,7 +38,7 @@ def read_history(path: Path) -> list[dict[str, float | int | str]]:
 
 
 def read_curves(run: Run) -> dict[str, dict[str, NDArray[np.float64]]]:
-    """Stage -> column -> values by epoch of a run's history, float64 (epochs,); NaN where a column is empty.
+    """Read the history of `run`: stage -> column -> values by epoch, float64 (epochs,); NaN where one is empty.
 
     Raises:
         RecordError: history.csv is missing, damaged or unreadable.

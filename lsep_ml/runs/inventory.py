@@ -9,20 +9,16 @@ from stat import S_ISREG
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
-from rich.table import Table
 
 from lsep_ml.files import read_json
-from lsep_ml.metrics import BY_KEY
-from lsep_ml.metrics.catalogue import gain
-from lsep_ml.metrics.metric import DASH
 from lsep_ml.runs.files import RESULT, UNFINISHED
 from lsep_ml.runs.record import read_overrides, read_record
-from lsep_ml.terminal import plain, say
+from lsep_ml.terminal import say
 
 
 @dataclass(frozen=True)
 class Item:
-    """A run folder or a stored result: its kind, folder, bytes on disk, and the runs that refer to it.
+    """Holds a run folder or a stored result: its `kind`, `folder`, `size` in bytes, and the `runs` that refer to it.
 
     validation, overrides: of a run, its validation metrics and what it was called with.
     """
@@ -37,14 +33,14 @@ class Item:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Everything under `<output>/runs` and `<output>/store`."""
+    """Holds all that lies under `<output>/runs` and `<output>/store`."""
 
     runs: list[Item]
     stored: list[Item]
 
     @property
     def unused(self) -> list[Item]:
-        """Stored results, and what is left of building some, that no run refers to, finished or begun."""
+        """Return what is stored, or left of building it, that no run refers to, finished or begun."""
         return [item for item in self.stored if not item.runs]
 
 
@@ -92,7 +88,7 @@ def take_inventory(output: Path) -> Inventory:
 
 
 def _size(folder: Path) -> int:
-    """Bytes in a folder, each file counted once however many names it has here."""
+    """Count the bytes in `folder`, each file once however many names it has here."""
     files = {}
     for path in folder.rglob("*"):
         with suppress(FileNotFoundError):  # a process that writes beside has just renamed it
@@ -102,35 +98,8 @@ def _size(folder: Path) -> int:
     return sum(files.values())
 
 
-def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
-    """Runs, the best validation metric `by` first, then stored results, with sizes and who uses them.
-
-    Raises:
-        ValueError: no run has that metric.
-    """
-    if inventory.runs and not any(by in item.validation for item in inventory.runs):
-        known = ", ".join(inventory.runs[0].validation)
-        raise ValueError(f"--by={by}: no run has that validation metric; there are {known}")
-    name = BY_KEY[by].label if by in BY_KEY else by
-    title = f"{len(inventory.runs)} finished runs, by {name} on validation, the best first"
-    runs = Table("run", by, "called with", "size", title=title, title_justify="left")
-    measured = [item for item in inventory.runs if by in item.validation]
-    measured.sort(key=lambda item: gain(by, item.validation[by]), reverse=True)
-    for item in [*measured, *(item for item in inventory.runs if by not in item.validation)]:
-        value = f"{item.validation[by]:.4f}" if by in item.validation else DASH
-        runs.add_row(plain(item.runs[0]), value, plain(" ".join(item.overrides)), decimal(item.size))
-    stored = Table("stored", "identity", "size", "used by", title=f"{len(inventory.stored)} stored results")
-    for item in inventory.stored:
-        stored.add_row(item.kind, item.folder.name, decimal(item.size), f"{len(item.runs)} runs")
-    console.print(runs)
-    console.print(stored)
-    total = sum(item.size for item in inventory.stored)
-    unused = sum(item.size for item in inventory.unused)
-    say(f"{decimal(total)} stored, {decimal(unused)} of it unused (python -m lsep_ml prune)", on=console)
-
-
 def prune(output: Path, console: Console, *, delete: bool) -> list[Path]:
-    """Remove (or, without `delete`, name) what no run refers to; what a process is building stays.
+    """Remove what no run under `output` refers to, or name it without `delete`; what is being built stays.
 
     A run that has begun keeps what it works on; whoever gives it up removes its folder first.
     """

@@ -14,11 +14,11 @@ _AGAIN = "run the job again with force=true"
 
 
 class RecordError(ValueError):
-    """A file of a run that cannot be used; the message says what is wrong with it and the way out."""
+    """Says that a file of a run cannot be used, what is wrong with it, and the way out."""
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The JSON object in `file`.
+    """Read the JSON object in `file`.
 
     Raises:
         RecordError: unreadable, not JSON (NaN is none), or not an object.
@@ -35,7 +35,7 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def read_record(file: Path, *, sealed: bool = False) -> dict[str, Any]:
-    """The record in a run's `file` result.json, without its checksum, which is verified where there is one.
+    """Read the record in `file`, a run's result.json, without its checksum, which is verified where there is one.
 
     Raises:
         RecordError: not a JSON object, not the one that was written, or, with `sealed`, one without a checksum.
@@ -50,7 +50,7 @@ def read_record(file: Path, *, sealed: bool = False) -> dict[str, Any]:
 
 
 def read_sealed(folder: Path, names: Collection[str] | None = None) -> dict[str, Any]:
-    """The record of the finished run in `folder`; it and those of its files that `names` has are as they were sealed.
+    """Read the record of the finished run in `folder`, and verify it and those of its files that `names` has.
 
     Args:
         folder: of the run.
@@ -97,7 +97,7 @@ def write_record(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_overrides(folder: Path, record: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """What the run that made `record` was called with; None where that is not known.
+    """Read what the run that made `record`, in `folder`, was called with; None where that is not known.
 
     Records of earlier versions do not say; of them it is what whoever asked last for the run called it with.
     """

@@ -21,6 +21,7 @@ from lsep_ml.files import link_or_copy, read_json, write_json
 from lsep_ml.processes.start import launch, log_beside
 from lsep_ml.runs.files import CHECKPOINT, DECISION, HISTORY, SPLIT, UNFINISHED
 from lsep_ml.runs.history import write_history
+from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
@@ -28,7 +29,7 @@ from lsep_ml.stages.job import Job, build_job, finished_record
 from lsep_ml.stages.prediction import OnRow, train_prediction
 from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.stages.results import hardware, print_result, write_files
+from lsep_ml.stages.results import hardware, write_files
 from lsep_ml.stages.sweep import only_problems, sweeping
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import (
@@ -94,7 +95,7 @@ def _run_here(config: DictConfig, folder: Path, overrides: list[str] | None) -> 
         processes.disconnect()
         log.info("This run finished before; nothing is done again (force=true does).")
         if not sweeping():
-            print_result(finished, folder)
+            print_result(finished, folder, console)
         return finished
 
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
@@ -108,7 +109,7 @@ def _run_here(config: DictConfig, folder: Path, overrides: list[str] | None) -> 
         record = write_record(folder, {**made, **called, "config": plain})
         trackers.result(record, folder)
     if not sweeping():
-        print_result(record, folder)
+        print_result(record, folder, console)
     return record
 
 

@@ -1,22 +1,18 @@
-"""What a run leaves and shows: predictions, thumbnails, plots, and the table on the terminal."""
+"""What a run leaves beside its record: the arrays of both splits, thumbnails and figures."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from rich.table import Table
 from torch.nn.functional import interpolate
 
 from lsep_ml.data import DataSet
 from lsep_ml.data.cores import available_cores
-from lsep_ml.metrics import LABELS_PER_IMAGE, METRICS
 from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
 from lsep_ml.runs.arrays import Arrays, write_predictions, write_thumbnails
 from lsep_ml.runs.files import TEST, THUMBNAILS, VALIDATION
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
-from lsep_ml.terminal import console, plain, say
 
 _THUMBNAIL = 160
 
@@ -55,34 +51,5 @@ def _thumbnail(image: torch.Tensor) -> np.ndarray:
 
 
 def hardware(device: torch.device) -> str:
-    """What computes: the GPU's name, or the number of CPU cores that this process may use."""
+    """Name what computes on `device`: the GPU, or the number of CPU cores that this process may use."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{available_cores()} CPU cores"
-
-
-def print_result(record: dict[str, Any], folder: Path) -> None:
-    """The results in %, what was chosen, what was reused, and where the files are."""
-    predictor = record.get("predictor", "score_layer")  # records of earlier versions have none
-    method = [record["loss"], *([predictor] if predictor != "score_layer" else []), record["decision"]]
-    table = Table(title=plain(f"{record['data']}: {' + '.join(method)} ({record['model']})"))
-    for heading in ("in %", "validation", "test", "95% interval"):
-        table.add_column(heading, justify="left" if heading == "in %" else "right")
-    val, test = record["metrics"]["val"], record["metrics"]["test"]
-    for quantity in (quantity for quantity in (*METRICS, LABELS_PER_IMAGE) if quantity.key in val):
-        low, high = record["intervals"]["test"].get(quantity.key, (None, None))
-        values = val[quantity.key], test.get(quantity.key)
-        unit = "" if quantity.unit == "%" else f", {quantity.unit}"
-        table.add_row(
-            quantity.label + unit,
-            *map(quantity.show, values),
-            f"{quantity.show(low)} to {quantity.show(high)}",
-        )
-    console.print(table)
-    say("chosen on validation: " + ", ".join(f"{key} = {value}" for key, value in record["choices"].items()))
-    again = [
-        f"{name} found in the store" if reused else f"{name} made"
-        for name, reused in record["reused"].items()
-    ]
-    seconds = sum(record["seconds"][name] for name, reused in record["reused"].items() if not reused)
-    seconds += record["seconds"]["decision"] + record["seconds"]["evaluation"]
-    say(f"{', '.join(again)}; {seconds:.1f} s in all")
-    say(f"files: {folder}")

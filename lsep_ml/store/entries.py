@@ -23,7 +23,7 @@ _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 @dataclass(frozen=True)
 class Entry:
-    """One stored result: its folder, its identity, what made it, what it says of itself, and whether it was reused."""
+    """Holds one stored result: its `folder` and `identity`, what made it, its `facts`, and whether it was `reused`."""
 
     folder: Path
     identity: str
@@ -33,7 +33,7 @@ class Entry:
 
 
 class Store:
-    """A folder of results, `<root>/<kind>/<identity>/`, each sealed by `entry.json` with a checksum of every file.
+    """Keeps results in folders `<root>/<kind>/<identity>/`, each sealed by `entry.json` with a checksum of every file.
 
     An entry is built in a working folder and renamed into place once sealed, so an unfinished one is never found. The
     working folder is emptied at the start; what a builder wants to find again after a kill it keeps in `kept`, which
@@ -52,7 +52,7 @@ class Store:
     def get_or_build(
         self, kind: str, made_by: dict[str, Any], build: Callable[[Path], dict[str, Any]]
     ) -> Entry:
-        """The entry made by exactly `made_by`; `build(folder)` fills a new one and returns its facts (plain data).
+        """Find the entry of `kind` made by exactly `made_by`; `build(folder)` fills a new one and returns its facts.
 
         `build` is called in every process of a job; the facts are those of the first.
 
@@ -83,15 +83,15 @@ class Store:
         return entry
 
     def folder(self, kind: str, made_by: dict[str, Any]) -> Path:
-        """Where an entry made by this lies, or would."""
+        """Return the folder where an entry of `kind` made by `made_by` lies, or would."""
         return self.root / kind / identity_of(made_by)
 
     def kept(self, kind: str, made_by: dict[str, Any]) -> Path:
-        """The folder for what outlives a build that is killed; its builder makes it."""
+        """Return the folder for what outlives a build of this entry that is killed; its builder makes it."""
         return self.folder(kind, made_by).with_suffix(".kept")
 
     def find(self, kind: str, made_by: dict[str, Any]) -> Entry | None:
-        """The finished, undamaged entry made by exactly this, or None; damage is said aloud.
+        """Find the finished, undamaged entry of `kind` made by exactly `made_by`, or None; damage is logged.
 
         Raises:
             OSError: it cannot be read just now.

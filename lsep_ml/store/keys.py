@@ -64,14 +64,14 @@ The number of processes does where each normalises its own share of a batch (tra
 
 
 def identity_of(made_by: Mapping[str, Any]) -> str:
-    """What a result made by `made_by`, plain data, is called: 16 hex digits."""
+    """Hash `made_by`, plain data, to what a result made by it is called: 16 hex digits."""
     return content_hash({**made_by, "format_version": FORMAT_VERSION})
 
 
 def prediction_made_by(
     config: Mapping[str, Any], images: Mapping[str, str], label_names: Sequence[str], initial_weights: str
 ) -> dict[str, Any]:
-    """What a trained network is made by.
+    """Say what a trained network is made by.
 
     Args:
         config: the resolved PREDICTION_PARTS; in a joint training the decision's part too.
@@ -90,7 +90,7 @@ def prediction_made_by(
 def features_made_by(
     config: Mapping[str, Any], images: Mapping[str, str], backbone: str, batch_size: int
 ) -> dict[str, Any]:
-    """What features are made by: always in float32 and without augmentation, in a fixed order and fixed batches.
+    """Say what features are made by: always in float32 and without augmentation, in a fixed order and fixed batches.
 
     Args:
         config: resolved parts of the configuration, `data` and `transform` among them.
@@ -108,12 +108,12 @@ def features_made_by(
 
 
 def scores_made_by(features: str, score_layer: str) -> dict[str, Any]:
-    """What scores are made by: the identity of the `features`, and `weights_hash` of the `score_layer`."""
+    """Say what scores are made by: the identity of the `features`, and `weights_hash` of the `score_layer`."""
     return {"features": features, "score_layer": score_layer}
 
 
 def predictor_made_by(features: str, config: Any, seed: int) -> dict[str, Any]:
-    """What a predictor's scores and label sets are made by.
+    """Say what a predictor's scores and label sets are made by.
 
     Args:
         features: the identity of the features that it is fitted on.
@@ -124,18 +124,18 @@ def predictor_made_by(features: str, config: Any, seed: int) -> dict[str, Any]:
 
 
 def decision_made_by(config: Mapping[str, Any], scores: str) -> dict[str, Any]:
-    """What the states of a decision's training are made by: its parts and the seed in `config`, and its `scores`."""
+    """Say what the states of a decision's training are made by: parts and seed in `config`, and its `scores`."""
     return {"config": dict(config), "scores": scores}
 
 
 def with_open_sizes(config: DictConfig) -> DictConfig:
-    """A composed configuration without Hydra's own; sizes, which only a run knows, stand as letters, so it resolves."""
+    """Return `config` without Hydra's own part; sizes, which only a run knows, stand as letters, so it resolves."""
     own = {key: config._get_node(key) for key in config if key != "hydra"}
     return cast(DictConfig, OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}}))
 
 
 def config_parts(config: DictConfig, parts: Collection[str]) -> dict[str, Any]:
-    """The named `parts` of a composed configuration, resolved; sizes known only at run time stand as letters."""
+    """Return the `parts` of a composed `config`, resolved; sizes known only at run time stand as letters."""
     known = with_open_sizes(config)
     plain = {}
     for part in parts:
@@ -145,7 +145,7 @@ def config_parts(config: DictConfig, parts: Collection[str]) -> dict[str, Any]:
 
 
 def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, Any]:
-    """The named `parts` of a configuration of plain data, without what changes no number; nothing is interpolated.
+    """Return the `parts` of `config`, plain data, without what changes no number; nothing is interpolated.
 
     Names of ours are those that they had first (`lsep_ml.store.names`): an identity outlives the move of a function.
 
@@ -165,7 +165,7 @@ def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, 
 
 
 def weights_hash(module: "nn.Module") -> str:
-    """sha256 over the names, types, shapes and bytes of the `module`'s state, in hex; the same on every device."""
+    """Hash names, types, shapes and bytes of the state of `module`: sha256 in hex, the same on every device."""
     import torch
 
     digest = hashlib.sha256()

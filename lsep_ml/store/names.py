@@ -29,12 +29,12 @@ _FIRST = {new: old for old, new in reversed(MOVED.items())}
 
 
 def current_names(value: Any) -> Any:
-    """Plain data with every name in it as it is called now: what a configuration of an earlier version is built by."""
+    """Rename in `value`, plain data, every function to its name now: what an earlier configuration is built by."""
     return _renamed(value, MOVED)
 
 
 def first_names(value: Any) -> Any:
-    """Plain data with every name in it as it was called first: what an identity is hashed from."""
+    """Rename in `value`, plain data, every function to its first name: what an identity is hashed from."""
     return _renamed(value, _FIRST)
 
 

@@ -15,8 +15,8 @@ from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, gain
 from lsep_ml.reports import build_report
 from lsep_ml.reports.records import find_runs
 from lsep_ml.runs.finished import FIRST_METRICS
-from lsep_ml.runs.inventory import Inventory, Item, print_inventory
-from lsep_ml.stages import results
+from lsep_ml.runs.inventory import Inventory, Item
+from lsep_ml.runs.printed import print_inventory, print_result
 from lsep_ml.trackers.dashboard import build_workspace
 from lsep_ml.tuning import print_tuning, tune
 
@@ -50,12 +50,11 @@ def text_of(console: Console) -> str:
     return " ".join(console.export_text(styles=False).split())
 
 
-def test_the_terminal_calls_every_metric_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminal_calls_every_metric_by_its_name(tmp_path: Path) -> None:
     record = json.loads((write_run(tmp_path) / "result.json").read_text())
     record["reused"] = {}
     console = Console(record=True, width=100, quiet=False, file=StringIO())
-    monkeypatch.setattr(results, "console", console)
-    results.print_result(record, tmp_path)
+    print_result(record, tmp_path, console)
     text = text_of(console)
     for metric in METRICS:
         low, high = record["intervals"]["test"][metric.key]

@@ -16,15 +16,15 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
-from lsep_ml.reports import Report, build_report
+from lsep_ml.reports import BuiltReport, build_report
 from lsep_ml.reports.figures.of_run import spread_rows
-from lsep_ml.reports.names import method_name
+from lsep_ml.reports.paper import method_name
 
 LABELS = 9
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> BuiltReport:
     folder = tmp_path_factory.mktemp("runs")
     write_sweep(
         folder,
@@ -43,7 +43,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
 
 
 @pytest.fixture
-def page(chrome: webdriver.Chrome, report: Report) -> Iterator[webdriver.Chrome]:
+def page(chrome: webdriver.Chrome, report: BuiltReport) -> Iterator[webdriver.Chrome]:
     """The report, freshly loaded; nothing may have been said on the console when the test is over."""
     chrome.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     chrome.get(report.page.as_uri())
@@ -72,7 +72,7 @@ def shown_metrics(page: webdriver.Chrome) -> dict[str, float]:
     return {cell.get_attribute("data-key"): float(cell.get_attribute("data-value")) for cell in cells}
 
 
-def arrays_of(report: Report, decision: str) -> dict[str, np.ndarray]:
+def arrays_of(report: BuiltReport, decision: str) -> dict[str, np.ndarray]:
     [run] = [
         run
         for run in report.runs
@@ -98,7 +98,7 @@ def label_sets(arrays: dict[str, np.ndarray], mode: str, value: float) -> np.nda
     ],
 )
 def test_the_slider_gives_the_metrics_of_the_label_sets(
-    page: webdriver.Chrome, report: Report, run: str, decision: str, mode: str
+    page: webdriver.Chrome, report: BuiltReport, run: str, decision: str, mode: str
 ) -> None:
     """At several steps: every metric, the counts in words, and the label sets of the images shown."""
     choose(page, run, mode)
@@ -136,7 +136,7 @@ def assert_tiles(page: webdriver.Chrome, arrays: dict[str, np.ndarray], sets: np
         assert ("differs" in kind) == bool(((sets[row] != arrays["predictions"][row]) & known).any())
 
 
-def test_a_run_opens_where_it_was_reported(page: webdriver.Chrome, report: Report) -> None:
+def test_a_run_opens_where_it_was_reported(page: webdriver.Chrome, report: BuiltReport) -> None:
     modes = {"LSEP (θ), seed 0": "theta", "LSEP (K), seed 1": "k", "LSEP (threshold est.), seed 0": "shift"}
     for run, mode in modes.items():
         Select(by_id(page, "run")).select_by_visible_text(run)
@@ -211,7 +211,7 @@ def test_tables_sort_down_up_and_back(page: webdriver.Chrome) -> None:
     assert sorted_direction(page) == {"none"}
 
 
-def best_of(report: Report, data: str) -> str:
+def best_of(report: BuiltReport, data: str) -> str:
     """The method of highest mean validation F1."""
     means: dict[str, list[float]] = {}
     for run in report.runs:
@@ -220,7 +220,7 @@ def best_of(report: Report, data: str) -> str:
     return max(means, key=lambda name: np.mean(means[name]))
 
 
-def test_the_page_begins_with_the_best_of_each_data_set(page: webdriver.Chrome, report: Report) -> None:
+def test_the_page_begins_with_the_best_of_each_data_set(page: webdriver.Chrome, report: BuiltReport) -> None:
     digits, voc = page.find_elements(By.CSS_SELECTOR, ".headlines p")
     assert digits.text.startswith(f"{best_of(report, 'digits')} is the best of 8 methods on digits")
     assert "at 95%" in digits.text
@@ -232,7 +232,7 @@ def test_the_page_begins_with_the_best_of_each_data_set(page: webdriver.Chrome, 
     assert started.startswith(f"{best_of(report, 'digits')}, seed 0")
 
 
-def test_every_link_leads_to_a_file(page: webdriver.Chrome, report: Report) -> None:
+def test_every_link_leads_to_a_file(page: webdriver.Chrome, report: BuiltReport) -> None:
     links = {str(one.get_attribute("href")) for one in page.find_elements(By.CSS_SELECTOR, "a[href]")}
     files = {Path(unquote(urlparse(link).path)) for link in links}
     assert all(file.exists() for file in files)
@@ -247,7 +247,7 @@ def test_every_link_leads_to_a_file(page: webdriver.Chrome, report: Report) -> N
     assert all(page.find_elements(By.ID, name) for name in targets)
 
 
-def test_images_can_be_filtered(page: webdriver.Chrome, report: Report) -> None:
+def test_images_can_be_filtered(page: webdriver.Chrome, report: BuiltReport) -> None:
     choose(page, "LSEP (θ), seed 0", "theta")
     arrays = arrays_of(report, "threshold")
     value = move(page, int(by_id(page, "slider").get_attribute("max")) // 2)
@@ -294,7 +294,7 @@ def first_row(page: webdriver.Chrome) -> list[str]:
     return [cell.text for cell in found.find_elements(By.CSS_SELECTOR, "th, td")]
 
 
-def test_any_row_can_be_the_reference(page: webdriver.Chrome, report: Report) -> None:
+def test_any_row_can_be_the_reference(page: webdriver.Chrome, report: BuiltReport) -> None:
     details = page.find_element(By.CSS_SELECTOR, "details.differences")
     details.find_element(By.TAG_NAME, "summary").click()
     select = Select(details.find_element(By.TAG_NAME, "select"))
@@ -368,7 +368,7 @@ def test_every_picture_is_drawn_and_described(page: webdriver.Chrome) -> None:
     assert all(width > 0 and length > 0 for width, length in pictures)
 
 
-def test_a_table_alone_is_a_page_too(chrome: webdriver.Chrome, report: Report) -> None:
+def test_a_table_alone_is_a_page_too(chrome: webdriver.Chrome, report: BuiltReport) -> None:
     chrome.get((report.page.parent / "tables" / "table1_digits.html").as_uri())
     chrome.find_element(By.CSS_SELECTOR, "th:nth-child(6) button").click()
     assert sorted_direction(chrome) == {"descending"}

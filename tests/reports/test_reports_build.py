@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from report_runs import edit_record, write_failure, write_run, write_sweep
 
-from lsep_ml.reports import Report, ReportError, build_report
+from lsep_ml.reports import BuiltReport, ReportError, build_report
 from lsep_ml.reports.provenance import command, sweeps
 from lsep_ml.reports.records import find_runs
 
@@ -28,18 +28,18 @@ FIGURES = (
 )
 
 
-def messages(report: Report) -> str:
+def messages(report: BuiltReport) -> str:
     return "\n".join(f"{problem.path}: {problem.message}" for problem in report.problems)
 
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures, for tests of other things: most of a small report's time goes there."""
-    monkeypatch.setattr("lsep_ml.reports.group_report.draw", lambda files: [])
+    monkeypatch.setattr("lsep_ml.reports.group_report.draw_group", lambda files: [])
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+def report(tmp_path_factory: pytest.TempPathFactory) -> BuiltReport:
     folder = tmp_path_factory.mktemp("runs")
     write_sweep(folder, seeds=[0, 1], images=200, intervals=False)
     write_run(folder, loss="bce", images=200, intervals=False)
@@ -48,7 +48,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return build_report(folder, replicates=200)
 
 
-def test_every_file_is_there(report: Report) -> None:
+def test_every_file_is_there(report: BuiltReport) -> None:
     out = report.page.parent
     assert report.page == out / "report.html"
     for group in ("digits", "coco"):
@@ -66,7 +66,7 @@ def test_every_file_is_there(report: Report) -> None:
     assert report.problems == []
 
 
-def test_the_page_fetches_nothing(report: Report) -> None:
+def test_the_page_fetches_nothing(report: BuiltReport) -> None:
     text = report.page.read_text()
     assert re.findall(r"src=\"(?!data:)[^\"]*", text) == []
     # a link to a file beside the page is opened by a reader, not fetched; nothing but links may point outside
@@ -77,7 +77,7 @@ def test_the_page_fetches_nothing(report: Report) -> None:
     assert str(report.page.parent.parent.parent) not in text  # no path of the machine
 
 
-def test_the_page_names_what_failed_and_escapes_it(report: Report) -> None:
+def test_the_page_names_what_failed_and_escapes_it(report: BuiltReport) -> None:
     text = report.page.read_text()
     assert "1 failed job" in text
     assert "a &lt;/script&gt; in the message" in text
@@ -85,7 +85,7 @@ def test_the_page_names_what_failed_and_escapes_it(report: Report) -> None:
 
 
 @pytest.mark.usefixtures("plain")
-def test_a_second_build_gives_the_same_tables(report: Report, tmp_path: Path) -> None:
+def test_a_second_build_gives_the_same_tables(report: BuiltReport, tmp_path: Path) -> None:
     again = build_report(report.page.parent.parent, tmp_path, replicates=200)
     for file in sorted((report.page.parent / "tables").iterdir()):
         assert (again.page.parent / "tables" / file.name).read_text() == file.read_text()
@@ -185,7 +185,7 @@ def test_commands_do_not_say_where_files_lie(tmp_path: Path) -> None:
     assert commands[1] == commands[2] == "not recorded"
 
 
-def test_a_table_says_where_its_numbers_come_from(report: Report, tmp_path: Path) -> None:
+def test_a_table_says_where_its_numbers_come_from(report: BuiltReport, tmp_path: Path) -> None:
     last = (report.page.parent / "tables" / "table2_digits.md").read_text().splitlines()[-1]
     sweep = "decision=topk,threshold,count_est,thresh_est seed=0,1"
     assert f"8 runs, by `python run.py -m data=digits model=small_cnn loss=lsep {sweep}`." in last

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit
 
 from lsep_ml.metrics.calibration import sigmoid
-from lsep_ml.reports.calibration import find_suspects, platt_probabilities, reliability
+from lsep_ml.reports.score_views import find_suspects, platt_probabilities, reliability
 
 
 def drawn(images: int, slope: float, offset: float, seed: int) -> dict[str, np.ndarray]:

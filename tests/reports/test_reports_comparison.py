@@ -6,7 +6,7 @@ import pytest
 from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
-from lsep_ml.reports.comparison import compare
+from lsep_ml.reports.comparison import differences
 
 
 def split(images: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -71,10 +71,10 @@ def test_a_row_against_itself_and_against_a_far_better_one() -> None:
     bootstrap = PairedBootstrap(300)
     runs = [bootstrap.run_metrics(sets, targets * mask, mask, "split") for sets in (predictions, targets)]
     means = [values(sets, targets, mask) for sets in (predictions, targets)]
-    for comparison in compare("a", "a", (means[0], means[0]), (runs[0], runs[0])):
+    for comparison in differences("a", "a", (means[0], means[0]), (runs[0], runs[0])):
         assert (comparison.difference, comparison.low, comparison.high) == (0, 0, 0)
         assert not comparison.real
-    for comparison in compare("a", "b", (means[0], means[1]), (runs[0], runs[1])):
+    for comparison in differences("a", "b", (means[0], means[1]), (runs[0], runs[1])):
         assert comparison.real
         assert comparison.low <= comparison.difference <= comparison.high
         assert not comparison.better
@@ -103,6 +103,6 @@ def test_equal_methods_are_told_apart_about_one_time_in_twenty() -> None:
         sets = [(targets ^ (rng.random(targets.shape) < 0.25)).astype(np.uint8) for _ in range(2)]
         runs = [bootstrap.run_metrics(one, targets, mask, "split") for one in sets]
         means = [values(one, targets, mask) for one in sets]
-        found = compare("a", "b", (means[0], means[1]), (runs[0], runs[1]))
+        found = differences("a", "b", (means[0], means[1]), (runs[0], runs[1]))
         real += next(c for c in found if c.key == "f1").real
     assert 0.01 <= real / trials <= 0.11  # 5% expected; 200 trials have a standard error of 1.5 points

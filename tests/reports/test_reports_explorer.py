@@ -10,11 +10,10 @@ from report_runs import top, write_run, write_sweep
 
 from lsep_ml.metrics import count_label_sets, label_set_metrics, labels_per_image
 from lsep_ml.metrics.bootstrap import PairedBootstrap
-from lsep_ml.reports.digest import digest_run
 from lsep_ml.reports.explorer import choose_runs, explore
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.grouping import group_runs
-from lsep_ml.reports.records import find_runs
+from lsep_ml.reports.records import digest_run, find_runs
 
 
 def files_below(folder: Path) -> GroupFiles:

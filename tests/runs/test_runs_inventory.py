@@ -7,7 +7,8 @@ from filelock import FileLock
 from rich.console import Console
 
 from lsep_ml.files import write_json
-from lsep_ml.runs.inventory import print_inventory, prune, take_inventory
+from lsep_ml.runs.inventory import prune, take_inventory
+from lsep_ml.runs.printed import print_inventory
 
 
 @pytest.fixture

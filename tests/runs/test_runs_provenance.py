@@ -12,7 +12,8 @@ from lsep_ml.files import read_json
 from lsep_ml.reports.provenance import command
 from lsep_ml.runs.files import OVERRIDES, RESULT
 from lsep_ml.runs.finished import read_run
-from lsep_ml.runs.inventory import print_inventory, take_inventory
+from lsep_ml.runs.inventory import take_inventory
+from lsep_ml.runs.printed import print_inventory
 
 TINY = (
     "data.train=40",

@@ -10,9 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.curves import RECALLS
-from lsep_ml.reports.figures.of_run import new_figure
-from lsep_ml.reports.figures.style import FAINT, WIDTH, Look, decision_looks, loss_looks
-from lsep_ml.reports.names import decision_name, loss_name, method_name
+from lsep_ml.reports.figures.style import FAINT, WIDTH, Look, decision_looks, loss_looks, new_figure
+from lsep_ml.reports.paper import decision_name, loss_name, method_name
 from lsep_ml.runs.finished import Method
 
 Floats = NDArray[np.float64]
@@ -23,7 +22,7 @@ INK = "#333333"
 def plot_frequent_classes(
     class_f1: Mapping[Method, Floats], frequency: NDArray[np.int64], label_names: Sequence[str]
 ) -> Figure:
-    """Figure 2: per-class F1 of the ten most frequent classes, one bar a method; whiskers: std over seeds.
+    """Plot Figure 2: per-class F1 of the ten most frequent classes, one bar a method; whiskers: std over seeds.
 
     class_f1: (loss, decision) -> (seeds, K) fractions. frequency (K,): test images that show the class.
     """
@@ -61,7 +60,7 @@ def plot_frequent_classes(
 
 
 def plot_mean_precision_recall(curves: Mapping[str, Floats]) -> Figure:
-    """Figure 3: the mean precision-recall curve of each loss's scores; bands: lowest to highest seed.
+    """Plot Figure 3: the mean precision-recall curve of each loss's scores; bands: lowest to highest seed.
 
     curves: loss -> (seeds, 101) mean precision at RECALLS.
     """
@@ -77,7 +76,7 @@ def plot_mean_precision_recall(curves: Mapping[str, Floats]) -> Figure:
 def plot_training(
     train_loss: Mapping[str, Floats], val_map: Mapping[str, Floats], decision_loss: Mapping[str, Floats]
 ) -> Figure:
-    """Training curves: loss and validation mAP of each loss, and the loss of each learnt decision on LSEP's scores.
+    """Plot training curves: loss and validation mAP of each loss, and the loss of each learnt decision on LSEP scores.
 
     Each maps a name to (seeds, epochs). The losses have scales of their own, so each is drawn relative to its first
     epoch.
@@ -111,7 +110,7 @@ def plot_training(
 
 
 class Search(NamedTuple):
-    """F1 (fractions) on validation and test at each candidate, and the candidate that a run chose, if one did."""
+    """Holds F1 (fractions) on validation and test at each of `candidates`, and the one that a run chose, if any."""
 
     candidates: Floats
     val: Floats
@@ -120,7 +119,7 @@ class Search(NamedTuple):
 
 
 def plot_searches(thetas: Mapping[str, Search], ks: Mapping[str, Search]) -> Figure:
-    """The searches for theta, each loss on the scale of its own scores, and for k: F1 at every candidate.
+    """Plot the searches for theta, each loss on the scale of its own scores, and for k: F1 at every candidate.
 
     A marker shows what was chosen; thin is the test split. The last panel is k, for all losses.
     """
@@ -160,7 +159,7 @@ def _search(axes: Axes, search: Search, look: Look, label: str) -> None:
 
 
 def plot_label_counts(histograms: Mapping[Method, NDArray[np.int64]]) -> Figure:
-    """Labels per image, predicted against true: of the images with i true labels, the share with j predicted.
+    """Plot labels per image, predicted against true: of the images with i true labels, the share with j predicted.
 
     histograms: (loss, decision) -> (S, S) numbers of images, row i true, column j predicted; the last bin is open.
     """
@@ -189,7 +188,7 @@ def plot_label_counts(histograms: Mapping[Method, NDArray[np.int64]]) -> Figure:
 
 
 class Reliability(NamedTuple):
-    """Mean probability, observed frequency and number of entries in each bin, and the expected calibration error."""
+    """Holds mean `probability`, observed `frequency` and `entries` of each bin, and the calibration `error`."""
 
     probability: Floats
     frequency: Floats
@@ -198,8 +197,11 @@ class Reliability(NamedTuple):
 
 
 def plot_calibration(reliabilities: Mapping[str, Reliability], own: Mapping[str, Reliability]) -> Figure:
-    """Reliability on the test split. Left: sigmoid(f - theta(x)) of threshold estimation as it stands; right: Platt's
-    scaling of each label's score, fitted on validation. Both map a loss to its curve."""
+    """Plot the reliability of each loss on the test split.
+
+    Left, `own`: sigmoid(f - theta(x)) of threshold estimation as it stands; right, `reliabilities`: Platt's scaling of
+    each label's score, fitted on validation.
+    """
     figure = Figure(figsize=(WIDTH, 4.4), layout="constrained")
     titles = ("sigmoid(f − θ(x)), threshold estimation", "scores after Platt scaling on validation")
     for axes, curves, title in zip(figure.subplots(1, 2), (own, reliabilities), titles, strict=True):
@@ -229,7 +231,7 @@ def plot_calibration(reliabilities: Mapping[str, Reliability], own: Mapping[str,
 
 
 def _line(axes: Axes, x: Floats, values: Floats, look: Look, label: str) -> None:
-    """The mean over the first axis, and a band from the lowest to the highest."""
+    """Draw the mean of `values` over the first axis, and a band from the lowest to the highest."""
     axes.plot(x, values.mean(0), color=look.colour, ls=look.dash, lw=look.width, label=label)
     if len(values) > 1:
         axes.fill_between(x, values.min(0), values.max(0), color=look.colour, alpha=0.15, lw=0)

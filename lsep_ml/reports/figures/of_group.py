@@ -15,15 +15,14 @@ from lsep_ml.reports.figures.method_plots import (
 from lsep_ml.reports.figures.of_run import spread_rows
 from lsep_ml.reports.figures.saving import Drawing
 from lsep_ml.reports.group_files import GroupFiles
-from lsep_ml.reports.names import loss_name, method_name
-from lsep_ml.reports.paper import OURS
+from lsep_ml.reports.paper import OURS, loss_name, method_name
 
 _LABELS, _TILES, _IMAGES = 6, 8, 6
 _SMALL, _LARGE = (120, 120), (340, 215)  # pictures, in pixels
 
 
-def draw(files: GroupFiles) -> list[Drawing]:
-    """Figures 2 to 5 and what else helps to read the tables; a figure without runs is left out."""
+def draw_group(files: GroupFiles) -> list[Drawing]:
+    """Draw Figures 2 to 5 of a group and what else helps to read its tables; a figure without runs is left out."""
     makers = (
         _frequent_classes,
         _precision_recall,
@@ -120,7 +119,7 @@ def _calibration(files: GroupFiles) -> Drawing | None:
 
 
 def _threshold_order(files: GroupFiles) -> Drawing | None:
-    """Figure 4."""
+    """Draw Figure 4: images of a class by their estimated threshold."""
     runs = files.usable(OURS)
     test = files.test_arrays(runs[0], "targets", "mask", "thresholds") if runs and files.thumbnails else None
     if test is None or "thresholds" not in test:
@@ -147,7 +146,7 @@ def _threshold_order(files: GroupFiles) -> Drawing | None:
 
 
 def _label_sets(files: GroupFiles) -> Drawing | None:
-    """Figure 5: half of the images are ones that the last method (ours) gets right and others do not."""
+    """Draw Figure 5; half of the images are ones that the last method (ours) gets right and others do not."""
     rows = list(files.thumbnails)
     arrays = {}
     for method in files.methods() if rows else []:
@@ -183,7 +182,7 @@ def _label_sets(files: GroupFiles) -> Drawing | None:
 
 
 def _suspects(files: GroupFiles) -> Drawing | None:
-    """Per class the pictures whose annotation the scores contradict most."""
+    """Draw per class the pictures whose annotation the scores contradict most."""
     loss = suspecting_loss(files)
     if loss is None or not files.thumbnails:
         return None
@@ -210,6 +209,6 @@ def _suspects(files: GroupFiles) -> Drawing | None:
 
 
 def suspecting_loss(files: GroupFiles) -> str | None:
-    """Whose scores question the annotations: LSEP's, or the first loss's that has any."""
+    """Name the loss whose scores question the annotations: LSEP, or the first with suspects."""
     losses = ["lsep", *files.views]
     return next((loss for loss in losses if loss in files.views and files.views[loss].suspects), None)

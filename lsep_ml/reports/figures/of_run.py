@@ -1,4 +1,4 @@
-"""What a run leaves to look at: its own figures, and small copies of the test images that a report may show."""
+"""What a run leaves to look at: its own figures, and which test images a report may show."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +43,7 @@ def draw_run(folder: Path, test: Arrays, thumbnails: Mapping[int, NDArray[np.uin
 
 
 def plot_precision_recall(test: Arrays, title: str) -> Figure:
-    """The mean precision-recall curve over classes (Figure 3 of the paper, for one run), with its label sets' point.
+    """Plot the mean precision-recall curve of `test` over classes (the paper's Figure 3), and its label sets' point.
 
     The point is the per-class recall and precision of the label sets that the decision chose.
     """
@@ -64,7 +64,7 @@ def plot_precision_recall(test: Arrays, title: str) -> Figure:
 
 
 def plot_class_f1(test: Arrays, title: str) -> Figure:
-    """F1 of every class as bars, the most frequent on top, and their mean; of many classes the most frequent 100."""
+    """Plot F1 of every class as bars, the most frequent on top, and their mean; of many classes the first 100."""
     counts = count_label_sets(test["predictions"], test["targets"], test["mask"])
     f1 = 100 * per_class_metrics(counts.correct, counts.predicted, counts.actual)["f1"]
     order = np.argsort(-counts.actual, kind="stable")[:_CLASSES]
@@ -92,7 +92,7 @@ def plot_class_f1(test: Arrays, title: str) -> Figure:
 def lay_out_gallery(
     test: Arrays, thumbnails: Mapping[int, NDArray[np.uint8]], title: str, columns: int = 6
 ) -> Sheet:
-    """Test images, evenly spaced, with their labels: found, wrong and missed; those with the most errors first."""
+    """Lay out test images, evenly spaced, with labels found, wrong and missed; those with the most errors first."""
     rows = spread_rows(len(test["targets"]))
     sets = [test[name][rows] for name in ("predictions", "targets", "mask")]
     compared = compare_label_sets(*sets)
@@ -112,7 +112,7 @@ def rows_to_show(
     mask: NDArray[np.uint8],
     thresholds: NDArray[np.float32] | None = None,
 ) -> NDArray[np.intp]:
-    """Ascending test rows, at most 84: a few evenly spaced ones, the same in every run on a split, and by label more.
+    """Choose test rows, ascending, at most 84: evenly spaced ones, the same in every run on a split, and more by label.
 
     For each of the six most frequent labels: the lowest scored positives and the highest scored negatives (likely
     mislabelled), and positives evenly spaced by their estimated threshold (Figure 4) where `thresholds` differ
@@ -133,7 +133,7 @@ def rows_to_show(
 
 
 def spread_rows(images: int, number: int = SPREAD) -> NDArray[np.intp]:
-    """At most `number` evenly spaced rows out of `images`, ascending; the first and the last are among them."""
+    """Choose at most `number` evenly spaced rows of `images`, ascending, the first and the last among them."""
     if images == 0:
         return np.empty(0, np.intp)
     return np.unique(np.linspace(0, images - 1, number).round().astype(np.intp))

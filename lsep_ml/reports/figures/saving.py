@@ -1,4 +1,4 @@
-"""A figure's way out: into files that are the same for the same figure, and into the page as a data address."""
+"""How figures are saved: as files that are the same for the same figure, and in the page as a data address."""
 
 import base64
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _QUALITY = 82
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what a reader needs beside it; name: of its files; caption: what is seen and how it was made."""
+    """Holds a `figure` with what a reader needs beside it; `name` is its files', `caption` says what is seen."""
 
     name: str
     title: str
@@ -31,7 +31,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class SavedDrawing:
-    """A drawing inside the page: the data address of its SVG, its width in CSS pixels, and its files by kind."""
+    """Holds a drawing as the page has it: the `address` of its SVG as data, its `width` in CSS pixels, its files."""
 
     title: str
     caption: str
@@ -71,7 +71,7 @@ def save_figure(figure: Figure | Sheet, path: Path) -> None:
 
 
 def dark_too(svg: str) -> str:
-    """An SVG that a dark page shows in dark colours: each colour of DARK is replaced there."""
+    """Let a dark page show `svg` in dark colours: each colour of DARK is replaced there."""
     rules = [f"svg {{ fill: {DARK['#000000']} }}"]  # matplotlib leaves the fill of black text out
     for light, dark in DARK.items():
         rules.append(f'[fill="{light}"], [style*="fill: {light}"] {{ fill: {dark} !important }}')
@@ -82,7 +82,7 @@ def dark_too(svg: str) -> str:
 
 
 def picture_uri(picture: NDArray[np.uint8]) -> str:
-    """A small image, uint8 (h, w) or (h, w, 3), as a data address of a WebP."""
+    """Write `picture`, uint8 (h, w) or (h, w, 3), as a data address of a WebP."""
     buffer = BytesIO()
     Image.fromarray(picture).convert("RGB").save(buffer, "WEBP", quality=_QUALITY, method=4)
     return _data_uri("image/webp", buffer.getvalue())

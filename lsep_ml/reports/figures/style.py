@@ -10,7 +10,7 @@ from lsep_ml.drawing import GROUND, INK, KINDS
 
 
 class Look(NamedTuple):
-    """colour: of Okabe and Ito's palette; dash, marker, hatch: matplotlib's codes."""
+    """Holds how a method looks; `colour` is of Okabe and Ito's palette, the others are matplotlib's codes."""
 
     colour: str
     dash: str | tuple[int, tuple[int, ...]]
@@ -60,17 +60,17 @@ DARK = {
 
 
 def loss_looks(losses: Iterable[str]) -> dict[str, Look]:
-    """A look for each loss, the same in every report; losses of no fixed look get those left, in order."""
+    """Give each of `losses` a look, the same in every report; those of no fixed look get what is left, in order."""
     return _assign(losses, _LOSSES)
 
 
 def decision_looks(decisions: Iterable[str]) -> dict[str, Look]:
-    """A look for each decision; see `loss_looks`."""
+    """Give each of `decisions` a look, as `loss_looks` does."""
     return _assign(decisions, _DECISIONS)
 
 
 def new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of this size in inches with one pair of axes, without the upper and right spines."""
+    """Make a figure of `width` by `height` inches with one pair of axes, without upper and right spines."""
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,0 +1,72 @@
+"""What the terminal shows of runs: the table of one that has ended, and the list of all."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from lsep_ml.metrics import BY_KEY, LABELS_PER_IMAGE, METRICS
+from lsep_ml.metrics.catalogue import gain
+from lsep_ml.metrics.metric import DASH
+from lsep_ml.runs.finished import SCORE_LAYER
+from lsep_ml.runs.inventory import Inventory
+from lsep_ml.terminal import plain, say
+
+
+def print_result(record: dict[str, Any], folder: Path, console: Console) -> None:
+    """Print the results in `record` in %, what was chosen, what was reused, and the `folder` of the files."""
+    predictor = record.get("predictor", SCORE_LAYER)  # records of earlier versions have none
+    method = [record["loss"], *([predictor] if predictor != SCORE_LAYER else []), record["decision"]]
+    table = Table(title=plain(f"{record['data']}: {' + '.join(method)} ({record['model']})"))
+    for heading in ("in %", "validation", "test", "95% interval"):
+        table.add_column(heading, justify="left" if heading == "in %" else "right")
+    val, test = record["metrics"]["val"], record["metrics"]["test"]
+    for quantity in (quantity for quantity in (*METRICS, LABELS_PER_IMAGE) if quantity.key in val):
+        low, high = record["intervals"]["test"].get(quantity.key, (None, None))
+        values = val[quantity.key], test.get(quantity.key)
+        unit = "" if quantity.unit == "%" else f", {quantity.unit}"
+        table.add_row(
+            quantity.label + unit,
+            *map(quantity.show, values),
+            f"{quantity.show(low)} to {quantity.show(high)}",
+        )
+    console.print(table)
+    chosen = ", ".join(f"{key} = {value}" for key, value in record["choices"].items())
+    say(f"chosen on validation: {chosen}", on=console)
+    again = [
+        f"{name} found in the store" if reused else f"{name} made"
+        for name, reused in record["reused"].items()
+    ]
+    seconds = sum(record["seconds"][name] for name, reused in record["reused"].items() if not reused)
+    seconds += record["seconds"]["decision"] + record["seconds"]["evaluation"]
+    say(f"{', '.join(again)}; {seconds:.1f} s in all", on=console)
+    say(f"files: {folder}", on=console)
+
+
+def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
+    """Print the runs of `inventory`, the best validation metric `by` first, then what is stored, with its users.
+
+    Raises:
+        ValueError: no run has that metric.
+    """
+    if inventory.runs and not any(by in item.validation for item in inventory.runs):
+        known = ", ".join(inventory.runs[0].validation)
+        raise ValueError(f"--by={by}: no run has that validation metric; there are {known}")
+    name = BY_KEY[by].label if by in BY_KEY else by
+    title = f"{len(inventory.runs)} finished runs, by {name} on validation, the best first"
+    runs = Table("run", by, "called with", "size", title=title, title_justify="left")
+    measured = [item for item in inventory.runs if by in item.validation]
+    measured.sort(key=lambda item: gain(by, item.validation[by]), reverse=True)
+    for item in [*measured, *(item for item in inventory.runs if by not in item.validation)]:
+        value = f"{item.validation[by]:.4f}" if by in item.validation else DASH
+        runs.add_row(plain(item.runs[0]), value, plain(" ".join(item.overrides)), decimal(item.size))
+    stored = Table("stored", "identity", "size", "used by", title=f"{len(inventory.stored)} stored results")
+    for item in inventory.stored:
+        stored.add_row(item.kind, item.folder.name, decimal(item.size), f"{len(item.runs)} runs")
+    console.print(runs)
+    console.print(stored)
+    total = sum(item.size for item in inventory.stored)
+    unused = sum(item.size for item in inventory.unused)
+    say(f"{decimal(total)} stored, {decimal(unused)} of it unused (python -m lsep_ml prune)", on=console)
