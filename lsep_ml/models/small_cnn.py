@@ -8,6 +8,16 @@ from torch import Tensor, nn
 from lsep_ml.models.weights import load_weights
 
 
+class MaximumOfMap(nn.Module):
+    """Takes the maximum of each channel's map, (N, C, H, W) -> (N, C); its gradient goes to the first of equal ones.
+
+    `nn.AdaptiveMaxPool2d(1)` has no deterministic gradient on a GPU.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps.flatten(2).max(dim=2).values
+
+
 class SmallCNN(nn.Module):
     """Blocks of (3 x 3 convolution, batch norm, ReLU, 2 x 2 maximum), the maximum over the map, a hidden layer.
 
@@ -43,7 +53,7 @@ class SmallCNN(nn.Module):
                 nn.MaxPool2d(2),
             ]
             in_channels = width
-        self.blocks = nn.Sequential(*blocks, nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        self.blocks = nn.Sequential(*blocks, MaximumOfMap())
         self.hidden = nn.Sequential(
             nn.Dropout(dropout),
             nn.Linear(in_channels, num_features, bias=False),

@@ -4,11 +4,23 @@ from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import VGG16_Weights
 from torchvision.models import vgg16 as torchvision_vgg16
 
 from lsep_ml.models.weights import load_weights
+
+
+class MeanOfMap(nn.AdaptiveAvgPool2d):
+    """Averages maps to 7 x 7, those of images at 224 x 224 being so already; the gradient of averaging is not
+    deterministic on a GPU, that of leaving them is.
+    """
+
+    def __init__(self) -> None:
+        super().__init__((7, 7))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return maps if tuple(maps.shape[-2:]) == (7, 7) else super().forward(maps)
 
 
 class FeatureLayers(nn.Sequential):
@@ -36,7 +48,7 @@ def vgg16(weights: str | None = "imagenet") -> FeatureLayers:
     backbone = FeatureLayers(
         4096,
         features=model.features,
-        avgpool=model.avgpool,
+        avgpool=MeanOfMap(),
         flatten=nn.Flatten(),
         classifier=model.classifier[:5],
     )

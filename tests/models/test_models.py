@@ -8,6 +8,8 @@ from torch import nn
 from torchvision.models import vgg16 as torchvision_vgg16
 
 from lsep_ml.models import Network, SmallCNN, timm_backbone, vgg16
+from lsep_ml.models.small_cnn import MaximumOfMap
+from lsep_ml.models.vgg import MeanOfMap
 
 
 def test_network_normalises_on_the_device_and_scores_its_features() -> None:
@@ -121,3 +123,31 @@ def test_small_cnn_takes_any_size(size: tuple[int, int], channels: int) -> None:
     features = backbone(torch.rand(2, channels, *size))
     assert features.shape == (2, 11)
     assert (features >= 0).all()
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_maxima_are_those_of_torchs_pooling_which_has_no_deterministic_gradient_on_a_gpu(
+    training: bool,
+) -> None:
+    maps = torch.randn(3, 5, 6, 4, generator=torch.Generator().manual_seed(0)).relu()
+    maps[0, 0], maps[1, 1, 2:4] = 0.0, 7.0  # ties
+    outer = torch.arange(15.0).reshape(3, 5)
+    found = []
+    for pool in (MaximumOfMap(), nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())):
+        for given in (maps, maps.to(memory_format=torch.channels_last)):
+            given = given.clone().requires_grad_()
+            pooled = pool.train(training)(given)
+            found.append((pooled.detach(), *torch.autograd.grad(pooled, given, outer)))
+    assert all(
+        torch.equal(one, other) for pair in found[1:] for one, other in zip(pair, found[0], strict=True)
+    )
+
+
+def test_backbones_have_deterministic_gradients_on_a_gpu() -> None:
+    """Of what torch.use_deterministic_algorithms refuses there, none is run at 224 x 224."""
+    maps = torch.randn(2, 3, 7, 7)
+    assert MeanOfMap()(maps) is maps
+    assert MeanOfMap()(maps[:, :, :5]).shape == (2, 3, 7, 7)
+    for backbone in (SmallCNN(), vgg16(weights=None)):
+        refused = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+        assert not [module for module in backbone.modules() if type(module) in refused]
