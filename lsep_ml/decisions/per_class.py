@@ -1,6 +1,6 @@
 """One threshold for every label, with a guard against overfitting the rare ones."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from lsep_ml.decisions.base import FitOn
 from lsep_ml.decisions.label_curves import LabelCurve, ascend, label_curve, label_curves
-from lsep_ml.decisions.rules import ThresholdRule
+from lsep_ml.decisions.rules import ThresholdRule, check_search
 from lsep_ml.decisions.search import (
     TIE,
     Bools,
@@ -18,6 +18,7 @@ from lsep_ml.decisions.search import (
     exact_threshold,
     first_best,
     gain,
+    grid_threshold,
     rank_entries,
 )
 from lsep_ml.metrics.catalogue import f1
@@ -42,6 +43,9 @@ class PerClassThreshold(ThresholdRule):
     with the weight n_k / (n_k + prior) of its own n_k positives; the prior is the one of `PRIORS` that does
     best out of fold (`folds` folds of images drawn from `seed`; the largest on a tie). guard=False takes each
     label's own threshold.
+
+    search: of the threshold for all labels together, over all their scores: "exact", every distinct cut-off, or "grid",
+    `steps` equally spaced ones, which `fit_by_label_blocks` can do where the scores do not fit in memory.
     """
 
     shrinkage: Tensor
@@ -56,6 +60,8 @@ class PerClassThreshold(ThresholdRule):
         guard: bool = True,
         folds: int = 5,
         seed: int = 0,
+        search: Literal["exact", "grid"] = "exact",
+        steps: int = 50,
         fit_on: FitOn = "val",
     ) -> None:
         super().__init__(criterion, fit_on)
@@ -68,8 +74,10 @@ class PerClassThreshold(ThresholdRule):
                 raise ValueError(f"{name}={value}: expected a share in (0, 1]")
         if folds < 2:
             raise ValueError(f"folds={folds}: expected at least 2")
+        check_search(search, steps)
         self.beta, self.min_precision, self.min_recall = beta, min_precision, min_recall
         self.guard, self.folds, self.seed = guard, folds, seed
+        self.search, self.steps = search, steps
         self.register_buffer("shrinkage", torch.tensor(0.0))
 
     def choices(self) -> dict[str, Any]:
@@ -79,32 +87,42 @@ class PerClassThreshold(ThresholdRule):
         ranking = rank_entries(scores, targets, known)
         prior = self._cross_fit(scores, targets, known, ranking) if self.guard else None
         self.shrinkage = torch.tensor(prior or 0.0)
-        self.theta = torch.from_numpy(_shrunk(*self._tune(scores, targets, known, ranking), prior))
+        self.theta = torch.from_numpy(shrunk(*self._tune(scores, targets, known, ranking), prior))
 
     def _tune(
         self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking
     ) -> tuple[Scores, float, Integers]:
         """Each label's own threshold (K,), the one best for all labels, the positives of each label (K,)."""
-        together = self._global(ranking)
-        curves = label_curves(ranking)
-        theta = np.full(len(curves), together, np.float32)  # also where no entry of a label is known
-        if self._separable():
-            for label, curve in enumerate(curves):
-                if curve is not None:
-                    theta[label] = curve.cutoffs[self._best(curve)]
+        together = self._global(scores, targets, known, ranking)
+        if self.separable():
+            theta = self.own_thresholds(ranking, together)
         else:
-            ascend(theta, curves, scores, targets, known, self.metric)
+            theta = np.full(ranking.num_labels, together, np.float32)
+            ascend(theta, label_curves(ranking), scores, targets, known, self.metric)
         return theta, together, (targets & known).sum(0)
 
-    def _separable(self) -> bool:
+    def own_thresholds(self, ranking: Ranking, together: float) -> Scores:
+        """Each label's own threshold, (K,), for a separable goal; `together` where no entry of a label is known."""
+        best = [
+            together if curve is None else curve.cutoffs[self._best(curve)] for curve in label_curves(ranking)
+        ]
+        return np.array(best, np.float32)
+
+    def separable(self) -> bool:
         """Whether every label can be tuned on its own."""
         constrained = self.min_precision is not None or self.min_recall is not None
         formula = self.metric.formula
         return constrained or (isinstance(formula, Average) and formula.over == "labels")
 
-    def _global(self, ranking: Ranking) -> float:
-        """The threshold for all labels together; for goals other than the criterion, entries are pooled."""
-        if self.min_precision is None and self.min_recall is None and self.beta == 1:
+    def pooled(self) -> bool:
+        """Whether the threshold for all labels together is that of all entries in one, the goal not the criterion."""
+        return self.min_precision is not None or self.min_recall is not None or self.beta != 1
+
+    def _global(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
+        """The threshold for all labels together."""
+        if not self.pooled():
+            if self.search == "grid":
+                return grid_threshold(scores, targets, known, self.metric, self.steps)
             return exact_threshold(ranking, self.metric)
         curve = label_curve(ranking)
         return float(curve.cutoffs[self._best(curve)])
@@ -122,9 +140,9 @@ class PerClassThreshold(ThresholdRule):
         if self.min_recall is not None:
             recall = per_class_metric("recall", *counts)
             return int((recall >= min(self.min_recall, recall.max()) - TIE).argmax())
-        return first_best(self._own_gain(*counts, known))
+        return first_best(self.own_gain(*counts, known))
 
-    def _own_gain(self, correct: Any, predicted: Any, actual: Any, known: Any) -> Floats:
+    def own_gain(self, correct: Any, predicted: Any, actual: Any, known: Any) -> Floats:
         """A label's part of a criterion that is a mean over labels, negated where lower is better."""
         formula = self.metric.formula
         assert isinstance(formula, Average)  # or the criterion would not be separable
@@ -145,9 +163,7 @@ class PerClassThreshold(ThresholdRule):
             fitted[held_out] = False
             tuned = self._tune(scores, targets, known & fitted[:, None], ranking.take(fitted[ranking.rows]))
             counts = [
-                count_label_sets(
-                    scores[held_out] > _shrunk(*tuned, prior), targets[held_out], known[held_out]
-                )
+                count_label_sets(scores[held_out] > shrunk(*tuned, prior), targets[held_out], known[held_out])
                 for prior in PRIORS
             ]
             totals = [_sum(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
@@ -162,12 +178,12 @@ class PerClassThreshold(ThresholdRule):
         if self.min_recall is not None:
             short = self.min_recall - per_class_metric("recall", *per_label)
             return -float(short.clip(0).mean())
-        if self._separable():
-            return float(self._own_gain(*per_label, counts.known).mean())
+        if self.separable():
+            return float(self.own_gain(*per_label, counts.known).mean())
         return float(gain(self.metric, counts))
 
 
-def _shrunk(own: Scores, together: float, positives: Integers, prior: float | None) -> Scores:
+def shrunk(own: Scores, together: float, positives: Integers, prior: float | None) -> Scores:
     """own and global thresholds, weighted n_k : prior; without a prior, each label's own."""
     if prior is None:
         return own

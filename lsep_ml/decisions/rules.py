@@ -98,10 +98,7 @@ class GlobalThreshold(ThresholdRule):
         fit_on: FitOn = "val",
     ) -> None:
         super().__init__(criterion, fit_on)
-        if search not in ("grid", "exact"):
-            raise ValueError(f"search={search!r}: expected 'grid' or 'exact'")
-        if steps < 2:
-            raise ValueError(f"steps={steps}: expected at least 2")
+        check_search(search, steps)
         self.search, self.steps = search, steps
 
     def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
@@ -110,6 +107,14 @@ class GlobalThreshold(ThresholdRule):
         else:
             theta = exact_threshold(rank_entries(scores, targets, known), self.metric)
         self.theta = torch.tensor(theta)
+
+
+def check_search(search: str, steps: int) -> None:
+    """Raise ValueError for a search other than "grid" and "exact", and for a grid of fewer than 2 steps."""
+    if search not in ("grid", "exact"):
+        raise ValueError(f"search={search!r}: expected 'grid' or 'exact'")
+    if steps < 2:
+        raise ValueError(f"steps={steps}: expected at least 2")
 
 
 class ZeroThreshold(ThresholdRule):

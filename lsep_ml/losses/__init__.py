@@ -3,12 +3,13 @@
 Each family is a file that names its public losses in `__all__`.
 """
 
-from lsep_ml.losses import binary, exponential, hinge, pairwise_logistic, softmax, two_way, zlpr
+from lsep_ml.losses import binary, exponential, hinge, label_blocks, pairwise_logistic, softmax, two_way, zlpr
 from lsep_ml.losses.binary import *
 from lsep_ml.losses.exponential import *
 from lsep_ml.losses.hinge import *
 from lsep_ml.losses.kernels.fused import fused
 from lsep_ml.losses.kernels.labels import LabelIndices
+from lsep_ml.losses.label_blocks import *
 from lsep_ml.losses.pairwise_logistic import *
 from lsep_ml.losses.shift_invariance import is_shift_invariant, shift_invariant
 from lsep_ml.losses.softmax import *
@@ -19,6 +20,7 @@ __all__ = ["LabelIndices", "fused", "is_shift_invariant", "shift_invariant"]
 __all__ += binary.__all__
 __all__ += exponential.__all__
 __all__ += hinge.__all__
+__all__ += label_blocks.__all__
 __all__ += pairwise_logistic.__all__
 __all__ += softmax.__all__
 __all__ += two_way.__all__

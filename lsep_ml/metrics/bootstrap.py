@@ -51,11 +51,12 @@ def bootstrap_label_sets(
     predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
     columns = _columns(predictions, targets, known)
     blocks = [
-        [_product(weights, of) for of in columns] for weights in _weights(len(targets), replicates, seed)
+        [_product(weights, of) for of in columns]
+        for weights in replicate_weights(len(targets), replicates, seed)
     ]
     counts = _counts(*(np.vstack(sums) for sums in zip(*blocks, strict=True)))
     values = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
-    return _intervals(values, level)
+    return intervals_of(values, level)
 
 
 def bootstrap_ranking(
@@ -81,12 +82,12 @@ def bootstrap_ranking(
         for label in range(scores.shape[1])
     ]
     blocks: list[dict[str, Floats]] = []
-    for weights in _weights(len(scores), replicates, seed):
+    for weights in replicate_weights(len(scores), replicates, seed):
         sums = weights.astype(np.float64) @ columns
         values = dict(zip(rows, ratio(sums[:, :-1], sums[:, -1:]).T, strict=True))
         drawn = DrawnImages(np.ascontiguousarray(weights.T))
         blocks.append(values | _label_means(every_label, drawn) | _pooled(pooled, drawn, known.sum()))
-    return _intervals({key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}, level)
+    return intervals_of({key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}, level)
 
 
 class Draws(NamedTuple):
@@ -166,13 +167,14 @@ def percentiles(values: Floats, level: float = LEVEL) -> Floats:
     return np.quantile(values, [(1 - level) / 2, 1 - (1 - level) / 2], axis=0)
 
 
-def _intervals(values: dict[str, Floats], level: float) -> Intervals:
+def intervals_of(values: dict[str, Floats], level: float) -> Intervals:
+    """The percentile interval (low, high) of each metric from its values in the replicates, (R,)."""
     bounds = {key: percentiles(replicates, level) for key, replicates in values.items()}
     return {key: (float(low), float(high)) for key, (low, high) in bounds.items()}
 
 
-def _weights(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Multinomial weights in blocks (R', N): how often each image is drawn in each replicate."""
+def replicate_weights(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """Multinomial weights of the bootstrap in blocks (R', N): how often each image is drawn in each replicate."""
     generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // images)
     for start in range(0, replicates, block):
