@@ -40,7 +40,7 @@ def repeated(arrays, weights):
 def test_equal_to_repeating_the_images(masked, monkeypatch):
     scores, targets, mask = case(masked)
     monkeypatch.setattr(bootstrap, "_BLOCK", 50 * 7)  # several blocks, the last one smaller
-    weights = np.vstack(list(bootstrap._weights(50, REPLICATES, seed=3)))
+    weights = np.vstack(list(bootstrap.replicate_weights(50, REPLICATES, seed=3)))
     assert weights.shape == (REPLICATES, 50)
     assert (weights.sum(1) == 50).all()
     values = {key: [] for key in LABEL_SET_KEYS + RANKING_KEYS}
@@ -65,7 +65,7 @@ def test_cutoffs_of_drawn_images_are_those_of_repeated_ones(rows, labels, monkey
     positive, images = generator.random(rows * labels) < 0.1, np.arange(rows * labels) // labels
     kept = (scores != 3) | positive  # a tie of positives alone
     scores, positive, images = scores[kept], positive[kept], images[kept]
-    weights = np.vstack(list(bootstrap._weights(rows, 5, seed=2))).T
+    weights = np.vstack(list(bootstrap.replicate_weights(rows, 5, seed=2))).T
     found = ResampledRanking(scores, positive, images).cutoffs(DrawnImages(weights))
     for replicate, drawn in enumerate(weights.T):
         entries = np.repeat(np.arange(len(scores)), drawn[images])
