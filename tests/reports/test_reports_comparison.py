@@ -1,12 +1,29 @@
-"""The paired bootstrap: against images repeated by hand, on cases with a known answer, and its rate of false alarms."""
+"""Differences by the paired bootstrap, against images repeated by hand and known cases; and the questions asked."""
+
+from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
+from report_runs import write_run, write_sweep
 
 from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
-from lsep_ml.reports.comparison import differences
+from lsep_ml.reports.comparison import (
+    Answer,
+    Comparison,
+    Evidence,
+    answer,
+    best_decisions,
+    compare_all,
+    compare_rows,
+    differences,
+    gather,
+)
+from lsep_ml.reports.grouping import RunGroup, group_runs
+from lsep_ml.reports.records import digest_run, find_runs
+from lsep_ml.runs.finished import Method
 
 
 def split(images: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -106,3 +123,106 @@ def test_equal_methods_are_told_apart_about_one_time_in_twenty() -> None:
         found = differences("a", "b", (means[0], means[1]), (runs[0], runs[1]))
         real += next(c for c in found if c.key == "f1").real
     assert 0.01 <= real / trials <= 0.11  # 5% expected; 200 trials have a standard error of 1.5 points
+
+
+def evidence_below(folder: Path, *left_out: Path) -> tuple[RunGroup, dict[Method, Evidence]]:
+    """The only group, and the evidence of its rows whose runs are not in `left_out`."""
+    [group] = group_runs(find_runs(folder).runs)[0]
+    bootstrap = PairedBootstrap(200)
+    runs = [run for row in group.rows for run in row.runs if run.folder not in left_out]
+    return group, gather(group, {run: digest_run(run, bootstrap) for run in runs}, bootstrap)
+
+
+def test_evidence_is_the_mean_over_seeds_of_the_records_metrics(tmp_path: Path) -> None:
+    write_sweep(tmp_path, losses=["lsep", "warp"], decisions=["topk"], seeds=[0, 1, 2])
+    group, evidence = evidence_below(tmp_path)
+    assert list(evidence) == [("warp", "topk"), ("lsep", "topk")]  # the paper's order
+    for method, found in evidence.items():
+        runs = group.chosen[method].runs
+        expected = [np.mean([run.test[key] for run in runs]) for key in LABEL_SET_KEYS]
+        np.testing.assert_allclose(found.mean, expected, atol=1e-6)
+        assert found.replicates.shape == (200, len(LABEL_SET_KEYS))
+        np.testing.assert_allclose(found.replicates.mean(0), expected, atol=0.05)
+
+
+def test_a_row_of_which_a_run_lacks_its_predictions_is_no_evidence(tmp_path: Path) -> None:
+    write_run(tmp_path, decision="topk")
+    kept, gone = (write_run(tmp_path, loss="warp", decision="topk", seed=seed) for seed in (0, 1))
+    assert set(evidence_below(tmp_path, gone)[1]) == {("lsep", "topk")}
+    assert set(evidence_below(tmp_path, kept, gone)[1]) == {("lsep", "topk")}
+
+
+def test_every_pair_is_compared_once_in_every_metric(tmp_path: Path) -> None:
+    write_sweep(tmp_path, losses=["lsep", "warp", "bpmll"], decisions=["topk"], seeds=[0, 1])
+    _, evidence = evidence_below(tmp_path)
+    pairs = compare_all(evidence)
+    assert list(pairs) == list(combinations(evidence, 2))
+    for (first, second), found in pairs.items():
+        assert [comparison.key for comparison in found] == list(LABEL_SET_KEYS)
+        means = 100 * (evidence[first].mean - evidence[second].mean)
+        replicates = 100 * (evidence[first].replicates - evidence[second].replicates)
+        np.testing.assert_allclose([c.difference for c in found], means)
+        np.testing.assert_allclose([c.low for c in found], np.percentile(replicates, 2.5, axis=0))
+        np.testing.assert_allclose([c.high for c in found], np.percentile(replicates, 97.5, axis=0))
+        for one, back in zip(found, compare_rows(second, first, evidence), strict=True):
+            mirrored = (-one.difference, -one.high, -one.low)
+            assert (back.difference, back.low, back.high) == pytest.approx(mirrored, abs=1e-9)
+            assert (back.real, back.better) == (one.real, not one.better)
+
+
+@pytest.mark.parametrize(
+    ("key", "difference", "low", "high", "real", "better"),
+    [
+        ("f1", 2.0, 0.5, 3.0, True, True),
+        ("f1", -2.0, -3.0, -0.5, True, False),
+        ("f1", 2.0, 0.0, 3.0, False, True),  # an interval that touches 0 does not leave it out
+        ("hamming_loss", -2.0, -3.0, -0.5, True, True),  # lower is better
+        ("hamming_loss", 2.0, -0.5, 3.0, False, False),
+    ],
+)
+def test_what_a_difference_says(
+    key: str, difference: float, low: float, high: float, real: bool, better: bool
+) -> None:
+    found = Comparison("a", "b", key, difference, low, high)
+    assert (found.real, found.better) == (real, better)
+
+
+def test_an_answer_has_a_row_for_each_opponent() -> None:
+    found = [Comparison("a", other, key, 1, 0, 2) for other in ("b", "c") for key in ("f1", "exact_match")]
+    told = Answer("who?", found)
+    assert told.keys == ["f1", "exact_match"]
+    assert told.rows == [("b", found[:2]), ("c", found[2:])]
+
+
+def test_the_paper_s_questions_are_asked_of_the_rows_there_are(tmp_path: Path) -> None:
+    decisions = ["topk", "threshold", "thresh_est"]
+    write_sweep(tmp_path, losses=["lsep", "warp"], decisions=decisions, seeds=[0, 1], images=60)
+    write_run(tmp_path, loss="bce", images=60)
+    group, evidence = evidence_below(tmp_path)
+    f1, exact, on_lsep, on_table_one = answer(group, evidence)
+    for found, key, name in ((f1, "f1", "F1"), (exact, "exact_match", "exact match")):
+        best = best_decisions(group, evidence, key)
+        ours = {"topk": "K", "threshold": "θ", "thresh_est": "threshold est."}[best["lsep"].decision]
+        assert found.question == (
+            f"{name}: LSEP ({ours}) against each loss, all under the decision of highest validation {name}"
+        )
+        assert (found.keys, len(found.rows)) == ([key], 2)
+        for loss in ("lsep", "warp"):
+            values = {
+                decision: np.mean([run.val[key] for run in group.chosen[Method(loss, decision)].runs])
+                for decision in decisions
+            }
+            assert values[best[loss].decision] == max(values.values())
+    assert on_lsep.question == "LSEP (threshold est.) against the other decisions on LSEP's scores"
+    assert [name for name, _ in on_lsep.rows] == ["LSEP (K)", "LSEP (θ)"]
+    assert [name for name, _ in on_table_one.rows] == [
+        "WARP (K)",
+        "WARP (θ)",
+        "Binary cross entropy (threshold est.)",
+    ]
+    assert on_table_one.keys == ["f1", "exact_match"]
+
+
+def test_without_lsep_nothing_is_asked(tmp_path: Path) -> None:
+    write_sweep(tmp_path, losses=["warp", "bpmll"], decisions=["topk"], seeds=[0], images=40)
+    assert answer(*evidence_below(tmp_path)) == []
