@@ -99,6 +99,11 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def inert(text: str | None) -> str | None:
+    """A text that no spreadsheet takes for a formula: an apostrophe goes before one that begins as a formula does."""
+    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, without its cost on disk where the file system can, else a copy."""
     beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")

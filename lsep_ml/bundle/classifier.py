@@ -11,6 +11,8 @@ from lsep_ml.bundle.images import ImageLike, read_image, single_images
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.bundle.predictions import Predictions, join
 from lsep_ml.bundle.sources import read_parts
+from lsep_ml.data.errors import ImageError
+from lsep_ml.data.images.content import MAX_BYTES
 from lsep_ml.decisions import Decision, GlobalThreshold, TopK
 
 
@@ -38,6 +40,7 @@ class Classifier:
         label_names: K names, the order of all columns.
         decision: from scores to label sets; may be replaced by another that is fitted for the K labels.
         batch_size: images the network is given at a time; the one it was evaluated with, unless set.
+        max_bytes: the largest file that is read.
         parts: all the rest, with the protocol and the metrics it was measured with.
 
     >>> classifier = lsep_ml.load("bundle")                        # doctest: +SKIP
@@ -55,6 +58,7 @@ class Classifier:
         self.network = parts.build_network(allow).to(self.device)
         self.decision = parts.decision.eval()
         self.batch_size: int = parts.measured["config"]["training"]["eval_batch_size"]
+        self.max_bytes = MAX_BYTES
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> Predictions:
         """Label sets, scores, and thresholds or counts where the decision has them.
@@ -73,11 +77,15 @@ class Classifier:
 
     def prepare(self, image: ImageLike) -> Tensor:
         """One image as the network takes it, uint8 (C, H, W)."""
-        return self.transform(read_image(image))
+        return self.transform(read_image(image, self.max_bytes))
 
     @torch.inference_mode()
     def predict_prepared(self, images: Sequence[Tensor]) -> Predictions:
-        """Predictions for at least one image that `prepare` gave; images of several sizes are run size by size."""
+        """Predictions for at least one image that `prepare` gave; images of several sizes are run size by size.
+
+        Raises:
+            ImageError: the network cannot take images of such a size.
+        """
         sizes = {image.shape for image in images}
         if len(sizes) == 1:
             return self._decide(*self._run(torch.stack(list(images))))
@@ -101,7 +109,16 @@ class Classifier:
             self.decision = fixed_threshold(threshold, len(self.label_names))
 
     def _run(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        scores, features = self.network(images.to(self.device, non_blocking=True))
+        try:
+            scores, features = self.network(images.to(self.device, non_blocking=True))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # its weights fit: what is left is the size of the images
+            height, width = images.shape[-2:]
+            reason = str(error).partition("\n")[0]
+            raise ImageError(
+                f"{height} x {width} pixels, which the network cannot take ({reason})"
+            ) from error
         return scores.float().cpu(), features.float().cpu()
 
     def _decide(self, scores: Tensor, features: Tensor) -> Predictions:

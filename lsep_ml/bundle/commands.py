@@ -67,6 +67,17 @@ def predict_command(
         bool,
         typer.Option("--scores/--no-scores", help="Scores too; without them, data=csv trains on the CSV."),
     ] = True,
+    spreadsheet: Annotated[
+        bool,
+        typer.Option(
+            "--spreadsheet",
+            help="Mark as text what a spreadsheet would take for a formula: = + - @ at the start.",
+        ),
+    ] = False,
+    max_bytes: Annotated[
+        int | None,
+        typer.Option("--max-bytes", min=1, help="Larger files are problems; 512 MiB, if not given."),
+    ] = None,
     pictures: Annotated[
         Path | None, typer.Option("--pictures", help="Draw each image with its labels into this folder.")
     ] = None,
@@ -78,22 +89,34 @@ def predict_command(
     device: Device = None,
     allow: Allow = None,
 ) -> None:
-    """Label images; can be interrupted. Exit code 3: some could not be read, the others are labelled."""
+    """Label images; can be interrupted. Exit code 3: some could not be used, the others are labelled."""
     from functools import partial
 
     from lsep_ml.bundle.classifier import load
     from lsep_ml.bundle.inputs import image_files
     from lsep_ml.bundle.label_files import fingerprint, label_files
-    from lsep_ml.bundle.label_table import LabelTable
+    from lsep_ml.bundle.label_table import LabelTable, check_table
     from lsep_ml.bundle.pictures import write_pictures
 
-    found = image_files(images)
+    check_table(out, overwrite=overwrite)
+    unreadable: dict[str, str] = {}
+    found = image_files(images, unreadable)
     classifier = load(source, device=device, allow=allow or ())
     classifier.override(top=top, threshold=threshold)
     classifier.batch_size = batch_size or classifier.batch_size
+    classifier.max_bytes = max_bytes or classifier.max_bytes
     on_batch = None if pictures is None else partial(write_pictures, pictures)
     with LabelTable(out, classifier.label_names, fingerprint(classifier), overwrite=overwrite) as table:
-        labelled = label_files(classifier, found, table, scores=scores, on_batch=on_batch, console=console)
+        labelled = label_files(
+            classifier,
+            found,
+            table,
+            scores=scores,
+            spreadsheet=spreadsheet,
+            unreadable=unreadable,
+            on_batch=on_batch,
+            console=console,
+        )
     _report(labelled, out)
     if labelled.problems:
         raise typer.Exit(UNREADABLE)
@@ -106,13 +129,13 @@ def _report(labelled: "Labelled", out: Path) -> None:
     say(f"{labelled.images} images labelled{earlier} ({rate}): {out}")
     if not labelled.problems:
         return
-    say(f"{len(labelled.problems)} images could not be read:", on=errors, style="red")
+    from lsep_ml.bundle.label_files import write_problems
+
+    count = len(labelled.problems)
+    say(f"{count} {'image' if count == 1 else 'images'} could not be used:", on=errors, style="red")
     for image, reason in list(labelled.problems.items())[:SHOWN_PROBLEMS]:
         say(f"  {image!r}: {reason}", on=errors)
-    if len(labelled.problems) > SHOWN_PROBLEMS:
-        from lsep_ml.bundle.label_files import write_problems
-
-        say(f"  ... all of them in {write_problems(out, labelled.problems)}", on=errors)
+    say(f"all of them are in {write_problems(out, labelled.problems)}", on=errors)
 
 
 def export_command(

@@ -3,7 +3,7 @@
 import csv
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor
 
 from lsep_ml.bundle.classifier import Classifier
-from lsep_ml.bundle.label_table import LabelTable
+from lsep_ml.bundle.label_table import LabelTable, printable
 from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.data.cores import available_cores
 from lsep_ml.data.errors import ImageError
@@ -44,13 +44,16 @@ def label_files(
     table: LabelTable,
     *,
     scores: bool = True,
+    spreadsheet: bool = False,
+    unreadable: Mapping[str, str] | None = None,
     on_batch: OnBatch | None = None,
     console: Console | None = None,
 ) -> Labelled:
     """Fill and finish `table` with the labels of these image files, in their order.
 
-    Images that the table has already are not opened. An image that cannot be read is no row; it is in `problems`.
-    `on_batch` is shown the images of each batch and what was predicted before they are kept.
+    Images that the table has already are not opened. One that cannot be read, or that the network cannot take, ends
+    nothing: it is in `problems`, and its row says why (see `LabelTable.finish`). `unreadable` are problems met before,
+    such as folders. `on_batch` is shown the images of each batch and what was predicted before they are kept.
     """
     started = time.perf_counter()
     waiting = [image for image in images if image not in table]
@@ -60,16 +63,31 @@ def label_files(
         task = bar.add_task("", total=len(images), completed=found, broken="")
         for names, tensors, broken in _decoded(classifier, waiting):
             problems |= broken
-            if names:
-                predictions = classifier.predict_prepared(tensors)
+            for part, predictions in _predicted(classifier, names, tensors, problems):
                 if on_batch is not None:
-                    on_batch(names, predictions)
-                table.add(names, predictions)
+                    on_batch(part, predictions)
+                table.add(part, predictions)
             shown = f"{len(problems)} cannot be read" if problems else ""
             bar.update(task, advance=len(names) + len(broken), broken=shown)
     rows = len(table)
-    table.finish(images, scores=scores)
+    table.finish(images, scores=scores, problems=problems, spreadsheet=spreadsheet)
+    problems |= unreadable or {}
     return Labelled(rows, found, problems, time.perf_counter() - started)
+
+
+def _predicted(
+    classifier: Classifier, names: list[str], tensors: list[Tensor], problems: dict[str, str]
+) -> Iterator[tuple[list[str], Predictions]]:
+    """What the network says of a batch: in one, or image by image where there is one among them that it cannot take."""
+    try:
+        if names:
+            yield names, classifier.predict_prepared(tensors)
+    except ImageError as error:
+        if len(names) == 1:
+            problems[names[0]] = str(error)
+            return
+        for name, tensor in zip(names, tensors, strict=True):
+            yield from _predicted(classifier, [name], [tensor], problems)
 
 
 Decoded = tuple[list[str], list[Tensor], dict[str, str]]
@@ -104,6 +122,10 @@ def _gather(batch: list[tuple[str, Future[Tensor]]]) -> Decoded:
             problems[name] = "the file's name is not UTF-8; rename it"
         except ImageError as error:
             problems[name] = str(error).removeprefix(f"{Path(name)}: ")
+        except (
+            Exception
+        ) as error:  # whatever a size that nobody thought of does to the transform: one image of many
+            problems[name] = f"cannot be prepared ({type(error).__name__}: {error})"
     return names, tensors, problems
 
 
@@ -137,8 +159,5 @@ def write_problems(table: Path, problems: dict[str, str]) -> Path:
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["image", "problem"])
-        # a name that is not UTF-8 is shown with its bytes escaped
-        writer.writerows(
-            [ascii(name) if not name.isprintable() else name, why] for name, why in problems.items()
-        )
+        writer.writerows([printable(name), why] for name, why in problems.items())
     return path

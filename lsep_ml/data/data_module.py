@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from lsep_ml.data.cores import available_cores
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.images.content import MAX_BYTES, at_most
 from lsep_ml.data.loading import Batch, BatchedSplit, TrainingLoader
 from lsep_ml.data.order import WHOLE, FixedOrder, Part, TrainingOrder, repeat_factors
 from lsep_ml.data.transform import Transform
@@ -39,6 +40,7 @@ class ImageDataModule(pl.LightningDataModule):
         num_workers: processes that load and decode; no more are started than there are cores. 0: none.
         persistent_workers: whether they live on from epoch to epoch.
         pin_memory: whether batches are put where a GPU copies from at once; None: where there is a GPU.
+        max_bytes: the largest image file that is read; a larger one is as one that cannot be decoded.
         part: which of several processes this is, and of how many; each is fed its part of the same batches.
         options: what the reader takes.
 
@@ -60,6 +62,7 @@ class ImageDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         persistent_workers: bool = True,
         pin_memory: bool | None = None,
+        max_bytes: int = MAX_BYTES,
         part: Part = WHOLE,
         **options: Any,
     ) -> None:
@@ -72,7 +75,8 @@ class ImageDataModule(pl.LightningDataModule):
         self.num_workers = min(num_workers, available_cores())
         self.persistent_workers = persistent_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        self.data_set = reader(**options)
+        with at_most(max_bytes):
+            self.data_set = reader(**options)
         if not transform.fixed_size and not isinstance(self.data_set.train.images, Tensor):
             raise DataError(
                 f"data {self.data_set.name}: image files differ in size, and this transform leaves them so; "

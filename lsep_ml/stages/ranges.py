@@ -115,6 +115,7 @@ RANGES: Mapping[str, Range | Switch] = {
     "data.shares": Range(0, 1, real=True, above=True, below=True, many=True, one=False),
     "data.repeat_threshold": _SHARE,
     "data.train_images": _COUNT,
+    "data.max_bytes": _COUNT,
     "data.canvas": Range(8, LARGEST_SIDE),
     "data.density": Range(0, 1000, real=True),
     "data.max_digits": Range(1, 1000),

@@ -52,7 +52,7 @@ RUN_PARTS = (*PREDICTION_PARTS, "predictor", *DECISION_PARTS)
 """All that makes a run; `predictor` is empty where the scores are the network's own."""
 
 NEUTRAL = {
-    "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers"},
+    "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers", "max_bytes"},
     "decision": {"shift_invariant"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
 }

@@ -170,15 +170,22 @@ def test_broken_images_are_counted_and_the_others_labelled(
     out = tmp_path / "labels.csv"
     done = call("predict", bundle, folder, "--out", out, "--batch-size", 16)
     assert done.exit_code == 3
-    assert [row["image"] for row in rows(out)] == good
-    assert "300 images could not be read" in done.output
+    table = rows(out)
+    assert [row["image"] for row in table if not row["problem"]] == good
+    assert sum(row["problem"] == "the file is empty (0 bytes)" for row in table) == 100
+    assert {row["labels"] + row["score_bread"] for row in table if row["problem"]} == {""}
+    assert [row["image"] for row in table] == image_files([str(folder)])
+    assert "300 images could not be used" in done.output
     assert "the file is empty (0 bytes)" in done.output
     listed = rows(tmp_path / "labels.csv.problems.csv")
     assert len(listed) == 300
     assert {row["problem"] for row in listed} >= {"the file is empty (0 bytes)"}
     done = call("predict", bundle, folder / "bad0.png", "--out", tmp_path / "none.csv")
     assert done.exit_code == 3
-    assert rows(tmp_path / "none.csv") == []
+    [row] = rows(tmp_path / "none.csv")
+    assert (row["labels"], row["problem"]) == ("", "the file is empty (0 bytes)")
+    call("predict", bundle, folder, "--out", tmp_path / "training.csv", "--no-scores")
+    assert [row["image"] for row in rows(tmp_path / "training.csv")] == good
 
 
 def test_a_name_that_is_not_utf8_is_a_problem_not_a_crash(bundle: Path, folder: Path, tmp_path: Path) -> None:
@@ -186,7 +193,10 @@ def test_a_name_that_is_not_utf8_is_a_problem_not_a_crash(bundle: Path, folder: 
     done = call("predict", bundle, folder, "--out", tmp_path / "labels.csv")
     assert done.exit_code == 3
     assert "not UTF-8" in done.output
-    assert len(rows(tmp_path / "labels.csv")) == 6
+    assert len([row for row in rows(tmp_path / "labels.csv") if not row["problem"]]) == 6
+    assert [row["image"] for row in rows(tmp_path / "labels.csv") if row["problem"]] == [
+        ascii(str(folder / "\udcff.png"))
+    ]
 
 
 def test_overrides_on_the_command_line(bundle: Path, folder: Path, tmp_path: Path) -> None:

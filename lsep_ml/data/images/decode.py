@@ -1,6 +1,7 @@
 """Image files as uint8 RGB tensors."""
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from torchvision.transforms.v2 import functional as F
 
 from lsep_ml.data.errors import ImageError
+from lsep_ml.data.images.content import read_content
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27
 """Larger images are refused: a small file can claim any size, and decoding it would take all memory."""
@@ -41,7 +43,7 @@ class ImageFiles:
     def __getitem__(self, row: int, /) -> Tensor:
         path = self.root / str(self.paths[row])
         try:
-            return decode_image(path.read_bytes())
+            return decode_image(read_content(path, sys.maxsize))  # the check knew the limit
         except (OSError, ImageError) as error:
             raise ImageError(f"{path}: {error}; it was readable when it was checked") from error
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from rich.progress import track
 from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
 from lsep_ml.data.cores import available_cores
 from lsep_ml.data.errors import ImageError
+from lsep_ml.data.images.content import read_content, size_limit, too_large
 from lsep_ml.data.images.decode import decode_image
 
 log = logging.getLogger(__name__)
@@ -56,6 +58,8 @@ class ImageCheck:
 def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | None) -> ImageCheck:
     """Open all images as training will, those unchanged since an earlier call from the cache.
 
+    One that is no regular file, or larger than `size_limit()`, is a problem and not opened.
+
     Args:
         root: the folder that the ids are relative to.
         image_ids: unicode (N,), distinct.
@@ -66,6 +70,10 @@ def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
     sizes = np.zeros((len(image_ids), 2), np.int32)
     digests = np.zeros(len(image_ids), "S16")
     problems = {int(row): MISSING for row in np.flatnonzero(state[:, 0] < 0)}
+    lengths = state[:, 0].copy()
+    large = lengths > size_limit()
+    problems |= {int(row): too_large(int(lengths[row]), size_limit()) for row in np.flatnonzero(large)}
+    state[large] = -1  # nothing is remembered of them: another limit may be asked for
     to_open = state[:, 0] >= 0
 
     stored = load_arrays(stored_at)
@@ -83,7 +91,7 @@ def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
         if verdict.problem:
             problems[row] = verdict.problem
     if opened:
-        bad_rows = sorted(row for row, problem in problems.items() if problem != MISSING)
+        bad_rows = sorted(row for row in problems if state[row, 0] >= 0)
         found = {
             "image_ids": image_ids,
             "state": state,
@@ -93,7 +101,7 @@ def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
             "problems": np.array([problems[row] for row in bad_rows], np.str_),
         }
         save_arrays(stored_at, **(found if stored is None else _with_others(found, stored)))
-    return ImageCheck(dict(sorted(problems.items())), sizes, state[:, 0], digests)
+    return ImageCheck(dict(sorted(problems.items())), sizes, lengths, digests)
 
 
 def _file_states(root: Path, image_ids: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -149,9 +157,11 @@ def _open_all(root: Path, names: Sequence[str]) -> Iterator[Verdict]:
 
 def _open_one(path: Path) -> Verdict:
     try:
-        content = path.read_bytes()
+        content = read_content(path, sys.maxsize)  # what is too large is not opened
     except OSError as error:
         return Verdict(f"cannot be read: {error.strerror}", 0, 0, b"")
+    except ImageError as error:
+        return Verdict(str(error), 0, 0, b"")
     digest = hashlib.blake2b(content, digest_size=16).digest()
     try:
         _, height, width = decode_image(content).shape

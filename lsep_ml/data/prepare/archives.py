@@ -19,6 +19,12 @@ from lsep_ml.files import atomic_write
 
 log = logging.getLogger(__name__)
 
+EXPANSION = 100
+"""How many times its own size an archive may hold: pictures do not shrink at all, the lists of a data set tenfold."""
+
+LARGEST = 2**29
+"""Bytes of the largest file that may be in one; of the published archives, MS-COCO's annotations hold it (332 MB)."""
+
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".zip")
 
 
@@ -68,12 +74,17 @@ def unpack(path: Path, root: Path, place: Callable[[str], str | None]) -> Unpack
     goes on where it stopped.
 
     Raises:
-        DataError: no archive, a damaged one, or a member whose path leads out of root.
+        DataError: no archive, a damaged one, a member whose path leads out of root, or one that claims more than any
+            published archive holds or the disk has room for, before it is written.
     """
     done = Unpacked()
+    claimed = 0
     try:
         for member in _members(path):
             target = place(clean_path(member.name, str(path)))
+            if target is not None:
+                claimed += member.num_bytes
+                _check_claim(path, member, claimed, root)
             if target is None:
                 done.skipped += 1
             elif not (root / target).exists():
@@ -90,6 +101,24 @@ def unpack(path: Path, root: Path, place: Callable[[str], str | None]) -> Unpack
             f"{path} is damaged ({why}) after {done.written:,} files; fetch it again and repeat the command"
         ) from error
     return done
+
+
+def _check_claim(path: Path, member: Member, claimed: int, root: Path) -> None:
+    what = f"{path}: {member.name} would be {member.num_bytes:,} bytes"
+    if member.num_bytes > LARGEST:
+        raise DataError(
+            f"{what}; no file of the published archives has more than {LARGEST:,}: fetch it again"
+        )
+    most = max(LARGEST, EXPANSION * path.stat().st_size)
+    if claimed > most:
+        raise DataError(
+            f"{what}, and {claimed:,} with what came before it, {EXPANSION} times the archive's own size, which no "
+            "published archive holds: fetch it again"
+        )
+    above = next(folder for folder in (root, *root.absolute().parents) if folder.is_dir())
+    free = shutil.disk_usage(above).free
+    if member.num_bytes > free:
+        raise DataError(f"{what}, and {above} has room for {free:,}: make room and repeat the command")
 
 
 def _members(path: Path) -> Iterator[Member]:

@@ -1,5 +1,6 @@
 """The check of all images before training: what it finds, what it remembers, and who shares the memory."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from data_trees import write_image
 
 from lsep_ml.data.errors import ImageError
+from lsep_ml.data.images.content import at_most
 from lsep_ml.data.images.decode import ImageFiles, decode_image
 from lsep_ml.data.images.opened import MISSING, check_images
 
@@ -115,3 +117,29 @@ def test_a_file_that_breaks_after_the_check_is_named(folder):
         images[2]
     with pytest.raises(ImageError, match=r"gone\.jpg"):
         images[4]
+
+
+def test_only_files_of_a_size_that_is_asked_for_are_opened(folder, opened):
+    """A pipe would be waited for, and what is too large for one limit may be right for another."""
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "zeros.jpg").symlink_to("/dev/zero")
+    with (folder / "sparse.jpg").open("wb") as file:
+        file.truncate(2**33)
+    ids = np.array(["0.jpg", "pipe.jpg", "zeros.jpg", "sparse.jpg", "1.jpg"])
+    cache = folder / "cache"
+    for _ in range(2):
+        found = check_images(folder, ids, cache)
+        assert found.problems == {
+            1: "a pipe, not a file",
+            2: "a device, not a file",
+            3: "8,589,934,592 bytes, more than max_bytes = 536,870,912",
+        }
+        assert found.num_bytes[3] == 2**33
+    assert "sparse.jpg" not in opened
+    opened.clear()
+    size = (folder / "0.jpg").stat().st_size
+    with at_most(size - 1):
+        assert 0 in check_images(folder, ids, cache).problems
+    assert 0 not in check_images(folder, ids, cache).problems
+    with pytest.raises(ImageError, match="a pipe, not a file"):
+        ImageFiles(folder, ids)[1]

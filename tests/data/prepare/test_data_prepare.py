@@ -7,10 +7,12 @@ import shutil
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from lsep_ml.data import DataError
+from lsep_ml.data.prepare.archives import unpack
 from lsep_ml.data.prepare.prepared import prepare
 from lsep_ml.data.sources.coco import read_coco
 from lsep_ml.data.sources.nuswide import read_nuswide
@@ -176,6 +178,50 @@ def test_members_that_lead_out_are_refused(tmp_path, name):
     with pytest.raises(DataError, match="leads out"):
         prepare("voc2007", tmp_path, tmp_path / "inner" / "voc", archives=described(tmp_path / "a.tar"))
     assert not list(tmp_path.rglob("evil.txt"))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_an_archive_that_claims_more_than_any_holds_is_refused(kind, tmp_path, monkeypatch):
+    """20 GB in a file of a few bytes, as one member or as many; nothing of the member is written."""
+    monkeypatch.setattr("lsep_ml.data.prepare.archives.LARGEST", 1_000_000)
+    zeros, fetched = bytes(900_000), tmp_path / "fetched"
+    for name, sizes, message in (
+        ("one", [2_000_000], r"would be 2,000,000 bytes; no file of the published archives has more"),
+        ("many", [900_000] * 40, r"100 times the archive's own size"),
+    ):
+        fetched.mkdir(exist_ok=True)
+        path = fetched / f"{name}.{kind}"
+        if kind == "zip":
+            with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+                for number, size in enumerate(sizes):
+                    archive.writestr(f"Flickr/{number}.jpg", (zeros * 3)[:size])
+        else:
+            with tarfile.open(path, "w:gz" if kind == "tar.gz" else "w") as archive:
+                for number, size in enumerate(sizes):
+                    member = tarfile.TarInfo(f"Flickr/{number}.jpg")
+                    member.size = size
+                    archive.addfile(member, io.BytesIO((zeros * 3)[:size]))
+        root = tmp_path / f"root-{name}"
+        if kind == "tar" and name == "many":  # which is as large as it claims to be
+            assert unpack(path, root, lambda name: name).written == 40
+        else:
+            with pytest.raises(DataError, match=message):
+                unpack(path, root, lambda name: name)
+            assert sum(file.stat().st_size for file in root.rglob("*.jpg")) <= 36_000_000
+        path.unlink()
+
+
+def test_an_archive_that_the_disk_has_no_room_for_is_refused(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("Flickr/a.jpg", bytes(100))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Free(99))
+    with pytest.raises(DataError, match=r"would be 100 bytes, and .* has room for 99: make room"):
+        unpack(tmp_path / "a.zip", tmp_path / "root", lambda name: name)
+    assert not (tmp_path / "root").exists()
+
+
+class Free(NamedTuple):
+    free: int
 
 
 def test_links_are_not_unpacked(tmp_path):
