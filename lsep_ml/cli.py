@@ -54,18 +54,31 @@ def group(
 def check_command(
     data: Annotated[str, typer.Argument(help="The data set's name, as in data=NAME; docs/data.md has them.")],
     root: Root,
+    options: Annotated[
+        list[str] | None, typer.Argument(help="How to read it, as for run.py: data.group=patient ...")
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="List every file that is wrong, not the first few.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, whatever the verdict.")] = False,
     cache: Cache = None,
 ) -> None:
-    """Check a data set: layout, counts, every image opened, label statistics, and a verdict."""
+    """Check a data set: layout, counts, every image opened, label statistics, and a verdict.
+
+    Exit code 0: good; 3: readable, with problems; 1: not readable.
+    """
+    import json
+
     from lsep_ml.data.cache import default_folder
+    from lsep_ml.data.check.options import parse_options
     from lsep_ml.data.check.printed import print_report
     from lsep_ml.data.check.verdict import check
 
-    report = check(data, root, cache=cache or default_folder())
-    print_report(report, console, all_items=everything)
+    report = check(data, root, cache=cache or default_folder(), **parse_options(options or ()))
+    if as_json:
+        print(json.dumps(report.summary, ensure_ascii=False))
+    else:
+        print_report(report, console, all_items=everything)
     raise typer.Exit(report.exit_code)
 
 

@@ -42,6 +42,7 @@ class Annotations:
         digests: bytes (N,), equal for files of equal content; None before the images were opened.
         notes: what the source left out or took for something else, in words.
         groups: int64 (N,), equal for images that belong together; None where the source names no groups.
+        format: what the annotations were taken for, where a source reads several formats.
     """
 
     data: str
@@ -55,6 +56,7 @@ class Annotations:
     digests: NDArray[np.bytes_] | None = None
     notes: tuple[str, ...] = ()
     groups: NDArray[np.int64] | None = None
+    format: str = ""
 
     def __len__(self) -> int:
         return len(self.image_ids)

@@ -48,11 +48,16 @@ def check_label_names(data: str, label_names: Sequence[str], separator: str = SE
     _refuse_alike(where, label_names)
 
 
+def folded(name: str) -> str:
+    """The name without regard to case, blanks and Unicode form."""
+    plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    return " ".join(plain.split())
+
+
 def _refuse_alike(where: str, label_names: Sequence[str]) -> None:
     alike = defaultdict(list)
     for name in label_names:
-        folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
-        alike[" ".join(folded.split())].append(name)
+        alike[folded(name)].append(name)
     for names in alike.values():
         if len(names) > 1:
             shown = ", ".join(repr(name) if name.isascii() else f"{name!r} ({name!a})" for name in names)

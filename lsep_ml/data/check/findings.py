@@ -97,6 +97,25 @@ def known(annotations: Annotations) -> Iterator[Finding]:
             yield Finding(severity, sentence(part or "the only", int(rows.sum()), lack))
 
 
+def groups(annotations: Annotations) -> Iterator[Finding]:
+    """Name the groups that are in several of train, val and test."""
+    if annotations.groups is None:
+        return
+    pairs = np.unique(
+        np.stack([annotations.groups, np.unique(annotations.parts, return_inverse=True)[1]]), axis=1
+    )
+    numbers, found = np.unique(pairs[0], return_counts=True)
+    leaks = numbers[found > 1]
+    if len(leaks):
+        first = [
+            ", ".join(annotations.image_ids[annotations.groups == number][:3].tolist())
+            for number in leaks[:50]
+        ]
+        yield Finding(
+            "warning", f"{len(leaks):,} groups are in more than one of train, val and test", tuple(first)
+        )
+
+
 def counts(
     annotations: Annotations, images: ImageCheck, statistics: LabelStatistics, published: Published
 ) -> Iterator[Finding]:

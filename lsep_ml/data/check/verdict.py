@@ -1,13 +1,18 @@
 """The check of a data set on disk: `python -m lsep_ml check NAME --root DIR`."""
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from lsep_ml.data.annotations import Annotations
 from lsep_ml.data.check import findings
 from lsep_ml.data.check.statistics import LabelStatistics, label_statistics
+from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.images.opened import check_images
+from lsep_ml.data.images.opened import MISSING, check_images
 from lsep_ml.data.sources import find_source
 from lsep_ml.data.sources.source import Finding, Published
 
@@ -15,18 +20,44 @@ from lsep_ml.data.sources.source import Finding, Published
 @dataclass(frozen=True)
 class Report:
     """What the check found; `statistics` is None where the annotations could not be read, `departs_from` the published
-    protocol whose counts the tree does not have."""
+    protocol whose counts the tree does not have, `usable` what of the annotations training can use."""
 
     data: str
     root: str
     findings: tuple[Finding, ...]
     statistics: LabelStatistics | None
     departs_from: str | None = None
+    usable: Annotations | None = None
 
     @property
     def exit_code(self) -> int:
-        """1 if anything is an error, else 0."""
-        return int(any(finding.severity == "error" for finding in self.findings))
+        """0: good; 3: readable, with something that is an error; 1: not readable."""
+        if self.statistics is None:
+            return 1
+        return 3 if any(finding.severity == "error" for finding in self.findings) else 0
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The report as plain values, whatever the verdict: what training can use, and in `warnings` all that is to be
+        said. `splits` is None where nothing says the split, `groups` where nothing names groups."""
+        found = self.usable
+        statistics = None if found is None else label_statistics(found)
+        parts = set() if found is None else set(found.parts.tolist()) - {""}
+        return {
+            "format": None if found is None else found.format or found.data,
+            "images": 0 if found is None else len(found),
+            "labels": 0 if found is None else len(found.label_names),
+            "positives": {}
+            if found is None
+            else dict(zip(found.label_names, found.targets.sum(axis=0, dtype=int).tolist(), strict=True)),
+            "unknown": 0 if statistics is None else statistics.unknown,
+            "splits": {name: int((found.parts == name).sum()) for name in SPLITS}
+            if found and parts
+            else None,
+            "groups": None if found is None or found.groups is None else len(set(found.groups.tolist())),
+            "dropped": {} if found is None else dict(found.dropped),
+            "warnings": [finding.message for finding in self.findings],
+        }
 
     @property
     def verdict(self) -> str:
@@ -69,6 +100,11 @@ def check(
     archives = list(findings.archives(Path(root), published))
     if source.keeps_index:
         options["cache"] = cache
+    unknown = sorted(options.keys() - source.options) if source.options else []
+    if unknown:
+        raise DataError(
+            f"data={data} has no option {unknown[0]!r}; it has {', '.join(sorted(source.options))}"
+        )
     try:
         annotations = source.annotations(root, **options)
     except DataError as error:
@@ -84,7 +120,10 @@ def check(
         *findings.duplicates(annotations, images),
         *findings.labels(statistics),
         *findings.known(annotations),
+        *findings.groups(annotations),
         *differing,
         *(source.compare(root) if source.compare is not None else ()),
     )
-    return Report(data, str(root), found, statistics, published.protocol if differing else None)
+    reasons = Counter(MISSING if problem == MISSING else "unreadable" for problem in images.problems.values())
+    usable = annotations.select(np.setdiff1d(np.arange(len(annotations)), list(images.problems)), reasons)
+    return Report(data, str(root), found, statistics, published.protocol if differing else None, usable)

@@ -61,6 +61,7 @@ class Source:
         compare: gives, for a root, what `check` should say beside counts and images.
         place: gives the path under the root of an archive's file, or None where the file is not needed; None in
             its place: the data set has no archives to prepare.
+        options: names of what `annotations` takes besides the root; empty where nobody asks by name.
         draw_split: (root, cache=..., **options) -> the file of the split that `prepare` draws once all is in place.
     """
 
@@ -71,6 +72,7 @@ class Source:
     compare: Callable[[str | Path], list[Finding]] | None = None
     place: Callable[[str], str | None] | None = None
     draw_split: Callable[..., Path] | None = None
+    options: frozenset[str] = frozenset()
 
 
 def place_from(folders: Sequence[str], under: str = "") -> Callable[[str], str | None]:

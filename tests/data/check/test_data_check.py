@@ -99,7 +99,7 @@ def test_bad_images_are_errors_with_their_names(copies):
     (images / "000005.jpg").write_bytes(content[: len(content) // 2])
     (images / "000007.jpg").write_text("<html>")
     report = check("voc2007", root, published=NOTHING_PUBLISHED)
-    assert report.exit_code == 1
+    assert report.exit_code == 3
     assert (
         Finding("error", "1 of 66 listed images are missing", ("JPEGImages/000001.jpg",)) in report.findings
     )
@@ -172,7 +172,7 @@ def test_archives_are_verified_where_they_are(copies):
     assert "3 bytes instead of 4" in messages(check("voc2007", root, published=Published(archives=archives)))
     report = check("voc2007", root, published=Published(archives=(Archive("a.tar", 3, "0" * 32),)))
     assert f"md5 {md5} instead of" in messages(report)
-    assert report.exit_code == 1
+    assert report.exit_code == 3
 
 
 def test_a_broken_structure_is_an_error_not_an_exception(trees, tmp_path):

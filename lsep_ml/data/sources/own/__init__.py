@@ -1,0 +1,136 @@
+"""People's own images: one command reads the labels in whatever form they come."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from lsep_ml.data.annotations import (
+    Annotations,
+    OnBadImage,
+    Unlabelled,
+    checked,
+    hold_out,
+    keep_labelled,
+    keep_usable,
+    to_data_set,
+)
+from lsep_ml.data.data_set import DataSet
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own import beside_images, coco, detection, label_folders, tables, tasks
+from lsep_ml.data.sources.own.builder import build
+from lsep_ml.data.sources.own.folder import Folder
+from lsep_ml.data.sources.own.listed import Candidate, Options
+from lsep_ml.data.sources.own.notes import some
+from lsep_ml.data.sources.source import Source
+from lsep_ml.data.stratified import stratified_split
+
+FORMATS: Sequence[Callable[[Folder, Options], list[Candidate]]] = (
+    tables.find,
+    coco.find,
+    tasks.find,
+    detection.find,
+    beside_images.find,
+    label_folders.find,
+)
+"""What each format finds in a folder."""
+
+
+def read_own(
+    root: str | Path,
+    seed: int = 0,
+    *,
+    file: str | None = None,
+    image: str | None = None,
+    labels: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    split: str | None = None,
+    separator: str | None = None,
+    group: str | None = None,
+    none_label: Sequence[str] | None = None,
+    uncertain: Literal["unknown", "negative", "positive"] = "unknown",
+    merge_labels: bool = False,
+    min_images: int = 1,
+    annotators: Literal["union", "majority", "refuse"] = "union",
+    unlabelled: Unlabelled = "keep",
+    holdout: float = 0.05,
+    shares: Sequence[float] = (0.8, 0.1, 0.1),
+    on_bad_image: OnBadImage = "error",
+    cache: str | Path | None = None,
+) -> DataSet:
+    """Find out what the folder holds, and read it.
+
+    Args:
+        root: the folder with images and labels.
+        seed: of the split and of the hold-out.
+        file, image, labels, label_columns, split, separator, group, none_label, uncertain, merge_labels, min_images,
+            annotators: how to read it, see `Options`; what is None is found out, and said.
+        unlabelled: images without a label: keep | drop.
+        holdout: share of the training images for validation where the split names no val.
+        shares: of train, val and test where nothing says the split.
+        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
+        cache: folder that keeps the split, and remembers which images were opened.
+
+    Raises:
+        DataError: nothing that could hold labels, or several; labels that cannot be understood (with the place and the
+            option to write); bad images.
+    """
+    annotations = own_annotations(
+        root, file=file, image=image, labels=labels, label_columns=label_columns, split=split, separator=separator,
+        group=group, none_label=none_label, uncertain=uncertain, merge_labels=merge_labels, min_images=min_images,
+        annotators=annotators,
+    )  # fmt: skip
+    annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
+    if not annotations.parts.any():
+        return to_data_set(stratified_split(annotations, shares, seed, cache))
+    return to_data_set(hold_out(annotations, holdout, seed))
+
+
+def own_annotations(root: str | Path, **options: object) -> Annotations:
+    """The images below `root` with their labels, in whatever form these are; without a split they belong to no
+    part yet.
+
+    Args:
+        root: the folder.
+        options: of `Options`.
+    """
+    wanted = Options(**options)  # type: ignore[arg-type]
+    folder = Folder(root)
+    candidate = _candidate(folder, wanted)
+    annotations = build(candidate.read(), folder, wanted)
+    listed = set(annotations.image_ids.tolist())
+    others = [image for image in folder.images if image not in listed]
+    notes = annotations.notes
+    if others and not candidate.weak:
+        notes = (
+            *notes,
+            f"{len(others):,} images below the folder have no labels listed and are left out: {some(others, 2)}",
+        )
+    return checked(dataclasses.replace(annotations, notes=notes))
+
+
+def _candidate(folder: Folder, options: Options) -> Candidate:
+    """The one thing in the folder that holds labels."""
+    if options.file is not None and options.file not in folder.files:
+        raise DataError(
+            f"data.file={options.file}: not in {folder.root}, which holds {some(folder.files) or 'nothing'}"
+        )
+    found = [candidate for find in FORMATS for candidate in find(folder, options)]
+    strong = [candidate for candidate in found if not candidate.weak]
+    chosen = strong or found[:1]
+    if not chosen:
+        raise DataError(
+            f"data.root={folder.root}: nothing that could hold labels among its {len(folder.files):,} files "
+            f"({some(folder.files) or 'none'}), {len(folder.images):,} of them images; docs/data.md shows what is read"
+        )
+    if len(chosen) > 1:
+        names = "; ".join(f"{candidate.files[0]} ({candidate.name})" for candidate in chosen)
+        raise DataError(
+            f"data.root={folder.root}: several files could hold the labels: {names}; set data.file=FILE to one"
+        )
+    return chosen[0]
+
+
+SOURCE = Source(
+    "own", own_annotations, options=frozenset(field.name for field in dataclasses.fields(Options))
+)

@@ -1,0 +1,159 @@
+"""A file beside every image: a text file of tags, or XML with the objects that are seen."""
+
+import xml.etree.ElementTree as ElementTree
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own.folder import Folder, split_of_path, stem_of
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
+from lsep_ml.data.sources.own.notes import some
+from lsep_ml.data.tree import read_text
+
+COMMON = 0.5  # the share of the text files that have an image's name
+
+
+def find(folder: Folder, options: Options) -> list[Candidate]:
+    """Text files that have images' names, XML files with annotations."""
+    if options.file is not None:
+        return []
+    found = []
+    texts = _of_images(folder, ".txt")
+    if (
+        texts
+        and len(texts) >= COMMON * len(folder.of_suffix(".txt"))
+        and not _numbers(folder, list(texts.values())[:20])
+    ):
+        found.append(
+            Candidate(
+                "text files of tags",
+                tuple(texts.values()),
+                lambda: read_tags(folder, texts, options),
+                weak=True,
+            )
+        )
+    xml = [file for file in folder.of_suffix(".xml") if _has_objects(folder, file)][:1]
+    if xml:
+        found.append(
+            Candidate("XML files", tuple(folder.of_suffix(".xml")), lambda: read_xml(folder), weak=True)
+        )
+    return found
+
+
+def _of_images(folder: Folder, suffix: str) -> dict[str, str]:
+    """Image -> the file beside it."""
+    files = {file.lower(): file for file in folder.of_suffix(suffix)}
+    beside = {
+        image: files.get(stem_of(image).lower() + suffix) or files.get(image.lower() + suffix)
+        for image in folder.images
+    }
+    return {image: file for image, file in beside.items() if file is not None}
+
+
+def _numbers(folder: Folder, files: list[str]) -> bool:
+    """Whether the files hold rows of numbers, as of detected objects."""
+    lines = [
+        line.split() for file in files for line in read_text(folder.root / file).splitlines() if line.strip()
+    ]
+    return bool(lines) and all(len(line) >= 5 and line[0].isdigit() for line in lines)
+
+
+def read_tags(folder: Folder, files: dict[str, str], options: Options) -> Listed:
+    """Every image below the folder, with the tags in the text file beside it: one separator for all files, the
+    comma where
+    any has one, else blanks; an image without a file, or with an empty one, has no label.
+    """
+    texts = {image: read_text(folder.root / file) for image, file in files.items()}
+    separator = options.separator
+    notes = []
+    if separator is None:
+        separator = next(
+            (one for one in (",", ";", "|") if any(one in text for text in texts.values())), None
+        )
+        lines = separator is None and any(len(text.split("\n")) > 2 for text in texts.values())
+        separator = separator or (
+            "\n"
+            if lines and any(" " in line.strip() for t in texts.values() for line in t.splitlines())
+            else " "
+        )
+        notes.append(f"tags are separated by {separator!r} in all files (data.separator)")
+    without = [image for image in folder.images if image not in texts]
+    if without:
+        notes.append(
+            f"{len(without):,} images have no text file: they have no label, such as {some(without, 2)}"
+        )
+    names = []
+    for image in folder.images:
+        text = texts.get(image, "")
+        parts = text.split() if separator == " " else text.replace("\n", separator).split(separator)
+        names.append([part.strip() for part in parts if part.strip()])
+    return label_lists(
+        f"text file of tags beside every image ({len(files):,})", folder.images, names, words=True,
+        splits=splits_of(folder.images), notes=tuple(notes), place=lambda row: files.get(folder.images[row],
+        folder.images[row]),
+    )  # fmt: skip
+
+
+def splits_of(images: list[str]) -> list[str] | None:
+    """The splits that the images' folders are called by, where all are."""
+    splits = [split_of_path(image) for image in images]
+    return splits if all(splits) and len(set(splits)) > 1 else None
+
+
+def _has_objects(folder: Folder, file: str) -> bool:
+    with (folder.root / file).open("rb") as opened:
+        return b"<annotation" in opened.read(4096)
+
+
+def read_xml(folder: Folder) -> Listed:
+    """Every image below the folder, with the names of the objects in its XML file; their parts do not count."""
+    by_stem: dict[str, list[str]] = {}
+    for image in folder.images:
+        by_stem.setdefault(stem_of(image.rpartition("/")[2]), []).append(image)
+    labels: dict[str, list[str]] = {}
+    notes: list[str] = []
+    lost: list[str] = []
+    for file in folder.of_suffix(".xml"):
+        path = folder.root / file
+        try:
+            tree = ElementTree.parse(path).getroot()
+        except (ElementTree.ParseError, OSError) as error:
+            raise DataError(f"{path}: not XML: {error}; repair or remove it") from error
+        if tree.tag != "annotation":
+            continue
+        names = []
+        for number, item in enumerate(tree.findall("object"), start=1):
+            name = (item.findtext("name") or "").strip()
+            if not name:
+                raise DataError(f"{path}: object {number} has no name; give it one")
+            names.append(name)
+        found = _image_of(folder, file, tree.findtext("filename"), by_stem)
+        image = found or (tree.findtext("filename") or file[:-4] + ".jpg").strip()
+        if found is None:
+            lost.append(file)
+        if image in labels:
+            raise DataError(f"{path}: {image} has two XML files; remove one")
+        labels[image] = names
+    without = [image for image in folder.images if image not in labels]
+    if without:
+        notes.append(
+            f"{len(without):,} images have no XML file: they have no label, such as {some(without, 2)}"
+        )
+    if lost:
+        notes.append(f"{len(lost):,} XML files have no image: {some(lost)}")
+    images = [*labels, *without]
+    return label_lists(
+        f"XML file an image ({len(labels):,})", images, [labels.get(image, []) for image in images],
+        splits=splits_of(images), notes=tuple(notes), place=lambda row: images[row],
+    )  # fmt: skip
+
+
+def _image_of(folder: Folder, file: str, named: str | None, by_stem: dict[str, list[str]]) -> str | None:
+    """The image of an XML file: of the same name beside it, of the name in it, or of the same name elsewhere."""
+    beside, _, name = file.rpartition("/")
+    same = by_stem.get(name[:-4], [])
+    here = [image for image in same if image.rpartition("/")[0] == beside]
+    if len(here) == 1:
+        return here[0]
+    found = folder.find([named], beside) if named and named.strip() else None
+    if found is not None and not found.missing:
+        return found.images[0]
+    return same[0] if len(same) == 1 else None

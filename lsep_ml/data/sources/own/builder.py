@@ -1,0 +1,272 @@
+"""From the images that a format lists to the annotations of a data set."""
+
+import dataclasses
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.data.annotations import SHOWN, Annotations
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.label_names import folded
+from lsep_ml.data.sources.own.folder import Folder
+from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNCERTAIN, UNKNOWN, Listed, Options
+
+NONE_WORDS = frozenset(
+    ("no finding", "no findings", "none", "background", "no label", "no labels", "nothing", "no class")
+)
+"""What a cell says of an image without a label, in small letters, "_" and "-" read as blanks."""
+
+MEANINGS = {"unknown": UNKNOWN, "negative": ABSENT, "positive": PRESENT}
+
+
+def build(listed: Listed, folder: Folder, options: Options) -> Annotations:
+    """The annotations of `listed`: every image once, names merged or refused, words for none and rare labels left out.
+
+    Raises:
+        DataError: rows of one image that contradict each other, names that differ only in case, blanks or Unicode
+            form, an option that means nothing here.
+    """
+    if options.uncertain not in MEANINGS:
+        raise DataError(f"data.uncertain={options.uncertain}: {', '.join(MEANINGS)}")
+    notes = list(listed.notes)
+    uncertain = int((listed.codes == UNCERTAIN).sum())
+    if uncertain:
+        notes.append(
+            f"{uncertain:,} entries are -1, uncertain: taken as {options.uncertain} "
+            f"(data.uncertain={'|'.join(MEANINGS)})"
+        )
+    codes = np.where(listed.codes == UNCERTAIN, np.uint8(MEANINGS[options.uncertain]), listed.codes)
+    listed = _with_one_name_a_label(dataclasses.replace(listed, codes=codes), options, notes)
+    listed = _without_none(listed, options, notes)
+    if listed.sorted_names:
+        listed = _with_labels(listed, sorted(listed.label_names))
+
+    first, row_of = _images_once(listed.images)
+    matrix = _matrix(listed, first, row_of, notes)
+    kept = np.flatnonzero((matrix == PRESENT).sum(axis=0) >= options.min_images)
+    dropped = dict(listed.dropped)
+    rare = len(listed.label_names) - len(kept)
+    if options.min_images > 1 and rare:
+        names = [name for number, name in enumerate(listed.label_names) if number not in set(kept.tolist())]
+        dropped[f"labels of fewer than {options.min_images} images"] = rare
+        notes.append(
+            f"{rare:,} labels of fewer than data.min_images={options.min_images} images are left out: {_some(names)}"
+        )
+        matrix = np.ascontiguousarray(matrix[:, kept])
+        listed = dataclasses.replace(
+            listed, label_names=[listed.label_names[number] for number in kept.tolist()]
+        )
+    images = np.array([listed.images[row] for row in first], np.str_)
+    known = matrix != UNKNOWN
+    return Annotations(
+        "own",
+        folder.root,
+        tuple(listed.label_names),
+        images,
+        (matrix == PRESENT).astype(np.uint8),
+        None if known.all() else known,
+        np.array(_of_image(listed, listed.splits, first, row_of, "split"), "U5"),
+        dropped,
+        notes=tuple(notes),
+        groups=_groups(listed, options, images.tolist(), first, row_of, notes),
+        format=listed.format,
+    )
+
+
+def _with_one_name_a_label(listed: Listed, options: Options, notes: list[str]) -> Listed:
+    """Labels that differ only in case, blanks or Unicode form as one, or a DataError."""
+    names = [name.strip() for name in listed.label_names]
+    alike: dict[str, dict[str, int]] = defaultdict(dict)
+    counts = np.bincount(listed.labels, minlength=len(names))
+    for name, count in zip(names, counts.tolist(), strict=True):
+        forms = alike[folded(name)]
+        forms[name] = forms.get(name, 0) + count
+    several = [forms for forms in alike.values() if len(forms) > 1]
+    if several and not options.merge_labels:
+        shown = "; ".join(
+            " and ".join(f"{name!r} ({count:,})" for name, count in forms.items())
+            for forms in several[:SHOWN]
+        )
+        raise DataError(
+            f"data own: labels that differ only in case, blanks or Unicode form: {shown}"
+            f"{'; ...' if len(several) > SHOWN else ''}; write them alike, or set data.merge_labels=true"
+        )
+    chosen = {key: max(forms, key=lambda name: forms[name]) for key, forms in alike.items()}
+    if several:
+        merged = ", ".join(
+            f"{'/'.join(forms)} as {chosen[folded(next(iter(forms)))]}" for forms in several[:SHOWN]
+        )
+        notes.append(
+            f"data.merge_labels=true: {len(several):,} labels are written in several forms: {merged}"
+        )
+    once = list(dict.fromkeys(chosen[folded(name)] for name in names))
+    number_of = {name: number for number, name in enumerate(once)}
+    to = np.array([number_of[chosen[folded(name)]] for name in names], np.int64)
+    return dataclasses.replace(
+        listed, label_names=once, labels=to[listed.labels] if len(to) else listed.labels
+    )
+
+
+def _without_none(listed: Listed, options: Options, notes: list[str]) -> Listed:
+    """Without the labels that say that there is none."""
+    if options.none_label is None:
+        none = [
+            name
+            for name in listed.label_names
+            if listed.words and re.sub(r"[\s_-]+", " ", name.lower()) in NONE_WORDS
+        ]
+    else:
+        none = [name for name in options.none_label if name]
+        missing = next((name for name in none if name not in listed.label_names), None)
+        if missing is not None:
+            raise DataError(
+                f"data.none_label: no label {missing!r}; there are {_some(sorted(listed.label_names))}"
+            )
+    if not none:
+        return listed
+    numbers = [number for number, name in enumerate(listed.label_names) if name in none]
+    is_none = np.isin(listed.labels, numbers)
+    rows = np.unique(listed.rows[is_none & (listed.codes == PRESENT)])
+    also = np.intersect1d(rows, listed.rows[~is_none & (listed.codes == PRESENT)])
+    notes.append(
+        f"{len(rows):,} images have {', '.join(map(repr, none))}, taken as no label "
+        "(data.none_label=[] keeps it as one)"
+    )
+    if len(also):
+        notes.append(
+            f"{len(also):,} of them have other labels too, which count; the first in {listed.place(int(also[0]))}"
+        )
+    listed = dataclasses.replace(
+        listed, rows=listed.rows[~is_none], labels=listed.labels[~is_none], codes=listed.codes[~is_none]
+    )
+    return _with_labels(listed, [name for name in listed.label_names if name not in none])
+
+
+def _with_labels(listed: Listed, names: Sequence[str]) -> Listed:
+    """The labels `names`, in this order; entries of others there must be none."""
+    number_of = {name: number for number, name in enumerate(names)}
+    to = np.array([number_of.get(name, -1) for name in listed.label_names], np.int64)
+    return dataclasses.replace(
+        listed, label_names=list(names), labels=to[listed.labels] if len(to) else listed.labels
+    )
+
+
+def _images_once(images: Sequence[str]) -> tuple[list[int], NDArray[np.int64]]:
+    """The first row of each image, and for each row the number of its image."""
+    number_of: dict[str, int] = {}
+    row_of = np.fromiter(
+        (number_of.setdefault(image, len(number_of)) for image in images), np.int64, len(images)
+    )
+    _, first = np.unique(row_of, return_index=True)
+    return first.tolist(), row_of
+
+
+def _matrix(
+    listed: Listed, first: Sequence[int], row_of: NDArray[np.int64], notes: list[str]
+) -> NDArray[np.uint8]:
+    """The codes of all entries, (images, K)."""
+    if len(first) < len(row_of) and not listed.adds_up:
+        whole = _fill(listed, np.arange(len(row_of)), listed.rest)
+        again = np.setdiff1d(np.arange(len(row_of)), first)
+        other = np.array(first)[row_of[again]]
+        differing = np.flatnonzero((whole[again] != whole[other]).any(axis=1))
+        if len(differing):
+            at, before = int(again[differing[0]]), int(other[differing[0]])
+            label = listed.label_names[int(np.flatnonzero(whole[at] != whole[before])[0])]
+            raise DataError(
+                f"{listed.place(at)}: {listed.images[at]} is listed before, in {listed.place(before)}, and otherwise "
+                f"in column {label!r}; list every image once"
+            )
+        notes.append(f"{len(again):,} rows say again what another row of the same image says")
+        return whole[first]
+    rest = np.full(len(first), UNKNOWN, np.uint8)
+    np.minimum.at(rest, row_of, listed.rest)
+    return _fill(listed, row_of, rest)
+
+
+def _fill(listed: Listed, row_of: NDArray[np.int64], rest: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    matrix = np.repeat(rest[:, None], len(listed.label_names), axis=1)
+    rows = row_of[listed.rows]
+    for code in (UNKNOWN, ABSENT, PRESENT):
+        chosen = listed.codes == code
+        if code == PRESENT and chosen.any() and not chosen.all():
+            said = np.flatnonzero(chosen)
+            denied = np.zeros(len(listed.codes), bool)
+            denied[listed.codes == ABSENT] = True
+            width = len(listed.label_names)
+            pair = rows * width + listed.labels
+            both = said[np.isin(pair[said], pair[denied])]
+            if len(both):
+                entry = int(both[0])
+                other = int(np.flatnonzero(denied & (pair == pair[entry]))[0])
+                raise DataError(
+                    f"{listed.place(int(listed.rows[entry]))} and {listed.place(int(listed.rows[other]))}: "
+                    f"{listed.images[int(listed.rows[entry])]} has and has not "
+                    f"{listed.label_names[int(listed.labels[entry])]!r}; "
+                    "remove one of the rows"
+                )
+        matrix[rows[chosen], listed.labels[chosen]] = code
+    return matrix
+
+
+def _of_image(
+    listed: Listed, values: Sequence[str] | None, first: Sequence[int], row_of: NDArray[np.int64], what: str
+) -> list[str]:
+    """What the rows of each image say alike; "" where nothing is said."""
+    if values is None:
+        return [""] * len(first)
+    found = [values[row] for row in first]
+    if len(first) < len(row_of):
+        for row, image in enumerate(row_of.tolist()):
+            if values[row] != found[image]:
+                raise DataError(
+                    f"{listed.place(row)}: {what} {values[row]!r} of {listed.images[row]}, which has {what} "
+                    f"{found[image]!r} in {listed.place(first[image])}; give an image one {what}"
+                )
+    return found
+
+
+def _groups(
+    listed: Listed,
+    options: Options,
+    images: Sequence[str],
+    first: Sequence[int],
+    row_of: NDArray[np.int64],
+    notes: list[str],
+) -> NDArray[np.int64] | None:
+    """The number of each image's group; an image without one is a group of its own."""
+    wanted = options.group
+    if wanted == "none" or (wanted is None and listed.groups is None):
+        return None
+    if wanted == "folder":
+        names = [image.rpartition("/")[0] or image for image in images]
+    elif listed.groups is not None:
+        names = _of_image(listed, listed.groups, first, row_of, "group")
+    else:
+        names = _matched(str(wanted), images)
+    alone = sum(not name for name in names)
+    if alone:
+        notes.append(f"{alone:,} images have no group (data.group) and are each a group of their own")
+    keys = [f"group {name}" if name else f"image {image}" for name, image in zip(names, images, strict=True)]
+    numbers: NDArray[np.int64] = np.unique(np.array(keys), return_inverse=True)[1].astype(np.int64)
+    return numbers
+
+
+def _matched(pattern: str, images: Sequence[str]) -> list[str]:
+    try:
+        matches = [re.search(pattern, image) for image in images]
+    except re.error as error:
+        raise DataError(f"data.group={pattern}: no column, and no pattern either: {error}") from error
+    if not any(matches):
+        raise DataError(
+            f"data.group={pattern}: no column has this name, and as a pattern it is in no path, such as "
+            f"{images[0]!r}; give a column, folder, or a pattern"
+        )
+    return ["" if match is None else match[1] if match.re.groups else match[0] for match in matches]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

@@ -1,0 +1,188 @@
+"""COCO-style JSON, as tools write it, and LVIS, whose images say of a few labels only whether they are there."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder, split_of_path
+from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNKNOWN, Candidate, Listed, Options
+from lsep_ml.data.sources.own.notes import image_notes, some
+from lsep_ml.data.tree import read_text
+
+DEPTH = 3
+SECTIONS = ("images", "categories")
+
+
+def find(folder: Folder, options: Options) -> list[Candidate]:
+    """The JSON objects with images and categories; those of the splits are one."""
+    files = [
+        file
+        for file in folder.of_suffix(".json")
+        if (file == options.file or (options.file is None and file.count("/") < DEPTH))
+        and _is_coco(folder.root / file)
+    ]
+    splits = {file: _split_of(file) for file in files}
+    together = files if len(files) > 1 and len({*splits.values()} - {""}) == len(files) else []
+    groups = [together] if together else [[file] for file in files]
+    return [
+        Candidate("COCO-style JSON", tuple(group), lambda group=group: read(folder, group))
+        for group in groups
+    ]  # type: ignore[misc]
+
+
+def _is_coco(path: Path) -> bool:
+    """Whether the file is an object with images and categories, from its first and last bytes where it is long."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16)
+        if not start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
+            return False
+        size = file.seek(0, 2)
+        file.seek(max(0, size - (1 << 16)))
+        ends = start + file.read()
+    if size > 1 << 17:
+        return b'"images"' in ends or b'"categories"' in ends or b'"annotations"' in ends
+    return b'"images"' in ends and (b'"categories"' in ends or b'"annotations"' in ends)
+
+
+def _split_of(file: str) -> str:
+    """The split that the file's folder or name says: train/_annotations.coco.json, instances_val2017.json."""
+    found = split_of_path(file)
+    if found:
+        return found
+    words = "".join(letter if letter.isalpha() else " " for letter in Path(file).stem.lower()).split()
+    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
+
+
+def read(folder: Folder, files: Sequence[str]) -> Listed:
+    """The images of the files; each is a split where there are several."""
+    images: list[str] = []
+    splits: list[str] = []
+    places: list[str] = []
+    entries: list[tuple[int, str, int]] = []
+    rest: list[int] = []
+    names: dict[str, None] = {}
+    notes: list[str] = []
+    for file in files:
+        content = _content(folder.root / file)
+        where = str(folder.root / file)
+        category = _categories(where, content["categories"])
+        names.update(dict.fromkeys(category.values()))
+        row_of: dict[str, int] = {}
+        listed = []
+        federated = any("neg_category_ids" in image for image in content["images"] if isinstance(image, dict))
+        for number, image in enumerate(content["images"]):
+            row, at = len(images) + number, f"{where}: image {number + 1}"
+            key = _key(image, "id", at)
+            if key in row_of:
+                raise DataError(f"{where}: the image id {key} is listed twice")
+            row_of[key] = row
+            listed.append(_file_name(image, at))
+            rest.append(UNKNOWN if federated else ABSENT)
+            for kind, code in (("neg_category_ids", ABSENT), ("not_exhaustive_category_ids", UNKNOWN)):
+                for category_id in image.get(kind) or ():
+                    entries.append((row, _named(category, category_id, f"{at}, {kind}"), code))
+        found = folder.find(listed, file.rpartition("/")[0])
+        notes += image_notes(found, file)
+        if federated:
+            notes.append(f"{file}: neg_category_ids are known absent, what is not listed is unknown (LVIS)")
+        _add_annotations(where, content.get("annotations") or [], row_of, category, entries)
+        images += found.images
+        splits += [_split_of(file) if len(files) > 1 else ""] * len(listed)
+        places += [f"{file}, image {key}" for key in row_of]
+    number_of = {name: number for number, name in enumerate(names)}
+    return Listed(
+        f"{'LVIS' if UNKNOWN in rest else 'COCO-style'} JSON ({some(files)})",
+        images,
+        list(names),
+        np.array([row for row, _, _ in entries], np.int64),
+        np.array([number_of[name] for _, name, _ in entries], np.int64),
+        np.array([code for _, _, code in entries], np.uint8),
+        np.array(rest, np.uint8),
+        splits=splits if len(files) > 1 else None,
+        sorted_names=False,
+        notes=tuple(notes),
+        place=lambda row: places[row],
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    for section in SECTIONS:
+        found = content.get(section)
+        if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
+            raise DataError(
+                f"{path}: no list of {section}; a COCO-style file has images, annotations and categories"
+            )
+    return dict(content)
+
+
+def _categories(where: str, entries: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Category id -> name, in the order of the ids."""
+    found: dict[str, str] = {}
+    ids: list[Any] = []
+    for number, entry in enumerate(entries, start=1):
+        key = _key(entry, "id", f"{where}: category {number}")
+        name = entry.get("name")
+        if not isinstance(name, str) or not name.strip():
+            raise DataError(f"{where}: the category with id {key} has the name {name!r}; give it a text")
+        if key in found:
+            raise DataError(f"{where}: the category id {key} is listed twice")
+        found[key] = name.strip()
+        ids.append(entry["id"])
+    twice = sorted({name for name in found.values() if list(found.values()).count(name) > 1})
+    if twice:
+        raise DataError(f"{where}: the category name {twice[0]!r} is listed twice")
+    try:
+        return {str(key).strip(): found[str(key).strip()] for key in sorted(ids, key=int)}
+    except (ValueError, TypeError):
+        return {key: found[key] for key in sorted(found)}
+
+
+def _key(entry: dict[str, Any], field: str, where: str) -> str:
+    """An id as text: tools write numbers and texts."""
+    value = entry.get(field)
+    if value is None or isinstance(value, bool | list | dict) or not str(value).strip():
+        raise DataError(f"{where}: {field} is {value!r}; give it a number or a text")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _named(category: dict[str, str], category_id: Any, where: str) -> str:
+    name = category.get(_key({"category_id": category_id}, "category_id", where))
+    if name is None:
+        raise DataError(f"{where}: unknown category_id {category_id!r}; list it under categories")
+    return name
+
+
+def _file_name(image: dict[str, Any], where: str) -> str:
+    for field in ("file_name", "filename", "path", "coco_url", "flickr_url", "url"):
+        if isinstance(image.get(field), str) and image[field].strip():
+            return str(image[field])
+    raise DataError(
+        f"{where}, id {image.get('id')!r}: no file_name (it has {some(list(image))}); give it one"
+    )
+
+
+def _add_annotations(
+    where: str,
+    annotations: Sequence[Any],
+    row_of: dict[str, int],
+    category: dict[str, str],
+    entries: list[tuple[int, str, int]],
+) -> None:
+    for number, annotation in enumerate(annotations, start=1):
+        at = f"{where}: annotation {number}"
+        if not isinstance(annotation, dict):
+            raise DataError(f"{at}: {str(annotation)[:40]!r} is not an object")
+        image = row_of.get(_key(annotation, "image_id", at))
+        if image is None:
+            raise DataError(f"{at}: unknown image_id {annotation['image_id']!r}; list it under images")
+        entries.append((image, _named(category, annotation.get("category_id"), at), PRESENT))

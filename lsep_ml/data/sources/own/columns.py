@@ -1,0 +1,193 @@
+"""What each column of a table is, by its name and by what it holds."""
+
+import re
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own.column_names import (
+    BEFORE_ID,
+    GROUP_NAMES,
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    MAYBE_GROUPS,
+    SPLIT_NAMES,
+    VALIDATION_NAMES,
+    plain,
+)
+from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
+from lsep_ml.data.sources.own.frames import Frame
+from lsep_ml.data.sources.own.label_columns import take_labels
+from lsep_ml.data.sources.own.listed import Options
+from lsep_ml.data.sources.own.roles import Roles, named, shown_names
+from lsep_ml.data.sources.own.values import SAMPLE, values_of
+
+WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
+AN_INDEX = 3  # rows from which on numbers that are all different say something
+
+
+def image_column(frame: Frame, folder: Folder, beside: str, options: Options) -> int | None:
+    """The column that names images: by its name and by how many of its values are images here; None where none does.
+
+    Raises:
+        DataError: `data.image` names no column; several columns name different images.
+    """
+    if options.image is not None:
+        return named(frame, options.image, "data.image")
+    best: dict[int, tuple[int, int, int]] = {}
+    first: dict[int, list[str]] = {}
+    for at, name in enumerate(frame.names):
+        values = frame.column(at).head(SAMPLE).drop_nulls()
+        listed = [value for value in values.to_list() if value.strip()]
+        if not listed or listed[0].lstrip()[:1] in "[{":
+            continue
+        found = folder.find(listed, beside)
+        rank = IMAGE_NAMES.index(plain(name)) if plain(name) in IMAGE_NAMES else len(IMAGE_NAMES)
+        exact = found.exact > len(listed) / 2
+        if exact or (len(found.missing) <= len(listed) / 2 and rank < len(IMAGE_NAMES)):
+            best[at] = (2 if exact else 1, -rank, -at)
+            first[at] = found.images
+        elif rank < BEFORE_ID:
+            best[at] = (0, -rank, -at)
+    if not best:
+        return None
+    called = {at: score for at, score in best.items() if -score[1] < len(IMAGE_NAMES)} or best
+    chosen = max(called, key=lambda at: called[at])
+    rivals = [at for at in called if called[at][0] == called[chosen][0] > 0 and first[at] != first[chosen]]
+    if rivals:
+        raise DataError(
+            f"{frame.path}: columns {shown_names(frame, [chosen, *rivals])} name different images; set "
+            "data.image=NAME to one of "
+            "them"
+        )
+    return chosen
+
+
+def roles_of(frame: Frame, folder: Folder, beside: str, options: Options) -> Roles:
+    """What each column is.
+
+    Raises:
+        DataError: an option that names no column; columns of which several could be the one, with their names; no
+            column with labels; one without a name that is no index; two of one name.
+    """
+    image = image_column(frame, folder, beside, options)
+    if image is None:
+        raise DataError(
+            f"{frame.path}: no column names images; there are {shown_names(frame, range(len(frame.names)))}; set "
+            "data.image=NAME"
+        )
+    roles = Roles(image)
+    if options.image is None:
+        roles.notes.append(f"images: column {frame.names[image]!r} (data.image)")
+    left = [at for at in _with_names(frame, roles) if at != image]
+    _take_split(frame, roles, left, options)
+    _take_group(frame, roles, left, options)
+    take_labels(frame, roles, left, options)
+    return roles
+
+
+def _with_names(frame: Frame, roles: Roles) -> list[int]:
+    """The columns with a name; of one without, a reason to leave it out, or a DataError."""
+    kept = []
+    for at, name in enumerate(frame.names):
+        if name and not re.fullmatch(r"Unnamed: \d+", name):
+            kept.append(at)
+            continue
+        if at == roles.image:
+            continue
+        cells = [cell.strip() for cell in frame.column(at).fill_null("").to_list()]
+        given = next((row for row, cell in enumerate(cells) if cell), None)
+        where = f"column {at + 1} of {frame.path.name} has no name"
+        if given is None:
+            roles.notes.append(f"{where} and no value; left out")
+        elif (
+            len(cells) >= AN_INDEX
+            and all(map(WHOLE.fullmatch, cells))
+            and len({float(cell) for cell in cells}) == len(cells)
+        ):
+            roles.notes.append(
+                f"{where}, and whole numbers that are all different, as a table's index; left out"
+            )
+        else:
+            raise DataError(
+                f"{frame.path}: column {at + 1} has no name, but values ({cells[given]!r} in "
+                f"{frame.line(given)}); name it "
+                "in the first line, or remove it"
+            )
+    twice = sorted(
+        {frame.names[at] for at in kept if [frame.names[other] for other in kept].count(frame.names[at]) > 1}
+    )
+    if twice:
+        raise DataError(f"{frame.path}: the column {twice[0]!r} is there twice; rename one")
+    return kept
+
+
+def _take_split(frame: Frame, roles: Roles, left: list[int], options: Options) -> None:
+    if options.split == "none":
+        return
+    if options.split is not None:
+        roles.split = named(frame, options.split, "data.split")
+    else:
+        called = [at for at in left if plain(frame.names[at]) in SPLIT_NAMES and _split_words(frame, at, 1)]
+        by_content = [
+            at for at in left if plain(frame.names[at]) not in LABEL_NAMES and _split_words(frame, at, 2)
+        ]
+        found = called or by_content
+        if len(found) > 1:
+            raise DataError(
+                f"{frame.path}: columns {shown_names(frame, found)} could be the split; set "
+                "data.split=NAME, or data.split=none"
+            )
+        if found:
+            roles.split = found[0]
+            roles.notes.append(
+                f"split: column {frame.names[found[0]]!r} (data.split; none for a split drawn here)"
+            )
+    if roles.split is not None:
+        left.remove(roles.split)
+        return
+    marks = [at for at in left if plain(frame.names[at]) in VALIDATION_NAMES]
+    values = values_of(frame.column(marks[0])) if marks else None
+    if values is not None and values.kind == "values":
+        roles.validation, roles.values[marks[0]] = marks[0], values
+        left.remove(marks[0])
+        roles.notes.append(
+            f"split: column {frame.names[marks[0]]!r} marks the val images (data.split=none leaves it out)"
+        )
+
+
+def _split_words(frame: Frame, at: int, least: int) -> bool:
+    """Whether most of what the column holds are words for splits, `least` of them different."""
+    seen = frame.column(at).fill_null("").str.strip_chars().str.to_lowercase().unique()
+    if len(seen) > 20:
+        return False
+    texts = [text for text in seen.to_list() if text]
+    words = [SPLIT_WORDS[text] for text in texts if text in SPLIT_WORDS]
+    return len(set(words)) >= least and (least == 1 or len(words) == len(texts))
+
+
+def _take_group(frame: Frame, roles: Roles, left: list[int], options: Options) -> None:
+    if options.group is not None:
+        if options.group in frame.names:
+            roles.group = frame.names.index(options.group)
+            if roles.group in left:
+                left.remove(roles.group)
+        return
+
+    def repeats(at: int) -> bool:
+        return frame.column(at).n_unique() < len(frame)
+
+    ranked = sorted(
+        (at for at in left if plain(frame.names[at]) in GROUP_NAMES),
+        key=lambda at: GROUP_NAMES.index(plain(frame.names[at])),
+    )
+    for at in ranked:
+        if repeats(at) and roles.group is None:
+            roles.group = at
+            left.remove(at)
+            roles.notes.append(f"groups: column {frame.names[at]!r} (data.group; none for none)")
+    maybe = [at for at in left if plain(frame.names[at]) in MAYBE_GROUPS and repeats(at)]
+    if maybe and roles.group is None:
+        roles.notes.append(
+            f"column {frame.names[maybe[0]]!r} may say which images belong together: "
+            f"data.group={frame.names[maybe[0]]} keeps "
+            "them in one split"
+        )

@@ -1,0 +1,117 @@
+"""Detected objects as text: `data.yaml` with the names, and a text file an image with a class number a line."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own.beside_images import splits_of
+from lsep_ml.data.sources.own.folder import Folder, stem_of
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
+from lsep_ml.data.sources.own.notes import some
+from lsep_ml.data.tree import read_text
+
+NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+
+
+def find(folder: Folder, options: Options) -> list[Candidate]:
+    """The YAML file with names of the classes."""
+    found = [
+        file
+        for file in folder.of_suffix(".yaml", ".yml")
+        if file == options.file
+        or (options.file is None and file.count("/") < 2 and _names_in(folder.root / file))
+    ]
+    preferred = [file for file in found if file.rpartition("/")[2].lower() in NAMES] or found
+    return [Candidate("detection text files", (file,), partial(read, folder, file)) for file in preferred]
+
+
+def _names_in(path: Path) -> Any:
+    try:
+        content = yaml.safe_load(read_text(path))
+    except (yaml.YAMLError, DataError):
+        return None
+    return content.get("names") if isinstance(content, dict) else None
+
+
+def read(folder: Folder, file: str) -> Listed:
+    """Every image below the folder, with the classes in its text file: beside it, or in `labels/` for an image in
+    `images/`; an image without a text file has no label.
+    """
+    path = folder.root / file
+    names = _class_names(path, _names_in(path))
+    texts = {text.lower(): text for text in folder.of_suffix(".txt")}
+    labels: list[list[str]] = []
+    without, used = [], set()
+    for image in folder.images:
+        text = texts.get(_text_of(image).lower()) or texts.get(stem_of(image).lower() + ".txt")
+        if text is None:
+            without.append(image)
+            labels.append([])
+            continue
+        used.add(text)
+        labels.append(_labels(folder.root / text, names, file))
+    notes = []
+    if without:
+        notes.append(
+            f"{len(without):,} images have no text file: they have no label, such as {some(without, 2)}"
+        )
+    lost = [
+        text for text in texts.values() if text not in used and "/" in text and "labels" in text.split("/")
+    ]
+    if lost:
+        notes.append(f"{len(lost):,} text files have no image: {some(lost)}")
+    return label_lists(
+        f"detection text files with {file}",
+        folder.images,
+        labels,
+        label_names=list(names.values()),
+        sorted_names=False,
+        splits=splits_of(folder.images),
+        notes=tuple(notes),
+        place=lambda row: folder.images[row],
+        dropped={"text files without an image": len(lost)} if lost else {},
+    )
+
+
+def _text_of(image: str) -> str:
+    """The text file of an image: the last folder called images becomes labels."""
+    parts = stem_of(image).split("/")
+    for at in range(len(parts) - 2, -1, -1):
+        if parts[at].lower() == "images":
+            parts[at] = "labels"
+            break
+    return "/".join(parts) + ".txt"
+
+
+def _class_names(path: Path, names: Any) -> dict[int, str]:
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise DataError(f"{path}: names is {str(names)[:40]!r}; expected a list of class names")
+    try:
+        found = {int(number): str(name).strip() for number, name in names.items()}
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: names: {error}; expected numbers with names") from error
+    twice = sorted({name for name in found.values() if list(found.values()).count(name) > 1})
+    if twice:
+        raise DataError(f"{path}: the class {twice[0]!r} is there twice")
+    return dict(sorted(found.items()))
+
+
+def _labels(path: Path, names: dict[int, str], file: str) -> list[str]:
+    found = []
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
+        if not line.strip():
+            continue
+        first = line.split()[0]
+        try:
+            found.append(names[int(float(first))])
+        except (ValueError, KeyError):
+            raise DataError(
+                f"{path}, line {number}: class {first!r} is not one of the {len(names)} in {file}; "
+                "mend the line or the names"
+            ) from None
+    return found

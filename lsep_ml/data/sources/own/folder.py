@@ -1,0 +1,178 @@
+"""What a folder holds, and which of its images a listed name means."""
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.image_names import has_image_suffix, is_junk, looks_like_an_image
+from lsep_ml.data.tree import GUIDE
+
+UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
+"""How an annotation tool renames what is uploaded to it."""
+
+SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "validate"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+"""What people call the splits, in small letters."""
+
+
+@dataclass
+class Found:
+    """The images that listed names mean.
+
+    Attributes:
+        images: for each name an image's path below the root; of a name that means none, the name as a path.
+        exact: names that are a path below the root, or below the folder of the file that lists them.
+        missing: names that mean no image.
+        guessed: (name, image) of the others: found by the end of the path, or without regard to the suffix.
+    """
+
+    images: list[str] = field(default_factory=list)
+    exact: int = 0
+    missing: list[str] = field(default_factory=list)
+    guessed: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Folder:
+    """All files below `root`, POSIX paths relative to it, sorted; junk (`is_junk`) is left out.
+
+    Raises:
+        DataError: no such folder.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=own")
+        self.files = sorted(self._walk())
+        self.images = [file for file in self.files if self._is_image(file)]
+
+    def _walk(self) -> Iterator[str]:
+        seen: set[str] = set()
+        for where, folders, names in os.walk(self.root, followlinks=True):
+            real = os.path.realpath(where)
+            if real in seen:  # a link to a folder above
+                folders.clear()
+                continue
+            seen.add(real)
+            folders[:] = [name for name in folders if not is_junk(name)]
+            below = os.path.relpath(where, self.root).replace(os.sep, "/")
+            prefix = "" if below == "." else f"{below}/"
+            yield from (prefix + name for name in names if not is_junk(name))
+
+    def _is_image(self, file: str) -> bool:
+        name = file.rpartition("/")[2]
+        return has_image_suffix(name) or ("." not in name and looks_like_an_image(self.root / file))
+
+    def of_suffix(self, *suffixes: str) -> list[str]:
+        """The files whose names end with one of `suffixes`, in small or capital letters."""
+        return [file for file in self.files if file.lower().endswith(suffixes)]
+
+    @cached_property
+    def _by_path(self) -> dict[str, str]:
+        return {_form(image): image for image in self.images}
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        """Image's name -> images, and name without the suffix -> images."""
+        found: dict[str, list[str]] = {}
+        for image in self.images:
+            name = _form(image.rpartition("/")[2])
+            found.setdefault(name, []).append(image)
+            if stem_of(name) != name:
+                found.setdefault(stem_of(name), []).append(image)
+        return found
+
+    @cached_property
+    def _folder_names(self) -> set[str]:
+        return {part for file in self.files for part in file.split("/")[:-1]}
+
+    def find(self, listed: Sequence[str], beside: str = "") -> Found:
+        """The images that these names mean, looked for from the folder `beside` of the file that lists them, from the
+        root, and by as much of the end of the path as an image below the root has: names may be absolute, addresses,
+        without folders, with backslashes, without a suffix. A name that several images have equally means none.
+        """
+        found = Found()
+        base = f"{beside}/" if beside else ""
+        known: dict[str, str | None] = {}
+        by_path = self._by_path
+        for name in listed:
+            image = by_path.get(base + name) or by_path.get(name)
+            if image is None:
+                parts = path_parts(name)
+                plain = "/".join(parts)
+                image = by_path.get(base + plain) or by_path.get(plain)
+                if image is None:
+                    if name not in known:
+                        known[name] = self._by_end(parts) if parts else None
+                    image = known[name]
+                    if image is None:
+                        found.images.append(plain)
+                        found.missing.append(name)
+                    else:
+                        found.images.append(image)
+                        found.guessed.append((name, image))
+                    continue
+            found.exact += 1
+            found.images.append(image)
+        return found
+
+    def _by_end(self, parts: Sequence[str]) -> str | None:
+        """The one image whose path has most in common with the end of this one."""
+        name = parts[-1]
+        uploaded = UPLOADED.fullmatch(name)
+        for wanted in (name, stem_of(name), *([uploaded[1]] if uploaded else [])):
+            images = self._by_name.get(wanted, [])
+            if not images:
+                continue
+            common = [_common_end(parts[:-1], image.split("/")[:-1]) for image in images]
+            best = max(common)
+            if best == 0 and len(parts) > 1 and parts[-2] in self._folder_names:
+                return None  # its folder is here, and it is not in it
+            candidates = [image for image, length in zip(images, common, strict=True) if length == best]
+            return candidates[0] if len(candidates) == 1 else None
+        return None
+
+
+def path_parts(listed: str) -> list[str]:
+    """The parts of the path that a listed name carries: of an address what it points to, with "/" between folders."""
+    text = listed.strip()
+    if "://" in text or "?d=" in text:
+        address = urlsplit(text)
+        query = [
+            value for key, _, value in (one.partition("=") for one in address.query.split("&")) if key == "d"
+        ]
+        text = unquote(query[0] if query else address.path)
+    parts = _form(text).replace("\\", "/").split("/")
+    return [part for part in parts if part not in ("", ".", "..") and not re.fullmatch("[A-Za-z]:", part)]
+
+
+def stem_of(name: str) -> str:
+    """The name without an image's suffix."""
+    return name[: name.rindex(".")] if has_image_suffix(name) else name
+
+
+def split_of_path(path: str) -> str:
+    """The split that a folder of this path is called by, the first one; "" where none is."""
+    return next(
+        (SPLIT_WORDS[part.lower()] for part in path.split("/")[:-1] if part.lower() in SPLIT_WORDS), ""
+    )
+
+
+def _form(text: str) -> str:
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def _common_end(first: Sequence[str], second: Sequence[str]) -> int:
+    length = 0
+    while length < min(len(first), len(second)) and first[-1 - length] == _form(second[-1 - length]):
+        length += 1
+    return length

@@ -1,0 +1,256 @@
+"""Tables of any kind as columns of text: nothing is guessed of a value before all of its column is known."""
+
+import csv
+import io
+import itertools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.tree import read_text
+
+SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json", ".xlsx")
+DELIMITERS = (",", ";", "\t", "|")
+LOOKED_AT = 50  # lines from which the delimiter is told
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A table as text.
+
+    Attributes:
+        path: the file.
+        names: the columns' names as the file has them, without blanks around.
+        columns: String columns "0", "1", ...; null where nothing stands.
+        line: a row -> where it stands in the file, in words.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+    columns: pl.DataFrame
+    line: Callable[[int], str]
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def column(self, number: int) -> pl.Series:
+        """The column of this number, from 0."""
+        return self.columns[str(number)]
+
+    def place(self, row: int) -> str:
+        """Where a row stands, for messages."""
+        return f"{self.path}, {self.line(row)}"
+
+
+def read_frame(path: Path, rows: int | None = None) -> Frame:
+    """Read the table at `path` by its suffix, or the first `rows` of it.
+
+    Raises:
+        DataError: a file that is none, rows of different lengths (with the line), no row.
+    """
+    suffix = path.suffix.lower()
+    try:
+        if suffix in (".csv", ".tsv"):
+            frame = _from_delimited(path, rows)
+        elif suffix == ".parquet":
+            frame = _from_parquet(path, rows)
+        elif suffix == ".xlsx":
+            frame = _from_workbook(path, rows)
+        else:
+            frame = from_records(path, list(itertools.islice(_records(path), rows)))
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file; data.file names the one with the labels") from error
+    if not len(frame):
+        raise DataError(f"{path}: no row below the first line")
+    return frame
+
+
+def from_records(path: Path, records: Sequence[tuple[str, dict[str, Any]]]) -> Frame:
+    """The table of (where it stands, name -> value) a row; lists and objects are JSON in their cells."""
+    names = tuple(dict.fromkeys(name for _, record in records for name in record))
+    columns = {
+        str(number): pl.Series([_as_text(record.get(name)) for _, record in records], dtype=pl.String)
+        for number, name in enumerate(names)
+    }
+    return Frame(
+        path, tuple(name.strip() for name in names), pl.DataFrame(columns), lambda row: records[row][0]
+    )
+
+
+def _as_text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a JSON list, or of a file with one a line."""
+    text = read_text(path)
+    try:
+        if path.suffix.lower() == ".json":
+            found = json.loads(text)
+            if not isinstance(found, list):
+                raise DataError(f"{path}: a JSON {type(found).__name__}, not a list of records")
+            numbered = ((f"record {number}", record) for number, record in enumerate(found, start=1))
+        else:
+            lines = ((number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip())
+            numbered = ((f"line {number}", _one(path, number, line)) for number, line in lines)
+        for where, record in numbered:
+            if not isinstance(record, dict):
+                raise DataError(f"{path}, {where}: {str(record)[:60]!r} is not an object of names and values")
+            yield where, record
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+
+
+def _one(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}, line {number}: not JSON: {error}; one object a line is expected") from error
+
+
+def _from_parquet(path: Path, rows: int | None) -> Frame:
+    try:
+        found = pl.read_parquet(path, n_rows=rows)
+    except pl.exceptions.PolarsError as error:
+        raise DataError(f"{path}: not a Parquet file: {error}") from error
+    columns = {}
+    for number, column in enumerate(found.iter_columns()):
+        if column.dtype.is_nested():
+            texts = [None if value is None else json.dumps(value, default=str) for value in column.to_list()]
+            columns[str(number)] = pl.Series(texts, dtype=pl.String)
+        elif column.dtype == pl.Binary:
+            columns[str(number)] = pl.Series([None] * len(column), dtype=pl.String)
+        else:
+            columns[str(number)] = column.cast(pl.String)
+    names = tuple(name.strip() for name in found.columns)
+    return Frame(path, names, pl.DataFrame(columns), lambda row: f"row {row + 1}")
+
+
+def _from_workbook(path: Path, rows: int | None) -> Frame:
+    """The first sheet."""
+    import openpyxl  # here: few have a workbook
+
+    try:
+        sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
+        cells = [
+            (f"line {number}", values)
+            for number, values in enumerate(sheet.iter_rows(values_only=True), start=1)
+            if any(value is not None and str(value).strip() for value in values)
+        ]
+    except (ValueError, KeyError, OSError, IndexError) as error:
+        raise DataError(f"{path}: not a workbook that can be read: {error}") from error
+    except Exception as error:  # zipfile's and openpyxl's own, which have no base of theirs
+        raise DataError(f"{path}: not a workbook that can be read: {error}") from error
+    if not cells:
+        raise DataError(f"{path}: its first sheet is empty")
+    header = ["" if value is None else str(value).strip() for value in cells[0][1]]
+    body = cells[1:] if rows is None else cells[1 : rows + 1]
+    columns = {
+        str(number): pl.Series([_cell_text(values[number]) for _, values in body], dtype=pl.String)
+        for number in range(len(header))
+    }
+    return Frame(path, tuple(header), pl.DataFrame(columns), lambda row: body[row][0])
+
+
+def _cell_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _from_delimited(path: Path, rows: int | None) -> Frame:
+    with path.open("rb") as file:
+        start = file.read(1 << 20)
+    if not start.strip():
+        raise DataError(f"{path}: empty")
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f"{path}: UTF-16; save the file as UTF-8")
+    text = start.decode("utf-8-sig", "replace")
+    delimiter = _delimiter(text, path.suffix.lower())
+    header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))]
+    try:
+        columns = pl.read_csv(
+            path,
+            has_header=False,
+            separator=delimiter,
+            schema={str(number): pl.String for number in range(len(header))},
+            empty_string_is_null=False,
+            n_rows=None if rows is None else rows + 1,
+        )
+    except pl.exceptions.PolarsError as error:
+        _refuse_rows(path, delimiter, len(header))
+        said = str(error).split("Original error:")[-1].strip(" `\n")
+        raise DataError(f"{path}: not a table of UTF-8 text: {said}; a quote without its end?") from error
+    columns = columns[1:]
+    if rows is None and (columns[str(len(header) - 1)] == "").any():
+        columns = _whole_rows(path, delimiter, len(header), columns)
+    lines: list[int] = []
+
+    def line(row: int) -> str:
+        if not lines:
+            lines.extend(number for number, cells in _rows(path, delimiter) if any(map(str.strip, cells)))
+        return f"line {lines[row + 1]}" if row + 1 < len(lines) else f"row {row + 1}"
+
+    return Frame(path, tuple(header), columns, line)
+
+
+def _whole_rows(path: Path, delimiter: str, width: int, columns: pl.DataFrame) -> pl.DataFrame:
+    """The rows without the blank lines; a DataError for one that ends early, which looks like empty cells."""
+    blank = columns.select(pl.all_horizontal(pl.all().str.strip_chars() == "")).to_series()
+    content = path.read_bytes()
+    plain = b'"' not in content
+    if plain and content.count(delimiter.encode()) == (width - 1) * (1 + len(columns) - int(blank.sum())):
+        return columns.filter(~blank)  # no row has more cells, so none has fewer
+    _refuse_rows(path, delimiter, width)
+    return columns.filter(~blank)
+
+
+def _delimiter(text: str, suffix: str) -> str:
+    """What divides the first line into most cells, and the lines after it into as many."""
+    best, most = "\t" if suffix == ".tsv" else ",", 1
+    for delimiter in DELIMITERS:
+        try:
+            rows = [
+                row
+                for row in itertools.islice(
+                    csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), LOOKED_AT
+                )
+                if row
+            ]
+        except csv.Error:
+            continue
+        width = len(rows[0]) if rows else 0
+        same = sum(len(row) == width for row in rows[:-1]) >= 0.9 * (len(rows) - 1)
+        if width > most and (same or most == 1):
+            best, most = delimiter, width
+    return best
+
+
+def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows with the number of the line that each ends in."""
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
+    try:
+        for cells in reader:
+            yield reader.line_num, cells
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _refuse_rows(path: Path, delimiter: str, width: int) -> None:
+    """Name the first row that has not `width` cells, if there is one."""
+    for number, cells in _rows(path, delimiter):
+        if len(cells) != width and any(map(str.strip, cells)):
+            raise DataError(
+                f"{path}, line {number}: {len(cells)} cells under {width} columns "
+                f"({delimiter.join(cells)[:60]!r}); put a "
+                f"cell with {delimiter!r} in it in quotes"
+            )

@@ -1,0 +1,139 @@
+"""Which columns of a table hold the labels: one cell, or one column a label."""
+
+import fnmatch
+import re
+from collections.abc import Callable, Sequence
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own.column_names import LABEL_NAMES, VERDICT_NAMES, plain
+from lsep_ml.data.sources.own.frames import Frame
+from lsep_ml.data.sources.own.listed import Options
+from lsep_ml.data.sources.own.roles import Roles, named, shown_names
+from lsep_ml.data.sources.own.values import SAMPLE, Values, values_of
+
+
+def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -> None:
+    values = {at: values_of(frame.column(at)) for at in left}
+    if options.label_columns is not None:
+        roles.labels = _matching(frame, options.label_columns)
+        _check_values(
+            frame, roles, {at: values.get(at) or values_of(frame.column(at)) for at in roles.labels}
+        )
+        return
+    if options.labels is not None:
+        roles.cell = named(frame, options.labels, "data.labels")
+    else:
+        roles.cell = _cell(frame, left, values)
+    if roles.cell is None:
+        candidates = [at for at in left if values[at].kind in ("values", "nearly")]
+        if not candidates:
+            raise DataError(
+                f"{frame.path}: no column holds labels; "
+                f"{_left_out(frame, left, values) or 'there is no other column'}; set "
+                "data.labels=NAME (a cell with labels) or data.label_columns=[NAMES] (0 and 1)"
+            )
+        _check_values(frame, roles, {at: values[at] for at in candidates})
+        roles.labels = candidates
+        roles.notes.append(
+            f"labels: {len(candidates):,} columns of 0 and 1, {shown_names(frame, candidates)} (data.label_columns)"
+        )
+    else:
+        verdicts = [
+            at
+            for at in left
+            if plain(frame.names[at]) in VERDICT_NAMES and values[at].kind == "values" and at != roles.cell
+        ]
+        if len(verdicts) == 1:
+            roles.verdict, roles.values[verdicts[0]] = verdicts[0], values[verdicts[0]]
+            roles.notes.append(
+                f"column {frame.names[verdicts[0]]!r}: 1, the label is present, 0, it is absent; what "
+                "is not listed is unknown"
+            )
+        if options.labels is None:
+            roles.notes.append(f"labels: column {frame.names[roles.cell]!r} (data.labels)")
+    used = {roles.cell, roles.verdict, *roles.labels}
+    rest = [at for at in left if at not in used]
+    if rest:
+        roles.notes.append(f"columns left out: {_left_out(frame, rest, values)}")
+
+
+def _cell(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> int | None:
+    """The column that holds labels in a cell: by its name, else by lists or repeated words in it."""
+    flags = [at for at in left if values[at].kind in ("values", "nearly")]
+    named = [
+        at
+        for at in left
+        if plain(frame.names[at]) in LABEL_NAMES and values[at].kind not in ("values", "nearly")
+    ]
+    if not named:  # a cell called "labels" of 0 and 1 is a label of its own only beside others
+        alone = [at for at in flags if plain(frame.names[at]) in LABEL_NAMES]
+        named = alone if len(flags) == len(alone) == 1 else []
+    exact = [at for at in named if values[at].kind != "empty"] or named
+    if len(exact) > 1:
+        raise DataError(
+            f"{frame.path}: columns {shown_names(frame, exact)} could each hold the labels; set data.labels=NAME"
+        )
+    if exact:
+        return exact[0]
+    lists = [
+        at for at in left if values[at].kind == "words" and _holds(frame, at, lambda text: text[:1] in "[{")
+    ]
+    found = lists or (
+        [] if flags else [at for at in left if values[at].kind == "words" and _repeats_words(frame, at)]
+    )
+    if len(found) > 1:
+        raise DataError(
+            f"{frame.path}: columns {shown_names(frame, found)} could each hold the labels; set data.labels=NAME"
+        )
+    return found[0] if found else None
+
+
+def _holds(frame: Frame, at: int, test: Callable[[str], bool]) -> bool:
+    texts = [text.strip() for text in frame.column(at).head(SAMPLE).fill_null("").to_list() if text.strip()]
+    return bool(texts) and all(map(test, texts))
+
+
+def _repeats_words(frame: Frame, at: int) -> bool:
+    """Whether the column says few different things, as labels do."""
+    column = frame.column(at).head(SAMPLE).fill_null("")
+    tokens = [token for text in column.to_list() for token in re.split(r"[|;,]", text) if token.strip()]
+    return len(set(tokens)) <= max(2, len(tokens) / 2)
+
+
+def _check_values(frame: Frame, roles: Roles, found: dict[int, Values]) -> None:
+    for at, values in found.items():
+        if values.codes is None and values.kind != "empty":
+            row = values.stray or 0
+            raise DataError(
+                f"{frame.place(row)}: {frame.column(at)[row]!r} in column {frame.names[at]!r} is not "
+                "1, 0, -1 (uncertain) or "
+                "empty (unknown); mend it, or name the columns that are labels: data.label_columns=[NAMES]"
+            )
+    roles.values |= found
+
+
+def _left_out(frame: Frame, columns: Sequence[int], values: dict[int, Values]) -> str:
+    why = {
+        "empty": "nothing in it",
+        "numbers": "numbers that are not 0 and 1",
+        "words": "words",
+        "nearly": "0 and 1, but for a few",
+        "values": "0 and 1, beside a cell with labels",
+    }
+    shown = [f"{frame.names[at]!r} ({why[values[at].kind]})" for at in columns]
+    return ", ".join(shown[:12]) + (f" and {len(shown) - 12:,} more" if len(shown) > 12 else "")
+
+
+def _matching(frame: Frame, patterns: Sequence[str]) -> list[int]:
+    found: dict[int, None] = {}
+    for pattern in patterns:
+        matching = [
+            at for at, name in enumerate(frame.names) if name == pattern or fnmatch.fnmatchcase(name, pattern)
+        ]
+        if not matching:
+            raise DataError(
+                f"data.label_columns: {frame.path} has no column {pattern!r}; there are "
+                f"{shown_names(frame, range(len(frame.names)))}"
+            )
+        found.update(dict.fromkeys(matching))
+    return list(found)

@@ -1,0 +1,47 @@
+"""One folder a label; an image that is linked in several folders has several labels."""
+
+import os
+
+from lsep_ml.data.sources.own.beside_images import splits_of
+from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
+from lsep_ml.data.sources.own.notes import some
+
+
+def find(folder: Folder, options: Options) -> list[Candidate]:
+    """Images in at least two folders that are no splits."""
+    if options.file is not None or len({label for label in map(_label_of, folder.images) if label}) < 2:
+        return []
+    return [Candidate("one folder a label", (), lambda: read(folder), weak=True)]
+
+
+def _label_of(image: str) -> str:
+    """The name of the image's folder; "" where it is a split or the root."""
+    above = image.split("/")[:-1]
+    return "" if not above or above[-1].lower() in SPLIT_WORDS else above[-1]
+
+
+def read(folder: Folder) -> Listed:
+    """Every image in a folder, each file once however many folders link to it."""
+    first: dict[object, str] = {}
+    labels: dict[str, list[str]] = {}
+    stray = []
+    for image in folder.images:
+        label = _label_of(image)
+        if not label:
+            stray.append(image)
+            continue
+        state = os.stat(folder.root / image)
+        kept = first.setdefault((state.st_dev, state.st_ino), image)
+        labels.setdefault(kept, []).append(label)
+    notes = ["each folder is a label"]
+    linked = sum(len(found) > 1 for found in labels.values())
+    if linked:
+        notes.append(f"{linked:,} images are linked in several folders: they have several labels")
+    if stray:
+        notes.append(f"{len(stray):,} images lie in no label's folder and are left out: {some(stray, 2)}")
+    images = list(labels)
+    return label_lists(
+        "one folder a label", images, list(labels.values()), splits=splits_of(images), notes=tuple(notes),
+        dropped={"in no label's folder": len(stray)} if stray else {}, place=lambda row: images[row],
+    )  # fmt: skip

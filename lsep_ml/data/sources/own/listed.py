@@ -1,0 +1,125 @@
+"""What every format is read to: images with the labels that are known of them, before they become a data set."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+ABSENT, PRESENT, UNKNOWN, UNCERTAIN = range(4)
+"""What an entry of the label matrix can be; UNCERTAIN is what -1 says, and `data.uncertain` what it means."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """How people's own images are to be read; what is None is found out.
+
+    Attributes:
+        file: the file (or one of the files) that holds the labels, relative to the root.
+        image, labels, label_columns, split: names of columns: the images, a cell with labels, one column a label, the
+            split; "none" for no split.
+        separator: between the labels of a cell.
+        group: a column, "folder", or a pattern on the image's path; "none" for no groups.
+        none_label: names that mean that an image has no label; None: `NONE_WORDS`, in a cell alone.
+        uncertain: what -1 means.
+        merge_labels: whether labels that differ only in case, blanks or Unicode form are one.
+        min_images: labels of fewer images are left out.
+        annotators: of several who labelled an image.
+    """
+
+    file: str | None = None
+    image: str | None = None
+    labels: str | None = None
+    label_columns: Sequence[str] | None = None
+    split: str | None = None
+    separator: str | None = None
+    group: str | None = None
+    none_label: Sequence[str] | None = None
+    uncertain: Literal["unknown", "negative", "positive"] = "unknown"
+    merge_labels: bool = False
+    min_images: int = 1
+    annotators: Literal["union", "majority", "refuse"] = "union"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Images as a format lists them; one image may stand in several rows.
+
+    Attributes:
+        format: what it was taken for, in words.
+        images: N paths below the root.
+        label_names: K names.
+        rows, labels, codes: E entries of the label matrix that are listed; codes are ABSENT, PRESENT, UNKNOWN or
+            UNCERTAIN.
+        rest: uint8 (N,), what the entries of a row are that are not listed: ABSENT or UNKNOWN.
+        splits: N of "train", "val", "test" and ""; None where nothing says it.
+        groups: N names; None where nothing says it.
+        sorted_names: whether the labels come in alphabetical order, as nothing orders them.
+        words: whether a word for "none" among the labels means that there is none.
+        adds_up: whether the rows of one image add up; else they have to say the same.
+        notes: what was guessed or left out, in words.
+        dropped: what was left out -> how many.
+        place: where a row stands, for messages.
+    """
+
+    format: str
+    images: Sequence[str]
+    label_names: Sequence[str]
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    codes: NDArray[np.uint8]
+    rest: NDArray[np.uint8]
+    splits: Sequence[str] | None = None
+    groups: Sequence[str] | None = None
+    sorted_names: bool = True
+    words: bool = False
+    adds_up: bool = True
+    notes: tuple[str, ...] = ()
+    dropped: dict[str, int] = field(default_factory=dict)
+    place: Callable[[int], str] = lambda row: f"row {row + 1}"
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Something in a folder that may hold the labels.
+
+    Attributes:
+        name: what it is, in words.
+        files: the files it reads, the ones to name in a message.
+        read: reads it.
+        weak: whether it counts only where nothing else does.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    read: Callable[[], Listed]
+    weak: bool = False
+
+
+def label_lists(
+    format: str,
+    images: Sequence[str],
+    names: Sequence[Sequence[str]],
+    *,
+    unknown: Sequence[int] = (),
+    label_names: Sequence[str] = (),
+    **more: Any,
+) -> Listed:
+    """The `Listed` of images with a list of label names each; of the rows `unknown` nothing is known.
+
+    Args:
+        label_names: the names in their order, those that no image has among them; none: in the order they are met.
+        more: what else `Listed` takes.
+    """
+    number_of = {name: number for number, name in enumerate(label_names)}
+    rows, labels = [], []
+    for row, listed in enumerate(names):
+        for name in listed:
+            rows.append(row)
+            labels.append(number_of.setdefault(name, len(number_of)))
+    rest = np.full(len(images), ABSENT, np.uint8)
+    rest[list(unknown)] = UNKNOWN
+    codes = np.full(len(rows), PRESENT, np.uint8)
+    entries = np.array(rows, np.int64), np.array(labels, np.int64)
+    return Listed(format, images, list(number_of), *entries, codes, rest, **more)

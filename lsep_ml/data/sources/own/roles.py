@@ -1,0 +1,44 @@
+"""What the columns of a table are for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own.frames import Frame
+from lsep_ml.data.sources.own.values import Values
+
+
+@dataclass
+class Roles:
+    """The numbers of a table's columns by what they are for, and what is to be said of it.
+
+    image: of the images. cell: of a cell with labels. labels: of one column a label, with their codes in `values`.
+    split, validation, group, verdict: of the split, of a mark on validation images, of the group, and of
+    whether a label
+    of the cell is present (1) or absent (0).
+    """
+
+    image: int
+    cell: int | None = None
+    labels: list[int] = field(default_factory=list)
+    split: int | None = None
+    validation: int | None = None
+    group: int | None = None
+    verdict: int | None = None
+    values: dict[int, Values] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def named(frame: Frame, name: str, option: str) -> int:
+    """The column of this name, or a DataError that says that `option` names none."""
+    if name not in frame.names:
+        raise DataError(
+            f"{option}={name}: {frame.path} has no such column; there are {shown_names(frame, range(len(frame.names)))}"
+        )
+    return frame.names.index(name)
+
+
+def shown_names(frame: Frame, columns: Sequence[int]) -> str:
+    """The first names of these columns, for messages."""
+    shown = [repr(frame.names[at]) for at in columns]
+    return ", ".join(shown[:12]) + (f" and {len(shown) - 12:,} more" if len(shown) > 12 else "")

@@ -1,0 +1,181 @@
+"""An annotation tool's export: a JSON list of tasks, each with its data and what annotators said of it."""
+
+import dataclasses
+import json
+from collections import Counter
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own.columns import image_column
+from lsep_ml.data.sources.own.folder import Folder
+from lsep_ml.data.sources.own.frames import from_records
+from lsep_ml.data.sources.own.listed import UNKNOWN, Candidate, Listed, Options, label_lists
+from lsep_ml.data.sources.own.notes import image_notes, some
+from lsep_ml.data.tree import read_text
+
+DEPTH = 2
+CANCELLED = "cancelled annotations"
+ANNOTATORS = ("union", "majority", "refuse")
+
+
+def find(folder: Folder, options: Options) -> list[Candidate]:
+    """The JSON lists of objects with `data` and `annotations`."""
+    files = [
+        file
+        for file in folder.of_suffix(".json")
+        if (file == options.file or (options.file is None and file.count("/") < DEPTH))
+        and is_export(folder.root / file)
+    ]
+    return [
+        Candidate("annotation tool's JSON", (file,), partial(read, folder, file, options)) for file in files
+    ]
+
+
+def is_export(path: Path) -> bool:
+    """Whether the file begins as a list of tasks does."""
+    with path.open("rb") as file:
+        start = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \r\n\t")
+    kinds = (b'"annotations"', b'"completions"', b'"predictions"', b'"total_annotations"')
+    return start.startswith(b"[") and b'"data"' in start and any(kind in start for kind in kinds)
+
+
+def read(folder: Folder, file: str, options: Options) -> Listed:
+    """The tasks' images with the labels that annotators chose or drew; cancelled annotations are left out, a task that
+    none of the others is of is unknown, one with an empty result has no label.
+    """
+    path = folder.root / file
+    if options.annotators not in ANNOTATORS:
+        raise DataError(f"data.annotators={options.annotators}: {', '.join(ANNOTATORS)}")
+    tasks = _tasks(path)
+    notes: list[str] = []
+    images = _images(path, file, tasks, folder, options, notes)
+    control = _control(path, tasks, options)
+    names: list[list[str]] = []
+    unknown: list[int] = []
+    undecided: list[tuple[int, str]] = []
+    cancelled = several = 0
+    for row, task in enumerate(tasks):
+        said = []
+        for annotation in task.get("annotations", task.get("completions")) or []:
+            if annotation.get("was_cancelled"):
+                cancelled += 1
+            else:
+                said.append(_chosen(annotation, control, f"{path}, task {task.get('id', row + 1)}"))
+        if not said:
+            unknown.append(row)
+        several += len(said) > 1
+        if len(said) > 1 and options.annotators == "refuse" and any(set(one) != set(said[0]) for one in said):
+            raise DataError(
+                f"{path}, task {task.get('id', row + 1)}: annotators differ: {' and '.join(map(str, said))}; set "
+                "data.annotators=union or majority, or settle it"
+            )
+        votes = Counter(name for one in said for name in dict.fromkeys(one))
+        majority = options.annotators == "majority"
+        names.append([name for name, count in votes.items() if not majority or 2 * count > len(said)])
+        undecided += [(row, name) for name, count in votes.items() if majority and 2 * count == len(said)]
+    if several:
+        notes.append(f"{several:,} images have several annotators: data.annotators={options.annotators}")
+    if unknown:
+        notes.append(f"{len(unknown):,} tasks have no annotation: their labels are unknown")
+    listed = label_lists(
+        f"annotation tool's JSON ({file})", images, names, unknown=unknown, notes=tuple(notes),
+        dropped={CANCELLED: cancelled} if cancelled else {},
+        place=lambda row: f"{path}, task {tasks[row].get('id', row + 1)}",
+    )  # fmt: skip
+    return _with_unknown(listed, undecided)
+
+
+def _with_unknown(listed: Listed, entries: list[tuple[int, str]]) -> Listed:
+    """With these entries, of which annotators say as often one thing as the other, unknown."""
+    if not entries:
+        return listed
+    names = list(dict.fromkeys([*listed.label_names, *(name for _, name in entries)]))
+    numbers = {name: number for number, name in enumerate(names)}
+    return dataclasses.replace(
+        listed,
+        label_names=names,
+        rows=np.append(listed.rows, [row for row, _ in entries]),
+        labels=np.append(listed.labels, [numbers[name] for _, name in entries]),
+        codes=np.append(listed.codes, np.full(len(entries), UNKNOWN, np.uint8)),
+    )
+
+
+def _tasks(path: Path) -> list[dict[str, Any]]:
+    try:
+        tasks = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    for number, task in enumerate(tasks, start=1):
+        if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
+            raise DataError(f"{path}: task {number} has no data; export tasks as JSON")
+    return list(tasks)
+
+
+def _images(
+    path: Path, file: str, tasks: list[dict[str, Any]], folder: Folder, options: Options, notes: list[str]
+) -> list[str]:
+    frame = from_records(
+        path, [(f"task {task.get('id', row)}", task["data"]) for row, task in enumerate(tasks, start=1)]
+    )
+    beside = file.rpartition("/")[0]
+    at = image_column(frame, folder, beside, options)
+    if at is None:
+        raise DataError(
+            f"{path}: no data of the tasks name images; there are {some(list(frame.names))}; set data.image=NAME"
+        )
+    listed = frame.column(at).fill_null("").to_list()
+    empty = next((row for row, value in enumerate(listed) if not value.strip()), None)
+    if empty is not None:
+        raise DataError(f"{frame.place(empty)}: no {frame.names[at]!r} in its data")
+    found = folder.find(listed, beside)
+    notes += image_notes(found, file)
+    return found.images
+
+
+def _control(path: Path, tasks: list[dict[str, Any]], options: Options) -> str | None:
+    """The name of the question whose answers are the labels."""
+    found = {
+        result.get("from_name")
+        for task in tasks
+        for annotation in task.get("annotations", task.get("completions")) or []
+        for result in annotation.get("result") or []
+        if _labels_of(result) is not None
+    }
+    if options.labels is not None:
+        if options.labels not in found:
+            raise DataError(
+                f"data.labels={options.labels}: {path} has no such question; there are {', '.join(map(str, found))}"
+            )
+        return options.labels
+    if len(found) > 1:
+        raise DataError(
+            f"{path}: several questions have labels: {', '.join(sorted(map(str, found)))}; set "
+            "data.labels=NAME to one of them"
+        )
+    return None
+
+
+def _chosen(annotation: dict[str, Any], control: str | None, where: str) -> list[str]:
+    names: list[str] = []
+    for result in annotation.get("result") or []:
+        if control is not None and result.get("from_name") != control:
+            continue
+        for name in _labels_of(result) or []:
+            if not isinstance(name, str) or not name.strip():
+                raise DataError(f"{where}: {name!r} is not a label")
+            names.append(name.strip())
+    return names
+
+
+def _labels_of(result: dict[str, Any]) -> list[Any] | None:
+    """The choices of an answer, or the labels of a region that was drawn; None for other answers."""
+    value = result.get("value")
+    if not isinstance(value, dict):
+        return None
+    kinds = [kind for kind in value if kind == "choices" or kind.endswith("labels")]
+    found = value.get(kinds[0]) if kinds else None
+    return [found] if isinstance(found, str) else found if isinstance(found, list) else None

@@ -1,0 +1,132 @@
+"""`check own`: one JSON object whatever its verdict, and its exit code."""
+
+import json
+from pathlib import Path
+
+import pytest
+from data_trees import write_image
+from typer.testing import CliRunner
+
+from lsep_ml.cli import app
+from lsep_ml.data import DataError
+from lsep_ml.data.check.options import parse_options
+
+KEYS = ["format", "images", "labels", "positives", "unknown", "splits", "groups", "dropped", "warnings"]
+
+
+def write(root: Path, lines, images=range(12)) -> Path:
+    for number in images:
+        write_image(root / f"images/{number}.jpg", seed=number)
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def checked(root: Path, *options: str) -> tuple[int, dict]:
+    cache = str(root / ".cache")
+    result = CliRunner().invoke(
+        app, ["check", "own", "--root", str(root), "--json", "--cache", cache, *options]
+    )
+    assert len(result.stdout.splitlines()) == 1, result.stdout
+    found = json.loads(result.stdout)
+    assert list(found) == KEYS
+    return result.exit_code, found
+
+
+LINES = ["image,cat,dog,patient,split"]
+LINES += [
+    f"{n}.jpg,{n % 2},{'' if n == 3 else 1 - n % 3 // 2},p{n // 2},{'train' if n < 8 else 'test'}"
+    for n in range(12)
+]
+
+
+def test_a_good_folder(tmp_path):
+    code, found = checked(write(tmp_path, LINES))
+    assert code == 0
+    assert found["images"] == 12
+    assert found["labels"] == 2
+    assert found["positives"] == {"cat": 6, "dog": 7}
+    assert found["unknown"] == 1
+    assert found["splits"] == {"train": 8, "val": 0, "test": 4}
+    assert found["groups"] == 6
+    assert found["dropped"] == {}
+    assert any("column 'image' (data.image)" in warning for warning in found["warnings"])
+
+
+def test_options_as_for_a_run(tmp_path):
+    code, found = checked(
+        write(tmp_path, LINES), "data.split=none", "data.group=none", "data.label_columns=[cat, dog]"
+    )
+    assert code == 0
+    assert found["splits"] is None
+    assert found["groups"] is None
+
+
+def test_missing_and_broken_images_are_problems(tmp_path):
+    root = write(tmp_path, LINES)
+    (root / "images/0.jpg").unlink()
+    (root / "images/1.jpg").write_bytes(b"no image")
+    code, found = checked(root)
+    assert code == 3
+    assert found["images"] == 10
+    assert found["dropped"] == {"missing": 1, "unreadable": 1}
+    assert found["positives"] == {"cat": 5, "dog": 5}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (["image,labels", "0.jpg,a|b"], "12.*|"),
+        (["colour,mood", "red,sad"], "nothing that could hold labels|names images"),
+        (
+            ["image,labels", *(f"{n}.jpg,{'Cat' if n % 2 else 'cat'}|dog" for n in range(12))],
+            "data.merge_labels=true",
+        ),
+    ],
+)
+def test_what_cannot_be_read(tmp_path, lines, message):
+    if message.startswith("12"):
+        code, found = checked(tmp_path / "no")
+        message = "no such folder"
+    else:
+        code, found = checked(write(tmp_path, lines))
+    assert code == 1
+    assert found["images"] == found["labels"] == 0
+    assert found["format"] is None
+    assert any(part in " ".join(found["warnings"]) for part in message.split("|"))
+
+
+def test_splits_of_which_nothing_is_known_are_said(tmp_path):
+    lines = [LINES[0], *(line if n < 8 else f"{n}.jpg,,,p{n},test" for n, line in enumerate(LINES[1:]))]
+    code, found = checked(write(tmp_path, lines))
+    assert code == 0
+    assert any("test" in warning and "known" in warning for warning in found["warnings"])
+
+
+def test_groups_in_two_splits_are_said(tmp_path):
+    lines = [line.replace(",p3,", ",p4,") for line in LINES]
+    _, found = checked(write(tmp_path, lines))
+    assert any(
+        "1 groups are in more than one of train, val and test" in warning for warning in found["warnings"]
+    )
+
+
+def test_options_are_yaml():
+    assert parse_options(
+        ["data.group=patient", "min_images=3", "data.none_label=[]", "data.merge_labels=true"]
+    ) == {
+        "group": "patient",
+        "min_images": 3,
+        "none_label": [],
+        "merge_labels": True,
+    }
+    for wrong in ("group", "data.=x", "data.label_columns=[a"):
+        with pytest.raises(DataError, match=r"expected data.NAME=VALUE|is not a value"):
+            parse_options([wrong])
+
+
+def test_an_unknown_option_is_named(tmp_path):
+    result = CliRunner().invoke(
+        app, ["check", "own", "--root", str(write(tmp_path, LINES)), "data.grup=patient"]
+    )
+    assert isinstance(result.exception, DataError)
+    assert "data=own has no option 'grup'; it has annotators, file, group" in str(result.exception)
