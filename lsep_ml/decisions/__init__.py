@@ -12,9 +12,11 @@ if TYPE_CHECKING:  # what type checkers see; at run time torch is loaded with th
     from lsep_ml.decisions.conformal import ConformalRisk
     from lsep_ml.decisions.estimation import CountEstimation, ThresholdEstimation
     from lsep_ml.decisions.learnt import LearntDecision
+    from lsep_ml.decisions.linear import LinearThresholds
     from lsep_ml.decisions.loading import load, save
     from lsep_ml.decisions.per_class import PerClassThreshold
     from lsep_ml.decisions.rules import GlobalThreshold, TopK, ZeroThreshold
+    from lsep_ml.decisions.support import LabelSetSupport
     from lsep_ml.decisions.threshold_class import ThresholdClass
 
 __all__ = [
@@ -27,7 +29,9 @@ __all__ = [
     "Decision",
     "ExpectedF1",
     "GlobalThreshold",
+    "LabelSetSupport",
     "LearntDecision",
+    "LinearThresholds",
     "PerClassThreshold",
     "Rule",
     "ThresholdClass",

@@ -2,9 +2,10 @@
 
 import inspect
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -16,7 +17,8 @@ from lsep_ml.decisions.saved import write_saved
 from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, Metric
 from lsep_ml.metrics.functional import as_numpy
 
-FitOn = Literal["train", "val", "both"]
+FitOn = Literal["train", "val", "both", "crossfit"]
+FIT_ON = get_args(FitOn)
 
 
 class Decided(NamedTuple):
@@ -37,6 +39,9 @@ class Decided(NamedTuple):
         return Decided._make(None if values is None else values.to(device) for values in self)
 
 
+P = TypeVar("P", "Decided", Tensor)
+
+
 class Decision(nn.Module, ABC):
     """A label decision g: scores f(x) (N, K), where needed features f'(x) (N, D), to label sets, bool (N, K).
 
@@ -46,20 +51,23 @@ class Decision(nn.Module, ABC):
     `forward` is the decision as tensor operations alone; ONNX and torch.export trace it. `decide` and `predict` check
     what they are given and run it.
 
-    fit_on: the split it is fitted on: "train", "val" or "both". label_names: what the columns stand for,
-    where that is known; kept in the saved decision, so that scores in another order can be refused.
+    fit_on: the images it is fitted on: "train", "val", "both"; or "crossfit", those whose scores are honest, which are
+    the training images' out of fold and the validation images' (see docs/choose-a-decision.md). label_names: what the
+    columns stand for, where that is known; kept in the saved decision, so that scores in another order can be refused.
     """
 
     decides_by: ClassVar[tuple[str, ...]]
     """The fields of `Decided` that it gives beside the label sets."""
 
-    needs_features: ClassVar[bool] = False
+    needs_features: bool = False
+    """Whether it decides from features too."""
+
     num_labels: Any  # int, or a buffer that `fit` sets
 
     def __init__(self, fit_on: FitOn) -> None:
         super().__init__()
-        if fit_on not in ("train", "val", "both"):
-            raise ValueError(f"fit_on={fit_on!r}: expected 'train', 'val' or 'both'")
+        if fit_on not in FIT_ON:
+            raise ValueError(f"fit_on={fit_on!r}: expected 'train', 'val', 'both' or 'crossfit'")
         self.fit_on = fit_on
         self.label_names: list[str] | None = None
 
@@ -93,11 +101,21 @@ class Decision(nn.Module, ABC):
         """The hyperparameters that fitting chose, by name."""
         return {}
 
+    def problems(self, scores: Array, features: Array | None = None) -> list[str]:
+        """What is suspicious about the fitted decision on these data."""
+        return []
+
     def options(self) -> dict[str, Any]:
         """The constructor's arguments: with the state_dict, all there is to know about the decision."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def _decided_blocks(self, scores: Array, features: Array | None) -> list[Decided]:
+        return self._in_blocks(self, scores, features)
+
+    def _in_blocks(
+        self, function: Callable[[Tensor, Tensor | None], P], scores: Array, features: Array | None
+    ) -> list[P]:
+        """What a function of scores and features gives for blocks of checked rows, each where the scores are."""
         if int(self.num_labels) == 0:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(scores, targets) or load it")
         check_scores(scores, int(self.num_labels))
@@ -108,9 +126,15 @@ class Decision(nn.Module, ABC):
         of_features = repeat(None) if features is None else row_blocks(features, size)
         with torch.no_grad():
             return [
-                self(block.to(device), None if rows is None else rows.to(device)).to(home)
+                function(block.to(device), None if rows is None else rows.to(device)).to(home)
                 for block, rows in zip(row_blocks(scores, size), of_features, strict=False)
             ]
+
+    def _resize_buffers(self, state_dict: Mapping[str, Any], prefix: str) -> None:
+        """Give the buffers the shapes that a saved state has."""
+        for name, buffer in self._buffers.items():
+            if buffer is not None and prefix + name in state_dict:
+                self._buffers[name] = torch.empty_like(state_dict[prefix + name], device=buffer.device)
 
     def _checked_features(self, features: Array | None, rows: int) -> Array | None:
         """The features it decides from; None where it needs none."""
@@ -159,7 +183,5 @@ class Rule(Decision):
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
         # a fitted buffer may have another shape than a fresh one, such as one threshold a label
-        for name, buffer in self._buffers.items():
-            if buffer is not None and prefix + name in state_dict:
-                self._buffers[name] = torch.empty_like(state_dict[prefix + name], device=buffer.device)
+        self._resize_buffers(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

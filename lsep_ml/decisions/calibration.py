@@ -10,14 +10,16 @@ from torch import Tensor
 from lsep_ml.decisions.base import Decided, FitOn, Rule
 from lsep_ml.decisions.checks import BLOCK, Array, check_scores, float_tensor
 from lsep_ml.decisions.expected_f1 import best_sizes, rows_at_once
+from lsep_ml.decisions.log_odds import LogOddsEstimator
 from lsep_ml.decisions.rules import highest
 from lsep_ml.decisions.search import Bools, Scores
 from lsep_ml.metrics.calibration import platt_curve
 
 Method = Literal["platt", "isotonic"]
+_LEAST = 1e-6  # the probability that stands for 0 where log odds are asked for
 
 
-class Calibrated(Rule):
+class Calibrated(Rule, LogOddsEstimator):
     """The labels with P(k in Y | f_k(x)) > 1/2, calibrated label by label.
 
     If the labels are independent given the scores, this is the most probable label set, the one of highest
@@ -43,15 +45,20 @@ class Calibrated(Rule):
         check_scores(scores, int(self.num_labels))
         return self._probabilities(float_tensor(scores).to(self.curves.device))
 
+    def log_odds_of(self, scores: Tensor, features: Tensor | None = None) -> Tensor:
+        if self.method == "platt":
+            first, second = self.curves.unbind(1)
+            return first * scores.double() + second
+        return torch.logit(self._probabilities(scores).clamp(_LEAST, 1 - _LEAST))
+
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
         probabilities = self._probabilities(scores).float()
         return Decided(probabilities > 0.5, probabilities=probabilities)
 
     def _probabilities(self, scores: Tensor) -> Tensor:
-        first, second = self.curves.unbind(1)
         if self.method == "platt":
-            return torch.sigmoid(first * scores.double() + second)
-        return _interpolate(scores.double(), first, second)
+            return torch.sigmoid(self.log_odds_of(scores))
+        return _interpolate(scores.double(), *self.curves.unbind(1))
 
     def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
         fit = platt_curve if self.method == "platt" else _isotonic

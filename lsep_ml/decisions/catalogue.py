@@ -73,6 +73,10 @@ DECISIONS = (
         name="threshold per class",
         short_name="θ per class",
     ),
+    DecisionRow(key="thresh_linear", kind="linear.LinearThresholds", name="linear thresholds"),
+    DecisionRow(
+        key="support", kind="support.LabelSetSupport", name="label-set support", short_name="support"
+    ),
     # its caps are a demand
     DecisionRow(
         key="capped",

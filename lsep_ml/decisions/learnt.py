@@ -25,7 +25,7 @@ class LearntDecision(Decision):
     (He et al., 2015).
     """
 
-    needs_features: ClassVar[bool] = True
+    needs_features = True
     num_labels: int
     feature_mean: Tensor
     feature_scale: Tensor
@@ -53,7 +53,11 @@ class LearntDecision(Decision):
 
     def outputs(self, features: Tensor) -> Tensor:
         """The head's outputs for features (N, D), differentiable, in the head's dtype."""
-        return self.head((features.to(self.feature_mean.dtype) - self.feature_mean) * self.feature_scale)
+        return self.head(self.standardised(features))
+
+    def standardised(self, features: Tensor) -> Tensor:
+        """The features (N, D) as the head takes them, in its dtype."""
+        return (features.to(self.feature_mean.dtype) - self.feature_mean) * self.feature_scale
 
     @abstractmethod
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -74,7 +78,7 @@ class LearntDecision(Decision):
             self.feature_scale = scale.to(self.feature_scale)
         self._draw(torch.Generator().manual_seed(seed), self._constant(scores, targets, mask))
 
-    def problems(self, scores: Array, features: Array) -> list[str]:
+    def problems(self, scores: Array, features: Array | None = None) -> list[str]:
         """What is suspicious about a fitted head on these data: constant, or only empty label sets."""
         decided = self.decide(scores, features)
         estimates = decided.thresholds if decided.thresholds is not None else decided.counts

@@ -15,6 +15,7 @@ from lsep_ml.decisions.search import (
     Integers,
     Ranking,
     Scores,
+    add_counts,
     exact_threshold,
     first_best,
     gain,
@@ -166,7 +167,7 @@ class PerClassThreshold(ThresholdRule):
                 count_label_sets(scores[held_out] > shrunk(*tuned, prior), targets[held_out], known[held_out])
                 for prior in PRIORS
             ]
-            totals = [_sum(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
+            totals = [add_counts(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
         return PRIORS[first_best(np.array([self._held_out_gain(total) for total in totals]))]
 
     def _held_out_gain(self, counts: LabelCounts) -> float:
@@ -189,9 +190,3 @@ def shrunk(own: Scores, together: float, positives: Integers, prior: float | Non
         return own
     weight = ratio(positives, positives + prior)
     return (weight * own + (1 - weight) * together).astype(np.float32)
-
-
-def _sum(first: LabelCounts, second: LabelCounts) -> LabelCounts:
-    """The counts of two sets of images together."""
-    sums = {share: total + second.image_sums[share] for share, total in first.image_sums.items()}
-    return LabelCounts._make([*(a + b for a, b in zip(first[:-1], second[:-1], strict=True)), sums])

@@ -32,6 +32,12 @@ def gain(criterion: Metric, counts: LabelCounts) -> Floats:
     return gains
 
 
+def add_counts(first: LabelCounts, second: LabelCounts) -> LabelCounts:
+    """The counts of two sets of images together."""
+    sums = {share: total + second.image_sums[share] for share, total in first.image_sums.items()}
+    return LabelCounts._make([*(a + b for a, b in zip(first[:-1], second[:-1], strict=True)), sums])
+
+
 def grid_threshold(scores: Scores, targets: Bools, known: Bools, criterion: Metric, steps: int) -> float:
     """The best of `steps` equally spaced thresholds from lowest to highest score; the larger on a tie."""
     grid = search_grid(scores, steps)

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.decisions import Decision
+from lsep_ml.decisions.linear import NEVER
+from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.rules import ranks
 
 
@@ -70,15 +72,23 @@ def knob_of(decision: Decision) -> Knob:
         if isinstance(chosen.get("theta"), float):
             return Knob("Threshold θ", chosen["theta"])
         return Knob("All thresholds higher or lower by", 0.0)
+    if isinstance(decision, LogOddsDecision):
+        return Knob("All thresholds on probabilities higher or lower by", 0.0)
     return Knob("Labels of a probability above", 0.5)
 
 
 def read_image_decision(decision: Decision, found: Predictions) -> Reading:
     """The reading of the first image of predictions that `decision` made."""
-    probable = found.probabilities is not None
-    values = (found.scores if found.probabilities is None else found.probabilities)[0].astype(np.float64)
     count = int(found.label_sets[0].sum())
+    if found.thresholds is not None:
+        values, thresholds = (array[0].astype(np.float64) for array in (found.scores, found.thresholds))
+        never = thresholds >= NEVER
+        return Reading(values, np.where(never, values.max() + 1, thresholds), count)
+    if found.probabilities is None:
+        return Reading(found.scores[0].astype(np.float64), None, count)
+    values = found.probabilities[0].astype(np.float64)
     if "counts" in decision.decides_by:
-        return Reading(values, None, count, probable)
-    thresholds = np.full_like(values, 0.5) if found.thresholds is None else found.thresholds[0]
-    return Reading(values, thresholds.astype(np.float64), count, probable)
+        return Reading(values, None, count, True)
+    # A set that was chosen as a whole may have a label of lower probability, and lack one of higher.
+    within, without = np.minimum(0.5, values - 1e-6), np.maximum(0.5, values)
+    return Reading(values, np.where(found.label_sets[0], within, without), count, True)

@@ -146,6 +146,8 @@ RANGES: Mapping[str, Range | Switch] = {
     "decision.alpha": _INNER_SHARE,
     "decision.calibration": _INNER_SHARE,
     "decision.beta": _POSITIVE,
+    "decision.max_sets": _COUNT,
+    "decision.weight_decay": Range(0, real=True, null=True),
     "decision.folds": Range(2),
     "decision.seed": Range(0, 2**32 - 1),
     "decision.min_precision": Range(0, 1, real=True, above=True, null=True),

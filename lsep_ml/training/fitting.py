@@ -15,7 +15,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from lsep_ml.decisions import Decision, LearntDecision, Rule
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
+from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
+from lsep_ml.training.cross_fitting import checked_rows, draw_folds, fit_log_odds_decision
 from lsep_ml.training.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.resume import States
@@ -45,8 +47,14 @@ def fit_decision(
     on_epoch: OnEpoch | None = None,
     trainer: Mapping[str, Any] | None = None,
     states: States | None = None,
+    folds: Array | None = None,
+    validation: Array | None = None,
+    further: tuple[Array, Array | None] | None = None,
 ) -> D:
     """Fit `decision`, in place, and return it: a rule by its search, a learnt one by training from scratch.
+
+    Linear thresholds and label-set support are neither: their log odds are fitted by a solver and asked about rows that
+    they were not fitted on, in `folds`; what these decisions choose is chosen there.
 
     scores (N, K), targets 0/1 (N, K), features (N, D), mask (N, K) with True = known: torch tensors or NumPy
     arrays; memory-mapped features are read in blocks and batches, never copied as a whole.
@@ -58,12 +66,27 @@ def fit_decision(
     is the CPU. states: where the state of a training is saved, and found again by the same call after it was killed;
     it then ends with the same numbers. The folder must be of this call alone. None: nothing is saved.
 
-    Warns (DecisionWarning) when a learnt head is constant over the data or predicts empty label sets only.
+    For decisions by log odds: folds, int (N,), the rows left out together (None: five random folds from `seed`).
+    validation, bool (N,), the rows whose log loss chooses a weight decay, fitted on the others (None: each fold's,
+    fitted on the other folds). further: targets (M, K) and mask of images whose scores are not honest, such as those
+    that the network was trained on; they count where label sets are counted.
+
+    Warns (DecisionWarning) when a learnt head is constant over the data or predicts empty label sets only, and when the
+    solver did not reach its tolerance.
     Raises ValueError for data that cannot be fitted on and for missing features, before any training.
     """
     check_fit(scores, targets, mask)
     if isinstance(decision, Rule):
         decision.fit(scores, targets, mask)
+        return decision
+    if isinstance(decision, LogOddsDecision):
+        drawn = draw_folds(len(scores), seed) if folds is None else folds
+        honest = checked_rows(decision, scores, targets, features, mask, drawn, validation, further)
+        ended = fit_log_odds_decision(decision, honest)
+        problems = (
+            [] if ended.converged else [f"the solver stopped at a gradient norm of {ended.gradient_norm:.1e}"]
+        )
+        _warn(decision, [*problems, *decision.eval().problems(scores, features)])
         return decision
     if not isinstance(decision, LearntDecision):
         raise TypeError(f"decision: {type(decision).__name__} is neither a Rule nor a LearntDecision")
@@ -81,9 +104,13 @@ def fit_decision(
         module = LabelDecision(decision, optimizer, after)
         _train(module, rows, {"max_epochs": epochs, **(trainer or {})}, states)
     decision.eval()
-    for problem in decision.problems(scores, features):
-        warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=2)
+    _warn(decision, decision.problems(scores, features))
     return decision
+
+
+def _warn(decision: Decision, problems: Sequence[str]) -> None:
+    for problem in problems:
+        warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=3)
 
 
 class CachedRows(Dataset[DecisionBatch]):

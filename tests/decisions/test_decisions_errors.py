@@ -8,13 +8,15 @@ from decisions_data import SHIPPED, learnable
 from lsep_ml.decisions import (
     CountEstimation,
     GlobalThreshold,
+    LinearThresholds,
+    Rule,
     ThresholdClass,
     ThresholdEstimation,
     TopK,
     ZeroThreshold,
 )
 
-RULES = list(dict.fromkeys(type(decision) for decision in SHIPPED if not decision.needs_features))
+RULES = list(dict.fromkeys(type(decision) for decision in SHIPPED if isinstance(decision, Rule)))
 
 
 @pytest.mark.parametrize("kind", RULES)
@@ -55,7 +57,7 @@ def test_not_fitted_and_another_number_of_labels(kind):
         decision.predict(scores)
 
 
-@pytest.mark.parametrize("kind", [CountEstimation, ThresholdEstimation, ThresholdClass])
+@pytest.mark.parametrize("kind", [CountEstimation, ThresholdEstimation, ThresholdClass, LinearThresholds])
 def test_features_missing_or_wrong(kind):
     scores, targets, features = learnable()
     decision = kind(20, 6)
@@ -87,7 +89,7 @@ def test_zero_is_refused_where_it_means_nothing(loss):
 
 
 def test_options_are_checked():
-    with pytest.raises(ValueError, match="fit_on='test': expected 'train', 'val' or 'both'"):
+    with pytest.raises(ValueError, match="fit_on='test': expected 'train', 'val', 'both' or 'crossfit'"):
         TopK(fit_on="test")
     with pytest.raises(ValueError, match="search='binary'"):
         GlobalThreshold("binary")

@@ -126,7 +126,8 @@ def test_metrics_are_those_out_of_fold(tmp_path):
 def test_learnt_decisions_join_where_there_are_features(tmp_path):
     source = written(tmp_path / "scores.npz", case(features=True))
     tuning = tune(source, criterion="exact_match", folds=2, epochs=2, replicates=20, progress=False)
-    assert [tuned.name for tuned in tuning.tried][-3:] == ["count_est", "thresh_est", "threshold_class"]
+    learnt = ["count_est", "thresh_est", "thresh_linear", "support", "threshold_class"]
+    assert [tuned.name for tuned in tuning.tried][-5:] == learnt
     console = Console(width=160, record=True, quiet=False, file=(tmp_path / "out.txt").open("w"))
     with console.file:
         print_tuning(tuning, console)

@@ -1,0 +1,226 @@
+"""The label set as a whole, chosen among those that images have."""
+
+from collections.abc import Iterator
+from itertools import product
+from typing import Any, ClassVar, Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lsep_ml.decisions.base import Decided, FitOn
+from lsep_ml.decisions.calibration import Calibrated
+from lsep_ml.decisions.checks import BLOCK, Array, check_features
+from lsep_ml.decisions.linear import LinearThresholds
+from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
+from lsep_ml.decisions.search import Bools, Integers, add_counts, first_best, gain
+from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS
+from lsep_ml.metrics.counts import LabelCounts, count_label_sets
+from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.metric import Floats
+
+LogOdds = Literal["thresh_linear", "platt", "isotonic"]
+
+ALPHAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
+BETAS = (0.0, 0.3, 0.6, 1.0, 1.5)
+GRID = tuple(product(ALPHAS, BETAS))
+"""What alpha and beta are chosen from; the first of the best wins."""
+
+_LEAST_SHARE = 1e-4
+_CELLS = 2**22  # images times label sets that stand in memory at a time
+
+
+class LabelSetSupport(LogOddsDecision):
+    """The label set Y of highest z . Y + alpha (log share(Y) - sum_k log P_ind(Y_k)) + beta |Y|.
+
+    In the literature, support inference: the candidates are the label sets that the images have whose labels are all
+    known. z are log odds of the labels. share(Y) is the share of these images that have exactly Y; P_ind(Y_k) is the
+    share of those that have label k where Y has it, and of those that have not where it has not (clipped at 1e-4).
+    alpha and beta are the best by the criterion of `GRID` on images that gave neither their log odds nor their label
+    sets. On a tie the more frequent set, and the smaller alpha, then beta.
+
+    log_odds: what gives z, "thresh_linear" (`LinearThresholds`), or a calibration of each label's scores, "platt" or
+    "isotonic" (`Calibrated`). max_sets: only so many of the most frequent sets are candidates.
+    """
+
+    decides_by: ClassVar[tuple[str, ...]] = ("probabilities",)
+    needs_features = True  # but for calibrations
+    num_labels: int
+    sets: Tensor
+    bonus: Tensor
+    chosen: Tensor
+    left_out: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        num_labels: int,
+        *,
+        log_odds: LogOdds = "thresh_linear",
+        criterion: str = "exact_match",
+        max_sets: int = 10_000,
+        fit_on: FitOn = "crossfit",
+    ) -> None:
+        super().__init__(fit_on)
+        if log_odds not in get_args(LogOdds):
+            raise ValueError(f"log_odds={log_odds!r}: expected one of {', '.join(get_args(LogOdds))}")
+        if criterion not in LABEL_SET_KEYS:
+            raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
+        if max_sets < 1:
+            raise ValueError(f"max_sets={max_sets}: expected at least 1")
+        self.num_features, self.num_labels = num_features, num_labels
+        self.log_odds, self.criterion, self.max_sets = log_odds, criterion, max_sets
+        self.of_labels: LogOddsEstimator = (
+            LinearThresholds(num_features, num_labels, offset="none", fit_on=fit_on)
+            if log_odds == "thresh_linear"
+            else Calibrated(log_odds, fit_on=fit_on)
+        )
+        self.needs_features = self.of_labels.needs_features
+        # (S, K), the most frequent first; (S,), what is added to z . Y; alpha and beta; how many sets are too many
+        self.register_buffer("sets", torch.zeros(0, num_labels, dtype=torch.bool))
+        self.register_buffer("bonus", torch.zeros(0, dtype=torch.float64))
+        self.register_buffer("chosen", torch.zeros(2, dtype=torch.float64))
+        self.register_buffer("left_out", torch.tensor(0))
+
+    @property
+    def estimator(self) -> LogOddsEstimator:
+        return self.of_labels
+
+    def choices(self) -> dict[str, Any]:
+        alpha, beta = self.chosen.tolist()
+        of_labels = {name: value for name, value in self.of_labels.choices().items() if name != "offset"}
+        return {"alpha": alpha, "beta": beta, "sets": len(self.sets), **of_labels}
+
+    def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        log_odds = self.of_labels.log_odds_of(scores, features)
+        totals = log_odds.double() @ self.sets.double().T + self.bonus
+        return Decided(self.sets[totals.argmax(1)], probabilities=torch.sigmoid(log_odds).float())
+
+    def choose(self, rows: HonestRows) -> None:
+        """Choose alpha and beta, then take the candidates and their shares from all images.
+
+        Raises ValueError where no image has all its labels known.
+        """
+        table = _SetTable.of(rows)
+        metric = BY_KEY[self.criterion]
+        totals: list[LabelCounts] = []
+        for fold in np.unique(rows.folds):
+            inside = np.flatnonzero(rows.folds == fold)
+            candidates = table.without(fold).candidates(self.max_sets)
+            for block in _blocks(inside, len(candidates.sets)):
+                counts = candidates.judge(rows.log_odds[block], rows.targets[block], rows.known[block])
+                totals = (
+                    [add_counts(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
+                )
+        alpha, beta = GRID[first_best(np.array([float(gain(metric, total)) for total in totals]))]
+        candidates = table.candidates(self.max_sets)
+        self.sets = torch.from_numpy(candidates.sets).to(self.sets.device)
+        self.bonus = torch.from_numpy(candidates.bonus(alpha, beta)).to(self.bonus)
+        self.chosen = torch.tensor([alpha, beta], dtype=torch.float64).to(self.chosen.device)
+        self.left_out = torch.tensor(int((table.counts > 0).sum()) - len(candidates.sets))
+
+    def seen(self, targets: Array) -> Bools:
+        """Which images have one of the candidates as their label set, bool (N,); no other can be decided rightly."""
+        ours = {row.tobytes() for row in np.packbits(as_numpy(self.sets), axis=1)}
+        return np.array([row.tobytes() in ours for row in np.packbits(as_numpy(targets) != 0, axis=1)], bool)
+
+    def problems(self, scores: Array, features: Array | None = None) -> list[str]:
+        found = []
+        if self.left_out:
+            found.append(
+                f"{int(self.left_out)} rarer label sets are no candidates (max_sets={self.max_sets})"
+            )
+        never = np.flatnonzero(~as_numpy(self.sets).any(0))
+        if len(never):
+            names = [str(label) if self.label_names is None else self.label_names[label] for label in never]
+            found.append(
+                f"never named, since no image whose labels are all known has them: {', '.join(names)}"
+            )
+        return found
+
+    def _checked_features(self, features: Array | None, rows: int) -> Array | None:
+        if not self.needs_features:
+            return None
+        return check_features(features, rows, self.num_features, type(self).__name__)
+
+    def _rows_at_once(self) -> int:
+        if len(self.sets) == 0:
+            raise ValueError(f"{type(self).__name__} is not fitted; call fit_decision or load it")
+        return _rows_at_once(len(self.sets))
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        self._resize_buffers(state_dict, prefix)  # how many label sets there are depends on the data
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
+
+class _Candidates(NamedTuple):
+    """Label sets, bool (S, K), by descending frequency; lift (S,): log share(Y) - sum_k log P_ind(Y_k)."""
+
+    sets: Bools
+    lift: Floats
+
+    def bonus(self, alpha: float, beta: float) -> Floats:
+        """What is added to z . Y, (S,)."""
+        return alpha * self.lift + beta * self.sets.sum(1)
+
+    def judge(self, log_odds: NDArray[np.float32], targets: Bools, known: Bools) -> list[LabelCounts]:
+        """The counts of the label sets that each pair of `GRID` gives for some images."""
+        totals = log_odds.astype(np.float64) @ self.sets.T.astype(np.float64)
+        return [
+            count_label_sets(self.sets[(totals + self.bonus(*pair)).argmax(1)], targets, known)
+            for pair in GRID
+        ]
+
+
+class _SetTable(NamedTuple):
+    """How often each label set occurs. sets: bool (S, K); counts (S,); by_fold: fold -> counts of its rows (S,)."""
+
+    sets: Bools
+    counts: Integers
+    by_fold: dict[int, Integers]
+
+    @classmethod
+    def of(cls, rows: HonestRows) -> "_SetTable":
+        """From the rows, and the further images, whose labels are all known."""
+        complete = rows.known.all(1)
+        targets, folds = rows.targets[complete], rows.folds[complete]
+        if rows.further is not None:
+            more = rows.further[0][rows.further[1].all(1)]
+            targets = np.concatenate([targets, more])
+            folds = np.concatenate([folds, np.full(len(more), -1)])
+        if len(targets) == 0:
+            raise ValueError(
+                "mask: no image has all its labels known; there are no label sets to choose among"
+            )
+        packed, inverse = np.unique(np.packbits(targets, axis=1), axis=0, return_inverse=True)
+        size, place = len(packed), inverse.ravel()
+        by_fold = {int(fold): np.bincount(place[folds == fold], minlength=size) for fold in np.unique(folds)}
+        sets = np.unpackbits(packed, axis=1, count=targets.shape[1]).astype(bool)
+        return cls(sets, np.bincount(place, minlength=size), by_fold)
+
+    def without(self, fold: int) -> "_SetTable":
+        """The table of the images outside a fold; of all, where there are none outside."""
+        counts = self.counts - self.by_fold.get(int(fold), 0)
+        return self._replace(counts=counts) if counts.any() else self
+
+    def candidates(self, max_sets: int) -> _Candidates:
+        """The most frequent sets, the smaller by label order first among equals."""
+        order = np.argsort(-self.counts, kind="stable")[:max_sets]
+        order = order[self.counts[order] > 0]
+        sets, images = self.sets[order], self.counts.sum()
+        shares = ((self.counts @ self.sets) / images).clip(_LEAST_SHARE, 1 - _LEAST_SHARE)
+        independent = sets @ np.log(shares) + ~sets @ np.log1p(-shares)
+        return _Candidates(sets, np.log(self.counts[order] / images) - independent)
+
+
+def _rows_at_once(sets: int) -> int:
+    return min(BLOCK, max(1, _CELLS // sets))
+
+
+def _blocks(rows: Integers, sets: int) -> Iterator[Integers]:
+    size = _rows_at_once(sets)
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]
