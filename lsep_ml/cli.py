@@ -182,6 +182,27 @@ app.command("export")(export_command)
 app.command("demo")(demo_command)
 
 
+@app.command()
+def backbones(
+    pattern: Annotated[
+        str,
+        typer.Argument(
+            help="Names, as timm's patterns ('vit_*dinov3*') or a part of them; all if not given."
+        ),
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line, for programs.")] = False,
+) -> None:
+    """List timm's pretrained networks: parameters, features, and the images their weights want. Needs no network."""
+    import json
+
+    from lsep_ml.models.catalogue import known_backbones, table_lines
+
+    found = known_backbones(pattern)
+    lines = (json.dumps(known.values()) for known in found) if as_json else table_lines(found)
+    for line in lines:
+        typer.echo(line)
+
+
 @app.command("list")
 def list_command(
     output: Output = Path("outputs"),

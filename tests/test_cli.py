@@ -19,7 +19,7 @@ from lsep_ml.decisions import load
 runner = CliRunner()
 VERBS = (
     *("check", "prepare", "tune", "apply", "report", "bundle", "predict", "export", "demo"),
-    *("list", "dashboard", "prune", "run"),
+    *("backbones", "list", "dashboard", "prune", "run"),
 )
 
 

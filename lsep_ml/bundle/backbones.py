@@ -15,7 +15,12 @@ KNOWN: dict[str, Callable[..., nn.Module]] = {
 }
 """Builders by the name a configuration calls them (`model._target_`)."""
 
-_NOT_KEPT = {"_target_", "weights"}  # where training started says nothing about where it ended
+_NOT_KEPT = {
+    "_target_",
+    "weights",
+    "source",
+    "strict",
+}  # where training started says nothing about where it ended
 _REFUSED = ("checkpoint_path", "pretrained", "cache_dir")  # of timm: would read or fetch other files
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.bundle.sources import read_parts
-from lsep_ml.models import Network
+from lsep_ml.models import Network, take_score_rows
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,6 @@ def starting_point(weights: Any) -> Parts | None:
     return read_parts(weights)
 
 
-@torch.no_grad()
 def start_from(network: Network, label_names: Sequence[str], parts: Parts) -> list[str]:
     """Load the backbone of a classifier, and the score rows of the labels that both have by name.
 
@@ -47,13 +46,9 @@ def start_from(network: Network, label_names: Sequence[str], parts: Parts) -> li
             f"{dict(parts.model['options'])}; give model=... the same options"
         )
     network.backbone.load_state_dict(found)
-    layer, rows = network.score_layer, {name: row for row, name in enumerate(parts.label_names)}
-    kept = [name for name in label_names if name in rows]
-    for label, name in enumerate(label_names):
-        if name in rows:
-            layer.weight[label] = parts.state["score_layer.weight"][rows[name]]
-            layer.bias[label] = parts.state["score_layer.bias"][rows[name]]
-    new = [name for name in label_names if name not in rows]
+    weight, bias = (parts.state[f"score_layer.{name}"] for name in ("weight", "bias"))
+    kept = take_score_rows(network.score_layer, label_names, parts.label_names, weight, bias)
+    new = [name for name in label_names if name not in kept]
     log.info(
         "Starting from %s: its backbone, and the score rows of %d labels; %d labels are new%s",
         parts.source,

@@ -79,6 +79,32 @@ class Network(nn.Module):
         return Prediction(self.score_layer(features), features)
 
 
+@torch.no_grad()
+def take_score_rows(
+    layer: nn.Linear, label_names: Sequence[str], known: Sequence[str], weight: Tensor, bias: Tensor
+) -> list[str]:
+    """Copy the score rows of the labels that both have by name; the layer's others stay. Returns these labels.
+
+    Args:
+        layer: of `label_names`, (K, D).
+        known: the names of the rows of `weight` (K', D) and `bias` (K',).
+
+    Raises:
+        ValueError: rows of another width.
+    """
+    if weight.shape[1] != layer.in_features:
+        raise ValueError(
+            f"model.weights: score rows are {weight.shape[1]} wide, f'(x) of this network {layer.in_features}"
+        )
+    rows = {name: row for row, name in enumerate(known)}
+    kept = [name for name in label_names if name in rows]
+    for label, name in enumerate(label_names):
+        if name in rows:
+            layer.weight[label] = weight[rows[name]]
+            layer.bias[label] = bias[rows[name]]
+    return kept
+
+
 class Probe(nn.Module):
     """The end of a network whose backbone is never trained: features that were extracted before -> scores.
 

@@ -1,32 +1,61 @@
 """Backbones from timm, with the weights they were published with, a file's, or none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
-from lsep_ml.models.names import pretrained_cfg
+from lsep_ml.models.names import WEIGHTS, Source, pretrained_cfg, source_of
+from lsep_ml.models.pooling import Pooling
+from lsep_ml.models.published import hub_file, unreachable
 from lsep_ml.models.sizes import size_options
-from lsep_ml.models.weights import load_weights
+from lsep_ml.models.weights import ScoreRows, load_weights
 
 
 class TimmBackbone(nn.Module):
-    """A timm model without its classifier; f'(x) is what the classifier would be given."""
+    """A timm model without its classifier; f'(x) is what the classifier would be given, or of another pooling.
 
-    def __init__(self, model: nn.Module, image_size: tuple[int, int, int]) -> None:
+    `score_rows` is the classifier that came with the weights, where its labels have names; else None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        image_size: tuple[int, int, int],
+        pool: str = "trained",
+        score_rows: ScoreRows | None = None,
+    ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
+        self.score_rows = score_rows
         training = model.training
+        self.pooling = None
         with torch.inference_mode():
+            model.eval()
+            if pool != "trained":
+                # Of noise, so that what can be negative is.
+                noise = torch.randn(2, *image_size, generator=torch.Generator().manual_seed(0), device="cpu")
+                device = next(model.parameters()).device
+                self.pooling = Pooling(pool, model, self.model.forward_features(noise.to(device)))
             # Some architectures have more than one candidate for the width, so it is measured.
-            self.num_features: int = model.eval()(torch.zeros(1, *image_size)).shape[1]
+            features = self(torch.zeros(1, *image_size))
+            if features.ndim != 2:
+                raise ValueError(
+                    "model.pool=trained: this network has no pooling of its own; take model.pool=mean"
+                )
+            self.num_features: int = features.shape[1]
         model.train(training)
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = self.model(images)
+        features: Tensor = (
+            self.model(images)
+            if self.pooling is None
+            else self.pooling(self.model, self.model.forward_features(images))
+        )
         return features
 
 
@@ -34,36 +63,109 @@ def timm_backbone(
     name: str = "resnet50",
     weights: str | None = "imagenet",
     image_size: int | Sequence[int] | None = None,
+    *,
+    source: str | None = None,
+    pool: str = "trained",
+    strict: bool = True,
     **options: Any,
 ) -> TimmBackbone:
     """Any timm backbone by name (`timm.list_models()`), its classifier removed.
 
     Args:
-        name: timm's name, e.g. "resnet50", "convnext_tiny.fb_in22k".
-        weights: "imagenet" for the weights timm publishes under that name, a file, or None.
+        name: timm's name, e.g. "resnet50", "convnext_tiny.fb_in22k"; "hf-hub:owner/model" or "local-dir:PATH" for a
+            folder with a config.json and weights, as timm saves them.
+        weights: "imagenet" for the weights published under that name, a file in timm's names, or None.
         image_size: of the images it will be given, one int or (height, width); None: its own. A network of a fixed
             size is built for it, its position embeddings interpolated.
+        source: where its weights are published, if elsewhere than under `name` (see `resolved_model`).
+        pool: what f'(x) is made by: "trained", the network's own way, or one of `lsep_ml.models.pooling.POOLS`.
+        strict: whether a file that does not fit whole is refused (`load_weights`).
         options: passed to `timm.create_model` (e.g. `in_chans`, `drop_path_rate`).
 
     Raises:
-        ValueError: unknown name, a size that the network cannot take, or a file with the weights of another network.
+        ValueError: unknown name, a size that the network cannot take, a pooling that it cannot have, or a file with the
+            weights of another network.
         FileNotFoundError: the weights are neither on disk nor to be had.
     """
-    own = pretrained_cfg(name).input_size
+    published = source_of(source or name)
+    if published is not None:
+        name = published.architecture
+        options = {**published.options, **options}
+    cfg = pretrained_cfg(name)
+    own = (cfg if published is None else published.cfg).input_size
     size = own[1:] if image_size is None else _height_and_width(image_size)
     options = size_options(name, size, options)
+    rows = None
+    if published is None and weights == "imagenet":
+        model = _with_published_weights(name, cfg, options)
+    else:
+        model = timm.create_model(name, pretrained=False, num_classes=0, **options)
+        if weights is not None:
+            rows = _load(model, weights, published, cfg, strict)
+    return TimmBackbone(model, (options.get("in_chans", own[0]), *size), pool, rows)
+
+
+def _load(
+    model: nn.Module, weights: str, published: Source | None, cfg: PretrainedCfg, strict: bool
+) -> ScoreRows | None:
+    """Load a file, or what a folder publishes."""
+    if weights == "imagenet":
+        assert published is not None
+        own, file, names = published.cfg, published.weights(), published.cfg.label_names
+    else:
+        own, file, names = cfg, Path(weights), None
+    found: Any = own.classifier or cfg.classifier or ()
+    classifiers = (found,) if isinstance(found, str) else tuple(found)
+    return load_weights(model, file, strict=strict, classifiers=classifiers, label_names=names)
+
+
+def _with_published_weights(name: str, cfg: PretrainedCfg, options: Mapping[str, Any]) -> Any:
+    """The model with the weights that timm publishes under a name, found on this machine or downloaded."""
     try:
-        model: Any = timm.create_model(name, pretrained=weights == "imagenet", num_classes=0, **options)
+        overlay = _file_on_disk(cfg)
+        return timm.create_model(
+            name, pretrained=True, num_classes=0, pretrained_cfg_overlay=overlay, **options
+        )
     except (OSError, RuntimeError) as error:
         raise FileNotFoundError(
-            f"model.weights=imagenet: no weights for {name} here ({error}). Fetch them elsewhere and give the file as "
-            "model.weights=FILE, or start from scratch with model.weights=null"
+            f"model.weights=imagenet: no weights for {name} here: {error}, give a file as model.weights=FILE, or start "
+            "from scratch with model.weights=null"
         ) from error
-    if weights not in (None, "imagenet"):
-        load_weights(model, Path(str(weights)))
-    return TimmBackbone(model, (options.get("in_chans", own[0]), *size))
+
+
+def _file_on_disk(cfg: PretrainedCfg) -> dict[str, Any] | None:
+    """What to tell timm of the file that it should read; None: it finds its own.
+
+    Raises:
+        FileNotFoundError: there is none and nobody to ask for it.
+    """
+    if cfg.hf_hub_id and not cfg.custom_load:
+        names = (cfg.hf_hub_filename,) if cfg.hf_hub_filename else WEIGHTS
+        return {"file": str(hub_file(cfg.hf_hub_id, names))}
+    if isinstance(cfg.url, str) and cfg.url:
+        file = Path(torch.hub.get_dir()) / "checkpoints" / cfg.url.rsplit("/", 1)[1]
+        problem = None if file.is_file() else unreachable(cfg.url)
+        if problem is not None:
+            raise FileNotFoundError(
+                f"{file.name} cannot be downloaded ({problem}). Fetch {cfg.url}, put it at {file}"
+            )
+    return None
 
 
 def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
     height, width = (size, size) if isinstance(size, int) else size
     return height, width
+
+
+def resolved_model(model: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved `config.model` with timm's name and options in the place of a folder's name, which is then `source`.
+
+    What is built later, from a bundle for instance, needs no folder. Others are returned as they are.
+
+    Raises:
+        ValueError, FileNotFoundError: as `source_of`.
+    """
+    found = source_of(str(model.get("name", "")))
+    if found is None:
+        return dict(model)
+    return {**found.options, **model, "name": found.architecture, "source": found.name}

@@ -33,17 +33,18 @@ class Preprocessing:
         }
 
 
-def timm_preprocessing(name: str, img_size: Any = None, **_: Any) -> Preprocessing:
+def timm_preprocessing(name: str, img_size: Any = None, source: str | None = None, **_: Any) -> Preprocessing:
     """timm's data configuration of a name, with or without the weights' tag (`timm.data.resolve_data_config`).
 
     Args:
         name: as `timm_backbone` takes it.
+        source: where its weights are published, if elsewhere (`resolved_model`).
         img_size: a size that the network is built for in place of its own, as one int or (height, width).
 
     Raises:
         ValueError: an unknown name.
     """
-    found = resolve_data_config(pretrained_cfg=pretrained_cfg(name).to_dict())
+    found = resolve_data_config(pretrained_cfg=pretrained_cfg(source or name).to_dict())
     size = found["input_size"][1:] if img_size is None else img_size
     height, width = (size, size) if isinstance(size, int) else size
     return Preprocessing(

@@ -30,6 +30,7 @@ class SmallCNN(nn.Module):
         num_features: D, the width of f'(x), taken after a ReLU like VGG's fc7.
         dropout: probability of zeroing an entry of the pooled map's vector in training.
         weights: a file with its state dict, or None for a random start.
+        strict: whether a file that does not fit whole is refused (`load_weights`).
 
     Shapes:
         float (N, in_channels, H, W) with H, W >= 2 ** len(widths) -> (N, num_features).
@@ -42,6 +43,7 @@ class SmallCNN(nn.Module):
         num_features: int = 128,
         dropout: float = 0.0,
         weights: str | None = None,
+        strict: bool = True,
     ) -> None:
         super().__init__()
         blocks: list[nn.Module] = []
@@ -62,7 +64,7 @@ class SmallCNN(nn.Module):
         )
         self.num_features = num_features
         if weights is not None:
-            load_weights(self, Path(weights))
+            load_weights(self, Path(weights), strict=strict)
 
     def forward(self, images: Tensor) -> Tensor:
         features: Tensor = self.hidden(self.blocks(images))

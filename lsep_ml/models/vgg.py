@@ -33,12 +33,13 @@ class FeatureLayers(nn.Sequential):
         self.num_features = num_features
 
 
-def vgg16(weights: str | None = "imagenet") -> FeatureLayers:
+def vgg16(weights: str | None = "imagenet", *, strict: bool = True) -> FeatureLayers:
     """VGG16 up to fc7 after its ReLU: f'(x) is `classifier[:5]`, 4096 wide (method of the paper, section 5).
 
     Args:
         weights: "imagenet" for torchvision's IMAGENET1K_V1 (a retrained network, not the original Caffe one),
             a file with a state dict in torchvision's names, or None for a random start.
+        strict: whether a file that does not fit whole is refused (`load_weights`).
 
     Raises:
         FileNotFoundError: the weights are neither on disk nor to be had; names the file and where to put it.
@@ -53,7 +54,8 @@ def vgg16(weights: str | None = "imagenet") -> FeatureLayers:
         classifier=model.classifier[:5],
     )
     if weights is not None:
-        load_weights(backbone, _published_vgg16() if weights == "imagenet" else Path(weights))
+        file = _published_vgg16() if weights == "imagenet" else Path(weights)
+        load_weights(backbone, file, strict=strict, classifiers=("classifier.6",))
     return backbone
 
 

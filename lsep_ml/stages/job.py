@@ -1,6 +1,7 @@
 """All a job is made of, built from a composed configuration before any long work starts."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.known import check_known
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
-from lsep_ml.models import Network, Probe
+from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
@@ -97,7 +98,8 @@ def build_job(config: DictConfig) -> Job:
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
     trainer, processes, device = join_processes(
-        instantiate(config.trainer), unused=config.training.frozen_epochs > 0
+        instantiate(config.trainer),
+        unused=config.training.frozen_epochs > 0 or config.model.get("pool", "trained") != "trained",
     )
     start = starting_point(config.model.get("weights"))
     config = with_preprocessing(config, start, warn=processes.first)
@@ -107,6 +109,7 @@ def build_job(config: DictConfig) -> Job:
     model = config.model if start is None else OmegaConf.merge(config.model, {"weights": None})
     label_names = data.data_set.label_names
     network = Network(instantiate(model), len(label_names), transform.mean, transform.std)
+    take_published_rows(network, label_names)
     if processes.count > 1 and config.trainer.sync_batchnorm:
         sync_batch_norm(network, device)
     if start is not None:
@@ -144,6 +147,14 @@ def build_job(config: DictConfig) -> Job:
         device=device,
         made_by=prediction_made_by(parts, data.data_set.content, label_names, weights_hash(network)),
     )
+
+
+def take_published_rows(network: Network, label_names: Sequence[str]) -> None:
+    """Start from the score rows that came with the backbone's weights, of labels of the same name."""
+    rows = getattr(network.backbone, "score_rows", None)
+    if rows is not None and rows.weight.shape[1] == network.num_features:
+        kept = take_score_rows(network.score_layer, label_names, *rows)
+        log.info("The weights came with the score rows of %d of these labels", len(kept))
 
 
 def with_current_names(config: DictConfig) -> DictConfig:

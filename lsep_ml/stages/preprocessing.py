@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.bundle.start import preprocessing_of_start
+from lsep_ml.models.of_timm import resolved_model
 from lsep_ml.models.preprocessing import preprocessing_of
 from lsep_ml.stages.ranges import OF_THE_MODEL
 
@@ -18,7 +19,8 @@ _PIXELS = ("mean", "std", "interpolation", "antialias")
 
 
 def with_preprocessing(config: DictConfig, start: Parts | None, warn: bool = True) -> DictConfig:
-    """The configuration with the model's own in each place of the transform that says `model`.
+    """The configuration with the model's own in each place of the transform that says `model`, and a network that is
+    named by its folder named by timm's name.
 
     What says something else stays, and where it is not what the weights were trained with, a warning says so.
 
@@ -30,6 +32,7 @@ def with_preprocessing(config: DictConfig, start: Parts | None, warn: bool = Tru
     Raises:
         ValueError: the transform asks for the model's own, and the model has none.
     """
+    config = _with_own_options(config)
     transform = cast(dict[str, Any], OmegaConf.to_container(config.transform, resolve=True))
     source, own = _own(config, start)
     asked = [key for key, value in transform.items() if value == OF_THE_MODEL]
@@ -49,11 +52,22 @@ def with_preprocessing(config: DictConfig, start: Parts | None, warn: bool = Tru
     return cast(DictConfig, OmegaConf.merge(config, {"transform": {key: own[key] for key in asked}}))
 
 
+def _with_own_options(config: DictConfig) -> DictConfig:
+    """The configuration with timm's own name and options for a network that is named by its folder."""
+    if config.model["_target_"] != "lsep_ml.models.timm_backbone":
+        return config
+    named = {
+        key: value for key, value in config.model.items() if not OmegaConf.is_interpolation(config.model, key)
+    }
+    added = {key: value for key, value in resolved_model(named).items() if named.get(key) != value}
+    return cast(DictConfig, OmegaConf.merge(config, {"model": added})) if added else config
+
+
 def _own(config: DictConfig, start: Parts | None) -> tuple[str, Mapping[str, Any]]:
     """Who says it, and what it says, in the transform's words."""
     if start is not None:
         return str(start.source), preprocessing_of_start(start)
     model = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))
     found = preprocessing_of(model)
-    name = model.get("name", str(model["_target_"]).rpartition(".")[2])
+    name = model.get("source") or model.get("name", str(model["_target_"]).rpartition(".")[2])
     return str(name), {} if found is None else found.values()

@@ -54,6 +54,7 @@ RUN_PARTS = (*PREDICTION_PARTS, "predictor", *DECISION_PARTS)
 NEUTRAL = {
     "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers", "max_bytes"},
     "decision": {"shift_invariant"},
+    "model": {"strict"},
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
 }
 """Where the data lie, what computes and with how many processes: they change no number that is asked for. What the loss
@@ -61,6 +62,18 @@ says of itself is the loss's.
 
 The number of processes does where each normalises its own share of a batch (trainer.sync_batchnorm=false).
 """
+
+
+AT_FIRST: dict[str, dict[str, Any]] = {
+    "model": {"pool": "trained"},
+}
+"""Options that came later, at the value that means what was done before: left out, so that it is still found."""
+
+WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
+"""Backbones whose state alone says what features they give in evaluation."""
+
+NO_PART_OF_FEATURES = {"weights", "source"}
+"""Options of a backbone that say where its state came from."""
 
 
 def identity_of(made_by: Mapping[str, Any]) -> str:
@@ -93,13 +106,16 @@ def features_made_by(
     """Say what features are made by: always in float32 and without augmentation, in a fixed order and fixed batches.
 
     Args:
-        config: resolved parts of the configuration, `data` and `transform` among them.
+        config: resolved parts of the configuration, `data`, `transform` and `model` among them.
         images: the hashes of the split and of the images (`DataSet.content`).
         backbone: `weights_hash` of the frozen backbone.
         batch_size: of the fixed batches; a row's last bits depend on it.
     """
+    model = config["model"]
+    options = {key: value for key, value in model.items() if key not in NO_PART_OF_FEATURES}
+    parts = {} if model["_target_"] in WHOLE_IN_STATE else {"model": options}
     return {
-        "config": {key: config[key] for key in ("data", "transform")},
+        "config": {**{key: config[key] for key in ("data", "transform")}, **parts},
         **images,
         "backbone": backbone,
         "batch_size": batch_size,
@@ -159,7 +175,12 @@ def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, 
             neutral = NEUTRAL.get(part, set())
             if part == "trainer" and not value["sync_batchnorm"]:
                 neutral = neutral - {"devices", "num_nodes"}
-            value = {key: item for key, item in value.items() if key not in neutral}
+            first = AT_FIRST.get(part, {})
+            value = {
+                key: item
+                for key, item in value.items()
+                if key not in neutral and not (key in first and item == first[key])
+            }
         plain[part] = first_names(value)
     return plain
 

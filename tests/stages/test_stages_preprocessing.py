@@ -2,12 +2,14 @@
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
 import data_trees
 import numpy as np
 import pytest
+import timm
 import torch
 from hydra.errors import InstantiationException
 from jobs import compose_here, run_job_here
@@ -19,6 +21,7 @@ from lsep_ml.bundle.export import export
 from lsep_ml.bundle.images import read_image
 from lsep_ml.data import Transform
 from lsep_ml.demo.page import build_page
+from lsep_ml.stages.extraction import features_key
 from lsep_ml.stages.job import build_job
 from lsep_ml.store.keys import identity_of
 
@@ -152,3 +155,63 @@ def test_another_size_is_built_and_a_wrong_one_names_those_that_work(tree: Path,
         InstantiationException, match=r"transform\.crop=.100, 100.: not a size for test_vit.*work: 160"
     ):
         build_job(compose_here(tmp_path, *place(tree), *NET, "transform.crop=100")[0])
+
+
+def features_identity(tree: Path, output: Path, *options: str) -> str:
+    job = build_job(compose_here(output, *place(tree), *options)[0])
+    return identity_of(features_key(job.made_by["config"], job.network, job.data))
+
+
+def test_whatever_computes_features_is_in_their_key(tree: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = timm.create_model("test_resnet", num_classes=0)
+    torch.save(model.state_dict(), tmp_path / "own.pth")
+    net = ("model=timm", "model.name=test_resnet", f"model.weights={tmp_path / 'own.pth'}")
+    first = features_identity(tree, tmp_path, *net)
+    # None of these changes a tensor of the network.
+    others = ("+model.global_pool=max", "model.pool=mean", "model.pool=max", "+model.output_stride=16")
+    found = [features_identity(tree, tmp_path, *net, option) for option in others]
+    assert len({first, *found}) == len(others) + 1
+    # These say where the tensors came from, and how the score layer is trained.
+    torch.save(model.state_dict(), tmp_path / "same.pth")
+    for option in (f"model.weights={tmp_path / 'same.pth'}", "model.strict=false", "loss=bce", "seed=1"):
+        assert features_identity(tree, tmp_path, *net, option) == first, option
+
+
+def test_what_came_later_leaves_identities_as_they_were(tree: Path, tmp_path: Path) -> None:
+    small = build_job(compose_here(tmp_path, *place(tree), "model=small_cnn")[0])
+    assert "model" not in features_key(small.made_by["config"], small.network, small.data)["config"]
+    for job in (small, build_job(compose_here(tmp_path, *place(tree), *NET)[0])):
+        assert {"strict", "pool"}.isdisjoint(job.made_by["config"]["model"])
+
+
+def test_a_folder_s_network_is_trained_and_bundled_without_the_folder(tree: Path, tmp_path: Path) -> None:
+    source = tmp_path / "saved"
+    source.mkdir()
+    torch.manual_seed(1)
+    model = timm.create_model("test_vit", num_classes=3, global_pool="avg")
+    torch.save(model.state_dict(), source / "pytorch_model.bin")
+    cfg = {key: value for key, value in model.pretrained_cfg.items() if "hub" not in key}
+    config = {
+        "architecture": "test_vit",
+        "model_args": {"global_pool": "avg"},
+        "pretrained_cfg": cfg | {"num_classes": 3, "mean": [0.1, 0.2, 0.3]},
+    }
+    (source / "config.json").write_text(json.dumps(config))
+    record, folder = run_job_here(
+        tmp_path / "out", *place(tree), "model=timm", f"model.name=local-dir:{source}", "training=probe"
+    )
+    assert record["config"]["transform"]["mean"] == [0.1, 0.2, 0.3]
+    assert record["config"]["model"]["source"] == f"local-dir:{source}"
+    shutil.rmtree(source)
+    write_bundle(read_parts(folder), tmp_path / "bundle")
+    parts = read_parts(tmp_path / "bundle")
+    assert parts.model["options"]["name"] == "test_vit"
+    assert {"source", "strict", "weights"}.isdisjoint(parts.model["options"])
+    classifier = lsep_ml.load(tmp_path / "bundle", device="cpu")
+    assert torch.equal(
+        classifier.network.backbone.model.blocks[0].attn.qkv.weight, model.blocks[0].attn.qkv.weight
+    )
+    with np.load(folder / "predictions.npz") as arrays:
+        found = classifier.predict([tree / name for name in arrays["image_ids"]])
+        np.testing.assert_allclose(found.scores, arrays["scores"], atol=1e-4)
