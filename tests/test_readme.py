@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lsep_ml.metrics import BY_KEY, PAPER_KEYS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 
@@ -25,6 +27,7 @@ def test_the_tables_are_the_experiments(name: str) -> None:
     table = (ROOT / "experiments" / name / "table.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith("| ")]
     assert len(rows) > 4
+    assert rows[0] == f"| method | {' | '.join(BY_KEY[key].heading for key in PAPER_KEYS)} | runs |"
     assert "\n".join(rows) in README
 
 

@@ -38,9 +38,9 @@ def render_table(table: Table) -> str:
 
 
 def render_page(
-    folder: Path, page: Path, parts: Sequence[GroupReport], origins: Mapping[Run, Provenance], found: Found
+    folder: Path, page: Path, sections: Sequence[GroupReport], origins: Mapping[Run, Provenance], found: Found
 ) -> str:
-    """Render the report of all groups, `parts`.
+    """Render the report of all groups, `sections`.
 
     `origins` are the runs in its tables, `folder` holds them, and `page` is where the report goes.
     """
@@ -60,13 +60,13 @@ def render_page(
         .render(
             folder=folder.resolve().name,
             built=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            parts=parts,
+            sections=sections,
             origins=origins,
             problems=problems,
             failures=failures,
             link=link,
             versions=sorted({origin.versions for origin in origins.values()}),
-            comparisons=[_comparisons(part) for part in parts],
+            comparisons=[_comparisons(section) for section in sections],
             explorer={
                 "keys": [
                     {
@@ -78,7 +78,7 @@ def render_page(
                     for metric in LABEL_SET_METRICS
                 ],
                 "marks": {kind: KINDS[kind].mark for kind in KINDS},
-                "groups": [part.explorer for part in parts if part.explorer["runs"]],
+                "groups": [section.explorer for section in sections if section.explorer["runs"]],
             },
         )
     )
@@ -108,15 +108,19 @@ def _environment() -> Environment:
     return environment
 
 
-def _comparisons(part: GroupReport) -> dict[str, Any]:
-    """Gather every pair of rows of `part` for the page: [difference, low, high] of each metric."""
+def _comparisons(section: GroupReport) -> dict[str, Any]:
+    """Gather every pair of rows of `section` for the page: [difference, low, high] of each metric."""
     pairs: dict[str, list[list[float]]] = {}
-    position = {name: number for number, name in enumerate(part.compared)}
-    for c in part.comparisons:
+    position = {name: number for number, name in enumerate(section.compared)}
+    for c in section.comparisons:
         key = f"{position[c.first]}-{position[c.second]}"
         pairs.setdefault(key, []).append([round(value, 4) for value in (c.difference, c.low, c.high)])
-    best = part.headline.method
-    return {"methods": list(part.compared), "pairs": pairs, "best": best if best in part.compared else None}
+    best = section.headline.method
+    return {
+        "methods": list(section.compared),
+        "pairs": pairs,
+        "best": best if best in section.compared else None,
+    }
 
 
 def _below(folder: Path, path: Path) -> str:

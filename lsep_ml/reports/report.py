@@ -55,18 +55,22 @@ def build_report(
     out = folder / FOLDER if out is None else out
     for name in ("tables", "figures"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    parts = []
+    sections = []
     for group in groups:
         log.info("Report: %s, %d rows", group.name, len(group.rows))
-        parts.append(report_group(group, digests, bootstrap, out, explorer_runs))
-        found.problems += parts[-1].problems
-        for table in parts[-1].tables:
+        sections.append(report_group(group, digests, bootstrap, out, explorer_runs))
+        found.problems += sections[-1].problems
+        for table in sections[-1].tables:
             write_text(out / "tables" / f"{table.slug}.html", render_table(table))
     origins = {run: provenance(group, row, run) for group in groups for row in group.rows for run in row.runs}
     write_text(out / "tables" / "runs.csv", csv_runs(origins))
     page = out / PAGE
-    write_text(page, render_page(folder, page, parts, origins, found))
+    write_text(page, render_page(folder, page, sections, origins, found))
     log.info("Report of %d runs: %s", len(origins), page)
     return BuiltReport(
-        page, [table for part in parts for table in part.tables], found.runs, found.failures, found.problems
+        page,
+        [table for section in sections for table in section.tables],
+        found.runs,
+        found.failures,
+        found.problems,
     )
