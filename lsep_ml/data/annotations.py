@@ -158,6 +158,7 @@ def to_data_set(annotations: Annotations) -> DataSet:
             part.image_ids,
             part.groups,
         )
+    _say_small_validation(annotations)
     return DataSet(
         annotations.data,
         annotations.label_names,
@@ -167,6 +168,21 @@ def to_data_set(annotations: Annotations) -> DataSet:
         annotations.dropped,
         "" if annotations.digests is None else content.hexdigest(),
     )
+
+
+def _say_small_validation(annotations: Annotations) -> None:
+    """Warn where fewer validation images than labels leave labels without a positive to choose by."""
+    rows = annotations.parts == "val"
+    lacking = annotations.targets.any(axis=0) & ~annotations.targets[rows].any(axis=0)
+    if lacking.any() and 0 < rows.sum() < len(annotations.label_names):
+        log.warning(
+            "data %s: %d validation images for %d labels, %d of which none of them has: what is chosen there is chosen "
+            "by little; data.holdout or data.shares makes it larger",
+            annotations.data,
+            rows.sum(),
+            len(annotations.label_names),
+            lacking.sum(),
+        )
 
 
 def indicator(labels_of_image: Sequence[Sequence[int]], num_labels: int) -> NDArray[np.uint8]:

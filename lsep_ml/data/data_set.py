@@ -116,7 +116,8 @@ class DataSet:
 
     @cached_property
     def counts(self) -> dict[str, Any]:
-        """Count, as plain data, the images and positives of each split, and the dropped images by reason."""
+        """Count, as plain data, the images and positives of each split, and the dropped images by reason; where images
+        have groups, also these, with the shares of the images that the splits have reached."""
         positives = {
             name: dict(
                 zip(self.label_names, self.split(name).targets.sum(axis=0, dtype=int).tolist(), strict=True)
@@ -124,7 +125,17 @@ class DataSet:
             for name in SPLITS
         }
         images = {name: len(self.split(name)) for name in SPLITS}
-        return {"images": images, "dropped": dict(self.dropped), "positives": positives}
+        groups = {}
+        if self.train.groups is not None:
+            numbers = [split.groups for split in self._splits if split.groups is not None]
+            total = sum(images.values())
+            groups = {
+                "groups": {
+                    name: len(np.unique(of_split)) for name, of_split in zip(SPLITS, numbers, strict=True)
+                },
+                "shares": {name: round(number / total, 4) for name, number in images.items()},
+            }
+        return {"images": images, "dropped": dict(self.dropped), "positives": positives, **groups}
 
     @cached_property
     def split_hash(self) -> str:

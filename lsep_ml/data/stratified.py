@@ -9,9 +9,11 @@ import numpy as np
 from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
 from numpy.typing import NDArray
 
-from lsep_ml.data.annotations import Annotations
+from lsep_ml.data.annotations import Annotations, hold_out
 from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
+from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.grouped import grouped_parts
 
 FORMAT = 1  # of the cached split
 
@@ -21,8 +23,8 @@ def stratified_split(
 ) -> Annotations:
     """Divide all images into train, val and test so that each label keeps its share in each.
 
-    Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011).
-    An unknown entry counts as absent.
+    Iterative stratification (Sechidis, Tsoumakas, Vlahavas: On the stratification of multi-label data, 2011); where
+    images have groups, `grouped_parts`, which divides none. An unknown entry counts as absent.
 
     Args:
         shares: of train, val and test; positive, with sum 1. Sizes come out near them: labels go first.
@@ -38,12 +40,45 @@ def stratified_split(
         )
     targets = annotations.targets
     content = hashlib.sha256(np.ascontiguousarray(targets).tobytes()).hexdigest()
-    stored_at = cache_file(cache, "split", FORMAT, content, targets.shape, shares, seed)
+    groups = annotations.groups
+    made_from: list[object] = [content, targets.shape, shares, seed]
+    if groups is not None:
+        _check_groups(annotations, len(SPLITS))
+        made_from.append(hashlib.sha256(groups.tobytes()).hexdigest())
+    stored_at = cache_file(cache, "split", FORMAT, *made_from)
     stored = load_arrays(stored_at)
     if stored is None:
-        stored = {"parts": _draw(targets, shares, seed)}
+        if groups is None:
+            parts = _draw(targets, shares, seed)
+        else:
+            parts = np.array(SPLITS)[grouped_parts(groups, targets, shares, seed)]
+        stored = {"parts": parts}
         save_arrays(stored_at, **stored)
     return dataclasses.replace(annotations, parts=stored["parts"])
+
+
+def hold_out_groups(annotations: Annotations, share: float, seed: int) -> Annotations:
+    """Make about a share of the training images the validation images, whole groups of them, where there are none."""
+    if annotations.groups is None or (annotations.parts == "val").any():
+        return hold_out(annotations, share, seed)
+    train = np.flatnonzero(annotations.parts == "train")
+    of_train = annotations.select(train)
+    _check_groups(of_train, 2)
+    held = grouped_parts(annotations.groups[train], annotations.targets[train], (1 - share, share), seed) == 1
+    parts = annotations.parts.astype("U5")
+    parts[train[held]] = "val"
+    return dataclasses.replace(annotations, parts=parts)
+
+
+def _check_groups(annotations: Annotations, least: int) -> None:
+    assert annotations.groups is not None
+    number = len(np.unique(annotations.groups))
+    if number < least:
+        raise DataError(
+            f"data {annotations.data}: {number} groups (data.group) for {least} splits, and none is "
+            "divided; give a finer "
+            "data.group, or data.group=none"
+        )
 
 
 def _draw(targets: NDArray[np.uint8], shares: Sequence[float], seed: int) -> NDArray[np.str_]:

@@ -54,12 +54,13 @@ def test_digits():
     assert module.data_set.counts["images"] == {"train": 40, "val": 5, "test": 5}
 
 
-SOURCES = {"voc2007": 20, "coco": 8, "nuswide": 81, "csv": 5, "coco_json": 8}
+SOURCES = {"voc2007": 20, "coco": 8, "nuswide": 81, "csv": 5, "coco_json": 8, "own": 5}
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_sources_load_batches_on_their_small_trees(name, trees, tmp_path):
-    node = composed(name, f"root={trees(name)}", "num_workers=0", f"paths.data={tmp_path}")
+    root = trees("csv" if name == "own" else name)
+    node = composed(name, f"root={root}", "num_workers=0", f"paths.data={tmp_path}")
     transform = instantiate(OmegaConf.load(CONF / "transform" / "imagenet224.yaml"))
     module = instantiate(node)(transform=transform, batch_size=8, eval_batch_size=4, training_seed=0)
     for loader in (module.train_dataloader(), module.val_dataloader(), module.test_dataloader()):

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from lsep_ml.data.annotations import (
     Annotations,
     OnBadImage,
     Unlabelled,
     checked,
-    hold_out,
     keep_labelled,
     keep_usable,
     to_data_set,
@@ -23,7 +24,7 @@ from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Options
 from lsep_ml.data.sources.own.notes import some
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import stratified_split
+from lsep_ml.data.stratified import hold_out_groups, stratified_split
 
 FORMATS: Sequence[Callable[[Folder, Options], list[Candidate]]] = (
     tables.find,
@@ -81,9 +82,25 @@ def read_own(
         annotators=annotators,
     )  # fmt: skip
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
+    annotations = _with_test(annotations)
     if not annotations.parts.any():
         return to_data_set(stratified_split(annotations, shares, seed, cache))
-    return to_data_set(hold_out(annotations, holdout, seed))
+    return to_data_set(hold_out_groups(annotations, holdout, seed))
+
+
+def _with_test(annotations: Annotations) -> Annotations:
+    """The listed split where it can be used: without test images the val images test, and without those none
+    is listed."""
+    parts = set(annotations.parts.tolist()) - {""}
+    if not parts or "test" in parts:
+        return annotations
+    if "val" in parts:
+        renamed = np.where(annotations.parts == "val", "test", annotations.parts)
+        note = "the split has no test images: its val images test, and validation is held out of train (data.holdout)"
+    else:
+        renamed = np.full(len(annotations), "", "U5")
+        note = "the split has train images alone: it is drawn here (data.shares)"
+    return dataclasses.replace(annotations, parts=renamed.astype("U5"), notes=(*annotations.notes, note))
 
 
 def own_annotations(root: str | Path, **options: object) -> Annotations:

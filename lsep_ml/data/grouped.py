@@ -1,0 +1,141 @@
+"""Splits that never divide a group, and keep each label's share as well as the groups allow."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+PASSES = 20  # of the search for better places, if it has not ended before
+SWAPPED = 200  # groups up to which two that change places are tried too
+STARTS = 16  # orders from which the search starts, for up to SWAPPED groups
+
+
+def grouped_parts(
+    groups: NDArray[np.int64], targets: NDArray[np.uint8], shares: Sequence[float], seed: int
+) -> NDArray[np.int64]:
+    """Put whole groups into parts so that images and labels come near their shares (`deviation`).
+
+    The largest groups first (and, of few groups, other orders), each where it does least harm; then single
+    groups move, and with few groups two change
+    places, as long as that helps. Which of equals goes where depends on `seed` alone.
+
+    Args:
+        groups: int64 (N,), equal for rows that stay together; at least as many groups as parts.
+        targets: 0/1 (N, K).
+        shares: of the P parts, positive, with sum 1.
+        seed: of the orders that are tried.
+
+    Returns:
+        int64 (N,), the number of each row's part; no part is empty.
+    """
+    _, group_of = np.unique(groups, return_inverse=True)
+    counts = _counts(group_of, targets)
+    wanted = np.array(shares) / np.sum(shares)
+    rng = np.random.default_rng(seed)
+    starts = STARTS if len(counts) <= SWAPPED else 1
+    found = [_improved(counts, _placed(counts, wanted, rng, start > 0), wanted) for start in range(starts)]
+    best = min(found, key=lambda parts: deviation(counts, parts, wanted))
+    return best[group_of]
+
+
+def deviation(counts: NDArray[np.float64], parts: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
+    """How far the parts are from their shares: the squared differences of the share of the images, plus the mean over
+    the labels of those of the label's images, summed over the parts.
+
+    Args:
+        counts: (G, 1 + K), images of each group, and its images with each label.
+        parts: int (G,), each group's part.
+        shares: (P,), with sum 1.
+    """
+    have = np.stack([counts[parts == part].sum(axis=0) for part in range(len(shares))])
+    return float((_weights(counts) * (have - shares[:, None] * counts.sum(axis=0)) ** 2).sum())
+
+
+def _weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What makes a squared difference of counts one of shares, the labels together as heavy as the images."""
+    total = counts.sum(axis=0)
+    present = np.maximum((total[1:] > 0).sum(), 1)
+    weights = np.where(total > 0, 1 / np.maximum(total, 1) ** 2, 0.0)
+    weights[1:] /= present
+    return weights
+
+
+def _counts(group_of: NDArray[np.int64], targets: NDArray[np.uint8]) -> NDArray[np.float64]:
+    order = np.argsort(group_of, kind="stable")
+    starts = np.flatnonzero(np.diff(group_of[order], prepend=-1))
+    images = np.diff(np.append(starts, len(order)))
+    labels = np.add.reduceat(targets[order], starts, axis=0, dtype=np.float64)
+    return np.column_stack([images.astype(np.float64), labels])
+
+
+def _placed(
+    counts: NDArray[np.float64], shares: NDArray[np.float64], rng: np.random.Generator, any_order: bool
+) -> NDArray[np.int64]:
+    """The groups one after the other, the largest first or in any order, where each does least harm."""
+    weights = _weights(counts)
+    order = rng.permutation(len(counts))
+    if not any_order:
+        order = order[np.argsort(-counts[order, 0], kind="stable")]
+    lack = shares[:, None] * counts.sum(axis=0)  # what each part has still to be given
+    parts = np.full(len(counts), -1, np.int64)
+    for place, group in enumerate(order):
+        empty = np.setdiff1d(np.arange(len(shares)), parts)
+        harm = (weights * counts[group] * (counts[group] - 2 * lack)).sum(axis=1)
+        allowed = empty if len(empty) >= len(order) - place else np.arange(len(shares))
+        part = allowed[np.argmin(harm[allowed])]
+        parts[group] = part
+        lack[part] -= counts[group]
+    return parts
+
+
+def _improved(
+    counts: NDArray[np.float64], parts: NDArray[np.int64], shares: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Groups moved, and with few of them swapped, as long as the deviation becomes smaller."""
+    weights, parts = _weights(counts), parts.copy()
+    have = np.stack([counts[parts == part].sum(axis=0) for part in range(len(shares))])
+    over = have - shares[:, None] * counts.sum(axis=0)
+    sizes = np.bincount(parts, minlength=len(shares))
+    for _ in range(PASSES):
+        moved = False
+        for group in range(len(counts)):
+            own, change = int(parts[group]), counts[group]
+            if sizes[own] > 1:
+                harm = (weights * change * (change + 2 * over)).sum(axis=1) + (
+                    weights * change * (change - 2 * over[own])
+                ).sum()
+                harm[own] = 0
+                best = int(np.argmin(harm))
+                if harm[best] < -1e-12:
+                    over[own] -= change
+                    over[best] += change
+                    sizes[own] -= 1
+                    sizes[best] += 1
+                    parts[group], moved = best, True
+                    continue
+            if len(counts) <= SWAPPED:
+                moved |= _swapped(group, counts, parts, over, weights)
+        if not moved:
+            break
+    return parts
+
+
+def _swapped(
+    group: int,
+    counts: NDArray[np.float64],
+    parts: NDArray[np.int64],
+    over: NDArray[np.float64],
+    weights: NDArray[np.float64],
+) -> bool:
+    """Whether the group changed places with another one, the best, in place."""
+    own = parts[group]
+    change = counts - counts[group]  # what the group's part would be given, and the other's lose
+    harm = (weights * change * (2 * change + 2 * over[own] - 2 * over[parts])).sum(axis=1)
+    harm[parts == own] = 0
+    other = int(np.argmin(harm))
+    if harm[other] >= -1e-12:
+        return False
+    over[own] += change[other]
+    over[parts[other]] -= change[other]
+    parts[group], parts[other] = parts[other], own
+    return True
