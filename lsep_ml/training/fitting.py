@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from rich.progress import Progress
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
 from lsep_ml.decisions import Decision, LearntDecision, Rule
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
@@ -26,6 +27,9 @@ D = TypeVar("D", bound=Decision)
 OnEpoch = Callable[[int, float], None]
 # As the paper trains both stages
 paper_sgd: OptimizerFactory = partial(torch.optim.SGD, lr=0.001, momentum=0.9, weight_decay=5e-5)
+
+_BLOCK = 32
+"""Batches that are loaded at once: a loader and a Trainer take longer over each than a small network over a step."""
 
 
 class DecisionWarning(UserWarning):
@@ -113,8 +117,8 @@ def _warn(decision: Decision, problems: Sequence[str]) -> None:
         warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=3)
 
 
-class CachedRows(Dataset[DecisionBatch]):
-    """Holds cached arrays, of which it reads a batch of rows at a time."""
+class CachedRows(Dataset[list[DecisionBatch]]):
+    """Holds cached arrays, of which it reads a few batches of rows at a time."""
 
     def __init__(self, scores: Array, targets: Array, features: Array, mask: Array | None) -> None:
         self.scores, self.targets, self.features, self.mask = scores, targets, features, mask
@@ -122,29 +126,48 @@ class CachedRows(Dataset[DecisionBatch]):
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __getitem__(self, rows: Sequence[int]) -> DecisionBatch:
-        mask = None if self.mask is None else _rows(self.mask, rows) != 0
-        scores, targets, features = (
-            _rows(array, rows) for array in (self.scores, self.targets, self.features)
-        )
-        return DecisionBatch(scores, targets, features, mask)
+    def __getitem__(self, batches: Sequence[Sequence[int]]) -> list[DecisionBatch]:
+        rows: Any = np.concatenate(batches)
+        lengths = [len(batch) for batch in batches]
+
+        def parts(array: Array) -> list[Tensor]:
+            found = float_tensor(
+                array[rows] if isinstance(array, np.ndarray) else array[torch.from_numpy(rows)]
+            )
+            # As aligned in memory as a batch read alone, on which the last bits of its products may depend.
+            return [part.clone() for part in found.split(lengths)]
+
+        columns = parts(self.scores), parts(self.targets), parts(self.features)
+        masks = [None] * len(batches) if self.mask is None else [part != 0 for part in parts(self.mask)]
+        return [DecisionBatch(*batch) for batch in zip(*columns, masks, strict=True)]
 
 
-def _rows(array: Array, rows: Sequence[int]) -> Tensor:
-    index: Any = np.asarray(rows)
-    return float_tensor(array[index] if isinstance(array, np.ndarray) else array[torch.from_numpy(index)])
+class _Blocks(Sampler[list[list[int]]]):
+    """Hands out the batches of a sampler several at a time."""
+
+    def __init__(self, batches: BatchSampler, size: int) -> None:
+        self.batches, self.size = batches, size
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.size)
+
+    def __iter__(self) -> Iterator[list[list[int]]]:
+        batches, count = iter(self.batches), len(self.batches)
+        for start in range(0, count, self.size):
+            # Never one more than there are: a random sampler that is asked draws the next order.
+            yield list(islice(batches, min(self.size, count - start)))
 
 
-def _shuffled(rows: CachedRows, batch_size: int, seed: int) -> DataLoader[DecisionBatch]:
+def _shuffled(rows: CachedRows, batch_size: int, seed: int) -> DataLoader[list[DecisionBatch]]:
     """Load `rows` in batches, in an order that is drawn anew for each epoch from the loader's `generator`."""
     order = torch.Generator().manual_seed(seed)
-    sampler = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
-    return DataLoader(rows, batch_size=None, sampler=sampler, generator=order)
+    batches = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
+    return DataLoader(rows, batch_size=None, sampler=_Blocks(batches, _BLOCK), generator=order)
 
 
 def _train(
     module: LabelDecision,
-    loader: DataLoader[DecisionBatch],
+    loader: DataLoader[list[DecisionBatch]],
     options: Mapping[str, Any],
     states: States | None,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
@@ -27,6 +28,8 @@ class DecisionBatch(NamedTuple):
 class LabelDecision(pl.LightningModule):
     """Trains `decision` by its own loss on cached scores and features; no network is touched.
 
+    A training step takes a list of batches, and one optimizer step for each of them.
+
     on_epoch(epoch, loss) is called after every epoch, from 0, with the loss averaged over the images; in a training
     that continues, for the epochs before too.
     """
@@ -43,12 +46,20 @@ class LabelDecision(pl.LightningModule):
         self.on_epoch = on_epoch
         self._total, self._images = torch.tensor(0.0), 0
         self._losses: list[float] = []  # of the epochs so far
+        self.automatic_optimization = False
 
-    def training_step(self, batch: DecisionBatch, batch_idx: int) -> Tensor:
-        loss = self.decision.loss(*batch)
-        self._total = self._total.to(loss.device) + loss.detach() * len(batch.scores)
-        self._images += len(batch.scores)
-        return loss
+    def training_step(self, batches: list[DecisionBatch], batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        assert isinstance(optimizer, LightningOptimizer)
+        total, images = self._total, 0
+        for batch in batches:
+            loss = self.decision.loss(*batch)
+            total = total + loss.detach() * len(batch.scores)
+            images += len(batch.scores)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+        self._total, self._images = total, self._images + images
 
     def on_train_epoch_start(self) -> None:
         self._total, self._images = torch.tensor(0.0, dtype=torch.float64, device=self.device), 0

@@ -207,7 +207,13 @@ class StepSeed(Callback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         words = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
-        torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]))
+        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+        # torch.manual_seed does this for every kind of device, and takes longer than a small step to note it for those
+        # that are not in use.
+        torch.default_generator.manual_seed(seed)
+        device = trainer.strategy.root_device
+        if device.type != "cpu":
+            torch.get_device_module(device).manual_seed(seed)
 
 
 def end_on_sigterm() -> None:

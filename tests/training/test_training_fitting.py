@@ -11,6 +11,7 @@ import torch
 
 import lsep_ml
 from lsep_ml.decisions import CountEstimation, GlobalThreshold, ThresholdClass, ThresholdEstimation, TopK
+from lsep_ml.training import fitting
 from lsep_ml.training.fitting import DecisionWarning, fit_decision
 from lsep_ml.training.resume import Saving, States
 
@@ -197,3 +198,35 @@ def test_states_of_another_kind_are_not_continued_from(tmp_path, caplog):
     assert "it starts again" in caplog.text
     expected = fit_decision(ThresholdEstimation(24, 5), *data, epochs=2).state_dict()
     assert all(torch.equal(value, expected[key]) for key, value in fitted.items())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [13, 20])  # with and without a smaller last batch
+def test_steps_are_those_of_a_plain_loop_however_many_batches_are_loaded_at_once(size, masked, monkeypatch):
+    scores, targets, features = learnable(rows=100, features=7)
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.rand(scores.shape, generator=generator) < 0.8 if masked else None
+    options = {"epochs": 3, "batch_size": size, "seed": 5}
+    found = []
+    for block in (1, 3, 32):
+        monkeypatch.setattr(fitting, "_BLOCK", block)
+        fitted = fit_decision(ThresholdEstimation(7, 5), scores, targets, features, mask, **options)
+        found.append(fitted.state_dict())
+
+    plain = ThresholdEstimation(7, 5)
+    plain.reset(scores, targets, features, mask, seed=5)
+    optimizer, order = fitting.paper_sgd(plain.parameters()), torch.Generator().manual_seed(5)
+    for _ in range(3):
+        torch.empty((), dtype=torch.int64).random_(generator=order)  # which a loader draws for its workers
+        rows_in_order = torch.randperm(100, generator=order)
+        if 100 % size:
+            torch.randperm(
+                100, generator=order
+            )  # which torch's sampler draws when it is asked for more than there are
+        for rows in rows_in_order.split(size):
+            part = (scores[rows], targets[rows].float(), features[rows], None if mask is None else mask[rows])
+            optimizer.zero_grad()
+            plain.loss(*part).backward()
+            optimizer.step()
+    for state in found:
+        assert all(torch.equal(value, state[key]) for key, value in plain.state_dict().items())

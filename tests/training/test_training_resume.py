@@ -2,14 +2,16 @@
 
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from small_trainings import Trained, interrupted, kill_at, same, train
 
 from lsep_ml.training import resume
 from lsep_ml.training.checkpoints import read_checkpoint
-from lsep_ml.training.resume import TERMINATED, Saving
+from lsep_ml.training.resume import TERMINATED, Saving, StepSeed
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning")
 
@@ -152,3 +154,17 @@ def test_saving_must_be_positive_or_never(key: str) -> None:
 def test_minutes_save_too(tmp_path: Path) -> None:
     interrupted(tmp_path, "training_step", 3, saving=Saving(every_minutes=1e-9))
     assert {file.name for file in tmp_path.rglob("state-*")} == {"state-1.ckpt", "state-2.ckpt"}
+
+
+def test_a_step_draws_as_after_torch_manual_seed_which_it_does_not_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer = SimpleNamespace(current_epoch=2, global_rank=1, strategy=device)
+    with torch.random.fork_rng(devices=[]):
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "manual_seed", None)
+            StepSeed(3).on_train_batch_start(trainer, None, None, 7)
+        drawn = torch.rand(5)
+        torch.manual_seed(int(np.random.SeedSequence((3, 2, 7, 1)).generate_state(1, np.uint64)[0]))
+        assert torch.equal(torch.rand(5), drawn)
