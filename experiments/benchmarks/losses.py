@@ -71,8 +71,11 @@ def draw(num_rows: int, num_labels: int, positives: int, device: str) -> Batch:
 
 def ours(batch: Batch) -> dict[str, Step]:
     """Every loss of the library by its name, and torch's binary cross entropy."""
+    counts = losses.ClassCounts.of(batch.targets)
     functions = {
-        name.removesuffix("_loss"): getattr(losses, name) for name in losses.__all__ if "_loss" in name
+        name.removesuffix("_loss"): losses.with_class_counts(getattr(losses, name), lambda: counts)
+        for name in losses.__all__
+        if "_loss" in name
     }
     steps = {REFERENCE: batch.step(F.binary_cross_entropy_with_logits, batch.as_float)}
     for name, loss in functions.items():

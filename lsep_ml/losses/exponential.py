@@ -66,8 +66,8 @@ def lsep_loss(
     A row without a known positive or without a known negative has loss 0 and gradient 0.
 
     Raises:
-        ValueError: wrong shapes or dtypes; max_pairs below 1, or together with weighted; a temperature that is not
-            above 0, or one other than 1 together with max_pairs or weighted.
+        ValueError: wrong shapes, dtypes or targets; max_pairs below 1, or together with weighted; a temperature that is
+            not above 0, or one other than 1 together with max_pairs or weighted.
 
     Example:
         >>> import torch
@@ -120,7 +120,7 @@ def bpmll_loss(
             after that.
 
     Raises:
-        ValueError: wrong shapes or dtypes.
+        ValueError: wrong shapes, dtypes or targets.
 
     Example:
         >>> import torch

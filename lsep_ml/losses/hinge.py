@@ -43,7 +43,7 @@ def ranking_loss(
     A row without a known positive or without a known negative has loss 0 and gradient 0.
 
     Raises:
-        ValueError: wrong shapes or dtypes.
+        ValueError: wrong shapes, dtypes or targets.
 
     Example:
         >>> import torch
@@ -80,7 +80,7 @@ def warp_loss(
         generator: of the draws, on the device of the scores; torch's own by default.
 
     Raises:
-        ValueError: wrong shapes or dtypes.
+        ValueError: wrong shapes, dtypes or targets.
 
     Example:
         >>> import torch

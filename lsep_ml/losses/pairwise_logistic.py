@@ -5,9 +5,10 @@ from torch import Tensor
 
 from lsep_ml.losses.kernels.fused import plain_eager, rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
-from lsep_ml.losses.kernels.labels import LabelIndices, Labels, labels_of
+from lsep_ml.losses.kernels.labels import LabelIndices, Labels, known_targets, labels_of
 from lsep_ml.losses.kernels.logsumexp import softplus
 from lsep_ml.losses.kernels.sampling import sampled_pairs
+from lsep_ml.losses.kernels.values import check_targets
 from lsep_ml.losses.shift_invariance import shift_invariant
 
 __all__ = ["pairwise_logistic_loss"]
@@ -42,7 +43,7 @@ def pairwise_logistic_loss(
     A row without a known positive or without a known negative has loss 0 and gradient 0.
 
     Raises:
-        ValueError: wrong shapes or dtypes; max_pairs below 1.
+        ValueError: wrong shapes, dtypes or targets; max_pairs below 1.
 
     Example:
         >>> import torch
@@ -53,6 +54,8 @@ def pairwise_logistic_loss(
     """
     f = check_inputs(scores, targets, mask)
     if not isinstance(targets, LabelIndices) and plain_eager():
+        targets = known_targets(targets, mask)
+        check_targets(targets)
         targets = LabelIndices.of(targets)
     labels = labels_of(targets, mask, f.dtype)
     if max_pairs is None:

@@ -26,15 +26,16 @@ def softmax_loss(
 
     Args:
         scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
-        targets: 0/1 of any dtype (N, K), or LabelIndices.
+        targets: 0/1 of any dtype (N, K), or LabelIndices; or soft ones y, floating point in [0, 1], the weights of the
+            terms; |Y| is then their sum.
         reduction: "mean" over the N rows, "sum" or "none" (N,).
         mask: bool (N, K), True where the target is known; an unknown entry enters neither sum.
-        normalize: divide by |Y|, as Gong et al. (2014) do.
+        normalize: divide by |Y|, as Gong et al. (2014) do (where it is above 1: soft ones may sum to less).
 
     A row without a known positive has loss 0 and gradient 0.
 
     Raises:
-        ValueError: wrong shapes or dtypes.
+        ValueError: wrong shapes, dtypes or targets.
 
     Example:
         >>> import torch
@@ -44,7 +45,7 @@ def softmax_loss(
         tensor(0.4076)
     """
     f = check_inputs(scores, targets, mask)
-    labels = labels_of(targets, mask, f.dtype)
+    labels = labels_of(targets, mask, f.dtype, soft=True)
     losses = _cross_entropies(f, labels)
     return reduce(losses / labels.num_positives().clamp(min=1) if normalize else losses, reduction)
 

@@ -1,18 +1,18 @@
 """Pairwise ranking in both directions: the labels of an image against each other, and the images of a label."""
 
-from collections.abc import Callable
-from typing import Any
-
+import torch
 from torch import Tensor
 
 from lsep_ml.losses.exponential import check_temperature, pair_exponents
+from lsep_ml.losses.image_comparison import check_reduction, comparing_images
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
-from lsep_ml.losses.kernels.labels import LabelIndices, dense_targets, labels_of
+from lsep_ml.losses.kernels.labels import DenseLabels, LabelIndices, Labels, dense_targets, labels_of
 from lsep_ml.losses.kernels.logsumexp import softplus
 
-__all__ = ["compares_images", "two_way_loss"]
+__all__ = ["two_way_loss"]
 
 
+@comparing_images
 def two_way_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,
@@ -43,7 +43,7 @@ def two_way_loss(
     mean.
 
     Raises:
-        ValueError: wrong shapes or dtypes; a temperature that is not above 0; another reduction.
+        ValueError: wrong shapes, dtypes or targets; a temperature that is not above 0; another reduction.
 
     Example:
         >>> import torch
@@ -54,19 +54,19 @@ def two_way_loss(
     """
     check_temperature(temperature)
     f = check_inputs(scores, targets, mask)
-    if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction={reduction!r}: expected 'mean' or 'sum'; a column is no image's")
-    of_images = dense_targets(targets).T if isinstance(targets, LabelIndices) else targets.T
-    rows = pair_exponents(f, labels_of(targets, mask, f.dtype), temperature)
-    columns = pair_exponents(
-        f.T, labels_of(of_images, None if mask is None else mask.T, f.dtype), temperature
-    )
+    check_reduction(reduction)
+    of_images = labels_of(targets, mask, f.dtype)
+    rows = pair_exponents(f, of_images, temperature)
+    columns = pair_exponents(f.T, _of_labels(of_images, targets, mask, f.dtype), temperature)
     return reduce(softplus(rows), reduction) + reduce(softplus(columns), reduction)
 
 
-def compares_images(loss: Callable[..., Any]) -> bool:
-    """Tell whether `loss`, a loss of this package or a functools.partial of one, compares images with each other.
-
-    It is no sum over rows then: it must be given all images that are to be compared, and refuses reduction="none".
-    """
-    return getattr(loss, "func", loss) is two_way_loss
+def _of_labels(
+    of_images: Labels, targets: Tensor | LabelIndices, mask: Tensor | None, dtype: torch.dtype
+) -> Labels:
+    """Give the images of each label, where `of_images` are the labels of each image; nothing is looked at again."""
+    if isinstance(of_images, DenseLabels):
+        positive, negative, not_negative, unknown = of_images
+        return DenseLabels(positive.T, negative.T, not_negative.T, None if unknown is None else unknown.T)
+    dense = dense_targets(targets) if isinstance(targets, LabelIndices) else targets != 0
+    return labels_of(dense.T, None if mask is None else mask.T, dtype)

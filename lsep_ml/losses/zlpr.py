@@ -24,12 +24,13 @@ def zlpr_loss(
 
     Args:
         scores: f, floating point (N, K); half precision is computed, and the loss returned, in float32.
-        targets: 0/1 of any dtype (N, K), or LabelIndices.
+        targets: 0/1 of any dtype (N, K), or LabelIndices; or soft ones y, floating point in [0, 1]:
+            log(1 + sum_j (1 - y_j) exp f_j) + log(1 + sum_j y_j exp(-f_j)).
         reduction: "mean" over the N rows, "sum" or "none" (N,).
         mask: bool (N, K), True where the target is known; an unknown entry enters no sum.
 
     Raises:
-        ValueError: wrong shapes or dtypes.
+        ValueError: wrong shapes, dtypes or targets.
 
     Example:
         >>> import torch
@@ -39,7 +40,7 @@ def zlpr_loss(
         tensor(1.6784)
     """
     f = check_inputs(scores, targets, mask)
-    labels = labels_of(targets, mask, f.dtype)
+    labels = labels_of(targets, mask, f.dtype, soft=True)
     return reduce(_log1p_sum_exp(labels.negatives(f)) + _log1p_sum_exp(-labels.positives(f)), reduction)
 
 

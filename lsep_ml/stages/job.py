@@ -14,10 +14,11 @@ from rich.filesize import decimal
 
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
-from lsep_ml.data.data_set import SPLITS
+from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.data.known import check_known
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
+from lsep_ml.losses import ClassCounts, with_class_counts
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
@@ -43,7 +44,7 @@ from lsep_ml.store.keys import (
 from lsep_ml.store.names import current_names
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.progress import quiet_lightning
-from lsep_ml.training.recipe import Computing, Objective, Optimisation
+from lsep_ml.training.recipe import Computing, Loss, Objective, Optimisation
 from lsep_ml.training.resume import Saving
 
 log = logging.getLogger(__name__)
@@ -135,7 +136,13 @@ def build_job(config: DictConfig) -> Job:
             )
         joint = decision
         parts |= config_parts(config, ("decision",))
-    module = build_prediction(config, Probe(network) if config.training.probe else network, processes, joint)
+    module = build_prediction(
+        config,
+        Probe(network) if config.training.probe else network,
+        processes,
+        joint,
+        build_loss(config, data.data_set.train),
+    )
     return Job(
         config=config,
         store=Store(Path(config.paths.output) / "store", processes),
@@ -187,16 +194,28 @@ def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataMod
     return data
 
 
+def build_loss(config: DictConfig, train: Split) -> Loss:
+    """Give the loss of `config`, with the class counts of the training images where it takes them."""
+    targets = torch.from_numpy(train.targets)
+    mask = None if train.mask is None else torch.from_numpy(train.mask)
+    loss: Loss = instantiate(config.loss)
+    return with_class_counts(loss, lambda: ClassCounts.of(targets, mask))
+
+
 def build_prediction(
     config: DictConfig,
     network: Network | Probe,
     processes: Processes = ALONE,
     decision: LearntDecision | None = None,
+    loss: Loss | None = None,
 ) -> LabelPrediction:
-    """Build the stage-1 module of `config` around the `network`, and the `decision` in joint training."""
+    """Build the stage-1 module of `config` around the `network`, and the `decision` in joint training.
+
+    loss: that of `build_loss`; None: as it is configured.
+    """
     training = config.training
     objective = Objective(
-        instantiate(config.loss),
+        loss or instantiate(config.loss),
         config.names.loss,
         decision,
         1.0 if decision is None else training.decision_weight,

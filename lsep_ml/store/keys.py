@@ -65,6 +65,7 @@ The number of processes does where each normalises its own share of a batch (tra
 
 
 AT_FIRST: dict[str, dict[str, Any]] = {
+    "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
     "model": {"pool": "trained"},
 }
 """Options that came later, at the value that means what was done before: left out, so that it is still found."""

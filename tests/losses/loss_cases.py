@@ -3,6 +3,7 @@
 An oracle is the equation as it is written, pair by pair in float64, for one row; autograd gives its gradient.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -23,7 +24,8 @@ class Case:
     """A loss with its options bound, its oracle, and which properties its equation has.
 
     kind: "pairs" is 0 without a positive or a negative, "positives" without a positive, "labels" is a sum over labels
-    on its own scale. smooth: differentiable twice. refused: options out of range, and what the error says of them.
+    on its own scale. smooth: differentiable twice. counted: takes class
+    counts. refused: options out of range, and what the error says of them.
     """
 
     name: str
@@ -31,9 +33,12 @@ class Case:
     options: dict[str, Any] = field(default_factory=dict)
     kind: Literal["pairs", "positives", "labels"] = "pairs"
     smooth: bool = True
+    counted: bool = False
     refused: tuple[tuple[dict[str, Any], str], ...] = ()
 
     def __call__(self, scores: Tensor, targets: Targets, **more: Any) -> Tensor:
+        if self.counted:
+            more["class_counts"] = class_counts(scores.shape[-1])
         loss: Tensor = getattr(losses, f"{self.name}_loss")(scores, targets, **self.options, **more)
         return loss
 
@@ -42,9 +47,10 @@ class Case:
         f = scores.detach().double().requires_grad_()
         known = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask
         rows = []
+        counts = {"class_counts": class_counts(f.shape[1])} if self.counted else {}
         for row, y, m in zip(f, targets.bool(), known, strict=True):
             positives, negatives = (y & m).nonzero()[:, 0].tolist(), (~y & m).nonzero()[:, 0].tolist()
-            rows.append(self.oracle(row, positives, negatives, **self.options))
+            rows.append(self.oracle(row, positives, negatives, **self.options, **counts))
         values = torch.stack(rows)
         [gradient] = torch.autograd.grad(values.sum() + 0 * f.sum(), f)
         return values.detach(), gradient
@@ -54,6 +60,12 @@ class Case:
         f = scores.detach().clone().requires_grad_()
         values = self(f, targets, reduction="none", **more)
         return values.detach(), *torch.autograd.grad(values.sum(), f)
+
+
+def class_counts(num_labels: int) -> losses.ClassCounts:
+    """Of 100 training images: none, one, many and nearly all of them positive."""
+    positives = torch.tensor([0, 1, 3, 50, 96]).repeat(num_labels // 5 + 1)[:num_labels]
+    return losses.ClassCounts(positives, 100 - positives)
 
 
 def pairs(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
@@ -135,17 +147,40 @@ def softmax(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = F
     return total / max(1, len(positives)) if normalize else total
 
 
-def bce(f: Tensor, positives: Labels, negatives: Labels, normalize: bool = False) -> Tensor:
+def label_weights(f: Tensor, pos_weight: str | None, cap: float, counts: losses.ClassCounts | None) -> Tensor:
+    if pos_weight is None or counts is None:
+        return torch.ones_like(f)
+    ratios = [max(1, int(n)) / max(1, int(p)) for p, n in zip(*counts, strict=True)]
+    weights = [ratio if pos_weight == "balanced" else math.sqrt(ratio) for ratio in ratios]
+    return torch.tensor([min(cap, weight) for weight in weights], dtype=f.dtype)
+
+
+def bce(
+    f: Tensor,
+    positives: Labels,
+    negatives: Labels,
+    normalize: bool = False,
+    pos_weight: str | None = None,
+    class_counts: losses.ClassCounts | None = None,
+) -> Tensor:
     p = 1 / (1 + (-f).exp())
-    total = -p[positives].log().sum() - (1 - p[negatives]).log().sum()
+    weights = label_weights(f, pos_weight, 20.0, class_counts)
+    total = -(weights * p.log())[positives].sum() - (1 - p[negatives]).log().sum()
     return total / max(1, len(positives) + len(negatives)) if normalize else total
 
 
 def focal(
-    f: Tensor, positives: Labels, negatives: Labels, gamma: float = 2.0, alpha: float | None = 0.25
+    f: Tensor,
+    positives: Labels,
+    negatives: Labels,
+    gamma: float = 2.0,
+    alpha: float | None = 0.25,
+    pos_weight: str | None = None,
+    class_counts: losses.ClassCounts | None = None,
 ) -> Tensor:
     p = 1 / (1 + (-f).exp())
-    of_positives = ((1 - p[positives]) ** gamma * p[positives].log()).sum()
+    weights = label_weights(f, pos_weight, 20.0, class_counts)
+    of_positives = (weights * (1 - p) ** gamma * p.log())[positives].sum()
     of_negatives = (p[negatives] ** gamma * (1 - p[negatives]).log()).sum()
     a, b = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
     return -a * of_positives - b * of_negatives
@@ -158,10 +193,14 @@ def asl(
     gamma_positive: float = 0.0,
     gamma_negative: float = 4.0,
     shift: float = 0.05,
+    pos_weight: str | None = None,
+    pos_weight_cap: float = 20.0,
+    class_counts: losses.ClassCounts | None = None,
 ) -> Tensor:
     p = 1 / (1 + (-f).exp())
     q = (p - shift).clamp(min=0)
-    of_positives = ((1 - p[positives]) ** gamma_positive * p[positives].log()).sum()
+    weights = label_weights(f, pos_weight, pos_weight_cap, class_counts)
+    of_positives = (weights * (1 - p) ** gamma_positive * p.log())[positives].sum()
     of_negatives = (q[negatives] ** gamma_negative * (1 - q[negatives]).log()).sum()
     return -of_positives - of_negatives
 
@@ -177,6 +216,72 @@ def hill(
     p, q = 1 / (1 + (-f).exp()), 1 / (1 + (margin - f).exp())
     of_positives = ((1 - q[positives]) ** gamma * q[positives].log()).sum()
     return ((hill - p[negatives]) * p[negatives] ** 2).sum() - of_positives
+
+
+def splc(
+    f: Tensor, positives: Labels, negatives: Labels, gamma: float = 2.0, margin: float = 1.0, tau: float = 0.6
+) -> Tensor:
+    total = f.new_zeros(())
+    for u in positives:
+        q = 1 / (1 + (margin - f[u]).exp())
+        total = total - (1 - q) ** gamma * q.log()
+    for v in negatives:
+        p = 1 / (1 + (-f[v]).exp())
+        total = total - ((1 - p) ** gamma * p.log() if p > tau else p**gamma * (1 - p).log())
+    return total
+
+
+def tkpr(f: Tensor, positives: Labels, negatives: Labels, top_k: int = 5, normalize: bool = False) -> Tensor:
+    known = sorted([*positives, *negatives])
+    highest = sorted(known, key=lambda j: -f[j].item())[:top_k]
+    total = f.new_zeros(())
+    for u in positives:
+        for i in highest:
+            total = total + torch.log(1 + (f[i] - f[u]).exp())
+    return total / (top_k * max(1, len(positives))) if normalize else total
+
+
+def distribution_balanced(
+    f: Tensor,
+    positives: Labels,
+    negatives: Labels,
+    class_counts: losses.ClassCounts,
+    alpha: float = 0.1,
+    beta: float = 10.0,
+    mu: float = 0.2,
+    kappa: float = 0.05,
+    tolerance: float = 2.0,
+) -> Tensor:
+    n, others = ([max(1, int(count)) for count in counts] for counts in class_counts)
+    drawn = sum(1 / n[u] for u in positives)
+    total = f.new_zeros(())
+    for k in [*positives, *negatives]:
+        r = 1 / n[k] / drawn if drawn else math.inf
+        weight = alpha + 1 / (1 + math.exp(-beta * (r - mu)))
+        z = f[k] - kappa * math.log(others[k] / n[k])
+        if k in positives:
+            total = total + weight * torch.log(1 + (-z).exp())
+        else:
+            total = total + weight / tolerance * torch.log(1 + (tolerance * z).exp())
+    return total
+
+
+def ldam(
+    f: Tensor,
+    positives: Labels,
+    negatives: Labels,
+    class_counts: losses.ClassCounts,
+    margin: float = 0.5,
+    scale: float = 1.0,
+) -> Tensor:
+    n, others = ([max(1, int(count)) for count in counts] for counts in class_counts)
+    largest = max(count**-0.25 for count in [*n, *others])
+    total = f.new_zeros(())
+    for u in positives:
+        total = total + torch.log(1 + (-scale * (f[u] - margin * n[u] ** -0.25 / largest)).exp())
+    for v in negatives:
+        total = total + torch.log(1 + (scale * (f[v] + margin * others[v] ** -0.25 / largest)).exp())
+    return total
 
 
 def zlpr(f: Tensor, positives: Labels, negatives: Labels) -> Tensor:
@@ -232,6 +337,67 @@ CASES = [
     Case("asl", asl, {"gamma_positive": 1.0, "shift": 0.0}, kind="labels"),
     Case("hill", hill, kind="labels", refused=(({"gamma": -1.0}, "gamma=-1"), ({"hill": 0.5}, "hill=0.5"))),
     Case("hill", hill, {"gamma": 0.5, "margin": 0.0, "hill": 1.0}, kind="labels"),
+    Case(
+        "bce",
+        bce,
+        {"pos_weight": "balanced"},
+        kind="labels",
+        counted=True,
+        refused=(
+            ({"pos_weight": "even"}, "pos_weight='even': expected balanced, tempered"),
+            (
+                {"pos_weight": "balanced"},
+                "class_counts: pos_weight=balanced needs those of the training data",
+            ),
+            ({"pos_weight": [1.0, 2.0, 3.0]}, "pos_weight: 3 numbers, scores have 2 labels"),
+            ({"pos_weight": [1.0, 0.0]}, "expected numbers above 0"),
+            ({"pos_weight": "tempered", "pos_weight_cap": 0.5}, "pos_weight_cap=0.5"),
+        ),
+    ),
+    Case("focal", focal, {"pos_weight": "tempered"}, kind="labels", counted=True),
+    Case(
+        "asl",
+        asl,
+        {"pos_weight": "balanced", "pos_weight_cap": 2.5},
+        kind="labels",
+        smooth=False,
+        counted=True,
+    ),
+    Case("splc", splc, kind="labels", refused=(({"gamma": -1.0}, "gamma=-1"), ({"tau": 0.0}, "tau=0"))),
+    Case("splc", splc, {"gamma": 0.5, "margin": 0.0, "tau": 1.0}, kind="labels"),
+    Case("tkpr", tkpr, kind="positives", refused=(({"top_k": 0}, "top_k=0"),)),
+    Case("tkpr", tkpr, {"top_k": 2, "normalize": True}, kind="positives"),
+    Case(
+        "distribution_balanced",
+        distribution_balanced,
+        kind="labels",
+        counted=True,
+        refused=(
+            ({"alpha": -1.0}, "alpha=-1"),
+            ({"tolerance": 0.0}, "tolerance=0"),
+            ({}, "class_counts: distribution_balanced needs"),
+            ({"class_counts": class_counts(3)}, "class_counts.positives: 3 counts, scores have 2 labels"),
+        ),
+    ),
+    Case(
+        "distribution_balanced",
+        distribution_balanced,
+        {"kappa": 1.0, "tolerance": 0.5},
+        kind="labels",
+        counted=True,
+    ),
+    Case(
+        "ldam",
+        ldam,
+        kind="labels",
+        counted=True,
+        refused=(
+            ({"margin": -1.0}, "margin=-1"),
+            ({"scale": 0.0}, "scale=0"),
+            ({}, "class_counts: ldam needs"),
+        ),
+    ),
+    Case("ldam", ldam, {"margin": 2.0, "scale": 3.0}, kind="labels", counted=True),
 ]
 
 

@@ -13,7 +13,7 @@ Reduction = Literal["mean", "sum", "none"]
 def check_inputs(scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None) -> Tensor:
     """Check shapes and dtypes, and return `scores` in at least float32.
 
-    No value is looked at, so nothing waits for a device.
+    No value is looked at: those of the targets are where their labels are told apart (`check_targets`).
 
     Raises:
         ValueError: scores not floating point or not (N, K) with K > 0; targets or mask of another shape; mask not bool.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lsep_ml.losses.kernels.fused import plain_eager
+from lsep_ml.losses.kernels.values import all_ones, check_targets, known_hard
 
 FAR = 1e30
 """Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
@@ -38,8 +39,11 @@ class LabelIndices(NamedTuple):
     @classmethod
     def of(cls, targets: Tensor) -> "LabelIndices":
         """Find the positives of dense `targets` (N, K), ascending; P is the most that a row has, and at least 1."""
-        num_rows, num_labels = targets.shape
-        entries = _nonzero(targets.reshape(-1))
+        return cls.of_entries(_nonzero(targets.reshape(-1)), *targets.shape)
+
+    @classmethod
+    def of_entries(cls, entries: Tensor, num_rows: int, num_labels: int) -> "LabelIndices":
+        """Part the positives of a matrix, numbered row after row and ascending, into its rows; P as in `of`."""
         rows = entries.div(num_labels, rounding_mode="floor")
         counts = torch.bincount(rows, minlength=num_rows)
         width = max(1, int(counts.max())) if num_rows else 1
@@ -87,6 +91,10 @@ class DenseLabels(NamedTuple):
         """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
         return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
 
+    def of_positives(self, values: Tensor) -> Tensor:
+        """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
+        return values[None, :]
+
     def sum_of_positives(self, scores: Tensor) -> Tensor:
         """sum_u f_u, (N,)."""
         return (scores * self.positive).sum(1)
@@ -124,6 +132,10 @@ class SparseLabels(NamedTuple):
         """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
         return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
 
+    def of_positives(self, values: Tensor) -> Tensor:
+        """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
+        return values[self.indices]
+
     def sum_of_positives(self, scores: Tensor) -> Tensor:
         """sum_u f_u, (N,)."""
         return (scores.gather(1, self.indices) * self.positive).sum(1)
@@ -140,41 +152,95 @@ class SparseLabels(NamedTuple):
         return entries.scatter_add_(1, self.indices, -values)
 
 
-Labels = DenseLabels | SparseLabels
+class SoftLabels(NamedTuple):
+    """Weights (N, K) in the dtype of the scores: of an entry as a positive, y, and as a negative, 1 - y; both are 0
+    where it is unknown. unknown: as in `DenseLabels`. A weight enters a sum of exponentials by its logarithm."""
+
+    positive: Tensor
+    negative: Tensor
+    unknown: Tensor | None
+
+    def positives(self, scores: Tensor) -> Tensor:
+        """f_j - log y_j, so that exp(-x) is weighted, (N, K)."""
+        return scores - self.positive.log().clamp(min=-FAR)
+
+    def negatives(self, scores: Tensor) -> Tensor:
+        """f_j + log(1 - y_j), so that exp(x) is weighted, (N, K)."""
+        return scores + self.negative.log().clamp(min=-FAR)
+
+    def known(self, scores: Tensor) -> Tensor:
+        """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
+        return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
+
+    def of_positives(self, values: Tensor) -> Tensor:
+        """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
+        return values[None, :]
+
+    def sum_of_positives(self, scores: Tensor) -> Tensor:
+        """sum_j y_j f_j, (N,)."""
+        return (scores * self.positive).sum(1)
+
+    def num_positives(self) -> Tensor:
+        return self.positive.sum(1)
+
+    def num_negatives(self) -> Tensor:
+        return self.negative.sum(1)
+
+    def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
+        """Subtracts from entries (N, K), in place, values (N, K)."""
+        return entries.sub_(values)
+
+
+Labels = DenseLabels | SparseLabels | SoftLabels
 
 
 def labels_of(
-    targets: Tensor | LabelIndices, mask: Tensor | None, dtype: torch.dtype, *, search: bool = False
+    targets: Tensor | LabelIndices,
+    mask: Tensor | None,
+    dtype: torch.dtype,
+    *,
+    search: bool = False,
+    soft: bool = False,
 ) -> Labels:
     """Give the known labels of `targets` as numbers of `dtype`, that of the scores.
 
     Dense targets are replaced by the indices of their positives where these are soon found (elsewhere the search would
     make a GPU wait, or could not be traced) and, unless `search` asks for it whatever it costs, where the targets are
-    large and have few positives.
+    large and have few positives. Numbers between 0 and 1 are weights where they have a meaning (`soft`).
+
+    Raises:
+        ValueError: a known target that is not 0 or 1, or, where they are soft, not in [0, 1].
     """
     if isinstance(targets, LabelIndices):
         return _sparse(targets, mask, dtype)
+    targets = known_targets(targets, mask)
     if soon_searched(targets) and (search or targets.numel() >= LARGE):
-        found = LabelIndices.of(targets)
-        if search or 4 * found.indices.shape[1] <= found.num_labels:
-            return _sparse(found, mask, dtype)
-    return _dense(targets, mask, dtype)
+        entries = _nonzero(targets.reshape(-1))
+        few = search or 4 * len(entries) <= targets.numel()
+        if few and all_ones(targets, entries):
+            found = LabelIndices.of_entries(entries, *targets.shape)
+            if search or 4 * found.indices.shape[1] <= found.num_labels:
+                return _sparse(found, mask, dtype)
+    positive = targets.to(dtype)
+    negative = 1 - positive
+    unknown = None if mask is None else (~mask).to(dtype)
+    given = positive if targets.is_floating_point() else targets
+    check_targets(given, soft=soft, complement=negative)
+    if not soft or known_hard(given, negative):
+        not_negative = positive if unknown is None else positive + unknown
+        return DenseLabels(positive, negative, not_negative, unknown)
+    return SoftLabels(positive, negative if unknown is None else negative - unknown, unknown)
+
+
+def known_targets(targets: Tensor, mask: Tensor | None) -> Tensor:
+    """Give `targets` with 0 where an entry is not known, whatever stands there."""
+    return targets if mask is None else targets.masked_fill(~mask, 0)
 
 
 def soon_searched(targets: Tensor) -> bool:
     """Whether the positives of dense targets can be found at once, nothing waiting and nothing being traced."""
     # A subclass of Tensor, such as those of tracing and of sharding, may have no values here.
     return plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
-
-
-def _dense(targets: Tensor, mask: Tensor | None, dtype: torch.dtype) -> DenseLabels:
-    positive = targets.to(dtype)
-    if mask is None:
-        return DenseLabels(positive, 1 - positive, positive, None)
-    known = mask.to(dtype)
-    unknown = 1 - known
-    positive = positive * known
-    return DenseLabels(positive, 1 - positive, positive + unknown, unknown)
 
 
 def _sparse(targets: LabelIndices, mask: Tensor | None, dtype: torch.dtype) -> SparseLabels:

@@ -1,0 +1,74 @@
+"""What the values of dense targets are: looked at in every loss, without making a device wait."""
+
+import torch
+from torch import Tensor
+
+from lsep_ml.losses.kernels.fused import plain_eager
+
+WANTED = {
+    False: "expected 0 or 1 (for -1 and 1 give targets > 0; what is not known belongs in the mask)",
+    True: "expected numbers in [0, 1] (for -1 and 1 give targets > 0; what is not known belongs in the mask)",
+}
+"""The end of the error, by whether numbers between 0 and 1 have a meaning to the loss."""
+
+
+def check_targets(targets: Tensor, *, soft: bool = False, complement: Tensor | None = None) -> None:
+    """Check that every one of `targets` (N, K) is 0 or 1, or, where they are `soft`, a number from 0 to 1.
+
+    Boolean targets cost nothing. On a CPU an error is raised at once; on CUDA it is an assertion of the device's own,
+    for which nothing waits, as it is under torch.compile. Under the transforms of torch.func, and on tensors that are
+    no plain ones, nothing is looked at.
+
+    Args:
+        targets: with 0 where an entry is not known.
+        soft: whether numbers between 0 and 1 have a meaning.
+        complement: 1 - targets, where it is there already.
+
+    Raises:
+        ValueError: another value, or NaN; names the first entry that has one.
+    """
+    if targets.dtype == torch.bool or targets.numel() == 0:
+        return
+    if torch.compiler.is_compiling():
+        torch._assert_async(_allowed(targets, soft).all(), f"targets: {WANTED[soft]}")
+    elif plain_eager() and type(targets) is Tensor:
+        within = soft or not targets.is_floating_point()
+        if targets.device.type == "cuda":
+            low, high = _range(targets)
+            right = (low >= 0) & (high <= 1)
+            torch._assert_async(right if within else right & (_spread(targets, complement) == 0))
+        elif targets.device.type == "cpu":
+            least, most = (bound.item() for bound in _range(targets))
+            if not (least >= 0 and most <= 1 and (within or _spread(targets, complement).item() == 0)):
+                row, column = (~_allowed(targets, soft)).nonzero()[0].tolist()
+                raise ValueError(f"targets[{row}, {column}]={targets[row, column].item():g}: {WANTED[soft]}")
+
+
+def known_hard(targets: Tensor, complement: Tensor) -> bool:
+    """Whether `targets`, checked to be in [0, 1], are 0 or 1, so far as that is known without making a device wait."""
+    if not targets.is_floating_point():
+        return True
+    here = plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
+    return here and _spread(targets, complement).item() == 0
+
+
+def all_ones(targets: Tensor, entries: Tensor) -> bool:
+    """Whether the `entries` of `targets` (N, K), numbered row after row, are 1: those that are not 0, say."""
+    return targets.dtype == torch.bool or bool((targets.reshape(-1)[entries] == 1).all())
+
+
+def _range(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Compute the least and the largest of `targets`; of those without a sign nothing less than 0 is looked for."""
+    if targets.dtype == torch.uint8:
+        return targets.new_zeros(()), targets.max()
+    return torch.aminmax(targets)
+
+
+def _spread(targets: Tensor, complement: Tensor | None) -> Tensor:
+    """Compute the sum of y (1 - y) over `targets` in [0, 1], which is 0 where all are 0 or 1, and there alone."""
+    y = targets.reshape(-1)
+    return torch.dot(y, 1 - y if complement is None else complement.reshape(-1))
+
+
+def _allowed(targets: Tensor, soft: bool) -> Tensor:
+    return (targets >= 0) & (targets <= 1) if soft else (targets == 0) | (targets == 1)
