@@ -75,7 +75,7 @@ def ours(batch: Batch) -> dict[str, Step]:
     functions = {
         name.removesuffix("_loss"): losses.with_class_counts(getattr(losses, name), lambda: counts)
         for name in losses.__all__
-        if "_loss" in name
+        if "_loss" in name and name not in losses.label_blocks.__all__  # which forms its own scores
     }
     steps = {REFERENCE: batch.step(F.binary_cross_entropy_with_logits, batch.as_float)}
     for name, loss in functions.items():

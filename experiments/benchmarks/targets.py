@@ -90,7 +90,8 @@ def main() -> None:
     torch.set_num_threads(1)
     # Freeing one large block keeps the allocator from handing every buffer back, as in a training process.
     torch.empty(31 << 20, dtype=torch.uint8).fill_(1)
-    names = sorted(name for name in losses.__all__ if name.endswith("_loss"))
+    names = sorted(set(losses.__all__) - set(losses.label_blocks.__all__))
+    names = [name for name in names if name.endswith("_loss")]
     if arguments.losses:
         names = [f"{name}_loss" for name in arguments.losses]
     rows = [

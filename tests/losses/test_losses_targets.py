@@ -14,6 +14,7 @@ from lsep_ml import losses
 from lsep_ml.losses.kernels import labels
 
 PUBLIC = {name.removesuffix("_loss"): getattr(losses, name) for name in losses.__all__ if "_loss" in name}
+del PUBLIC["blockwise"]  # of sparse targets alone
 PUBLIC = {
     name: losses.with_class_counts(loss, lambda: class_counts(40))
     if name in ("distribution_balanced", "ldam")
