@@ -1,4 +1,4 @@
-"""A backbone as plain data, and back: what is read can only name a backbone of an explicit table."""
+"""How a backbone is described as plain data and built of it: what is read can only name one of an explicit table."""
 
 import pkgutil
 from collections.abc import Callable, Collection, Mapping
@@ -25,13 +25,13 @@ _REFUSED = ("checkpoint_path", "pretrained", "cache_dir")  # of timm: would read
 
 
 def describe_backbone(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of a resolved `config.model`: {"backbone": name, "options": plain data}."""
+    """Describe `model`, a resolved `config.model`, as {"backbone": name, "options": plain data}."""
     options = {key: value for key, value in model.items() if key not in _NOT_KEPT}
     return {"backbone": model["_target_"], "options": options}
 
 
 def build_backbone(description: Mapping[str, Any], allow: Collection[str] = ()) -> nn.Module:
-    """The backbone, randomly initialised; nothing is downloaded.
+    """Build the backbone of `description`, randomly initialised; nothing is downloaded.
 
     Args:
         description: what `describe_backbone` gave.

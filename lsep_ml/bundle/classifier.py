@@ -19,7 +19,7 @@ from lsep_ml.decisions import Decision, GlobalThreshold, TopK
 def load(
     path: str | Path, *, device: str | torch.device | None = None, allow: Collection[str] = ()
 ) -> "Classifier":
-    """The classifier in a bundle or in a finished run's folder.
+    """Load the classifier in `path`, a bundle or a finished run's folder.
 
     Args:
         path: the folder.
@@ -61,7 +61,7 @@ class Classifier:
         self.max_bytes = MAX_BYTES
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> Predictions:
-        """Label sets, scores, and thresholds or counts where the decision has them.
+        """Predict label sets and scores of `images`, and thresholds or counts where the decision has them.
 
         `images` is a path, a PIL image, an array or tensor, a batch of them with one dimension more, or any iterable of
         these; see `read_image`. Images are decoded, resized and decided one like the other, batch by batch.
@@ -76,7 +76,7 @@ class Classifier:
         return join(found) if found else self._decide(*self._empty())
 
     def prepare(self, image: ImageLike) -> Tensor:
-        """One image as the network takes it, uint8 (C, H, W)."""
+        """Prepare `image` as the network takes it, uint8 (C, H, W)."""
         return self.transform(read_image(image, self.max_bytes))
 
     @torch.inference_mode()
@@ -132,7 +132,7 @@ class Classifier:
 def decide(
     decision: Decision, label_names: Sequence[str], scores: Tensor, features: Tensor | None
 ) -> Predictions:
-    """What a fitted decision says of scores float32 (N, K) and features float32 (N, D), on the CPU."""
+    """Decide by a fitted `decision` on `scores` float32 (N, K) and `features` float32 (N, D), on the CPU."""
     decided = decision.decide(scores, features)
     counts = decided.counts if decision.needs_features else None  # the others' are no estimate
     by = (decided.thresholds, counts, decided.probabilities)

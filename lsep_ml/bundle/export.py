@@ -21,8 +21,8 @@ _ANY_SIZE = 64  # an example's side, where images keep the size they have
 
 
 class ClassifierGraph(nn.Module):
-    """Images uint8 (N, C, H, W), resized and cropped already -> scores float32 (N, K), labels uint8 0/1 (N, K), and the
-    fields the decision decides by: thresholds (N, K), counts (N,), probabilities (N, K). Normalisation is in the graph.
+    """Maps images uint8 (N, C, H, W), resized and cropped already, to scores float32 (N, K), labels uint8 (N, K), and
+    the fields the decision decides by: thresholds (N, K), counts (N,), probabilities (N, K). It normalises, too.
     """
 
     def __init__(self, classifier: Classifier) -> None:
@@ -54,7 +54,7 @@ def check_traceable(decision: Decision, num_labels: int, num_features: int) -> N
 
 
 def export_program(classifier: Classifier) -> ExportedProgram:
-    """The classifier as a torch.export program with a dynamic batch (and image size, where none is fixed)."""
+    """Trace `classifier` to a torch.export program with a dynamic batch (and image size, where none is fixed)."""
     graph = ClassifierGraph(classifier).eval()
     dynamic = dict.fromkeys(_dynamic(classifier), Dim.DYNAMIC)
     return torch.export.export(graph, (_example(classifier),), dynamic_shapes=(dynamic,))
@@ -100,7 +100,7 @@ def export(
 
 
 def metadata(classifier: Classifier) -> dict[str, str]:
-    """What a program needs to know beside the graph, as JSON texts."""
+    """Return what a program needs to know of `classifier` beside the graph, as JSON texts."""
     parts, transform = classifier.parts, classifier.transform.settings
     shape = ["N", *_image_shape(classifier)]
     preprocessing = {
@@ -162,14 +162,14 @@ def _example(classifier: Classifier) -> Tensor:
 
 
 def _dynamic(classifier: Classifier) -> dict[int, str]:
-    """The axes of the images that are not fixed, with their names."""
+    """Name the axes of the images that are not fixed."""
     names = enumerate(("batch", *_image_shape(classifier)))
     return {axis: name for axis, name in names if isinstance(name, str)}
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How an exported file compares with torch on the same images.
+    """Says how an exported file compares with torch on the same images.
 
     images: how many. largest: difference of a score. differing: label sets that differ. unsettled: images whose label
     set torch itself changes when their scores move by 1e-5. wrong: differing label sets of the others.

@@ -57,7 +57,7 @@ def write_bundle(parts: Parts, folder: Path) -> str:
 
 
 def read_bundle(folder: Path) -> Parts:
-    """The classifier that `write_bundle` wrote, every byte of it checked.
+    """Read the classifier that `write_bundle` wrote to `folder`, every byte of it checked.
 
     Raises:
         FileNotFoundError: a file of it is missing.

@@ -1,4 +1,4 @@
-"""Whatever a person has as an image, as uint8 tensors (C, H, W)."""
+"""How whatever a person has as an image becomes a uint8 tensor (C, H, W)."""
 
 import io
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
 
 def single_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike]:
-    """One item an image: a batch is taken apart, anything else that is one image stays as it is."""
+    """Give `images` one by one: a batch is taken apart, anything else that is one image stays as it is."""
     if isinstance(images, str | Path | Image.Image):
         yield images
     elif isinstance(images, np.ndarray | Tensor):
@@ -32,7 +32,7 @@ def single_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike
 
 
 def read_image(image: ImageLike, max_bytes: int = MAX_BYTES) -> Tensor:
-    """One image as uint8 (C, H, W), C in {1, 3}.
+    """Read `image` as uint8 (C, H, W), C in {1, 3}.
 
     Paths: the file, of at most `max_bytes`, decoded as in training. PIL images: the same rules (transparency on white,
     EXIF rotation, 16 bits to 8). Arrays: uint8 (H, W), (H, W, 1) or (H, W, 3), as NumPy and PIL lay images out.
@@ -57,7 +57,7 @@ def read_image(image: ImageLike, max_bytes: int = MAX_BYTES) -> Tensor:
 
 
 def read_file(path: Path, max_bytes: int = MAX_BYTES) -> Tensor:
-    """A regular file of at most `max_bytes` as uint8 (3, H, W).
+    """Read `path`, a regular file of at most `max_bytes`, as uint8 (3, H, W).
 
     Raises:
         ImageError: it cannot be read; names it and says why.

@@ -26,7 +26,7 @@ SUFFIXES = frozenset(
 
 
 def image_files(inputs: Sequence[str], unreadable: dict[str, str] | None = None) -> list[str]:
-    """The paths of all images, each once.
+    """List the paths of all images that `inputs` name, each once.
 
     An input is a file, a folder (taken with all below it, sorted by path, hidden files left out), or a pattern with
     *, ? or ** (sorted; its folders taken as folders). A folder that links lead to a second time, or in a circle, is
@@ -75,7 +75,7 @@ def _of_input(given: str, skipped: dict[str, str]) -> Iterator[str]:
 
 
 def _matches(pattern: str, skipped: dict[str, str]) -> Iterator[str]:
-    """What a pattern finds; glob's own ** follows links in a circle."""
+    """List what `pattern` finds; glob's own ** follows links in a circle."""
     parts = pattern.split(os.sep)
     if "**" not in parts:
         yield from glob.glob(pattern)
@@ -94,7 +94,7 @@ def _below(top: str, skipped: dict[str, str]) -> Iterator[str]:
 
 
 def _folders(top: str, skipped: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
-    """Each folder from `top` on with its files, once: those that links lead to after those that lie there."""
+    """List each folder from `top` on with its files, once: those that links lead to after those that lie there."""
     real = {_real(where) for where, _, _ in os.walk(top)}
     linked: set[str] = set()
 

@@ -29,8 +29,8 @@ OnBatch = Callable[[list[str], Predictions], None]
 
 @dataclass(frozen=True)
 class Labelled:
-    """What became of the images: rows in the table, how many of them an earlier call had made, and why others could
-    not be read."""
+    """Says what became of the images: rows in the table, how many of them an earlier call had made, and why others
+    could not be read."""
 
     images: int
     found: int
@@ -78,7 +78,7 @@ def label_files(
 def _predicted(
     classifier: Classifier, names: list[str], tensors: list[Tensor], problems: dict[str, str]
 ) -> Iterator[tuple[list[str], Predictions]]:
-    """What the network says of a batch: in one, or image by image where there is one among them that it cannot take."""
+    """Predict a batch in one, or image by image where there is one among them that it cannot take."""
     try:
         if names:
             yield names, classifier.predict_prepared(tensors)
@@ -130,7 +130,7 @@ def _gather(batch: list[tuple[str, Future[Tensor]]]) -> Decoded:
 
 
 def _progress_bar(console: Console | None) -> Progress:
-    """A bar on a terminal; nothing elsewhere."""
+    """Build a bar that is shown on a terminal only."""
     columns = (
         TextColumn("labelling"),
         BarColumn(),
@@ -143,7 +143,7 @@ def _progress_bar(console: Console | None) -> Progress:
 
 
 def fingerprint(classifier: Classifier) -> dict[str, Any]:
-    """What every row depends on beside its image, as plain data."""
+    """Return what every row depends on beside its image, as plain data."""
     decision = classifier.decision
     return {
         "label_names": list(classifier.label_names),

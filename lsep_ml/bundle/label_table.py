@@ -1,4 +1,4 @@
-"""Labels of many images as a file that survives interruption: rows appended as they come, the table made last."""
+"""How labels of many images survive interruption in a file: rows appended as they come, the table made last."""
 
 import json
 from base64 import b64decode, b64encode
@@ -30,7 +30,7 @@ def check_table(path: Path, *, overwrite: bool = False) -> None:
 
 
 class LabelTable:
-    """The rows of a table to be, kept in `<table>.part`, one JSON record a line, flushed as they are added.
+    """Keeps the rows of a table to be in `<table>.part`, one JSON record a line, flushed as they are added.
 
     Scores and thresholds stand in it as base64 of little-endian float32, which costs a tenth of the time of digits.
 
@@ -108,7 +108,7 @@ class LabelTable:
     def rows(
         self, images: Sequence[str], problems: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, Any]]:
-        """The rows of these images, those that are there, in their order; scores and thresholds float32 (K,).
+        """Give the rows of `images`, those that are there, in their order; scores and thresholds float32 (K,).
 
         An image in `problems` has a row without them, which says why.
         """
@@ -213,7 +213,7 @@ class LabelTable:
 
 
 class _Columns(NamedTuple):
-    """Which columns a table has beside image and labels, and whether its texts are marked for a spreadsheet."""
+    """Says which columns a table has beside image and labels, and whether its texts are marked for a spreadsheet."""
 
     scores: bool
     problem: bool
@@ -221,7 +221,7 @@ class _Columns(NamedTuple):
 
 
 def printable(name: str) -> str:
-    """A file's name as UTF-8 can write it: bytes that are none are escaped."""
+    """Write `name`, a file's, as UTF-8 can: bytes that are none are escaped."""
     return name if name.isprintable() else ascii(name)
 
 

@@ -17,7 +17,7 @@ def onnx_program(
     dynamic: Sequence[Mapping[int, Any]],
     opset: int = OPSET,
 ) -> "torch.onnx.ONNXProgram":
-    """What `module` does with arguments like `given`, as a program.
+    """Trace what `module` does with arguments like `given` to a program.
 
     Args:
         module: tensors in, a tuple of tensors out.

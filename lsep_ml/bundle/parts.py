@@ -20,7 +20,7 @@ TRANSFORM_KEYS = (
 
 @dataclass(frozen=True)
 class Parts:
-    """A classifier in pieces.
+    """Holds a classifier in pieces.
 
     label_names: K distinct names, in the order of the score layer's rows.
     model: the backbone, see `describe_backbone`. transform: evaluation's, by `TRANSFORM_KEYS`; a key that
@@ -58,11 +58,11 @@ class Parts:
             raise ValueError(f"{self.source}: the decision was fitted for other labels, or in another order")
 
     def build_transform(self) -> Transform:
-        """From an image of any size to what the network takes; nothing random."""
+        """Build what leads from an image of any size to what the network takes; nothing in it is random."""
         return Transform(**{key: self.transform[key] for key in TRANSFORM_KEYS if key in self.transform})
 
     def build_network(self, allow: Collection[str] = ()) -> Network:
-        """The trained network, in evaluation mode, on the CPU.
+        """Build the trained network, in evaluation mode, on the CPU.
 
         Raises:
             ValueError: a backbone that is not allowed (`build_backbone`), or tensors that do not fit it.

@@ -1,4 +1,4 @@
-"""Images with their labels drawn beneath."""
+"""How images are drawn with their labels beneath."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _NARROWEST = 240  # room for words beneath
 
 
 def draw_labels(path: Path, labels: ImageLabels) -> Image.Image:
-    """The image of `path`, no larger than SIZE, over its labels and their scores, a label a line."""
+    """Draw the image of `path`, no larger than SIZE, over its labels and their scores, a label a line."""
     picture = to_pil_image(read_file(path))
     picture.thumbnail((SIZE, SIZE))
     lines = [[Word(f"{name}  {labels.scores[name]:+.2f}")] for name in labels.labels] or [[Word("none")]]
@@ -25,7 +25,7 @@ def draw_labels(path: Path, labels: ImageLabels) -> Image.Image:
 
 
 def write_pictures(folder: Path, images: list[str], predictions: Predictions) -> None:
-    """A JPEG for each image at its own path below `folder`."""
+    """Write a JPEG for each of `images` at its own path below `folder`."""
     for image, labels in zip(images, predictions, strict=True):
         target = picture_path(folder, image)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ def write_pictures(folder: Path, images: list[str], predictions: Predictions) ->
 
 
 def picture_path(folder: Path, image: str) -> Path:
-    """Where the picture of an image goes: its path with what leads out of a folder left out, plus .jpg."""
+    """Return where the picture of `image` goes: its path with what leads out of a folder left out, plus .jpg."""
     path = Path(image)
     parts = [part for part in path.parts if part not in (path.anchor, "..")]
     return folder.joinpath(*parts[:-1], f"{parts[-1]}.jpg")

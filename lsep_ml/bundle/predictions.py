@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ImageLabels:
-    """One image: its labels, highest score first, and what they were decided from.
+    """Holds the labels of one image, highest score first, and what they were decided from.
 
     scores: of every label. thresholds: of every label, where the decision has them. count: of labels, where the
     decision estimates it.
@@ -61,7 +61,7 @@ class Predictions(Sequence[ImageLabels]):
 
     @property
     def labels(self) -> list[tuple[str, ...]]:
-        """The label names of every image, highest score first."""
+        """Return the label names of every image, highest score first."""
         order = np.argsort(-self.scores, axis=1, kind="stable")
         chosen = np.take_along_axis(self.label_sets, order, axis=1)
         return [
@@ -78,7 +78,7 @@ class Predictions(Sequence[ImageLabels]):
 
 
 def join(parts: Sequence[Predictions]) -> Predictions:
-    """One after the other; all of the same classifier, at least one."""
+    """Put `parts` one after the other; all are of the same classifier, and there is at least one."""
     arrays = (
         None if column[0] is None else np.concatenate(column)
         for column in zip(*(part._arrays for part in parts), strict=True)

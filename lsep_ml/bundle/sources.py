@@ -19,7 +19,7 @@ _MEASURED = (*_OF_THE_MODEL, "counts", "metrics", "intervals")
 
 
 def read_parts(path: str | Path) -> Parts:
-    """The classifier in a bundle or in a finished run's folder.
+    """Read the classifier in `path`, a bundle or a finished run's folder.
 
     Raises:
         FileNotFoundError: neither is there, or a file is missing.
@@ -41,7 +41,7 @@ def read_parts(path: str | Path) -> Parts:
 
 
 def parts_of_run(folder: Path) -> Parts:
-    """The classifier that the finished run in `folder` left, every file of it that is read checked.
+    """Read the classifier that the finished run in `folder` left, every file of it that is read checked.
 
     Raises:
         FileNotFoundError: a file is missing.

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def starting_point(weights: Any) -> Parts | None:
-    """The classifier that `model.weights` names: a folder is a bundle or a run; a file, a word or nothing is none.
+    """Read the classifier that `weights` names: a folder is a bundle or a run; a file, a word or nothing is none.
 
     Raises:
         FileNotFoundError, ValueError: a folder that is neither, or damaged.
@@ -64,7 +64,7 @@ def _shapes(state: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def preprocessing_of_start(parts: Parts) -> dict[str, Any]:
-    """What a classifier was trained with, in the transform's words; without `crop` where images kept their size."""
+    """Say in the transform's words what `parts` were trained with; without `crop` where images kept their size."""
     transform = parts.build_transform()
     own = transform.settings
     names = ("mean", "std", "interpolation", "antialias", "crop_pct")

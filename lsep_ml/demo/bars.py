@@ -11,7 +11,7 @@ from lsep_ml.demo.knobs import Reading
 
 
 def render_bars(label_names: Sequence[str], fitted: Reading, reading: Reading) -> str:
-    """The `bars.html` of a reading; `fitted` is the same image as the decision was fitted.
+    """Render the `bars.html` of `reading`; `fitted` is the same image as the decision was fitted.
 
     Labels stand in the order of their values, ties in their own. All bars start at the lowest value or threshold, or at
     0 for probabilities; they and the marks share one scale.
@@ -44,7 +44,7 @@ def render_bars(label_names: Sequence[str], fitted: Reading, reading: Reading) -
 
 
 def _scale(fitted: Reading, reading: Reading) -> tuple[float, float]:
-    """From where to where bars are drawn; the thresholds as fitted are on it, so that moving them rescales little."""
+    """Choose from where to where bars are drawn; thresholds as fitted lie within, so that moving rescales little."""
     if reading.probable:
         return 0.0, 1.0
     shown = [reading.values, *(r.thresholds for r in (fitted, reading) if r.thresholds is not None)]

@@ -16,7 +16,7 @@ from lsep_ml.decisions.rules import ranks
 
 @dataclass(frozen=True)
 class Knob:
-    """A number that a decision depends on. start: what was fitted. whole: it counts labels."""
+    """Holds a number that a decision depends on. start: what was fitted. whole: it counts labels."""
 
     name: str
     start: float
@@ -25,7 +25,7 @@ class Knob:
 
 @dataclass(frozen=True)
 class Reading:
-    """How one image was decided: the labels whose value is above their threshold, or else the `count` of highest value.
+    """Says how one image was decided: by values above their thresholds, or else by the `count` of highest value.
 
     values: scores, or probabilities where `probable`, float64 (K,). thresholds: float64 (K,), or None where labels are
     counted.
@@ -37,14 +37,14 @@ class Reading:
     probable: bool = False
 
     def moved(self, offset: float) -> Self:
-        """The same image with all thresholds, or the count, changed by `offset`."""
+        """Change all thresholds of the image, or its count, by `offset`."""
         if self.thresholds is not None:
             return replace(self, thresholds=self.thresholds + offset)
         return replace(self, count=min(max(self.count + round(offset), 0), len(self.values)))
 
     @property
     def label_set(self) -> NDArray[np.bool_]:
-        """The labels, bool (K,)."""
+        """Decide the labels, bool (K,)."""
         if self.thresholds is not None:
             return self.values > self.thresholds
         places: NDArray[np.int64] = ranks(torch.from_numpy(self.values)[None])[0].numpy()
@@ -52,7 +52,7 @@ class Reading:
 
     @property
     def reach(self) -> tuple[float, float]:
-        """The offsets between which the label set goes from one extreme to the other."""
+        """Return the offsets between which the label set goes from one extreme to the other."""
         if self.thresholds is None:
             return -self.count, len(self.values) - self.count
         if self.probable:
@@ -62,7 +62,7 @@ class Reading:
 
 
 def knob_of(decision: Decision) -> Knob:
-    """The knob of a fitted decision: its one number where it has one, else an offset to what it decides by."""
+    """Choose the knob of a fitted `decision`: its one number where it has one, else an offset to what it decides by."""
     chosen = decision.choices()
     if "counts" in decision.decides_by:
         if "k" in chosen:
@@ -78,7 +78,7 @@ def knob_of(decision: Decision) -> Knob:
 
 
 def read_image_decision(decision: Decision, found: Predictions) -> Reading:
-    """The reading of the first image of predictions that `decision` made."""
+    """Read the first image of `found`, predictions that `decision` made."""
     count = int(found.label_sets[0].sum())
     if found.thresholds is not None:
         values, thresholds = (array[0].astype(np.float64) for array in (found.scores, found.thresholds))

@@ -56,7 +56,7 @@ def serve(classifier: Classifier, host: str, port: int) -> gr.Blocks:
 
 
 def build_page(classifier: Classifier) -> gr.Blocks:
-    """The page, not served yet."""
+    """Build the page, which is not served yet."""
     knob = knob_of(classifier.decision)
 
     def show_image(path: str | None, value: float) -> tuple[Reading | None, dict[str, Any], str]:

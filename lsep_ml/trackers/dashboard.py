@@ -16,7 +16,7 @@ TABLE_METRICS = PAPER_KEYS
 
 
 def build_workspace(entity: str, project: str) -> "workspaces.Workspace":
-    """The workspace as an object, not yet sent.
+    """Build the workspace of `project` as an object, not yet sent.
 
     Raises:
         ValueError: the wandb-workspaces package is not installed.

@@ -21,19 +21,19 @@ Row = dict[str, Any]
 
 
 class Tracker(Protocol):
-    """What a run tells a tracker; `close` is called whatever happens."""
+    """Is told of a run; `close` is called whatever happens."""
 
     def start(self, config: dict[str, Any], folder: Path) -> None:
-        """A run begins: its resolved configuration as plain data, and its folder."""
+        """Begin a run: `config` is its resolved configuration as plain data, `folder` its own."""
 
     def row(self, row: Row) -> None:
-        """One row of history.csv: `stage`, `epoch`, and the metrics of that epoch."""
+        """Take one `row` of history.csv: `stage`, `epoch`, and the metrics of that epoch."""
 
     def result(self, record: dict[str, Any], folder: Path) -> None:
-        """The run is finished: its record, as in result.json, and the folder that holds its arrays."""
+        """Take the `record` of the finished run, as in result.json, and the `folder` that holds its arrays."""
 
     def close(self, failed: bool) -> None:
-        """The run is over."""
+        """End the run."""
 
 
 class Trackers:

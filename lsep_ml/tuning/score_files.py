@@ -112,7 +112,7 @@ def _checked(
     label_names: Sequence[str] | None = None,
     image_ids: Sequence[str] | None = None,
 ) -> ScoreTable:
-    """The table of these arrays; raises ValueError for what they may not be."""
+    """Make the table of these arrays; raises ValueError for what they may not be."""
     scores = _numbers("scores", scores)
     if 0 in scores.shape:
         raise ValueError(f"scores of {scores.shape[0]} images and {scores.shape[1]} labels")
@@ -143,7 +143,7 @@ def _checked(
 
 
 def _numbers(name: str, values: np.ndarray) -> np.ndarray:
-    """A matrix as float32; raises ValueError unless it is one of numbers, none of them NaN or infinite."""
+    """Return the matrix `values` as float32; raises ValueError unless they are numbers, none NaN or infinite."""
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise ValueError(f"{name}: {values.dtype} of shape {values.shape}; expected a matrix of numbers")
     with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused
@@ -198,7 +198,7 @@ def _from_parquet(path: Path) -> dict[str, Any]:
 
 
 def _from_frame(frame: pl.DataFrame, first: int) -> dict[str, Any]:
-    """The arrays of a table with a column a label; its first row is line or row `first` of the file."""
+    """Read the arrays of `frame`, which has a column a label; its first row is line or row `first` of the file."""
     scores, names = _matrix(frame, "score", first)
     targets, target_names = _matrix(frame, "target", first)
     features, _ = _matrix(frame, "feature", first)
@@ -216,7 +216,7 @@ def _image_ids(frame: pl.DataFrame) -> dict[str, Any]:
 
 
 def _matrix(frame: pl.DataFrame, kind: str, first: int) -> tuple[np.ndarray | None, list[str]]:
-    """The columns KIND_NAME as a float64 matrix with their names; a target that is empty is NaN."""
+    """Read the columns KIND_NAME as a float64 matrix with their names; a target that is empty is NaN."""
     columns = [name for name in frame.columns if name.startswith(f"{kind}_")]
     if not columns:
         return None, []
