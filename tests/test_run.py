@@ -18,7 +18,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import accuracy_score, f1_score, label_ranking_average_precision_score
 
 from lsep_ml.runs.files import UNFINISHED
-from lsep_ml.stages.job import build_job, plan
+from lsep_ml.stages.job import build_job
+from lsep_ml.stages.plan import plan
 
 ROOT = Path(__file__).parent.parent
 LOSSES = ("lsep", "warp", "bpmll", "ranking", "softmax")

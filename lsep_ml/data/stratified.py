@@ -4,9 +4,10 @@ import dataclasses
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from iterstrat.ml_stratifiers import MultilabelStratifiedShuffleSplit
+from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Annotations, hold_out
@@ -100,3 +101,32 @@ def _divide(
     if len(second) == 0:  # with a handful of images, every label asks for the larger part
         first, second = np.split(np.random.default_rng(seed).permutation(len(rows)), [len(rows) - size])
     return rows[np.sort(first)], rows[np.sort(second)]
+
+
+def stratified_folds(
+    targets: NDArray[np.uint8], count: int, seed: int, groups: NDArray[Any] | None = None
+) -> NDArray[np.int64]:
+    """Divide N images into folds in which each label keeps its share, and which part no group: the fold of each (N,).
+
+    Args:
+        targets: 0/1 (N, K); an unknown entry counts as absent.
+        count: of folds, at least 2; fewer where there are fewer images or groups.
+        seed: the folds are a function of the labels, the groups and the seed.
+        groups: (N,), equal for images that stay together; a group has the labels that any of its images has.
+
+    Raises:
+        ValueError: fewer than 2 images or groups, or folds.
+    """
+    places = (
+        np.arange(len(targets)) if groups is None else np.unique(groups, return_inverse=True)[1].reshape(-1)
+    )
+    number = int(places.max()) + 1 if len(places) else 0
+    if min(count, number) < 2:
+        raise ValueError(f"{count} folds of {number} images or groups: at least 2 of each")
+    together = np.zeros((number, targets.shape[1]), np.uint8)
+    np.maximum.at(together, places, targets)
+    of_group = np.empty(number, np.int64)
+    splitter = MultilabelStratifiedKFold(n_splits=min(count, number), shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(np.arange(number), together)):
+        of_group[held_out] = fold
+    return of_group[places]

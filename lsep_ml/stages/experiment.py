@@ -4,6 +4,7 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -28,6 +29,7 @@ from lsep_ml.stages.extraction import Extraction, extract_features, extract_scor
 from lsep_ml.stages.job import Job, build_job, finished_record
 from lsep_ml.stages.prediction import OnRow, train_prediction
 from lsep_ml.stages.predictor import predict
+from lsep_ml.stages.probe import solve_prediction
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.results import hardware, write_files
 from lsep_ml.stages.sweep import only_problems, sweeping
@@ -124,13 +126,19 @@ def _train_and_extract(job: Job, on_row: OnRow) -> tuple[Entry, Extraction]:
 
     if job.config.training.probe:  # the backbone is never trained: its features come first
         extracted = features()
-        prediction = train(job.data.on_features(feature_tensors(extracted)))
+        source = job.data.on_features(feature_tensors(extracted))
+        if job.solving is None:
+            prediction = train(source)
+        else:
+            prediction = solve_prediction(
+                job.store, job.made_by, job.network, job.solving, source.data_set, on_row
+            )
     else:
         prediction = train(job.data)
         extracted = features()
     extraction = extract_scores(job.store, extracted, job.network.score_layer, job.data.eval_batch_size)
     job.processes.disconnect()
-    return prediction, extraction
+    return prediction, replace(extraction, prediction=prediction)
 
 
 def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
@@ -167,6 +175,9 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
     outcome = evaluate(decision, extraction)
     for warning in outcome.warnings:
         log.warning("%s on validation: %s", config.names.decision, warning)
+    of_training = prediction.facts.get("warnings", [])
+    for warning in of_training:
+        log.warning("%s: %s", config.names.loss, warning)
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
     data.data_set.write_split(folder / SPLIT)
     if decision is not None:
@@ -183,10 +194,15 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         "split_hash": data.data_set.split_hash,
         "identity": prediction.identity,
         "stored": in_use,
-        "choices": {"epoch": prediction.facts["epoch"], **({} if decision is None else decision.choices())},
+        "choices": {
+            "epoch": prediction.facts["epoch"],
+            **({"probe_weight_decay": prediction.facts["weight_decay"]} if job.solving else {}),
+            **({} if decision is None else decision.choices()),
+        },
+        **({"solution": _solution(prediction)} if job.solving else {}),
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
-        "warnings": outcome.warnings,
+        "warnings": [*of_training, *outcome.warnings],
         "label_names": list(data.data_set.label_names),
         "counts": data.data_set.counts,
         "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
@@ -195,6 +211,12 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         "seconds": seconds,
         "reused": reused,
     }
+
+
+def _solution(prediction: Entry) -> dict[str, Any]:
+    """What the record says of how a probe was solved."""
+    keys = ("value", "gradient_norm", "iterations", "converged", "convex")
+    return {key: prediction.facts[key] for key in keys}
 
 
 def _fit_or_continue(

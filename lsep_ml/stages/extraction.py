@@ -42,12 +42,40 @@ class SplitArrays:
     image_ids: np.ndarray  # unicode (N,)
 
 
+OUT_OF_FOLD, FOLDS = "out_of_fold_scores", "folds"
+"""Arrays that a solved probe leaves with its checkpoint."""
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """The training images' scores by score layers that were fitted without them; memory-mapped and read-only.
+
+    What is fitted on these is fitted on scores as new images have them, which the training images' own are not.
+    """
+
+    scores: np.ndarray  # float32 (N_train, K), in the order of the training split's rows
+    folds: (
+        np.ndarray
+    )  # int64 (N_train,): row i is scored by the layer fitted without the images of fold folds[i]
+
+
 @dataclass(frozen=True)
 class Extraction:
-    """The arrays of all splits and the store entries they lie in."""
+    """The arrays of all splits and the store entries they lie in.
+
+    prediction: the trained network's entry, where the scores are its score layer's; None: they are a predictor's.
+    """
 
     features: Entry
     scores: Entry
+    prediction: Entry | None = None
+
+    def out_of_fold(self) -> OutOfFold | None:
+        """The out-of-fold scores of "train", which a probe by the solver has; None: there are none."""
+        found = None if self.prediction is None else _open_if_there(self.prediction, OUT_OF_FOLD)
+        if self.prediction is None or found is None:
+            return None
+        return OutOfFold(found, _open(self.prediction, FOLDS))
 
     def split(self, name: str) -> SplitArrays:
         """The arrays of "train", "val" or "test"."""

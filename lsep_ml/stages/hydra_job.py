@@ -16,7 +16,8 @@ from lsep_ml.processes.group import own_rank
 from lsep_ml.processes.start import RankError
 from lsep_ml.runs.files import ERROR
 from lsep_ml.stages.experiment import run
-from lsep_ml.stages.job import build_job, plan
+from lsep_ml.stages.job import build_job
+from lsep_ml.stages.plan import plan
 from lsep_ml.stages.sweep import sweeping, tell
 from lsep_ml.terminal.safety_net import debugging, message
 from lsep_ml.training.resume import end_on_sigterm

@@ -10,7 +10,6 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
-from rich.filesize import decimal
 
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
@@ -25,17 +24,15 @@ from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
 from lsep_ml.runs.files import RESULT
 from lsep_ml.runs.record import read_sealed
-from lsep_ml.stages.extraction import features_key
 from lsep_ml.stages.prediction import Training
 from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.preprocessing import with_preprocessing
+from lsep_ml.stages.probe import solving_of
 from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import (
     DECISION_PARTS,
-    FEATURES,
     PREDICTION_PARTS,
-    PREDICTIONS,
     config_parts,
     identity_of,
     prediction_made_by,
@@ -43,6 +40,7 @@ from lsep_ml.store.keys import (
 )
 from lsep_ml.store.names import current_names
 from lsep_ml.training.label_prediction import LabelPrediction
+from lsep_ml.training.path import Solving
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.recipe import Computing, Loss, Objective, Optimisation
 from lsep_ml.training.resume import Saving
@@ -59,6 +57,7 @@ class Job:
     data: ImageDataModule
     network: Network
     training: Training
+    solving: Solving | None  # of a probe by the solver, in the training's place
     predictor: Predictor | None  # None: the network's own score layer
     decision: Decision | None  # None: the predictor's own label sets
     device: torch.device
@@ -136,19 +135,17 @@ def build_job(config: DictConfig) -> Job:
             )
         joint = decision
         parts |= config_parts(config, ("decision",))
-    module = build_prediction(
-        config,
-        Probe(network) if config.training.probe else network,
-        processes,
-        joint,
-        build_loss(config, data.data_set.train),
-    )
+    loss = build_loss(config, data.data_set.train)
+    solving = solving_of(config, loss, device) if config.training.probe else None
+    probed = Probe(network) if config.training.probe else network
+    module = build_prediction(config, probed, processes, joint, loss)
     return Job(
         config=config,
         store=Store(Path(config.paths.output) / "store", processes),
         data=data,
         network=network,
         training=Training(module, trainer, config.training.epochs, config.seed, Saving(**config.checkpoint)),
+        solving=solving,
         predictor=predictor,
         decision=decision,
         device=device,
@@ -259,41 +256,3 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     config = current_names(config)
     same = same and all(config.get(part) == now[part] for part in ("predictor", *DECISION_PARTS))
     return record if same else None
-
-
-_planned: set[str] = set()  # networks and features that earlier jobs of this process's sweep would make
-
-
-def plan(job: Job, folder: Path) -> None:
-    """Say what a run would train, what it would find, and the disk it would need; do nothing."""
-    identity = identity_of(job.made_by)
-    network = job.network
-    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
-    images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
-    arrays = 4 * images * (network.num_features + network.num_labels)
-    if finished_record(job, folder):
-        verdict = "finished before; nothing to do"
-    elif job.store.find(PREDICTIONS, job.made_by):
-        verdict = f"finds network {identity} in the store"
-    elif identity in _planned:
-        verdict = f"uses network {identity}, trained by an earlier job of this sweep"
-    else:
-        _planned.add(identity)
-        verdict = (
-            f"{_work(job)} {identity}: {job.config.training.epochs} epochs on {job.device}; "
-            f"needs {decimal(weights)} for weights, {decimal(arrays)} for features and scores"
-        )
-    log.info("plan: %s: %s", folder, verdict)
-
-
-def _work(job: Job) -> str:
-    if not job.config.training.probe:
-        return "trains network"
-    made_by = features_key(job.made_by["config"], job.network, job.data)
-    identity = identity_of(made_by)
-    if identity in _planned:
-        return "shares features and trains a score layer, network"
-    _planned.add(identity)
-    found = job.store.find(FEATURES, made_by)
-    start = "finds its features in the store" if found else "extracts its features"
-    return f"{start} and trains a score layer, network"

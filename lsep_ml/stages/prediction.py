@@ -121,6 +121,20 @@ def train_prediction(
     whole = nn.ModuleDict({"network": network})  # under the names that LabelPrediction gives them
     if module.decision is not None:
         whole["decision"] = module.decision
+    return stored_prediction(store, made_by, whole, build, on_row)
+
+
+def stored_prediction(
+    store: Store,
+    made_by: dict[str, Any],
+    whole: nn.Module,
+    build: Callable[[Path], dict[str, Any]],
+    on_row: OnRow,
+) -> Entry:
+    """Find what `made_by` made of a network, or `build` it; `whole` holds its weights on return.
+
+    The rows of a history that is found are shown to `on_row`.
+    """
     entry = store.get_or_build(PREDICTIONS, made_by, build)
     if entry.reused:
         log.info("Label prediction %s was trained before: no network is trained.", entry.identity)

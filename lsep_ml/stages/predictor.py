@@ -77,4 +77,4 @@ def predict(
         log.info("Predictor %s was fitted before: nothing is fitted.", scores.identity)
     for row in scores.facts["history"]:
         on_row({"stage": "predictor", **row})
-    return replace(extraction, scores=scores)
+    return replace(extraction, scores=scores, prediction=None)

@@ -76,6 +76,9 @@ WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
 NO_PART_OF_FEATURES = {"weights", "source"}
 """Options of a backbone that say where its state came from."""
 
+_OF_SOLVED_PROBES = {"solver", "weight_decay", "tolerance", "folds"}
+"""Keys of `training` that came with the solver of probes; what SGD makes of a probe is known without them."""
+
 
 def identity_of(made_by: Mapping[str, Any]) -> str:
     """Hash `made_by`, plain data, to what a result made by it is called: 16 hex digits."""
@@ -176,6 +179,8 @@ def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, 
             neutral = NEUTRAL.get(part, set())
             if part == "trainer" and not value["sync_batchnorm"]:
                 neutral = neutral - {"devices", "num_nodes"}
+            if part == "training" and value.get("solver") == "sgd":
+                neutral = neutral | _OF_SOLVED_PROBES
             first = AT_FIRST.get(part, {})
             value = {
                 key: item

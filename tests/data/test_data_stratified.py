@@ -7,7 +7,7 @@ import pytest
 
 from lsep_ml.data import DataError
 from lsep_ml.data.annotations import Annotations
-from lsep_ml.data.stratified import stratified_split
+from lsep_ml.data.stratified import stratified_folds, stratified_split
 
 SHARES = (0.8, 0.1, 0.1)
 
@@ -68,3 +68,31 @@ def test_shares_are_checked(shares):
 def test_too_few_images():
     with pytest.raises(DataError, match="2 usable images"):
         stratified_split(annotations(long_tail(2)), SHARES, 0, None)
+
+
+def test_folds_keep_the_labels_shares() -> None:
+    targets = (np.random.default_rng(0).random((300, 4)) < [0.5, 0.3, 0.1, 0.05]).astype(np.uint8)
+    folds = stratified_folds(targets, 5, seed=0)
+    assert np.bincount(folds).min() > 50
+    shares = np.array([targets[folds == fold].sum(0) for fold in range(5)])
+    assert (shares.max(0) - shares.min(0) <= 2).all()
+    np.testing.assert_array_equal(folds, stratified_folds(targets, 5, seed=0))
+    assert (folds != stratified_folds(targets, 5, seed=1)).any()
+
+
+def test_folds_part_no_group() -> None:
+    draws = np.random.default_rng(0)
+    targets = (draws.random((200, 3)) < 0.3).astype(np.uint8)
+    groups = draws.integers(0, 40, 200) * 7
+    folds = stratified_folds(targets, 4, seed=0, groups=groups)
+    assert set(folds) == {0, 1, 2, 3}
+    assert all(len(set(folds[groups == group])) == 1 for group in set(groups))
+
+
+def test_few_images_have_fewer_folds() -> None:
+    targets = np.eye(3, dtype=np.uint8)
+    assert sorted(stratified_folds(targets, 5, seed=0)) == [0, 1, 2]
+    with pytest.raises(ValueError, match="at least 2 of each"):
+        stratified_folds(targets[:1], 5, seed=0)
+    with pytest.raises(ValueError, match="at least 2 of each"):
+        stratified_folds(targets, 5, seed=0, groups=np.zeros(3, int))

@@ -13,7 +13,8 @@ from torch import Tensor
 
 import lsep_ml
 from lsep_ml.models import SmallCNN
-from lsep_ml.stages.job import build_job, plan
+from lsep_ml.stages.job import build_job
+from lsep_ml.stages.plan import plan
 
 TINY = (
     "data.train=100",
@@ -46,7 +47,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def probe(output: Path) -> Run:
-    return run_job_here(output, *TINY, "training=probe", "training.epochs=3")
+    return run_job_here(output, *TINY, "training=probe", "solver=sgd", "training.epochs=3")
 
 
 def test_it_is_finetuning_with_a_frozen_backbone(output: Path, probe: Run) -> None:
@@ -71,7 +72,7 @@ def test_it_leaves_what_every_run_leaves(probe: Run) -> None:
     best = max(range(3), key=lambda row: float(rows[row]["val_map"]))
     assert record["choices"]["epoch"] == best + 1
     assert record["metrics"]["val"]["map"] == pytest.approx(float(rows[best]["val_map"]))
-    network = build_job(compose_here(folder.parents[2], *TINY, "training=probe")[0]).network
+    network = build_job(compose_here(folder.parents[2], *TINY, "training=probe", "solver=sgd")[0]).network
     for name, value in network.backbone.state_dict().items():  # as it was initialised
         assert torch.equal(state(folder)[f"network.backbone.{name}"], value)
 
@@ -90,7 +91,7 @@ def test_other_losses_seeds_and_decisions_run_no_network(
     }
     torch.save(backbone, weights)
     identities = {probe[0]["identity"]}
-    options = ("training=probe", "training.epochs=3", "decision=topk")
+    options = ("training=probe", "solver=sgd", "training.epochs=3", "decision=topk")
     for other in (("loss=warp",), ("loss=bce", "seed=1", f"model.weights={weights}")):
         record, _ = run_job_here(output, *TINY, *options, *other)
         assert record["reused"] == {"prediction": False, "extraction": True}
@@ -105,7 +106,7 @@ def test_other_losses_seeds_and_decisions_run_no_network(
 
 def test_its_classifier_labels_images(probe: Run, output: Path) -> None:
     _, folder = probe
-    data = build_job(compose_here(output, *TINY, "training=probe")[0]).data.data_set
+    data = build_job(compose_here(output, *TINY, "training=probe", "solver=sgd")[0]).data.data_set
     with np.load(folder / "predictions.npz") as arrays:
         found = lsep_ml.load(folder).predict(list(data.test.images))
         np.testing.assert_allclose(found.scores, arrays["scores"], atol=1e-4)
@@ -122,13 +123,15 @@ def test_a_plan_tells_a_probe_and_whether_its_features_are_there(
     def said(place: Path, *overrides: str) -> str:
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            config, folder = compose_here(place, *TINY, "training=probe", "training.epochs=3", *overrides)
+            config, folder = compose_here(
+                place, *TINY, "training=probe", "solver=sgd", "training.epochs=3", *overrides
+            )
             plan(build_job(config), folder)
         return caplog.text
 
     assert "nothing to do" in said(output)
     assert "finds its features in the store and trains a score layer" in said(output, "loss=softmax")
-    monkeypatch.setattr("lsep_ml.stages.job._planned", set())
+    monkeypatch.setattr("lsep_ml.stages.plan._planned", set())
     assert "extracts its features and trains a score layer" in said(tmp_path, "loss=ranking")
     assert "shares features and trains a score layer" in said(tmp_path, "loss=warp")
     assert not list(tmp_path.rglob("*.ckpt"))

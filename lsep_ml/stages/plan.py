@@ -1,0 +1,51 @@
+"""What a job would do, said without doing it."""
+
+import logging
+from pathlib import Path
+
+from rich.filesize import decimal
+
+from lsep_ml.data.data_set import SPLITS
+from lsep_ml.stages.extraction import features_key
+from lsep_ml.stages.job import Job, finished_record
+from lsep_ml.store.keys import FEATURES, PREDICTIONS, identity_of
+
+log = logging.getLogger(__name__)
+
+_planned: set[str] = set()  # networks and features that earlier jobs of this process's sweep would make
+
+
+def plan(job: Job, folder: Path) -> None:
+    """Say what a run would train, what it would find, and the disk it would need; do nothing."""
+    identity = identity_of(job.made_by)
+    network = job.network
+    weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+    images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
+    arrays = 4 * images * (network.num_features + network.num_labels)
+    if finished_record(job, folder):
+        verdict = "finished before; nothing to do"
+    elif job.store.find(PREDICTIONS, job.made_by):
+        verdict = f"finds network {identity} in the store"
+    elif identity in _planned:
+        verdict = f"uses network {identity}, trained by an earlier job of this sweep"
+    else:
+        _planned.add(identity)
+        how = "solved" if job.solving else f"{job.config.training.epochs} epochs"
+        verdict = (
+            f"{_work(job)} {identity}: {how} on {job.device}; "
+            f"needs {decimal(weights)} for weights, {decimal(arrays)} for features and scores"
+        )
+    log.info("plan: %s: %s", folder, verdict)
+
+
+def _work(job: Job) -> str:
+    if not job.config.training.probe:
+        return "trains network"
+    made_by = features_key(job.made_by["config"], job.network, job.data)
+    identity = identity_of(made_by)
+    if identity in _planned:
+        return "shares features and trains a score layer, network"
+    _planned.add(identity)
+    found = job.store.find(FEATURES, made_by)
+    start = "finds its features in the store" if found else "extracts its features"
+    return f"{start} and trains a score layer, network"

@@ -1,0 +1,190 @@
+"""How a solver of smooth problems reaches the minimum of each loss: at once, or through others that lead to it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lsep_ml.losses import (
+    LabelIndices,
+    asl_loss,
+    bce_loss,
+    bpmll_loss,
+    focal_loss,
+    lsep_loss,
+    pairwise_logistic_loss,
+    ranking_loss,
+    softmax_loss,
+    two_way_loss,
+    warp_loss,
+    zlpr_loss,
+)
+from lsep_ml.losses.hinge import rank_weights, smoothed_hinges
+from lsep_ml.training.recipe import Loss
+from lsep_ml.training.solver import Solution, minimise
+
+COARSE_WIDTH = 0.3
+"""Of the rounded kinks of hinges where only a weight decay is chosen."""
+
+FINE_WIDTHS = (0.1, 0.01, 0.001, 3e-4, 1e-4)
+"""The kinks followed towards none, until the minimum of the hinges themselves is known well enough."""
+
+HINGE_TOLERANCE = 1e-4
+"""How far, relatively, the ranking loss with its weight decay may lie above its minimum."""
+
+HINGE_GRADIENT = 1e-3
+
+_CONVEX = {
+    *(
+        bce_loss,
+        bpmll_loss,
+        lsep_loss,
+        pairwise_logistic_loss,
+        ranking_loss,
+        softmax_loss,
+        two_way_loss,
+        zlpr_loss,
+    )
+}
+
+ROUNDS = 5
+"""How often WARP's weights are taken anew from the ranks and its hinges minimised with them."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A loss of scores that some parameters give, with a penalty on these.
+
+    scores: computes them (N, K) from `parameters`. targets (N, K), mask (N, K) or None. penalty: computes a scalar.
+    """
+
+    parameters: Sequence[Tensor]
+    scores: Callable[[], Tensor]
+    targets: Tensor
+    mask: Tensor | None
+    penalty: Callable[[], Tensor]
+
+    def value(self, loss: Loss) -> Tensor:
+        """Compute the mean loss with the penalty."""
+        return loss(self.scores(), self.targets, mask=self.mask) + self.penalty()
+
+
+def check_solvable(loss: Loss) -> None:
+    """Raise ValueError for a loss that draws at random: it has no minimum that could be found."""
+    options = getattr(loss, "keywords", {})
+    for name, off in (("max_pairs", None), ("sampled", False)):
+        if options.get(name, off) != off:
+            raise ValueError(
+                f"loss.{name}={options[name]}: a loss that draws has no one minimum; take loss.{name}="
+                f"{'null' if off is None else 'false'}, or training.solver=sgd"
+            )
+
+
+def is_convex(loss: Loss) -> bool:
+    """Tell whether `loss`, a loss of this package with its options bound, is convex in the scores.
+
+    Its minimum does not depend on how it is reached then. WARP is not (its weights jump), nor are the focal and the
+    asymmetric loss, nor LSEP with weights: they end in a minimum near that of the convex loss they start from. Of other
+    losses nothing is known.
+    """
+    return _function(loss) in _CONVEX and not _is_weighted(loss)
+
+
+def _is_weighted(loss: Loss) -> bool:
+    return bool(getattr(loss, "keywords", {}).get("weighted", False))
+
+
+def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solution:
+    """Minimise `loss` on `problem`, whose parameters start where they are and are left at the end.
+
+    Smooth convex losses are minimised at once. The ranking loss is followed through hinges whose kinks are rounded less
+    and less; `converged` means that its value lies within HINGE_TOLERANCE of its minimum, which is certain: the rounded
+    slopes are a point of the dual problem. WARP begins at the ranking loss's solution and has its weights held while
+    its hinges, rounded, are minimised, several times over. The focal and the asymmetric loss begin at the solution of
+    binary cross entropy, LSEP with weights at that of LSEP.
+
+    Args:
+        loss: a function of `lsep_ml.losses`, its options bound.
+        problem: in float64 where `fine`.
+        tolerance: on the norm of the gradient; for rounded hinges not below HINGE_GRADIENT, which is far less than
+            their rounding.
+        fine: to the end; else as well as choosing a weight decay needs, the kinks rounded at one width.
+
+    Returns:
+        The value of `loss` with its penalty, and the last minimisation's gradient norm.
+    """
+    function = _function(loss)
+    if function is ranking_loss:
+        return _reach_hinges(loss, problem, tolerance, fine)
+    if function is warp_loss:
+        return _reach_warp(loss, problem, tolerance, fine)
+    if function in (focal_loss, asl_loss):
+        _minimise(bce_loss, problem, tolerance)
+    elif _is_weighted(loss):
+        _minimise(lsep_loss, problem, tolerance)
+    return _minimise(loss, problem, tolerance)
+
+
+def _function(loss: Loss) -> Callable[..., Tensor]:
+    return getattr(loss, "func", loss)
+
+
+def _minimise(loss: Loss, problem: Problem, tolerance: float) -> Solution:
+    return minimise(problem.parameters, lambda: problem.value(loss), tolerance=tolerance)
+
+
+def _rounded(problem: Problem, margin: float, width: float, weights: Tensor | None = None) -> Loss:
+    """The hinges of `problem`, rounded: a loss like the others, but of these targets alone."""
+    targets = LabelIndices.of(problem.targets)
+
+    def loss(scores: Tensor, _: Tensor, *, mask: Tensor | None) -> Tensor:
+        return smoothed_hinges(scores, targets, mask=mask, margin=margin, width=width, weights=weights)
+
+    return loss
+
+
+def _reach_hinges(loss: Loss, problem: Problem, tolerance: float, fine: bool) -> Solution:
+    margin = getattr(loss, "keywords", {}).get("margin", 1.0)
+    iterations = 0
+    for width in FINE_WIDTHS if fine else (COARSE_WIDTH,):
+        rounded = _rounded(problem, margin, width)
+        solution = _minimise(rounded, problem, max(tolerance, HINGE_GRADIENT))
+        iterations += solution.iterations
+        with torch.no_grad():
+            value = float(problem.value(loss))
+        known = _gap(loss, rounded, problem, margin) <= HINGE_TOLERANCE * value
+        if known:
+            break
+    return Solution(value, solution.gradient_norm, iterations, known if fine else solution.converged)
+
+
+def _gap(loss: Loss, rounded: Loss, problem: Problem, margin: float) -> float:
+    """Bound how far the hinges lie above their minimum where the `rounded` ones have theirs.
+
+    With x the terms margin + f_v - f_u and p the slopes of the rounded hinges there, p in [0, 1] is feasible in the
+    dual, and the duality gap is the mean of sum max(0, x) - p x.
+    """
+    with torch.no_grad():
+        scores = problem.scores()
+    absent = problem.targets == 0
+    lifted = torch.where(absent, scores + margin, scores).requires_grad_()
+    unlifted = torch.where(absent, lifted - margin, lifted)
+    (slopes,) = torch.autograd.grad(rounded(unlifted, problem.targets, mask=problem.mask), lifted)
+    hinges = loss(scores, problem.targets, mask=problem.mask)
+    return float(hinges - (slopes * lifted.detach()).sum())
+
+
+def _reach_warp(loss: Loss, problem: Problem, tolerance: float, fine: bool) -> Solution:
+    margin = getattr(loss, "keywords", {}).get("margin", 1.0)
+    width = FINE_WIDTHS[0] if fine else COARSE_WIDTH
+    iterations = _minimise(_rounded(problem, margin, width), problem, tolerance).iterations
+    indices = LabelIndices.of(problem.targets)
+    for _ in range(ROUNDS):
+        with torch.no_grad():
+            weights = rank_weights(problem.scores(), indices, mask=problem.mask, margin=margin)
+        solution = _minimise(_rounded(problem, margin, width, weights), problem, tolerance)
+        iterations += solution.iterations
+    with torch.no_grad():
+        value = float(problem.value(loss))
+    return Solution(value, solution.gradient_norm, iterations, solution.converged)

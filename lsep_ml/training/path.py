@@ -1,0 +1,229 @@
+"""The path of weight decays that a probe is solved along, what is chosen of it, and scores out of fold."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lsep_ml.data import DataSet, Split
+from lsep_ml.data.stratified import stratified_folds
+from lsep_ml.metrics.functional import ranking_metrics
+from lsep_ml.training.checkpoints import UNREADABLE, read_checkpoint, write_checkpoint
+from lsep_ml.training.continuation import is_convex
+from lsep_ml.training.probe import (
+    WIDEST,
+    Blocks,
+    ProbeImages,
+    ScoreLayer,
+    Standardisation,
+    best_of,
+    next_on_path,
+    weight_decay,
+)
+from lsep_ml.training.recipe import Loss
+from lsep_ml.training.solver import Solution
+
+log = logging.getLogger(__name__)
+
+OnRow = Callable[[dict[str, float | int | str]], None]
+
+
+@dataclass(frozen=True)
+class Solving:
+    """How a probe is solved.
+
+    loss: of `lsep_ml.losses`, its options bound; name: what messages call it. weight_decay: None: chosen on validation
+    mAP. tolerance: on the gradient's norm at the end. folds: for the out-of-fold scores. seed: of the folds. device:
+    where it is computed.
+    """
+
+    loss: Loss
+    name: str
+    weight_decay: float | None
+    tolerance: float
+    folds: int
+    seed: int
+    device: torch.device
+
+
+class Kept:
+    """What a solver has found so far, a file for each problem; a killed one finds it again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Read what `make` made before under this name, tensors and plain data, or make it now."""
+        file = self.folder / f"{name}.ckpt"
+        try:
+            return read_checkpoint(file)
+        except FileNotFoundError:
+            pass
+        except UNREADABLE as error:
+            log.warning("%s cannot be read (%s): it is made again.", file, error)
+        made = make()
+        write_checkpoint(file, made)
+        return made
+
+
+class DecayPath:
+    """The path of weight decays of one loss, and what follows from the one that is chosen."""
+
+    def __init__(
+        self, solving: Solving, data_set: DataSet, kept: Kept, on_row: Callable[[dict[str, Any]], None]
+    ) -> None:
+        self.solving, self.kept, self.on_row = solving, kept, on_row
+        self.loss = solving.loss
+        self.train, self.val = data_set.train, data_set.val
+        features, targets, mask = _tensors(self.train)
+        self.images = ProbeImages(
+            features, Standardisation.of(features), targets, mask, device=solving.device
+        )
+        self.zero, self.coarse = self.images.start(self.loss)
+        self.layers: dict[float, ScoreLayer] = {}
+        self.rows: list[dict[str, Any]] = []
+
+    def search(self) -> float:
+        """Solve one weight decay after the other; returns that of the highest validation mAP, the larger on a tie."""
+        blocks = self.images.blocks()
+        if self.solving.weight_decay is not None:
+            self._step(self.solving.weight_decay, self.zero, blocks)
+            return self.solving.weight_decay
+        maps: dict[int, float] = {}
+        while (step := next_on_path(maps)) is not None:
+            decay = weight_decay(step)
+            beside = [weight_decay(step + side) for side in (1, -1)]
+            start = next((self.layers[near] for near in beside if near in self.layers), self.zero)
+            maps[step] = self._step(decay, start, blocks)
+        return weight_decay(best_of(maps))
+
+    def _step(self, decay: float, start: ScoreLayer, blocks: Blocks) -> float:
+        """Solve one weight decay, add its row to the history, and return its validation mAP."""
+
+        def make() -> dict[str, Any]:
+            started = time.perf_counter()
+            layer, found = self._solve(decay, start, self.images, blocks, self.coarse)
+            row = {
+                "stage": "prediction",
+                "epoch": len(self.rows) + 1,
+                "train_loss": found.value - decay * float(layer.weight.double().square().sum()),
+                **self._validated(layer),
+                "weight_decay": decay,
+                "iterations": found.iterations,
+                "gradient_norm": found.gradient_norm,
+                "seconds": round(time.perf_counter() - started, 3),
+            }
+            return {**layer._asdict(), "row": row}
+
+        made = self.kept.get(f"path-{len(self.rows) + 1}", make)
+        row = made["row"]
+        self.layers[decay] = ScoreLayer(made["weight"], made["bias"])
+        log.info(
+            "  weight decay %-8.3g train loss %.4f   val loss %.4f   val mAP %.2f%%   %d iterations, %.1f s",
+            *(
+                decay,
+                row["train_loss"],
+                row["val_loss"],
+                100 * row["val_map"],
+                row["iterations"],
+                row["seconds"],
+            ),
+        )
+        self.rows.append(row)
+        self.on_row(row)
+        return float(row["val_map"])
+
+    def _validated(self, layer: ScoreLayer) -> dict[str, float]:
+        features, targets, mask = _tensors(self.val)
+        with torch.no_grad():
+            scores = Blocks(features, self.images.standardisation).scores(layer)
+            loss = float(self.loss(scores, targets, mask=mask))
+        metrics = {"loss": loss, **ranking_metrics(scores.numpy(), self.val.targets, self.val.mask)}
+        return {f"val_{key}": float(value) for key, value in metrics.items()}
+
+    def end(self, decay: float) -> tuple[ScoreLayer, dict[str, Any]]:
+        """Solve the chosen weight decay to the end, in float64; returns the layer and the facts of it."""
+
+        def make() -> dict[str, Any]:
+            blocks = self.images.blocks(torch.float64)
+            tolerance = self.solving.tolerance
+            layer, found = self._solve(decay, self.layers[decay], self.images, blocks, tolerance, fine=True)
+            return {**layer._asdict(), "found": vars(found)}
+
+        made = self.kept.get("end", make)
+        found = made["found"]
+        log.info(
+            "  chosen: weight decay %.3g; gradient norm %.2g after %d more iterations",
+            *(decay, found["gradient_norm"], found["iterations"]),
+        )
+        row = next(row for row in self.rows if row["weight_decay"] == decay)
+        facts = {
+            "epoch": row["epoch"],
+            "epochs": len(self.rows),
+            "validation": {key[4:]: value for key, value in row.items() if key.startswith("val_")},
+            "weight_decay": decay,
+            "convex": is_convex(self.loss),
+            **found,
+            "warnings": self._warnings(decay, found),
+        }
+        return ScoreLayer(made["weight"], made["bias"]), facts
+
+    def _warnings(self, decay: float, found: dict[str, Any]) -> list[str]:
+        warnings = []
+        if not found["converged"]:
+            warnings.append(
+                f"the solver did not converge: gradient norm {found['gradient_norm']:.2g} after "
+                f"{found['iterations']} iterations at weight decay {decay:.3g}"
+            )
+        if self.solving.weight_decay is None and decay in map(weight_decay, WIDEST):
+            warnings.append(f"the best weight decay, {decay:.3g}, lies at the end of what is tried")
+        return warnings
+
+    def out_of_fold(self, decay: float, start: ScoreLayer) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Fit a score layer without each fold; returns the scores (N, K) of its images by it, and their folds (N,)."""
+        train, solving = self.train, self.solving
+        folds = stratified_folds(train.targets, solving.folds, solving.seed, train.groups)
+        scores = np.empty(train.targets.shape, np.float32)
+        for fold in range(int(folds.max()) + 1):
+
+            def make(fold: int = fold) -> dict[str, Any]:
+                rest = self.images.only(torch.from_numpy(np.flatnonzero(folds != fold)))
+                layer, _ = self._solve(decay, start, rest, rest.blocks(), self.coarse)
+                held_out = self.images.only(torch.from_numpy(np.flatnonzero(folds == fold)))
+                with torch.no_grad():
+                    return {"scores": held_out.blocks().scores(layer)}
+
+            scores[folds == fold] = self.kept.get(f"fold-{fold}", make)["scores"].numpy()
+        log.info("  out-of-fold scores of %d images from %d folds", len(train), int(folds.max()) + 1)
+        return scores, folds
+
+    def _solve(
+        self,
+        decay: float,
+        start: ScoreLayer,
+        images: ProbeImages,
+        blocks: Blocks,
+        tolerance: float,
+        fine: bool = False,
+    ) -> tuple[ScoreLayer, Solution]:
+        try:
+            return images.solve(self.loss, decay, start, blocks, tolerance=tolerance, fine=fine)
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"loss={self.solving.name} at weight decay {decay:.3g}: {error}"
+            ) from None
+
+
+def _tensors(split: Split) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The features, targets and mask of a split whose images are features."""
+    assert isinstance(split.images, Tensor)
+    mask = None if split.mask is None else torch.from_numpy(split.mask)
+    return split.images, torch.from_numpy(split.targets), mask

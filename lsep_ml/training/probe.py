@@ -1,0 +1,225 @@
+"""A probe as what it is, a problem with one solution: the score layer that minimises a loss on features that stay.
+
+It minimises the mean loss per image plus w |W|^2, W the weights on standardised features, by all training images at
+once; the bias is free. w is chosen on validation mAP from a path. See `lsep_ml.training.continuation` for how the
+minimum of each loss is reached.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lsep_ml.losses import compares_images, is_shift_invariant
+from lsep_ml.training.continuation import Problem, reach
+from lsep_ml.training.recipe import Loss
+from lsep_ml.training.solver import Solution
+
+PATH = (0, -1, -2, -3, -4)
+"""Half decades: the weight decays 1, 0.32, 0.1, 0.032 and 0.01, tried in this order, each from the solution before."""
+
+WIDEST = (-12, 6)
+"""As far as the path is widened while the best lies on its edge: 1e-6 and 1e3."""
+
+COARSE = 3e-4
+"""The tolerance on the path and in the folds, in float32, times the loss of scores that are all 0."""
+
+_BLOCK = 4096  # rows
+_KEPT = 2**30  # bytes of standardised features that are kept, above which they are made anew at each pass
+
+
+class ScoreLayer(NamedTuple):
+    """Linear scores of standardised features: weight (K, D), bias (K,)."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """Takes features to mean 0 and deviation 1 on the training images; a column that does not vary becomes 0.
+
+    mean, deviation: float64 (D,); a deviation of 1 stands for none.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Standardisation":
+        """Measure `features` (N, D), in fixed blocks of rows.
+
+        Raises:
+            FloatingPointError: features that are not finite; names the first row.
+        """
+        blocks = features.split(_BLOCK)
+        for number, block in enumerate(blocks):
+            bad = torch.nonzero(~torch.isfinite(block).all(dim=1))
+            if len(bad):
+                row = number * _BLOCK + int(bad[0])
+                raise FloatingPointError(f"features of training image {row} are not finite")
+        mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(features)
+        squares = torch.stack([(block.double() - mean).square().sum(0) for block in blocks]).sum(0)
+        deviation = (squares / len(features)).sqrt()
+        # What rounding leaves of a constant is no deviation: torch.float32 features, their mean in float64.
+        constant = deviation <= 1e-6 * mean.abs()
+        return cls(mean, torch.where(constant, 1.0, deviation))
+
+    def raw(self, layer: ScoreLayer) -> ScoreLayer:
+        """The layer of raw features, float32, whose scores are those of `layer` on standardised ones."""
+        weight = layer.weight.double().cpu() / self.deviation
+        return ScoreLayer(weight.float(), (layer.bias.double().cpu() - weight @ self.mean).float())
+
+
+class Blocks:
+    """The rows of features (N, D) standardised, a block at a time, in the type and on the device asked for.
+
+    features may be memory-mapped: more of them than fit in memory are read anew at each pass. rows: of them; None: all.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        standardisation: Standardisation,
+        *,
+        rows: Tensor | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        rows = torch.arange(len(features)) if rows is None else rows
+        self.sizes = [len(block) for block in rows.split(_BLOCK)]
+
+        def made() -> Iterator[Tensor]:
+            for block in rows.split(_BLOCK):
+                x = (features[block].double() - standardisation.mean) / standardisation.deviation
+                yield x.to(dtype).to(device)
+
+        few = len(rows) * features.shape[1] * dtype.itemsize <= _KEPT
+        kept = list(made()) if few else None
+        self._made: Callable[[], Iterator[Tensor]] = made if kept is None else lambda: iter(kept)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return self._made()
+
+    def scores(self, layer: ScoreLayer) -> Tensor:
+        """(N, K), differentiable in the layer's weight and bias."""
+        scores: Tensor = _Scores.apply(layer.weight, layer.bias, self)
+        return scores
+
+
+class _Scores(torch.autograd.Function):
+    """Linear scores of blocks of rows; the gradient is added up in the order of the blocks."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, blocks: Blocks) -> Tensor:
+        ctx.blocks = blocks
+        return torch.cat([torch.addmm(bias, block, weight.T) for block in blocks])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        (gradient,) = gradients
+        parts = zip(gradient.split(ctx.blocks.sizes), ctx.blocks, strict=True)
+        weight = torch.zeros((), dtype=gradient.dtype, device=gradient.device)
+        for part, block in parts:
+            weight = weight + part.T @ block
+        return weight, gradient.sum(0), None
+
+
+@dataclass(frozen=True)
+class ProbeImages:
+    """Training images of a probe: what score layers are fitted on.
+
+    features: float (N, D), memory-mapped or not. standardisation: of them. targets: 0/1 (N, K). mask: bool (N, K), True
+    where known; None: all are. rows: those of these images that count; None: all. device: where things are computed.
+    """
+
+    features: Tensor
+    standardisation: Standardisation
+    targets: Tensor
+    mask: Tensor | None
+    rows: Tensor | None = None
+    device: torch.device | str = "cpu"
+
+    def only(self, rows: Tensor) -> "ProbeImages":
+        """Take `rows` of all images, standardised as all are."""
+        return replace(self, rows=rows)
+
+    def blocks(self, dtype: torch.dtype = torch.float32) -> Blocks:
+        """Standardise the features."""
+        return Blocks(self.features, self.standardisation, rows=self.rows, dtype=dtype, device=self.device)
+
+    def labels(self) -> tuple[Tensor, Tensor | None]:
+        """The targets and the mask of the rows."""
+        mask = self.mask
+        if self.rows is None:
+            return self.targets, mask
+        return self.targets[self.rows], None if mask is None else mask[self.rows]
+
+    def solve(
+        self,
+        loss: Loss,
+        decay: float,
+        start: ScoreLayer,
+        blocks: Blocks,
+        *,
+        tolerance: float,
+        fine: bool = False,
+    ) -> tuple[ScoreLayer, Solution]:
+        """Minimise `loss` plus `decay` |W|^2 from `start`, on `blocks`: of float64 where `fine`, else of float32."""
+        dtype = torch.float64 if fine else torch.float32
+        weight, bias = (part.to(self.device, dtype, copy=True).requires_grad_() for part in start)
+        targets, mask = self.labels()
+        problem = Problem(
+            [weight, bias],
+            lambda: blocks.scores(ScoreLayer(weight, bias)),
+            targets.to(self.device),
+            None if mask is None else mask.to(self.device),
+            lambda: decay * weight.square().sum(),
+        )
+        solution = reach(loss, problem, tolerance=tolerance, fine=fine)
+        return ScoreLayer(weight.detach().cpu(), self._levelled(loss, bias.detach().cpu())), solution
+
+    def _levelled(self, loss: Loss, bias: Tensor) -> Tensor:
+        """Set the level of all scores where the loss leaves it open: the mean bias of the images' labels is 0.
+
+        Else a label that hardly occurs, whose bias falls without end, would lift the others, in each fold otherwise.
+        """
+        if not (is_shift_invariant(loss) or compares_images(loss)):
+            return bias
+        shares = self.targets.sum(0, dtype=bias.dtype)
+        return bias - (shares * bias).sum() / shares.sum().clamp(min=1)
+
+    def start(self, loss: Loss) -> tuple[ScoreLayer, float]:
+        """The layer whose scores are all 0, where a path begins, and the tolerance in float32, by the loss of it."""
+        labels = self.targets.shape[1]
+        value = float(loss(torch.zeros(self.targets.shape), self.targets, mask=self.mask))
+        layer = ScoreLayer(torch.zeros(labels, self.features.shape[1]), torch.zeros(labels))
+        return layer, COARSE * (value if value > COARSE else 1.0)
+
+
+def weight_decay(half_decades: int) -> float:
+    """10 to the power of half of `half_decades`."""
+    return float(10 ** (half_decades / 2))
+
+
+def best_of(maps: Mapping[int, float]) -> int:
+    """The half decade of the highest validation mAP, the larger one (the simpler scores) on a tie."""
+    return max(maps, key=lambda step: (maps[step], step))
+
+
+def next_on_path(maps: Mapping[int, float]) -> int | None:
+    """The half decade that a path goes on with after those in `maps`, which have their validation mAP; None: it ends.
+
+    PATH first, and then beyond the edge that is best, as far as WIDEST.
+    """
+    for step in PATH:
+        if step not in maps:
+            return step
+    best, low, high = best_of(maps), min(maps), max(maps)
+    if best == low > WIDEST[0]:
+        return low - 1
+    if best == high < WIDEST[1]:
+        return high + 1
+    return None

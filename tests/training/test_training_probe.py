@@ -1,0 +1,326 @@
+"""Probes by the solver: optima against scikit-learn and certificates, hard columns and labels, paths and folds."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from lsep_ml import losses
+from lsep_ml.data import Split
+from lsep_ml.data.stratified import stratified_folds
+from lsep_ml.training.continuation import HINGE_TOLERANCE, check_solvable, is_convex
+from lsep_ml.training.path import DecayPath, Kept, Solving
+from lsep_ml.training.probe import (
+    PATH,
+    WIDEST,
+    Blocks,
+    ProbeImages,
+    ScoreLayer,
+    Standardisation,
+    best_of,
+    next_on_path,
+    weight_decay,
+)
+from lsep_ml.training.recipe import Loss
+
+N, D, K = 90, 8, 5
+SMOOTH = ("lsep", "bpmll", "softmax", "bce", "zlpr", "pairwise_logistic", "two_way")
+
+
+def loss_of(name: str) -> Loss:
+    found: Loss = getattr(losses, f"{name}_loss")
+    return found
+
+
+def split(num: int = N, width: int = D, seed: int = 0, masked: bool = False) -> Split:
+    """Features of columns of unlike size, one of them constant; the last label never occurs."""
+    draws = np.random.default_rng(seed)
+    hidden = draws.normal(size=(num, width))
+    hidden[:, 2] = 0
+    features = hidden * np.logspace(-2, 2, width)
+    features[:, np.arange(width) != 2] += 3
+    targets = (hidden[:, :K] + draws.normal(size=(num, K)) > 0.5 + np.arange(K) * 0.2).astype(np.uint8)
+    targets[:, -1] = 0
+    mask = draws.random((num, K)) < 0.8 if masked else None
+    ids = np.array([str(row) for row in range(num)])
+    return Split(torch.from_numpy(features.astype(np.float32)), targets, mask, ids)
+
+
+def images_of(source: Split) -> ProbeImages:
+    assert isinstance(source.images, Tensor)
+    mask = None if source.mask is None else torch.from_numpy(source.mask)
+    targets = torch.from_numpy(source.targets)
+    return ProbeImages(source.images, Standardisation.of(source.images), targets, mask)
+
+
+def end(images: ProbeImages, loss: Loss, decay: float, tolerance: float = 1e-6) -> tuple[ScoreLayer, Any]:
+    start, _ = images.start(loss)
+    blocks = images.blocks(torch.float64)
+    return images.solve(loss, decay, start, blocks, tolerance=tolerance, fine=True)
+
+
+def standardised(features: Tensor) -> NDArray[np.float64]:
+    x = features.numpy().astype(np.float64)
+    deviation = x.std(0)
+    return (x - x.mean(0)) / np.where(deviation == 0, 1, deviation)
+
+
+def gradient(source: Split, loss: Loss, layer: ScoreLayer, decay: float) -> float:
+    """The norm by autograd on the whole matrix of features."""
+    x = torch.from_numpy(standardised(source.images))
+    weight, bias = (part.double().requires_grad_() for part in layer)
+    mask = None if source.mask is None else torch.from_numpy(source.mask)
+    value = (
+        loss(x @ weight.T + bias, torch.from_numpy(source.targets), mask=mask) + decay * weight.square().sum()
+    )
+    parts = torch.autograd.grad(value, [weight, bias])
+    return float(torch.cat([part.flatten() for part in parts]).norm())
+
+
+@pytest.mark.parametrize("case", ["plain", "masked", "fewer images than features"])
+@pytest.mark.parametrize("name", SMOOTH)
+def test_the_gradient_is_gone_at_the_end(name: str, case: str) -> None:
+    source = split(30, 60) if "fewer" in case else split(masked=case == "masked")
+    layer, found = end(images_of(source), loss_of(name), 0.03)
+    assert found.converged
+    assert found.gradient_norm <= 1e-6
+    assert gradient(source, loss_of(name), layer, 0.03) <= 1.1e-6
+    assert is_convex(loss_of(name))
+    assert torch.isfinite(layer.weight).all()
+    assert (layer.weight[:, 2] == 0).all()  # the column of zeros
+    never = layer.weight[-1] @ torch.from_numpy(standardised(source.images)).T + layer.bias[-1]
+    assert never.max() < layer.bias[:-1].max()  # the label that never occurs is not the first
+
+
+def test_bce_is_scikit_learns_logistic_regression() -> None:
+    source = split()
+    images = images_of(source)
+    layer, _ = end(images, losses.bce_loss, 0.05)
+    raw = nn.Linear(D, K)
+    raw.load_state_dict(images.standardisation.raw(layer)._asdict())
+    scores = raw(source.images).detach().numpy()
+    oracle = LogisticRegression(C=1 / (2 * 0.05 * N), tol=1e-10, max_iter=10000)
+    x = standardised(source.images)
+    for label in range(K - 1):
+        wanted = oracle.fit(x, source.targets[:, label]).decision_function(x)
+        np.testing.assert_allclose(scores[:, label], wanted, atol=1e-4)
+
+
+def subgradient_run(source: Split, decay: float, steps: int) -> float:
+    """The lowest value of the ranking loss that plain subgradient descent finds, in float64."""
+    x, targets = torch.from_numpy(standardised(source.images)), torch.from_numpy(source.targets)
+    weight = torch.zeros(K, D, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(K, dtype=torch.float64, requires_grad=True)
+    lowest = float("inf")
+    for step in range(steps):
+        value = losses.ranking_loss(x @ weight.T + bias, targets) + decay * weight.square().sum()
+        lowest = min(lowest, value.item())
+        for part, slope in zip((weight, bias), torch.autograd.grad(value, [weight, bias]), strict=True):
+            part.data -= slope / (2 * decay * (step + 10))
+    return lowest
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_the_ranking_loss_ends_at_its_minimum(masked: bool) -> None:
+    source = split(masked=masked)
+    images = images_of(source)
+    layer, found = end(images, partial(losses.ranking_loss, margin=1.0), 0.3)
+    assert found.converged
+    x, mask = torch.from_numpy(standardised(source.images)), images.mask
+    hinges = losses.ranking_loss(x @ layer.weight.T + layer.bias, images.targets, mask=mask)
+    value = float(hinges + 0.3 * layer.weight.square().sum())
+    assert value == pytest.approx(found.value, rel=1e-9)
+    if not masked:
+        lowest = subgradient_run(source, 0.3, 4000)
+        assert value <= lowest * (1 + HINGE_TOLERANCE)
+        assert value >= lowest * (1 - 1e-2)
+
+
+@pytest.mark.parametrize("name", ["warp", "focal", "asl"])
+def test_what_is_not_convex_says_so_and_is_lower_than_where_it_began(name: str) -> None:
+    loss = loss_of(name)
+    assert not is_convex(loss)
+    images = images_of(split())
+    began, _ = end(images, losses.ranking_loss if name == "warp" else losses.bce_loss, 0.1)
+    layer, found = end(images, loss, 0.1)
+    x = images.blocks(torch.float64)
+    at = [
+        float(loss(x.scores(each), images.targets) + 0.1 * each.weight.square().sum())
+        for each in (began, layer)
+    ]
+    assert found.value == pytest.approx(at[1], rel=1e-9)
+    assert at[1] < at[0]
+    if name != "warp":
+        assert found.gradient_norm <= 1e-6
+
+
+@pytest.mark.parametrize(
+    ("loss", "named"),
+    [
+        (partial(losses.lsep_loss, max_pairs=1000), "max_pairs=1000"),
+        (partial(losses.pairwise_logistic_loss, max_pairs=3), "max_pairs=3"),
+        (partial(losses.warp_loss, sampled=True), "sampled=True"),
+    ],
+)
+def test_a_loss_that_draws_is_refused(loss: Loss, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        check_solvable(loss)
+    check_solvable(partial(losses.lsep_loss, max_pairs=None))
+
+
+def test_features_of_any_scale_are_folded_back() -> None:
+    source = split()
+    standardisation = Standardisation.of(source.images)
+    draws = torch.Generator().manual_seed(0)
+    layer = ScoreLayer(torch.randn(K, D, generator=draws), torch.randn(K, generator=draws))
+    raw = standardisation.raw(layer)
+    assert raw.weight.dtype == raw.bias.dtype == torch.float32
+    wanted = standardised(source.images) @ layer.weight.double().numpy().T + layer.bias.numpy()
+    found = source.images.double() @ raw.weight.double().T + raw.bias
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def test_blocks_are_the_same_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    features = torch.randn(50, D, generator=torch.Generator().manual_seed(0))
+    standardisation = Standardisation.of(features)
+    monkeypatch.setattr("lsep_ml.training.probe._BLOCK", 16)
+    kept = Blocks(features, standardisation)
+    monkeypatch.setattr("lsep_ml.training.probe._KEPT", 0)
+    anew = Blocks(features, standardisation)
+    for _ in range(2):
+        assert all(torch.equal(*pair) for pair in zip(kept, anew, strict=True))
+    weight = torch.randn(K, D, requires_grad=True)
+    bias = torch.randn(K, requires_grad=True)
+    wanted = torch.cat(list(kept)) @ weight.T + bias
+    up = torch.randn(50, K)
+    expected = torch.autograd.grad(wanted, [weight, bias], up)
+    found = anew.scores(ScoreLayer(weight, bias))
+    torch.testing.assert_close(found, wanted)
+    for ours, theirs in zip(torch.autograd.grad(found, [weight, bias], up), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_features_that_are_not_finite_are_named() -> None:
+    features = torch.ones(9, 2)
+    features[7, 1] = torch.inf
+    with pytest.raises(FloatingPointError, match="training image 7"):
+        Standardisation.of(features)
+
+
+def walk(curve: dict[int, float]) -> list[int]:
+    maps: dict[int, float] = {}
+    while (step := next_on_path(maps)) is not None:
+        maps[step] = curve.get(step, 0.0)
+    return list(maps)
+
+
+def test_the_path_is_widened_while_its_edge_is_best() -> None:
+    assert walk({-2: 0.5}) == list(PATH)
+    assert walk({-4: 0.5, -5: 0.6, -6: 0.7}) == [*PATH, -5, -6, -7]
+    assert walk({0: 0.5, 1: 0.6}) == [*PATH, 1, 2]
+    assert walk({step: float(-step) for step in range(-20, 20)})[-1] == WIDEST[0]
+    assert walk({step: 1 + step / 100 for step in range(-20, 20)})[-1] == WIDEST[1]
+    assert best_of({0: 0.5, -1: 0.5, -2: 0.4}) == 0
+    assert weight_decay(-2) == pytest.approx(0.1)
+
+
+def path_on(folder: Path, rows: list[Any], **options: Any) -> DecayPath:
+    solving = Solving(losses.lsep_loss, "lsep", None, 1e-6, 3, 0, torch.device("cpu"))
+    data: Any = SimpleNamespace(train=split(), val=split(40, seed=1))
+    return DecayPath(replace(solving, **options), data, Kept(folder), rows.append)
+
+
+def whole(path: DecayPath) -> tuple[Any, ...]:
+    decay = path.search()
+    layer, facts = path.end(decay)
+    return decay, layer, facts, *path.out_of_fold(decay, layer)
+
+
+def test_a_path_ends_with_what_it_chose(tmp_path: Path) -> None:
+    rows: list[Any] = []
+    path = path_on(tmp_path, rows)
+    decay, layer, facts, scores, folds = whole(path)
+    best = max(rows, key=lambda row: (row["val_map"], row["weight_decay"]))
+    shares = path.train.targets.mean(0)
+    assert float(layer.bias.double().numpy() @ shares) == pytest.approx(0, abs=1e-6)
+    assert decay == best["weight_decay"] == facts["weight_decay"]
+    assert facts["epoch"] == best["epoch"]
+    assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+    assert facts["converged"]
+    assert facts["warnings"] == []
+    again, _ = end(path.images, losses.lsep_loss, decay)
+    torch.testing.assert_close(layer.weight, again.weight, rtol=0, atol=1e-4)
+    # Out of fold: by a layer that is fitted without the fold, and is nearly at its own optimum.
+    np.testing.assert_array_equal(folds, stratified_folds(path.train.targets, 3, 0))
+    for fold in range(3):
+        rest = replace(path.images, rows=torch.from_numpy(np.flatnonzero(folds != fold)))
+        own, _ = end(rest, losses.lsep_loss, decay)
+        wanted = (
+            path.images.only(torch.from_numpy(np.flatnonzero(folds == fold)))
+            .blocks(torch.float64)
+            .scores(own)
+        )
+        # The bias of the label that never occurs falls without end.
+        np.testing.assert_allclose(scores[folds == fold, :-1], wanted[:, :-1], atol=0.05)
+    assert (scores[:, -1] < scores[:, :-1].min()).all()
+
+
+@pytest.mark.parametrize("kill_at", [2, 6, 8])
+def test_a_killed_path_ends_with_the_same_bits(
+    tmp_path: Path, kill_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[Any] = []
+    expected = whole(path_on(tmp_path / "whole", rows))
+    original, calls = ProbeImages.solve, iter(range(1, 100))
+
+    def killed(self: ProbeImages, *args: Any, **options: Any) -> Any:
+        if next(calls) == kill_at:
+            raise KeyboardInterrupt
+        return original(self, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ProbeImages, "solve", killed)
+        with pytest.raises(KeyboardInterrupt):
+            whole(path_on(tmp_path / "killed", []))
+    again: list[Any] = []
+    found = whole(path_on(tmp_path / "killed", again))
+    assert found[0] == expected[0]
+    assert all(torch.equal(*pair) for pair in zip(found[1], expected[1], strict=True))
+    assert found[2] == expected[2]
+    np.testing.assert_array_equal(found[3], expected[3])
+    without = [[{k: v for k, v in row.items() if k != "seconds"} for row in each] for each in (rows, again)]
+    assert without[0] == without[1]
+
+
+def test_a_damaged_state_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    kept = Kept(tmp_path)
+    assert kept.get("a", lambda: {"x": 1}) == {"x": 1}
+    (tmp_path / "a.ckpt").write_bytes(b"no checkpoint")
+    assert kept.get("a", lambda: {"x": 2}) == {"x": 2}
+    assert "it is made again" in caplog.text
+    assert kept.get("a", lambda: {"x": 3}) == {"x": 2}
+
+
+def test_what_did_not_converge_is_a_warning(tmp_path: Path) -> None:
+    path = path_on(tmp_path, [], tolerance=1e-30, weight_decay=0.1)
+    decay = path.search()
+    assert decay == 0.1
+    _, facts = path.end(decay)
+    [warning] = facts["warnings"]
+    assert "did not converge" in warning
+
+
+def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
+    def broken(scores: Tensor, targets: Tensor, **options: Any) -> Tensor:
+        return (scores * torch.nan).sum()
+
+    with pytest.raises(FloatingPointError, match=r"loss=broken at weight decay 1: .* it is nan"):
+        path_on(tmp_path, [], loss=broken, name="broken").search()
