@@ -17,15 +17,15 @@ from lsep_ml.metrics.metric import DASH
 from lsep_ml.reports.comparison import HEADLINE_METRICS
 from lsep_ml.reports.group_report import GroupReport
 from lsep_ml.reports.provenance import Provenance, without_places
-from lsep_ml.reports.records import Found
+from lsep_ml.reports.records import FoundRuns
 from lsep_ml.reports.tables import Table
 from lsep_ml.reports.text_tables import (
     LEGEND,
     interval,
     mean_std,
     names,
-    number,
     paper_number,
+    rounded,
     runs_of,
     signed,
 )
@@ -38,7 +38,11 @@ def render_table(table: Table) -> str:
 
 
 def render_page(
-    folder: Path, page: Path, sections: Sequence[GroupReport], origins: Mapping[Run, Provenance], found: Found
+    folder: Path,
+    page: Path,
+    sections: Sequence[GroupReport],
+    origins: Mapping[Run, Provenance],
+    found: FoundRuns,
 ) -> str:
     """Render the report of all groups, `sections`.
 
@@ -104,7 +108,7 @@ def _environment() -> Environment:
         "interval": interval,
         "mean_std": mean_std,
     }
-    environment.filters |= {"number": number, "paper_number": paper_number, "signed": signed}
+    environment.filters |= {"rounded": rounded, "paper_number": paper_number, "signed": signed}
     return environment
 
 

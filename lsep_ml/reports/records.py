@@ -43,7 +43,7 @@ class Problem:
 
 
 @dataclass
-class Found:
+class FoundRuns:
     """Holds what lies below a folder; `problems` grows as more of the runs' files are read."""
 
     runs: list[Run]
@@ -51,7 +51,7 @@ class Found:
     problems: list[Problem]
 
 
-def find_runs(folder: Path) -> Found:
+def find_runs(folder: Path) -> FoundRuns:
     """Read every result.json and error.json below `folder`; what cannot be used is listed, never guessed.
 
     Raises:
@@ -59,7 +59,7 @@ def find_runs(folder: Path) -> Found:
     """
     if not folder.is_dir():
         raise ReportError(f"{folder}: no such folder; name the one that holds the runs, such as outputs/runs")
-    found = Found([], [], [])
+    found = FoundRuns([], [], [])
     for path in sorted(folder.rglob(RESULT)):
         try:
             run, missing = read_run(path)
@@ -80,7 +80,7 @@ def find_runs(folder: Path) -> Found:
     return found
 
 
-def _nothing(folder: Path, found: Found) -> str:
+def _nothing(folder: Path, found: FoundRuns) -> str:
     if found.problems:
         problems = "; ".join(f"{problem.path}: {problem.message}" for problem in found.problems[:5])
         return f"{folder}: none of its {len(found.problems)} {RESULT} can be used: {problems}"
@@ -157,7 +157,7 @@ def content_of(test: Arrays, label_names: tuple[str, ...]) -> str:
     return digest.hexdigest()
 
 
-def digest_runs(folder: Path, found: Found, bootstrap: PairedBootstrap) -> dict[Run, Digest]:
+def digest_runs(folder: Path, found: FoundRuns, bootstrap: PairedBootstrap) -> dict[Run, Digest]:
     """Read the predictions of all runs in `found`; a run that they contradict is taken out of it.
 
     Raises:

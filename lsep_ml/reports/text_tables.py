@@ -32,7 +32,7 @@ _LATEX = {
 }
 
 
-def number(value: float | None, decimals: int = 1) -> str:
+def rounded(value: float | None, decimals: int = 1) -> str:
     """Write `value` to so many decimals; a dash for None."""
     return DASH if value is None else f"{value:.{decimals}f}"
 
@@ -55,7 +55,7 @@ def paper_number(value: float) -> str:
 
 def mean_std(cell: Cell) -> str:
     """Write `cell` as `67.9 ± 0.4`, as `67.9` for a single run, or as a dash."""
-    mean, std = (number(value, cell.decimals) for value in (cell.mean, cell.std))
+    mean, std = (rounded(value, cell.decimals) for value in (cell.mean, cell.std))
     return mean if cell.std is None else f"{mean} ± {std}"
 
 

@@ -16,8 +16,8 @@ from lsep_ml.reports.text_tables import (
     markdown_table,
     markdown_verdict,
     mean_std,
-    number,
     paper_number,
+    rounded,
     runs_of,
     signed,
 )
@@ -44,7 +44,7 @@ LABELS = Cell(2.345, 0.051, 3, decimals=2)
     [(None, 1, "–"), (0.0, 1, "0.0"), (67.04, 1, "67.0"), (2.345, 2, "2.35"), (-1.26, 1, "-1.3")],
 )
 def test_numbers(value: float | None, decimals: int, text: str) -> None:
-    assert number(value, decimals) == text
+    assert rounded(value, decimals) == text
 
 
 @pytest.mark.parametrize(
