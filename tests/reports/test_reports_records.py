@@ -4,10 +4,19 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from report_runs import edit_record, write_failure, write_run
 
-from lsep_ml.reports.records import ReportError, find_runs, read_failure
+from lsep_ml.metrics.bootstrap import PairedBootstrap
+from lsep_ml.reports.records import (
+    RecordDisagrees,
+    ReportError,
+    digest_run,
+    digest_runs,
+    find_runs,
+    read_failure,
+)
 from lsep_ml.runs.finished import read_run
 from lsep_ml.runs.record import RecordError
 
@@ -124,3 +133,56 @@ def test_a_damaged_error_file_is_a_failed_job_all_the_same(tmp_path: Path) -> No
     assert "not JSON" in read_failure(tmp_path / "error.json").error
     (tmp_path / "error.json").write_text('{"overrides": "seed=1"}')
     assert read_failure(tmp_path / "error.json").overrides == ("seed=1",)
+
+
+def test_a_digest_is_of_the_known_entries(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, labels=9, unknown=0.2, images=50)
+    [run] = find_runs(tmp_path).runs
+    found = digest_run(run, PairedBootstrap(100))
+    arrays = np.load(folder / "predictions.npz")
+    known = arrays["mask"] != 0
+    true, predicted = (arrays[name] * known for name in ("targets", "predictions"))
+    assert found.counts.actual.tolist() == true.sum(0).tolist()
+    assert found.counts.predicted.tolist() == predicted.sum(0).tolist()
+    assert found.counts.correct.tolist() == (true & predicted).sum(0).tolist()
+    assert (found.images, found.sizes.sum()) == (50, 50)
+    for i in range(8):
+        for j in range(8):
+            rows = (np.minimum(true.sum(1), 7) == i) & (np.minimum(predicted.sum(1), 7) == j)
+            assert found.sizes[i, j] == rows.sum()
+
+
+def test_runs_of_one_split_have_one_content_and_any_change_to_it_another(tmp_path: Path) -> None:
+    folders = [write_run(tmp_path, loss=loss, images=30) for loss in ("lsep", "warp")]
+    runs, bootstrap = find_runs(tmp_path).runs, PairedBootstrap(100)
+    [content] = {digest_run(run, bootstrap).content for run in runs}
+    file = folders[0] / "predictions.npz"
+    kept = dict(np.load(file))
+    [run] = [run for run in runs if run.folder == folders[0]]
+    for name in ("image_ids", "mask"):
+        changed = kept[name].copy()
+        changed[[3, 4]] = changed[[4, 3]] if name == "image_ids" else 0
+        np.savez(file, **{**kept, name: changed})
+        if name == "mask":
+            edit_record(folders[0], metrics={"val": {}, "test": {"map": 0.5}})  # nothing that could disagree
+            [run] = [run for run in find_runs(tmp_path).runs if run.folder == folders[0]]
+        assert digest_run(run, bootstrap).content != content
+
+
+@pytest.mark.parametrize(("change", "refused"), [(2e-5, True), (5e-6, False)])
+def test_numbers_that_predictions_contradict_are_refused_but_not_rounding(
+    tmp_path: Path, change: float, refused: bool
+) -> None:
+    folder = write_run(tmp_path)
+    metrics = json.loads((folder / "result.json").read_text())["metrics"]
+    metrics["test"]["f1"] += change
+    edit_record(folder, metrics=metrics)
+    found = find_runs(tmp_path)
+    if not refused:
+        assert set(digest_runs(tmp_path, found, PairedBootstrap(100))) == set(found.runs)
+        return
+    with pytest.raises(RecordDisagrees, match=r"result.json says test f1 = .*, predictions.npz gives"):
+        digest_run(found.runs[0], PairedBootstrap(100))
+    with pytest.raises(ReportError, match="no run can be used"):
+        digest_runs(tmp_path, found, PairedBootstrap(100))
+    assert found.runs == []
