@@ -102,32 +102,19 @@ def smoothed_hinges(
     mask: Tensor | None = None,
     margin: float = 1.0,
     width: float,
-    weights: Tensor | None = None,
 ) -> Tensor:
-    r"""Compute the mean of `ranking_loss` with its kinks rounded: sum_u w_u sum_v h log(1 + exp((a + f_v - f_u) / h)).
+    r"""Compute the mean of `ranking_loss` with its kinks rounded: sum_u sum_v h log(1 + exp((a + f_v - f_u) / h)).
 
     It lies above the hinges, by at most h log 2 a pair and by far less away from the kinks, and is convex and smooth.
 
     Args:
         scores, targets, mask, margin: as in `ranking_loss`.
         width: h > 0.
-        weights: w of `rank_weights`; None: 1.
     """
     f = check_inputs(scores, targets, mask)
     lifted = torch.where(dense_targets(targets), f, f + margin) / width
     labels = labels_of(targets, mask, f.dtype)
-    return width * softplus_over_pairs(lifted, labels, weights).mean()
-
-
-@torch.no_grad()
-def rank_weights(
-    scores: Tensor, targets: LabelIndices, *, mask: Tensor | None = None, margin: float = 1.0
-) -> Tensor:
-    """Compute w(r_u) of `warp_loss` for `smoothed_hinges`, (N, P): one for each of a row's positives, 0 at padding."""
-    f = check_inputs(scores, targets, mask)
-    labels = labels_of(targets, mask, f.dtype)
-    _, ranks = violations(labels.negatives(f), labels.positives(f) - margin)
-    return harmonic(ranks)
+    return width * softplus_over_pairs(lifted, labels).mean()
 
 
 def _hinges(

@@ -68,25 +68,20 @@ def pairwise_logistic_loss(
     return reduce(losses, reduction)
 
 
-def softplus_over_pairs(scores: Tensor, labels: Labels, weights: Tensor | None = None) -> Tensor:
-    """Compute sum_u w_u sum_v log(1 + exp(f_v - f_u)) of every row (N,); `weights` w in the shape of the positives."""
+def softplus_over_pairs(scores: Tensor, labels: Labels) -> Tensor:
+    """Compute sum_u sum_v log(1 + exp(f_v - f_u)) of every row (N,)."""
 
     def formula(f: Tensor) -> Tensor:
-        pairs = softplus(labels.negatives(f)[:, None, :] - labels.positives(f)[:, :, None])
-        return (pairs if weights is None else weights[:, :, None] * pairs).sum((1, 2))
+        return softplus(labels.negatives(f)[:, None, :] - labels.positives(f)[:, :, None]).sum((1, 2))
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
         negatives, positives = labels.negatives(f), labels.positives(f)
         by_negative, by_positive = torch.zeros_like(negatives), torch.empty_like(positives)
         values = torch.zeros_like(f[:, 0])
-        for u, (f_u, slope) in enumerate(zip(positives.split(1, 1), by_positive.split(1, 1), strict=True)):
+        for f_u, slope in zip(positives.split(1, 1), by_positive.split(1, 1), strict=True):
             z = negatives - f_u
-            value = softplus(z).sum(1)
+            values += softplus(z).sum(1)
             slopes = z.sigmoid_()
-            if weights is not None:
-                value *= weights[:, u]
-                slopes *= weights[:, u, None]
-            values += value
             by_negative += slopes
             torch.sum(slopes, dim=1, keepdim=True, out=slope)
         return values, labels.subtract_at_positives(by_negative, by_positive)

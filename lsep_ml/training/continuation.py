@@ -20,7 +20,7 @@ from lsep_ml.losses import (
     warp_loss,
     zlpr_loss,
 )
-from lsep_ml.losses.hinge import rank_weights, smoothed_hinges
+from lsep_ml.losses.hinge import smoothed_hinges
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution, minimise
 
@@ -49,7 +49,7 @@ _CONVEX = {
 }
 
 ROUNDS = 5
-"""How often WARP's weights are taken anew from the ranks and its hinges minimised with them."""
+"""How often at most a descent of WARP begins anew where it stands."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,9 @@ def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solu
 
     Smooth convex losses are minimised at once. The ranking loss is followed through hinges whose kinks are rounded less
     and less; `converged` means that its value lies within HINGE_TOLERANCE of its minimum, which is certain: the rounded
-    slopes are a point of the dual problem. WARP begins at the ranking loss's solution and has its weights held while
-    its hinges, rounded, are minimised, several times over. The focal and the asymmetric loss begin at the solution of
+    slopes are a point of the dual problem. WARP begins, on the path, at the solution of the rounded ranking loss and
+    descends until it stands at a kink: `converged` means that beginning anew lowers it by no more than
+    HINGE_TOLERANCE of it; its gradient is nowhere small. The focal and the asymmetric loss begin at the solution of
     binary cross entropy, LSEP with weights at that of LSEP.
 
     Args:
@@ -134,12 +135,12 @@ def _minimise(loss: Loss, problem: Problem, tolerance: float) -> Solution:
     return minimise(problem.parameters, lambda: problem.value(loss), tolerance=tolerance)
 
 
-def _rounded(problem: Problem, margin: float, width: float, weights: Tensor | None = None) -> Loss:
+def _rounded(problem: Problem, margin: float, width: float) -> Loss:
     """The hinges of `problem`, rounded: a loss like the others, but of these targets alone."""
     targets = LabelIndices.of(problem.targets)
 
     def loss(scores: Tensor, _: Tensor, *, mask: Tensor | None) -> Tensor:
-        return smoothed_hinges(scores, targets, mask=mask, margin=margin, width=width, weights=weights)
+        return smoothed_hinges(scores, targets, mask=mask, margin=margin, width=width)
 
     return loss
 
@@ -177,14 +178,16 @@ def _gap(loss: Loss, rounded: Loss, problem: Problem, margin: float) -> float:
 
 def _reach_warp(loss: Loss, problem: Problem, tolerance: float, fine: bool) -> Solution:
     margin = getattr(loss, "keywords", {}).get("margin", 1.0)
-    width = FINE_WIDTHS[0] if fine else COARSE_WIDTH
-    iterations = _minimise(_rounded(problem, margin, width), problem, tolerance).iterations
-    indices = LabelIndices.of(problem.targets)
-    for _ in range(ROUNDS):
-        with torch.no_grad():
-            weights = rank_weights(problem.scores(), indices, mask=problem.mask, margin=margin)
-        solution = _minimise(_rounded(problem, margin, width, weights), problem, tolerance)
-        iterations += solution.iterations
+    iterations = 0
+    if not fine:
+        rounded = _rounded(problem, margin, COARSE_WIDTH)
+        iterations = _minimise(rounded, problem, max(tolerance, HINGE_GRADIENT)).iterations
     with torch.no_grad():
         value = float(problem.value(loss))
-    return Solution(value, solution.gradient_norm, iterations, solution.converged)
+    for _ in range(ROUNDS):
+        before, solution = value, _minimise(loss, problem, tolerance)
+        iterations, value = iterations + solution.iterations, solution.value
+        stands = before - value <= HINGE_TOLERANCE * abs(value)
+        if stands:
+            break
+    return Solution(value, solution.gradient_norm, iterations, stands)

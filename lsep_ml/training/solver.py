@@ -12,7 +12,7 @@ from torch.optim import LBFGS
 log = logging.getLogger(__name__)
 
 _HISTORY = 30
-_ROUNDS = 50
+_ROUND = 50  # iterations after which it is seen whether there is progress
 
 
 @dataclass(frozen=True)
@@ -87,11 +87,9 @@ def minimise(
             parameter.grad.div_(tolerance)
         return value / tolerance
 
-    # torch stops by the largest entry of the gradient, which is lowered until the norm is small enough.
     optimizer = LBFGS(
         parameters,
-        max_iter=max_iterations,
-        max_eval=20 * max_iterations,
+        max_eval=2 * _ROUND,  # where there are kinks, a line search of torch would not end by itself
         tolerance_grad=1.0,
         tolerance_change=0.0,
         history_size=_HISTORY,
@@ -99,20 +97,22 @@ def minimise(
     )
     options, state = optimizer.param_groups[0], optimizer.state[parameters[0]]
     state["n_iter"] = 0
+    before = (math.inf, math.inf)
     try:
-        for _ in range(_ROUNDS):
+        while True:
+            options["max_iter"] = min(_ROUND, max_iterations - state["n_iter"])
             optimizer.step(handed_over)
             value, norm, largest = evaluate(), _norm(parameters), _largest(parameters)
-            iterations = int(state["n_iter"])
-            stalled = largest / tolerance > options["tolerance_grad"]  # torch gave up
-            if norm <= tolerance or stalled or iterations >= max_iterations:
+            stands = value >= before[0] and norm >= before[1]
+            if norm <= tolerance or stands or state["n_iter"] >= max_iterations:
                 break
-            options["tolerance_grad"] = 0.9 * largest / norm
-            options["max_iter"] = max_iterations - iterations
+            before = (value, norm)
+            # torch stops by the largest entry of the gradient, which is lowered until the norm is small enough.
+            options["tolerance_grad"] = min(options["tolerance_grad"], 0.9 * largest / norm)
     finally:
         for parameter in parameters:
             parameter.grad = None
-    return Solution(value, norm, iterations, norm <= tolerance)
+    return Solution(value, norm, int(state["n_iter"]), norm <= tolerance)
 
 
 def _norm(parameters: Sequence[Tensor]) -> float:

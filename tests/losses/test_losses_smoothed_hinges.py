@@ -1,4 +1,4 @@
-"""Hinges with rounded kinks, and WARP's weights for them, against loops over pairs."""
+"""Hinges with rounded kinks against loops over pairs."""
 
 import math
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from lsep_ml.losses import LabelIndices, ranking_loss, warp_loss
-from lsep_ml.losses.hinge import rank_weights, smoothed_hinges
+from lsep_ml.losses import LabelIndices, ranking_loss
+from lsep_ml.losses.hinge import smoothed_hinges
 
 N, K = 12, 6
 
@@ -20,13 +20,11 @@ def case(masked: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
     return scores, targets, torch.from_numpy(draws.random((N, K)) < 0.7) if masked else None
 
 
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("width", [0.01, 0.5])
-def test_rounded_hinges_are_the_sum_over_pairs(width: float, masked: bool, weighted: bool) -> None:
+def test_rounded_hinges_are_the_sum_over_pairs(width: float, masked: bool) -> None:
     scores, targets, mask = case(masked)
     indices = LabelIndices.of(targets)
-    weights = rank_weights(scores, indices, mask=mask, margin=0.7) if weighted else None
     total = 0.0
     known = torch.ones(N, K, dtype=torch.bool) if mask is None else mask
     for row in range(N):
@@ -34,13 +32,11 @@ def test_rounded_hinges_are_the_sum_over_pairs(width: float, masked: bool, weigh
         for u in range(K):
             if known[row, u] and targets[row, u]:
                 x = [0.7 + float(scores[row, v] - scores[row, u]) for v in negatives]
-                rank = sum(value > 0 for value in x)
-                weight = sum(1 / r for r in range(1, rank + 1)) if weighted else 1
-                total += weight * sum(width * float(np.logaddexp(0, value / width)) for value in x)
-    found = smoothed_hinges(scores, indices, mask=mask, margin=0.7, width=width, weights=weights)
+                total += sum(width * float(np.logaddexp(0, value / width)) for value in x)
+    found = smoothed_hinges(scores, indices, mask=mask, margin=0.7, width=width)
     assert float(found) == pytest.approx(total / N, rel=1e-12)
-    exact = (warp_loss if weighted else ranking_loss)(scores, targets, mask=mask, margin=0.7)
-    most = width * math.log(2) * K**2 * (2.5 if weighted else 1)
+    exact = ranking_loss(scores, targets, mask=mask, margin=0.7)
+    most = width * math.log(2) * K**2
     assert -1e-12 <= float(found) - float(exact) <= most
 
 
@@ -48,9 +44,6 @@ def test_rounded_hinges_are_the_sum_over_pairs(width: float, masked: bool, weigh
 def test_their_gradient_is_right(masked: bool) -> None:
     scores, targets, mask = case(masked)
     indices = LabelIndices.of(targets)
-    weights = rank_weights(scores, indices, mask=mask)
-    for held in (None, weights):
-        assert torch.autograd.gradcheck(
-            lambda f, held=held: smoothed_hinges(f, indices, mask=mask, width=0.5, weights=held),
-            scores.clone().requires_grad_(),
-        )
+    assert torch.autograd.gradcheck(
+        lambda f: smoothed_hinges(f, indices, mask=mask, width=0.5), scores.clone().requires_grad_()
+    )
