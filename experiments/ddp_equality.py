@@ -20,11 +20,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lsep_ml.data import DataSet
 from lsep_ml.files import file_digest
 from lsep_ml.processes.start import launch
 from lsep_ml.runs.arrays import write_predictions
+from lsep_ml.stages.decision import fit
 from lsep_ml.stages.evaluation import evaluate
-from lsep_ml.stages.experiment import fit
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores
 from lsep_ml.stages.job import Job, build_data, build_job
 from lsep_ml.stages.prediction import train_prediction
@@ -80,9 +81,10 @@ def measure_job(
 ) -> Found:
     """`measure`, of a job that is built."""
     train_prediction(job.store, job.made_by, job.network, job.training, job.data, lambda row: None)
-    extractions = {}
+    extractions, data_sets = {}, {}
     for images, config in by_images.items():
         data = build_data(config, job.processes)
+        data_sets[images] = data.data_set
         parts = config_parts(config, ("data", "transform"))
         features = extract_features(job.store, parts, job.network, data, job.device)
         extractions[images] = extract_scores(
@@ -98,15 +100,17 @@ def measure_job(
                 found[f"{images} {file.name}"] = file_digest(file)
         for name, config in by_decision.items():
             config = OmegaConf.merge(config, {"sizes": job.config.sizes})
-            for key, value in _decided(config, extraction, folder / f"{images}-{name}.npz").items():
+            for key, value in _decided(
+                config, extraction, data_sets[images], folder / f"{images}-{name}.npz"
+            ).items():
                 found[f"{images} {name} {key}"] = value
     return found
 
 
-def _decided(config: Any, extraction: Extraction, file: Path) -> Found:
+def _decided(config: Any, extraction: Extraction, data_set: DataSet, file: Path) -> Found:
     decision = instantiate(config.decision)
-    fit(config, decision, extraction, lambda row: None)
-    outcome = evaluate(decision, extraction)
+    judged = fit(config, decision, extraction, data_set, lambda row: None)
+    outcome = evaluate(decision, extraction, judged)
     arrays = {
         "predictions": outcome.test.predictions,
         "targets": outcome.test.arrays.targets,

@@ -13,7 +13,7 @@ from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.learnt import LearntThresholds
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
 from lsep_ml.decisions.per_class import PerClassThreshold
-from lsep_ml.decisions.rules import GlobalThreshold, Rule
+from lsep_ml.decisions.rules import GlobalThreshold
 from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS
 from lsep_ml.metrics.functional import as_numpy
 from lsep_ml.metrics.metric import Average
@@ -101,7 +101,7 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
         return layer
 
     @property
-    def weight(self) -> nn.Parameter:
+    def weight(self) -> Tensor:
         """W, (K, D)."""
         return self.linear.weight
 
@@ -134,7 +134,7 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
         named = (rows.targets & rows.known).any(0)
         offsets = np.zeros(self.num_labels, np.float32)
         if self.offset != "none" and self._to_choose(rows):
-            rule: Rule = (
+            rule: PerClassThreshold | GlobalThreshold = (
                 PerClassThreshold(criterion=self.criterion, guard=False)
                 if self.offset == "class" and _by_label(self.criterion)
                 else GlobalThreshold("exact", criterion=self.criterion)

@@ -3,7 +3,14 @@
 from typing import TYPE_CHECKING, Any
 
 from lsep_ml.metrics.bootstrap import PairedBootstrap, bootstrap_label_sets, bootstrap_ranking
-from lsep_ml.metrics.catalogue import BY_KEY, LABELS_PER_IMAGE, MAP_CLASSES, METRICS, PAPER_KEYS
+from lsep_ml.metrics.catalogue import (
+    BY_KEY,
+    LABELS_PER_IMAGE,
+    MAP_CALIBRATED,
+    MAP_CLASSES,
+    METRICS,
+    PAPER_KEYS,
+)
 from lsep_ml.metrics.functional import (
     LABEL_SET_KEYS,
     RANKING_KEYS,
@@ -25,6 +32,7 @@ __all__ = [
     "BY_KEY",
     "LABELS_PER_IMAGE",
     "LABEL_SET_KEYS",
+    "MAP_CALIBRATED",
     "MAP_CLASSES",
     "METRICS",
     "PAPER_KEYS",

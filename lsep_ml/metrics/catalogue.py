@@ -253,6 +253,13 @@ LABELS_PER_IMAGE = Quantity(
     note="mean number of labels predicted",
     unit="labels",
 )
+MAP_CALIBRATED = Quantity(
+    key="map_calibrated",
+    name="mean average precision of the log odds",
+    short_name="mAP of log odds",
+    note="mAP of what a decision by log odds estimates from scores and features (thresh_linear, support); `map` is of "
+    "the scores themselves",
+)
 MAP_CLASSES = Quantity(
     key="map_classes",
     name="labels in mAP",

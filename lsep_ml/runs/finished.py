@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from lsep_ml.metrics import LABELS_PER_IMAGE, MAP_CLASSES, METRICS
+from lsep_ml.metrics import LABELS_PER_IMAGE, MAP_CALIBRATED, MAP_CLASSES, METRICS
 from lsep_ml.metrics.functional import RANKING_KEYS
 from lsep_ml.runs.record import RecordError, read_overrides, read_record
 from lsep_ml.store.names import current_names
 
-QUANTITIES = {quantity.key: quantity for quantity in (*METRICS, MAP_CLASSES, LABELS_PER_IMAGE)}
+QUANTITIES = {
+    quantity.key: quantity for quantity in (*METRICS, MAP_CALIBRATED, MAP_CLASSES, LABELS_PER_IMAGE)
+}
 FIRST_METRICS = (
     *("pc_p", "pc_r", "ov_p", "ov_r", "f1", "exact_match", "cf1", "of1", "labels_per_image"),
     *("map", "map_classes", "ranking_loss", "coverage", "one_error", "lrap"),

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from lsep_ml.metrics import BY_KEY, LABELS_PER_IMAGE, METRICS
+from lsep_ml.metrics import BY_KEY, LABELS_PER_IMAGE, MAP_CALIBRATED, METRICS
 from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.metric import DASH
 from lsep_ml.runs.finished import SCORE_LAYER
@@ -23,7 +23,9 @@ def print_result(record: dict[str, Any], folder: Path, console: Console) -> None
     for heading in ("in %", "validation", "test", "95% interval"):
         table.add_column(heading, justify="left" if heading == "in %" else "right")
     val, test = record["metrics"]["val"], record["metrics"]["test"]
-    for quantity in (quantity for quantity in (*METRICS, LABELS_PER_IMAGE) if quantity.key in val):
+    for quantity in (
+        quantity for quantity in (*METRICS, MAP_CALIBRATED, LABELS_PER_IMAGE) if quantity.key in val
+    ):
         low, high = record["intervals"]["test"].get(quantity.key, (None, None))
         values = val[quantity.key], test.get(quantity.key)
         unit = "" if quantity.unit == "%" else f", {quantity.unit}"

@@ -5,16 +5,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lsep_ml.decisions import Decision, LearntDecision
+from lsep_ml.decisions import Decision, LabelSetSupport
 from lsep_ml.metrics import (
     LABELS_PER_IMAGE,
+    MAP_CALIBRATED,
     LabelSetMetrics,
     RankingMetrics,
     bootstrap_label_sets,
     bootstrap_ranking,
     count_label_sets,
     labels_per_image,
+    ranking_metrics,
 )
+from lsep_ml.stages.decision import Judged, log_odds_of
 from lsep_ml.stages.extraction import Extraction, SplitArrays, fixed_batches
 
 _BATCH = 1024
@@ -34,37 +37,59 @@ class SplitOutcome:
 class Outcome:
     """Both splits a run reports on, and the 95% bootstrap intervals of the test metrics (over images, seeded).
 
-    warnings: what is suspicious about a learnt decision on the validation split.
+    warnings: what is suspicious about a decision on the validation split. unseen: how many test images have a label set
+    that is no candidate of a decision that chooses among label sets; None of other decisions.
     """
 
     val: SplitOutcome
     test: SplitOutcome
     intervals: dict[str, list[float]]
     warnings: list[str]
+    unseen: int | None = None
 
 
-def evaluate(decision: Decision | None, extraction: Extraction) -> Outcome:
+def evaluate(decision: Decision | None, extraction: Extraction, judged: Judged | None = None) -> Outcome:
     """Apply a fitted decision (None: a predictor's own label sets) to validation and test and measure both.
 
-    The test split is reported, nothing else. Without scores there are no ranking metrics, and none at all of a split
-    without a known label.
+    judged: what fits without them say of the validation images, where the decision was fitted on them. The test split
+    is reported, nothing else. Without scores there are no ranking metrics, and none at all of a split without a known
+    label.
     """
-    val, test = (_evaluate_split(decision, extraction.split(name)) for name in ("val", "test"))
+    val = _evaluate_split(decision, extraction.split("val"), judged)
+    test = _evaluate_split(decision, extraction.split("test"))
     arrays = test.arrays
     intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask) if test.metrics else {}
     if arrays.scores is not None and test.metrics:
         intervals |= bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask)
-    warnings = (
-        decision.problems(val.arrays.scores, val.arrays.features)
-        if isinstance(decision, LearntDecision) and val.arrays.scores is not None
-        else []
-    )
-    return Outcome(val, test, {key: list(interval) for key, interval in intervals.items()}, warnings)
+    unseen = int((~decision.seen(arrays.targets)).sum()) if isinstance(decision, LabelSetSupport) else None
+    shown = {key: list(interval) for key, interval in intervals.items()}
+    return Outcome(val, test, shown, _problems(decision, val), unseen)
 
 
-def _evaluate_split(decision: Decision | None, arrays: SplitArrays) -> SplitOutcome:
-    predictions, thresholds = _decide(decision, arrays)
-    return SplitOutcome(arrays, predictions, thresholds, measure(arrays, predictions))
+def _problems(decision: Decision | None, val: SplitOutcome) -> list[str]:
+    """What is suspicious about a decision on the validation split."""
+    if decision is None or val.arrays.scores is None:
+        return []
+    found = decision.problems(val.arrays.scores, val.arrays.features)
+    unnamed, labels = int((~val.predictions.any(0)).sum()), val.predictions.shape[1]
+    if val.predictions.any() and 2 * unnamed >= labels:
+        found.append(f"{unnamed} of {labels} classes are named for no image")
+    return found
+
+
+def _evaluate_split(
+    decision: Decision | None, arrays: SplitArrays, judged: Judged | None = None
+) -> SplitOutcome:
+    if judged is None:
+        predictions, thresholds = _decide(decision, arrays)
+        log_odds = log_odds_of(decision, arrays.scores, arrays.features)
+    else:
+        predictions, thresholds = judged.label_sets.astype(np.uint8), judged.thresholds
+        log_odds = judged.log_odds
+    metrics = measure(arrays, predictions)
+    if log_odds is not None and metrics:
+        metrics[MAP_CALIBRATED.key] = float(ranking_metrics(log_odds, arrays.targets, arrays.mask)["map"])
+    return SplitOutcome(arrays, predictions, thresholds, metrics)
 
 
 @torch.inference_mode()

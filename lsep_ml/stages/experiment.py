@@ -11,7 +11,6 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, cast
 
-import numpy as np
 from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -24,6 +23,7 @@ from lsep_ml.runs.files import CHECKPOINT, DECISION, HISTORY, SPLIT, UNFINISHED
 from lsep_ml.runs.history import write_history
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
+from lsep_ml.stages.decision import Judged, fit
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
 from lsep_ml.stages.job import Job, build_job, finished_record
@@ -46,7 +46,6 @@ from lsep_ml.store.keys import (
 )
 from lsep_ml.terminal import console
 from lsep_ml.trackers import Trackers
-from lsep_ml.training.fitting import fit_decision
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.resume import States
 
@@ -168,11 +167,16 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         in_use[SCORES] = extraction.scores.identity
         seconds["predictor"] = extraction.scores.facts["seconds"]
         reused["predictor"] = extraction.scores.reused
-    started = time.perf_counter()
-    if decision is not None and not config.training.joint:  # which leaves the decision trained
-        _fit_or_continue(job, decision, extraction, note, folder)
+    started, judged = time.perf_counter(), None
+    if decision is not None:
+        decision.label_names = list(data.data_set.label_names)
+        if not config.training.joint:  # which leaves the decision trained
+            judged = _fit_or_continue(job, decision, extraction, note, folder)
     fitted = time.perf_counter()
-    outcome = evaluate(decision, extraction)
+    outcome = evaluate(decision, extraction, judged)
+    if outcome.unseen is not None:
+        images = len(outcome.test.predictions)
+        log.info("%d of %d test images have a label set that no candidate is", outcome.unseen, images)
     for warning in outcome.warnings:
         log.warning("%s on validation: %s", config.names.decision, warning)
     of_training = prediction.facts.get("warnings", [])
@@ -181,7 +185,6 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
     data.data_set.write_split(folder / SPLIT)
     if decision is not None:
-        decision.label_names = list(data.data_set.label_names)
         decision.save(folder / DECISION)
     write_history(folder / HISTORY, rows)
     names = config.names
@@ -200,6 +203,7 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
             **({} if decision is None else decision.choices()),
         },
         **({"solution": _solution(prediction)} if job.solving else {}),
+        **({} if outcome.unseen is None else {"unseen_label_sets": outcome.unseen}),
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
         "warnings": [*of_training, *outcome.warnings],
@@ -221,7 +225,7 @@ def _solution(prediction: Entry) -> dict[str, Any]:
 
 def _fit_or_continue(
     job: Job, decision: Decision, extraction: Extraction, on_row: OnRow, folder: Path
-) -> None:
+) -> Judged | None:
     """Fit the decision, from where a killed training of it stopped; what it works on is noted in the run's folder."""
     parts = config_parts(job.config, (*DECISION_PARTS, "seed"))
     made_by = decision_made_by(parts, extraction.scores.identity)
@@ -230,42 +234,6 @@ def _fit_or_continue(
     write_json(folder / UNFINISHED, in_use | {DECISIONS: states.folder.stem})
     states.folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(states.folder.with_suffix(".lock")):  # another start of the same command waits
-        fit(job.config, decision, extraction, on_row, states)
+        judged = fit(job.config, decision, extraction, job.data.data_set, on_row, states)
         shutil.rmtree(states.folder, ignore_errors=True)
-
-
-def fit(
-    config: DictConfig,
-    decision: Decision,
-    extraction: Extraction,
-    on_row: OnRow,
-    states: States | None = None,
-) -> None:
-    """Fit the decision on the split it asks for; `on_row` is shown its rows of the history."""
-    names = {"both": ("train", "val")}.get(decision.fit_on, (decision.fit_on,))
-    splits = [extraction.split(name) for name in names]
-    log.info("Fitting decision %s on %s", config.names.decision, " and ".join(names))
-    scores = [split.scores for split in splits if split.scores is not None]
-    masks = [split.mask for split in splits if split.mask is not None]
-
-    def note_epoch(epoch: int, loss: float) -> None:
-        on_row({"stage": "decision", "epoch": epoch + 1, "train_loss": loss})
-
-    fit_decision(
-        decision,
-        _join(scores),
-        _join([split.targets for split in splits]),
-        _join([split.features for split in splits]),
-        _join(masks) if masks else None,
-        epochs=config.fitting.epochs,
-        batch_size=config.fitting.batch_size,
-        optimizer=instantiate(config.fitting.optimizer),
-        seed=config.seed,
-        progress=console.is_terminal,
-        on_epoch=note_epoch,
-        states=states,
-    )
-
-
-def _join(arrays: list[np.ndarray]) -> np.ndarray:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return judged

@@ -115,6 +115,7 @@ RANGES: Mapping[str, Range | Switch] = {
     "data.pin_memory": Switch(null=True),
     "data.persistent_workers": Switch(),
     "data.holdout": Range(0, 1, real=True, below=True),
+    "data.resplit": Switch(),
     "data.shares": Range(0, 1, real=True, above=True, below=True, many=True, one=False),
     "data.repeat_threshold": _SHARE,
     "data.train_images": _COUNT,

@@ -179,6 +179,8 @@ def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, 
             neutral = NEUTRAL.get(part, set())
             if part == "trainer" and not value["sync_batchnorm"]:
                 neutral = neutral - {"devices", "num_nodes"}
+            if part == "data" and not value.get("resplit"):
+                neutral = neutral | {"resplit"}
             if part == "training" and value.get("solver") == "sgd":
                 neutral = neutral | _OF_SOLVED_PROBES
             first = AT_FIRST.get(part, {})

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lsep_ml.decisions import Rule
 from lsep_ml.decisions.checks import Array, check_scores, float_tensor
@@ -36,6 +37,17 @@ def draw_folds(rows: int, seed: int, groups: Array | None = None, count: int = F
     folds = np.arange(units) % max(min(count, units), 1)
     drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(folds)[members]
     return drawn
+
+
+def fold_pairs(folds: NDArray[np.int64], targets: Bools, known: Bools) -> Iterator[tuple[Bools, Bools]]:
+    """For each fold, bool (N,), the rows that a decision is fitted on to be asked about the fold, and the fold's rows.
+
+    They are those outside, but all where those outside lack known entries of both kinds, on which nothing is fitted.
+    """
+    for fold in np.unique(folds):
+        inside: Bools = folds == fold
+        outside = targets[~inside][known[~inside]]
+        yield (~inside if outside.any() and not outside.all() else np.ones_like(inside)), inside
 
 
 @dataclass(frozen=True)
@@ -74,14 +86,8 @@ class Rows:
         )
 
     def splits(self) -> Iterator[tuple[Bools, Bools]]:
-        """For each fold, the rows outside that a decision can be fitted on, and the rows in it.
-
-        A decision is fitted on rows with known entries of both kinds: where they are not outside a fold, they are all.
-        """
-        for fold in np.unique(self.folds):
-            inside: Bools = self.folds == fold
-            targets = self.targets[~inside][self.known[~inside]]
-            yield (~inside if targets.any() and not targets.all() else np.ones_like(inside)), inside
+        """See `fold_pairs`."""
+        return fold_pairs(self.folds, self.targets, self.known)
 
 
 def checked_rows(
@@ -199,9 +205,20 @@ def _fit_estimator(
         estimator.load_state_dict(start)
         estimator.decay.fill_(decay)
     scores, targets, features = (float_tensor(a) for a in (rows.scores, rows.targets, rows.features))
-    objective = estimator.objective(scores, targets, features, torch.from_numpy(rows.known))
+    known = torch.from_numpy(rows.known)
+    found = _minimised(estimator, scores, targets, features, known)
+    if not found.converged:  # single precision rounds too much where the weight decay is small
+        found = _minimised(estimator.double(), scores, targets, features, known)
+        estimator.float()
+    return found
+
+
+def _minimised(decision: LinearThresholds, *given: Tensor) -> Solution:
     return minimise(
-        list(estimator.parameters()), objective, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS
+        [parameter for parameter in decision.parameters() if parameter.requires_grad],
+        decision.objective(*given),
+        tolerance=TOLERANCE,
+        max_iterations=MAX_ITERATIONS,
     )
 
 

@@ -42,6 +42,7 @@ def read_csv(
     unlabelled: Unlabelled = "keep",
     holdout: float = 0.05,
     shares: Sequence[float] = (0.8, 0.1, 0.1),
+    resplit: bool = False,
     on_bad_image: OnBadImage = "error",
     cache: str | Path | None = None,
 ) -> DataSet:
@@ -56,6 +57,7 @@ def read_csv(
         unlabelled: images without a label: keep | drop.
         holdout: share of the training images for validation where a split column names no val.
         shares: of train, val and test where there is no split column.
+        resplit: leave the split column aside and divide all images anew by `seed`, in about its sizes.
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
         cache: folder that keeps the parsed table and the split, and remembers which images were opened.
 
@@ -66,7 +68,11 @@ def read_csv(
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
     if not annotations.parts.any():
         return to_data_set(stratified_split(annotations, shares, seed, cache))
-    return to_data_set(hold_out(annotations, holdout, seed))
+    annotations = hold_out(annotations, holdout, seed)
+    if resplit:
+        of_column = [float((annotations.parts == name).mean()) for name in SPLITS]
+        annotations = stratified_split(annotations, of_column, seed, cache)
+    return to_data_set(annotations)
 
 
 def csv_annotations(

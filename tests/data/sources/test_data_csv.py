@@ -335,3 +335,22 @@ def test_names_of_files_are_found_in_either_unicode_form(tmp_path, in_table, on_
     (tmp_path / "labels.csv").write_text(text, encoding="utf-8")
     ids = sorted(labels_of(read_csv(tmp_path)))
     assert ids == [unicodedata.normalize(on_disk, f"é/café{number}.png") for number in range(4)]
+
+
+def test_a_split_column_may_be_left_aside(tmp_path):
+    rows = [
+        f"i{i}.png,{'cat' if i % 2 else 'dog'}|owl,{('train', 'train', 'val', 'test')[i % 4]}"
+        for i in range(40)
+    ]
+    (tmp_path / "labels.csv").write_text("image,labels,split\n" + "\n".join(rows))
+    for i in range(40):
+        write_image(tmp_path / f"i{i}.png", i)
+    own, *anew = (
+        read_csv(tmp_path, seed, resplit=resplit) for seed, resplit in ((0, False), (0, True), (1, True))
+    )
+    sizes = [[len(data.split(name)) for name in ("train", "val", "test")] for data in (own, *anew)]
+    assert sizes[0] == [20, 10, 10]
+    assert np.abs(np.array(sizes) - sizes[0]).max() <= 2
+    assert len({data.split_hash for data in (own, *anew)}) == 3
+    assert anew[0].split_hash == read_csv(tmp_path, 0, resplit=True).split_hash
+    assert all(abs(split.targets[:, 0].mean() - 0.5) <= 0.1 for split in (anew[0].train, anew[1].train))

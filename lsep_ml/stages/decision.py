@@ -1,0 +1,196 @@
+"""Stage 2: what a decision is fitted on, the fit, and what it says of validation images it was fitted on."""
+
+import copy
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+
+from lsep_ml.data import DataSet
+from lsep_ml.decisions import Decision, LearntDecision, LinearThresholds
+from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.stages.extraction import Extraction
+from lsep_ml.terminal import console
+from lsep_ml.training.cross_fitting import draw_folds, fold_pairs
+from lsep_ml.training.fitting import DecisionWarning, OnEpoch, fit_decision
+from lsep_ml.training.resume import States
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FitRows:
+    """The rows that a decision is fitted on, arrays of N rows, training images before validation images.
+
+    val: which rows of the validation split are among them, the last ones: all or none. folds: (N,), rows that are left
+    out together. further: targets and mask of the training images, where they are not among the rows.
+    """
+
+    scores: NDArray[np.float32]
+    targets: NDArray[np.uint8]
+    features: NDArray[np.float32]
+    mask: NDArray[np.bool_] | None
+    val: NDArray[np.bool_]
+    folds: NDArray[np.int64]
+    further: tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None
+
+    @classmethod
+    def of(cls, decision: Decision, extraction: Extraction, data_set: DataSet, seed: int) -> "FitRows":
+        """The rows that `decision.fit_on` asks for.
+
+        With "crossfit" these are the training images, by their out-of-fold scores, and the validation images; learnt
+        decisions take the training images alone. Where there are no out-of-fold scores, the validation images.
+        """
+        names, out_of_fold = (decision.fit_on,), None
+        if decision.fit_on == "both":
+            names = ("train", "val")
+        elif decision.fit_on == "crossfit":
+            out_of_fold = extraction.out_of_fold()
+            alone = isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
+            names = ("val",) if out_of_fold is None else ("train",) if alone else ("train", "val")
+        splits = {name: extraction.split(name) for name in names}
+        scores = {name: split.scores for name, split in splits.items()}
+        if out_of_fold is not None:
+            scores["train"] = out_of_fold.scores
+        masks = [split.mask for split in splits.values() if split.mask is not None]
+        groups = [data_set.split(name).groups for name in names]
+        of_train = extraction.split("train")
+        sizes = {name: len(split.targets) for name, split in splits.items()}
+        rows = sum(sizes.values())
+        return cls(
+            _join([values for values in scores.values() if values is not None]),
+            _join([split.targets for split in splits.values()]),
+            _join([split.features for split in splits.values()]),
+            _join(masks) if masks else None,
+            np.arange(rows) >= rows - sizes.get("val", 0),
+            draw_folds(rows, seed, None if any(g is None for g in groups) else _join(groups)),
+            (of_train.targets, of_train.mask) if names == ("val",) else None,
+        )
+
+    def take(self, chosen: NDArray[np.bool_]) -> "FitRows":
+        """Some of the rows."""
+        mask = None if self.mask is None else self.mask[chosen]
+        arrays = (self.scores[chosen], self.targets[chosen], self.features[chosen], mask)
+        return FitRows(*arrays, self.val[chosen], self.folds[chosen], self.further)
+
+    def fit(self, decision: Decision, **options: Any) -> None:
+        """Fit the decision on these rows."""
+        if isinstance(decision, LogOddsDecision):
+            judged = self.val if self.val.any() and not self.val.all() else None
+            options |= {"folds": self.folds, "validation": judged, "further": self.further}
+        fit_decision(decision, self.scores, self.targets, self.features, self.mask, **options)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What fits without an image say of it, for N images: label sets bool (N, K), and as far as the decision has them
+    thresholds and log odds, float32 (N, K).
+    """
+
+    label_sets: NDArray[np.bool_]
+    thresholds: NDArray[np.float32] | None
+    log_odds: NDArray[np.float32] | None
+
+
+def fit(
+    config: DictConfig,
+    decision: Decision,
+    extraction: Extraction,
+    data_set: DataSet,
+    on_row: Any,
+    states: States | None = None,
+) -> Judged | None:
+    """Fit the decision on the images it asks for; `on_row` is shown its rows of the history.
+
+    Returns what is to be said of the validation images where the decision was fitted on them: each of them is decided
+    by a fit without its fold. None: it was not.
+    """
+    unfitted = copy.deepcopy(decision)
+    rows = FitRows.of(decision, extraction, data_set, config.seed)
+    log.info(
+        "Fitting decision %s on %d images (%s)", config.names.decision, len(rows.scores), decision.fit_on
+    )
+
+    def note_epoch(epoch: int, loss: float) -> None:
+        on_row({"stage": "decision", "epoch": epoch + 1, "train_loss": loss})
+
+    options: dict[str, Any] = {
+        "epochs": config.fitting.epochs,
+        "batch_size": config.fitting.batch_size,
+        "optimizer": instantiate(config.fitting.optimizer),
+        "seed": config.seed,
+    }
+    noted: OnEpoch = note_epoch
+    rows.fit(decision, progress=console.is_terminal, on_epoch=noted, states=states, **options)
+    if not rows.val.any():
+        return None
+    return cross_fit(_with_its_weight_decay(unfitted, decision), decision, rows, options)
+
+
+def cross_fit(
+    unfitted: Decision, fitted: Decision, rows: FitRows, options: dict[str, Any] | None = None
+) -> Judged:
+    """Decide each validation row by a fit without its fold.
+
+    `fitted`, the fit on all rows, decides what no such fit can: a fold without which nothing is left to fit on, and all
+    where the rest is too little for the decision, which is said.
+    """
+    known = np.ones(rows.targets.shape, bool) if rows.mask is None else rows.mask != 0
+    parts: list[tuple[Any, ...]] = []
+    places = []
+    for outside, inside in fold_pairs(rows.folds, rows.targets != 0, known):
+        asked = inside & rows.val
+        if not asked.any():
+            continue
+        decision = fitted
+        if not outside.all():
+            decision = copy.deepcopy(unfitted)
+            try:
+                with warnings.catch_warnings():  # the fit on all rows has said it
+                    warnings.simplefilter("ignore", DecisionWarning)
+                    rows.take(outside).fit(decision, **(options or {}))
+            except ValueError as error:
+                log.warning("validation is decided by the fit on all of it: without a fold, %s", error)
+                decision = fitted
+        places.append(np.flatnonzero(asked[rows.val]))
+        parts.append(ask(decision, rows.scores[asked], rows.features[asked]))
+    order = np.argsort(np.concatenate(places))
+    columns = (None if part[0] is None else np.concatenate(part)[order] for part in zip(*parts, strict=True))
+    return Judged(*columns)
+
+
+def ask(
+    decision: Decision, scores: NDArray[np.float32], features: NDArray[np.float32]
+) -> tuple[Any, Any, Any]:
+    """Label sets, thresholds and log odds of a decision, the last two where it has them; see `Judged`."""
+    decision = decision.eval().cpu()
+    decided = decision.decide(scores, features)
+    thresholds = None if decided.thresholds is None else decided.thresholds.numpy()
+    return decided.label_sets.numpy(), thresholds, log_odds_of(decision, scores, features)
+
+
+def log_odds_of(decision: Decision | None, scores: Any, features: Any) -> NDArray[np.float32] | None:
+    """The log odds (N, K) of a decision that estimates them from scores and features; None of others."""
+    if not isinstance(decision, LogOddsDecision) or not decision.needs_features or scores is None:
+        return None
+    estimated: NDArray[np.float32] = decision.estimator.log_odds(scores, features).float().numpy()
+    return estimated
+
+
+def _with_its_weight_decay(unfitted: Decision, fitted: Decision) -> Decision:
+    """The decision as it was before its fit, but with the weight decay that the fit chose: it is chosen once."""
+    if isinstance(unfitted, LogOddsDecision) and isinstance(fitted, LogOddsDecision):
+        estimator, chosen = unfitted.estimator, fitted.estimator
+        if isinstance(estimator, LinearThresholds) and isinstance(chosen, LinearThresholds):
+            estimator.weight_decay = float(chosen.decay)
+            estimator.decay.fill_(estimator.weight_decay)
+    return unfitted
+
+
+def _join(arrays: Any) -> Any:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -1,0 +1,111 @@
+"""Stage 2: which images a decision is fitted on, and that validation is judged by fits without the image judged."""
+
+import numpy as np
+import pytest
+from jobs import run_job_here
+
+from lsep_ml.decisions import (
+    CappedThreshold,
+    ConformalRisk,
+    GlobalThreshold,
+    LabelSetSupport,
+    LinearThresholds,
+    PerClassThreshold,
+)
+from lsep_ml.stages.decision import FitRows, cross_fit
+from lsep_ml.training.cross_fitting import draw_folds
+
+TINY = (
+    *("data.train=100", "data.val=40", "data.test=30", "data.canvas=24", "model.widths=[4,8]"),
+    *("model.num_features=6", "training=probe", "training.folds=3", "trainer=cpu", "fitting.epochs=2"),
+)
+
+
+def case(rows: int = 60, val: int = 25, seed: int = 0) -> FitRows:
+    rng = np.random.default_rng(seed)
+    features = rng.standard_normal((rows, 5)).astype(np.float32)
+    signal = features @ rng.standard_normal((5, 3))
+    targets = (signal + rng.standard_normal((rows, 3)) > 0).astype(np.uint8)
+    scores = (signal + rng.standard_normal((rows, 3))).astype(np.float32)
+    return FitRows(
+        scores, targets, features, None, np.arange(rows) >= rows - val, draw_folds(rows, seed), None
+    )
+
+
+HONEST = {
+    "threshold": GlobalThreshold("exact"),
+    "per_class": PerClassThreshold(),
+    "capped": CappedThreshold(1, 2),
+    "thresh_linear": LinearThresholds(5, 3, weight_decay=0.1),
+    "thresh_linear, one offset": LinearThresholds(
+        5, 3, weight_decay=0.1, offset="one", criterion="exact_match"
+    ),
+    "support": LabelSetSupport(5, 3, log_odds="platt"),
+}
+
+
+@pytest.mark.parametrize("name", HONEST)
+def test_an_images_own_targets_do_not_change_its_validation_label_set(name: str) -> None:
+    rows, unfitted = case(), HONEST[name]
+    judged = cross_fit(unfitted, unfitted, rows)
+    assert judged.label_sets.shape == (25, 3)
+    for row in range(35, 60, 6):
+        targets = rows.targets.copy()
+        targets[row] = 1 - targets[row]
+        changed = FitRows(rows.scores, targets, rows.features, None, rows.val, rows.folds, None)
+        other = cross_fit(unfitted, unfitted, changed)
+        assert np.array_equal(other.label_sets[row - 35], judged.label_sets[row - 35])
+        if judged.thresholds is not None and other.thresholds is not None:
+            assert np.array_equal(other.thresholds[row - 35], judged.thresholds[row - 35])
+    if name == "threshold":  # what is judged is not what the fit on all rows says
+        assert len(np.unique(judged.thresholds)) > 1
+
+
+def test_each_row_is_decided_by_the_fit_without_its_fold() -> None:
+    rows = case()
+    judged = cross_fit(GlobalThreshold("exact"), GlobalThreshold("exact"), rows)
+    assert judged.thresholds is not None
+    for fold in range(5):
+        outside = rows.folds != fold
+        theta = GlobalThreshold("exact").fit(rows.scores[outside], rows.targets[outside]).theta
+        inside = ~outside[35:]
+        assert (judged.thresholds[inside] == float(theta)).all()
+        assert np.array_equal(judged.label_sets[inside], rows.scores[35:][inside] > float(theta))
+
+
+def test_too_few_images_without_a_fold_are_judged_by_the_fit_on_all(caplog: pytest.LogCaptureFixture) -> None:
+    rows = case(rows=20, val=20)
+    fitted = ConformalRisk(0.05).fit(rows.scores, rows.targets)
+    judged = cross_fit(ConformalRisk(0.05), fitted, rows)
+    assert np.array_equal(judged.label_sets, fitted.predict(rows.scores).numpy())
+    assert "at least 19 images are needed" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory):
+    return tmp_path_factory.mktemp("decisions")
+
+
+@pytest.mark.parametrize("name", ["thresh_linear", "support", "thresh_est", "per_class"])
+def test_a_run_fits_on_honest_scores_and_judges_validation_without_the_image(name: str, output) -> None:
+    record, folder = run_job_here(output, *TINY, f"decision={name}", "decision.fit_on=crossfit")
+    with np.load(folder / "validation.npz", allow_pickle=False) as file:
+        label_sets, targets, scores = file["predictions"], file["targets"], file["scores"]
+        thresholds = file.get("thresholds")
+    exact = (label_sets == targets).all(1).mean()
+    assert record["metrics"]["val"]["exact_match"] == pytest.approx(exact)
+    if thresholds is not None:
+        assert np.array_equal(scores > thresholds, label_sets)
+    by_log_odds = name in ("thresh_linear", "support")
+    assert ("map_calibrated" in record["metrics"]["test"]) == by_log_odds
+    assert ("unseen_label_sets" in record) == (name == "support")
+    if name == "per_class":
+        assert len(np.unique(thresholds, axis=0)) == 5  # one for each fold
+    if by_log_odds:
+        assert record["choices"]["weight_decay"] > 0
+
+
+def test_without_out_of_fold_scores_validation_is_what_is_honest(output) -> None:
+    finetuned = [option for option in TINY if option != "training.folds=3" and option != "training=probe"]
+    record, _ = run_job_here(output, *finetuned, "training.epochs=1", "decision=support")
+    assert 1 < record["choices"]["sets"] <= 140
