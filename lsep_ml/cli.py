@@ -212,7 +212,12 @@ def list_command(
     from lsep_ml.runs.inventory import take_inventory
     from lsep_ml.runs.printed import print_inventory
 
-    print_inventory(take_inventory(output), console, by)
+    found = take_inventory(output)
+    if not found.runs and not found.stored:
+        raise ValueError(
+            f"--output={output}: no run in it; a run is made by lsep-ml run, paths.output says where"
+        )
+    print_inventory(found, console, by)
 
 
 @app.command("dashboard")
@@ -223,9 +228,9 @@ def dashboard_command(
     ] = "lsep_ml",
 ) -> None:
     """Create the W&B workspace with the tables, curves and galleries (needs `wandb login`)."""
-    from lsep_ml.trackers.dashboard import build_workspace
+    from lsep_ml.trackers.dashboard import create_workspace
 
-    say(f"created {build_workspace(entity, project).save().url}")
+    say(f"created {create_workspace(entity, project)}")
 
 
 @app.command("prune")

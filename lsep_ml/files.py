@@ -99,9 +99,9 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def inert(text: str | None) -> str | None:
+def inert(text: str) -> str:
     """A text that no spreadsheet takes for a formula: an apostrophe goes before one that begins as a formula does."""
-    return f"'{text}" if text and text[0] in "=+-@\t\r" else text
+    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
 def link_or_copy(source: Path, target: Path) -> None:

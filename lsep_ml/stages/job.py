@@ -116,6 +116,7 @@ def build_job(config: DictConfig) -> Job:
         start_from(network, label_names, start)
     sizes = {"labels": network.num_labels, "features": network.num_features}
     config = cast(DictConfig, OmegaConf.merge(config, {"sizes": sizes}))
+    instantiate(config.fitting.optimizer)  # which stage 2 builds; what cannot be built is said now
     predictor = instantiate(config.predictor) if config.predictor else None
     decision = instantiate(config.decision) if config.decision else None
     check_predictor(config, predictor, data.data_set.train)

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lsep_ml.runs.finished import QUANTITIES
 from lsep_ml.store.keys import with_open_sizes
 
 OF_THE_MODEL = "model"
@@ -74,19 +75,54 @@ class Switch:
         return "true, false or null" if self.null else "true or false"
 
 
+@dataclass(frozen=True)
+class Text:
+    """A text, one of `words` where there are any; or null, or a list of texts (`many`), or what `other` takes."""
+
+    words: tuple[str, ...] = ()
+    null: bool = False
+    many: bool = False
+    other: Range | None = None
+
+    def takes(self, value: Any) -> bool:
+        """Whether `value` is such a text."""
+        if isinstance(value, list):
+            return self.many and all(map(self._takes_text, value))
+        known = self.null if value is None else self._takes_text(value)
+        return known or (self.other is not None and self.other.takes(value))
+
+    def _takes_text(self, value: Any) -> bool:
+        return isinstance(value, str) and (value in self.words if self.words else value != "")
+
+    def __str__(self) -> str:
+        text = f"one of {', '.join(self.words)}" if self.words else "a text"
+        text += ", or a list of texts" if self.many else ""
+        text += f", or {self.other}" if self.other is not None else ""
+        return f"{text}, or null" if self.null else text
+
+
+Kind = Range | Switch | Text
+
 _COUNT, _NOT_NEGATIVE = Range(1), Range(0)
 _POSITIVE, _REAL = Range(0, real=True, above=True), Range(real=True)
 _SHARE, _INNER_SHARE = Range(0, 1, real=True), Range(0, 1, real=True, above=True, below=True)
 _SIDE = Range(1, LARGEST_SIDE, null=True, many=True)
 
-RANGES: Mapping[str, Range | Switch] = {
+RANGES: Mapping[str, Kind] = {
     "seed": Range(0, 2**32 - 1),
+    "solver": Text(("lbfgs", "sgd")),
+    "objective": Text(tuple(QUANTITIES)),
     "rates.*": _POSITIVE,
     "deterministic": Switch(),
     "force": Switch(),
     "plan": Switch(),
     "checkpoint.every_n_steps": Range(1, null=True),
     "checkpoint.every_minutes": Range(0, real=True, above=True, null=True),
+    "training.compile": Text(null=True),
+    "schedule.warmup": _SHARE,
+    "schedule.final": _SHARE,
+    "schedule.milestones": Range(0, 1, real=True, above=True, below=True, many=True, one=False),
+    "schedule.gamma": _POSITIVE,
     "training.epochs": _COUNT,
     "training.batch_size": _COUNT,
     "training.eval_batch_size": _COUNT,
@@ -105,11 +141,21 @@ RANGES: Mapping[str, Range | Switch] = {
     "*optimizer.lr": Range(0, real=True),
     "*optimizer.momentum": Range(0, 1, real=True, below=True),
     "*optimizer.weight_decay": Range(0, real=True),
+    "trainer.accelerator": Text(),
+    "trainer.devices": Text(("auto",), other=Range(1, many=True)),
     "trainer.accumulate_grad_batches": _COUNT,
     "trainer.gradient_clip_val": Range(0, real=True, above=True, null=True),
     "trainer.skip_nan_steps": _NOT_NEGATIVE,
     "trainer.num_nodes": _COUNT,
     "trainer.sync_batchnorm": Switch(),
+    "data.root": Text(),
+    "data.labels": Text(null=True),
+    "data.classes": Text(null=True, many=True),
+    "data.separator": Text(null=True),
+    "data.cache": Text(null=True),
+    "data.train": Text(other=_COUNT),
+    "data.val": Text(null=True, other=_COUNT),
+    "data.test": Text(null=True, other=_COUNT),
     "data.seed": Range(0, 2**32 - 1),
     "data.num_workers": _NOT_NEGATIVE,
     "data.pin_memory": Switch(null=True),
@@ -135,6 +181,7 @@ RANGES: Mapping[str, Range | Switch] = {
     "transform.antialias": Switch(),
     "model.widths": Range(1, 65536, many=True, one=False),
     "model.num_features": Range(1, 2**20),
+    "model.strict": Switch(),
     "model.dropout": Range(0, 1, real=True, below=True),
     "loss.margin": _REAL,
     "loss.max_pairs": Range(1, null=True),
@@ -149,6 +196,22 @@ RANGES: Mapping[str, Range | Switch] = {
     "loss.scale": _POSITIVE,
     "loss.slope": _POSITIVE,
     "loss.pos_weight_cap": Range(1, real=True),
+    "loss.sampled": Switch(),
+    "loss.weighted": Switch(),
+    "decision.guard": Switch(),
+    "decision.standardize": Switch(),
+    "decision.zero_class": Switch(),
+    "predictor.neighbours": _COUNT,
+    "predictor.smoothing": _POSITIVE,
+    "predictor.chains": _COUNT,
+    "predictor.size": _COUNT,
+    "predictor.hidden": _COUNT,
+    "predictor.epochs": _COUNT,
+    "predictor.batch_size": _COUNT,
+    "predictor.beam": _COUNT,
+    "predictor.dropout": Range(0, 1, real=True, below=True),
+    "predictor.estimator.C": _POSITIVE,
+    "predictor.estimator.max_iter": _COUNT,
     "decision.steps": Range(2),
     "decision.min_k": _COUNT,
     "decision.max_k": _COUNT,
@@ -177,7 +240,7 @@ def check_ranges(config: DictConfig) -> None:
     for key, value in _leaves(plain):
         if key.startswith("transform.") and value == OF_THE_MODEL:
             continue
-        expected = next((kind for pattern, kind in RANGES.items() if fnmatchcase(key, pattern)), None)
+        expected = find_range(key)
         if expected is not None:
             if not expected.takes(value):
                 raise ValueError(f"{key}={_shown(value)}: expected {expected}")
@@ -185,10 +248,15 @@ def check_ranges(config: DictConfig) -> None:
             raise ValueError(f"{key}={_shown(value)}: expected a finite number")
 
 
+def find_range(key: str) -> Kind | None:
+    """What the option with this dotted key takes; None where anything may be asked of it."""
+    return next((kind for pattern, kind in RANGES.items() if fnmatchcase(key, pattern)), None)
+
+
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is not itself an object, with its dotted key."""
+    """Every value that is not itself an object, or of which more is asked, with its dotted key."""
     for key, item in value.items():
-        if isinstance(item, dict):
+        if isinstance(item, dict) and find_range(f"{prefix}{key}") is None:
             yield from _leaves(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", item

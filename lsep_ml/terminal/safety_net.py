@@ -11,6 +11,9 @@ INTERRUPTED = 130
 DEBUG = "HYDRA_FULL_ERROR"
 """The environment variable that asks for tracebacks, Hydra's own; --debug sets it."""
 
+UNEXPECTED = "not expected here"
+"""Said of an error that may be this program's fault."""
+
 _KNOWN = (ValueError, OSError, ImportError, FloatingPointError)
 """What bad input raises; anything else may be this program's fault, and the message says how to see where."""
 
@@ -47,14 +50,21 @@ def net() -> Iterator[None]:
 
 def message(error: BaseException) -> str:
     """An error in one message: its kind and its words, and where to look where they may not be enough."""
-    error = _told_by(error)
+    if type(error).__name__ == "InstantiationException":
+        return _of_option(error)
     words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     if isinstance(error, _KNOWN) or type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
         return words
-    return f"{words}\n(not expected here; --debug, or {DEBUG}=1, shows where it comes from)"
+    return f"{words}\n({UNEXPECTED}; --debug, or {DEBUG}=1, shows where it comes from)"
 
 
-def _told_by(error: BaseException) -> BaseException:
-    """The error that says what is wrong: the cause of one that only says who was called."""
+def _of_option(error: BaseException) -> str:
+    """What a part of a configuration could not be built for: the cause, after the option's key where it is no word of
+    ours, which name the option themselves."""
     cause = error.__cause__
-    return cause if cause is not None and type(error).__name__ == "InstantiationException" else error
+    if isinstance(cause, _KNOWN):
+        return message(cause)
+    text = str(error)
+    key = text.rpartition("full_key: ")[2].strip() if "full_key: " in text else ""
+    reason = text.partition("\n")[0] if cause is None else f"{type(cause).__name__}: {cause}"
+    return f"{key or 'the configuration'}: {reason}; see the values of {key or 'its options'} (--cfg job shows them)"

@@ -15,6 +15,25 @@ TABLE_METRICS = PAPER_KEYS
 """The columns of the paper's Table 1."""
 
 
+def create_workspace(entity: str, project: str) -> str:
+    """Send the workspace to W&B; returns its address.
+
+    Raises:
+        ValueError: no entity, no login, or W&B refuses it.
+    """
+    if not entity or not project:
+        raise ValueError(
+            f"--entity {entity!r} --project {project!r}: give the names of an account and a project"
+        )
+    workspace = build_workspace(entity, project)
+    try:
+        return str(workspace.save().url)
+    except Exception as error:  # W&B's clients raise their own, of several packages
+        raise ValueError(
+            f"W&B does not take a workspace for --entity {entity} --project {project}: {error}; `wandb login` logs in"
+        ) from error
+
+
 def build_workspace(entity: str, project: str) -> "workspaces.Workspace":
     """Build the workspace of `project` as an object, not yet sent.
 

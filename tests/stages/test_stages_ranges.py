@@ -7,7 +7,7 @@ import pytest
 from jobs import ROOT, compose_here
 
 from lsep_ml.stages.job import build_job
-from lsep_ml.stages.ranges import RANGES, Range, Switch, check_ranges
+from lsep_ml.stages.ranges import RANGES, Range, Switch, Text, check_ranges
 
 GROUPS = [
     f"{group}={file.stem}"
@@ -38,6 +38,9 @@ def test_what_is_shipped_is_in_range(choice: str, tmp_path: Path) -> None:
         ("training.epochs=0", "a whole number at least 1"),
         ("training.epochs=ten", "a whole number at least 1"),
         ("training.epochs=null", "a whole number at least 1"),
+        ("trainer.devices=none", "one of auto, or a whole number at least 1, or a list of them"),
+        ("schedule.warmup=2", "a number at least 0 and at most 1"),
+        ("decision.standardize=maybe", "true or false"),
         ("training.epochs=1.5", "a whole number at least 1"),
         ("training.epochs=true", "a whole number at least 1"),
         ("fitting.epochs=-1", "a whole number at least 1"),
@@ -73,6 +76,17 @@ def test_every_range_takes_its_inside_and_nothing_else() -> None:
             assert not kind.takes("true"), key
             assert kind.takes(None) == kind.null, key
             continue
+        if isinstance(kind, Text):
+            assert not kind.takes(""), key
+            assert not kind.takes(math.nan), key
+            assert not kind.takes({"a": 1}), key
+            assert kind.takes(kind.words[0] if kind.words else "x"), key
+            assert kind.takes("no such word") == (not kind.words), key
+            assert kind.takes(None) == kind.null, key
+            assert kind.takes(["x"]) == (kind.many and not kind.words), key
+            assert kind.takes(2) == (kind.other is not None), key
+            continue
+        assert not kind.takes({"a": 1}), key
         assert not kind.takes(math.nan), key
         assert not kind.takes("1"), key
         assert not kind.takes([]), key
@@ -86,3 +100,8 @@ def test_every_range_takes_its_inside_and_nothing_else() -> None:
 def test_the_words_of_a_range() -> None:
     assert str(Range(real=True)) == "a number"
     assert str(Range(0, 1, real=True, above=True, null=True)) == "a number above 0 and at most 1, or null"
+
+
+def test_an_object_in_the_place_of_a_number_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"training\.epochs=\{'a': 1\}: expected a whole number at least 1"):
+        build_job(compose_here(tmp_path, "training.epochs={a:1}")[0])

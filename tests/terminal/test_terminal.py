@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
 
 from lsep_ml.terminal import net, plain, say
 from lsep_ml.terminal.printing import TerminalHandler
-from lsep_ml.terminal.safety_net import DEBUG, INTERRUPTED, message
+from lsep_ml.terminal.safety_net import DEBUG, INTERRUPTED, UNEXPECTED, message
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = ["logger=[csv,wandb]", "[/b] in a path", "a\x1b[31mred", "two\rover", "[bold]", "ünï", "tab\there"]
@@ -92,3 +94,16 @@ def test_a_terminal_without_the_letters_shows_their_codes() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
     )
     assert done.stdout == "\\xfcn\\u2013\n"
+
+
+def test_an_option_that_nothing_can_be_built_of_is_named() -> None:
+    """Hydra names only the function that was called."""
+    part = OmegaConf.create({"_target_": "builtins.range", "_args_": ["ten"]})
+    with pytest.raises(InstantiationException) as raised:
+        instantiate({"decision": part})
+    said = message(raised.value)
+    assert said.startswith("decision: TypeError: 'str' object cannot be interpreted as an integer")
+    assert UNEXPECTED not in said
+    with pytest.raises(InstantiationException) as raised:
+        instantiate({"decision": {"_target_": "lsep_ml.decisions.TopK", "min_k": 0}})
+    assert message(raised.value).startswith("ValueError: ")

@@ -3,7 +3,7 @@
 import pytest
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, RANKING_KEYS
-from lsep_ml.trackers.dashboard import TABLE_METRICS, build_workspace
+from lsep_ml.trackers.dashboard import TABLE_METRICS, build_workspace, create_workspace
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -23,3 +23,17 @@ def test_the_workspace_shows_what_runs_log() -> None:
         assert stage in ("prediction", "decision")
         assert name in logged
     assert keys
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_workspace_that_cannot_be_sent_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(workspace: object) -> None:
+        raise ConnectionError("no API key configured")
+
+    monkeypatch.setattr("wandb_workspaces.workspaces.Workspace.save", refuse)
+    with pytest.raises(
+        ValueError, match=r"--entity someone --project x: no API key configured; `wandb login`"
+    ):
+        create_workspace("someone", "x")
+    with pytest.raises(ValueError, match="give the names"):
+        create_workspace("", "x")
