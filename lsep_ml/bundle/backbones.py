@@ -6,12 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from lsep_ml.models import SmallCNN, timm_backbone, vgg16
+from lsep_ml.models import GivenFeatures, SmallCNN, timm_backbone, vgg16
 
 KNOWN: dict[str, Callable[..., nn.Module]] = {
     "lsep_ml.models.SmallCNN": SmallCNN,
     "lsep_ml.models.vgg16": vgg16,
     "lsep_ml.models.timm_backbone": timm_backbone,
+    "lsep_ml.models.GivenFeatures": GivenFeatures,
 }
 """Builders by the name a configuration calls them (`model._target_`)."""
 

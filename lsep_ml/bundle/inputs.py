@@ -5,24 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".avif",
-    ]
-)
-"""What counts as an image in a folder; a file that is named itself is always tried."""
+from lsep_ml.data.image_names import SUFFIXES, has_image_suffix, is_junk
 
 
 def image_files(inputs: Sequence[str], unreadable: dict[str, str] | None = None) -> list[str]:
@@ -103,7 +86,7 @@ def _folders(top: str, skipped: dict[str, str]) -> Iterator[tuple[str, list[str]
 
     for where, folders, files in os.walk(top, followlinks=True, onerror=note):
         kept = []
-        for name in sorted(name for name in folders if not name.startswith(".")):
+        for name in sorted(name for name in folders if not is_junk(name)):
             path = os.path.join(where, name)
             if os.path.islink(path) or _real(where) in linked:
                 if _real(path) in real | linked:
@@ -116,4 +99,4 @@ def _folders(top: str, skipped: dict[str, str]) -> Iterator[tuple[str, list[str]
 
 def _is_image(name: str) -> bool:
     base = os.path.basename(name)
-    return not base.startswith(".") and os.path.splitext(base)[1].lower() in SUFFIXES
+    return not is_junk(base) and has_image_suffix(base)

@@ -77,7 +77,9 @@ class ImageDataModule(pl.LightningDataModule):
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         with at_most(max_bytes):
             self.data_set = reader(**options)
-        if not transform.fixed_size and not isinstance(self.data_set.train.images, Tensor):
+        if self.data_set.feature_width is not None:
+            self.transform, self.num_workers = None, 0
+        elif not transform.fixed_size and not isinstance(self.data_set.train.images, Tensor):
             raise DataError(
                 f"data {self.data_set.name}: image files differ in size, and this transform leaves them so; "
                 "choose transform=small or transform=imagenet224, or set transform.resize=[H,W]"

@@ -38,7 +38,7 @@ class Split:
     """Holds `images` with their labels, `targets`.
 
     Args:
-        images: N images, each uint8 (C, H, W), C in {1, 3}.
+        images: N images, each uint8 (C, H, W), C in {1, 3}; or, in their place, features float32 (N, D).
         targets: uint8 (N, K), 1 where the label is present; 0 where it is absent or not known.
         mask: bool (N, K), True where the entry is known; None when every entry is.
         image_ids: unicode (N,): POSIX paths relative to the data set's folder, or names for generated images.
@@ -109,6 +109,12 @@ class DataSet:
             raise DataError(f"data {self.name}: no split {name!r}; there are {', '.join(SPLITS)}")
         split: Split = getattr(self, name)
         return split
+
+    @property
+    def feature_width(self) -> int | None:
+        """The number of features that stand in the place of each image (data=features); None where there are images."""
+        images = self.train.images
+        return images.shape[1] if isinstance(images, torch.Tensor) and images.ndim == 2 else None
 
     @property
     def _splits(self) -> tuple[Split, Split, Split]:

@@ -70,7 +70,10 @@ class Network(nn.Module):
         return self.score_layer.out_features
 
     def extract(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> features f'(x) (N, D)."""
+        """Images (N, C, H, W) -> features f'(x) (N, D); features that are given in their place are not normalised."""
+        if images.ndim == 2:
+            given: Tensor = self.backbone(images)
+            return given
         features: Tensor = self.backbone((images.to(self.mean.dtype) - self.mean) / self.std)
         return features
 

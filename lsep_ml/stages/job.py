@@ -104,6 +104,7 @@ def build_job(config: DictConfig) -> Job:
     start = starting_point(config.model.get("weights"))
     config = with_preprocessing(config, start, warn=processes.first)
     data = build_data(config, processes)
+    config = with_given_features(config, data.data_set.feature_width)
     seed_everything(config.seed, workers=True, verbose=False)
     transform = config.transform
     model = config.model if start is None else OmegaConf.merge(config.model, {"weights": None})
@@ -167,6 +168,18 @@ def with_current_names(config: DictConfig) -> DictConfig:
     plain = OmegaConf.to_container(config, resolve=False)
     renamed = current_names(plain)
     return config if renamed == plain else OmegaConf.create(renamed)
+
+
+def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
+    """The configuration with the number of features that the data have in the place of images in `model=given`."""
+    if width is None:
+        return config
+    if "width" not in config.model or config.names.model != "given":
+        raise ValueError(
+            f"data={config.names.data} has features in the place of images, which model={config.names.model} does not "
+            "take: model=given"
+        )
+    return cast(DictConfig, OmegaConf.merge(config, {"model": {"width": width}}))
 
 
 def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:

@@ -1,11 +1,12 @@
 """What a run leaves beside its record: the arrays of both splits, thumbnails and figures."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from lsep_ml.data import DataSet
 from lsep_ml.data.cores import available_cores
@@ -41,6 +42,11 @@ def _write_split(path: Path, outcome: SplitOutcome, label_names: Sequence[str]) 
 
 
 def _thumbnail(image: torch.Tensor) -> np.ndarray:
+    if image.ndim == 1:  # features in the place of an image: their values as the pixels of a square
+        side = math.ceil(math.sqrt(len(image)))
+        low, high = image.min(), image.max()
+        pixels = (image - low) * (255 / max(float(high - low), 1e-12))
+        return pad(pixels, (0, side * side - len(image))).reshape(side, side).to(torch.uint8).numpy()
     scale = _THUMBNAIL / max(image.shape[-2:])
     if scale < 1:
         size = [max(1, round(scale * side)) for side in image.shape[-2:]]

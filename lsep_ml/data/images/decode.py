@@ -2,6 +2,8 @@
 
 import io
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +20,16 @@ from lsep_ml.data.images.content import read_content
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27
 """Larger images are refused: a small file can claim any size, and decoding it would take all memory."""
 
+HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+"""Brands of the containers that phones put their images in."""
+
 Image.init()
+if find_spec("pillow_heif") is not None:  # the extra lsep-ml[heic]
+    import_module("pillow_heif").register_heif_opener()
 FORMATS = [
-    name for name in ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF"] if name in Image.OPEN
+    name
+    for name in ["JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "HEIF"]
+    if name in Image.OPEN
 ]
 """No others: some of Pillow's plugins start programs (EPS)."""
 
@@ -83,6 +92,10 @@ def _read_header(content: bytes) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # as above
+        if content[4:8] == b"ftyp" and content[8:12] in HEIC:
+            raise ImageError(
+                "HEIC, which needs pillow-heif (pip install 'lsep-ml[heic]'); or convert it to JPEG"
+            ) from error
         raise ImageError("not an image, or of a kind that cannot be read") from error
     if header.width * header.height > MAX_PIXELS:
         raise ImageError(f"{header.width} x {header.height} pixels, more than {MAX_PIXELS:,}")

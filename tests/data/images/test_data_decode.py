@@ -131,3 +131,9 @@ def test_truncated_anywhere_is_refused():
     for cut in range(1, len(JPEG) - 2, len(JPEG) // 25):
         with pytest.raises(ImageError):
             decode_image(JPEG[:cut])
+
+
+def test_heic_is_named_with_the_way_out():
+    content = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(64)
+    with pytest.raises(ImageError, match=r"HEIC|HEIF cannot be decoded"):
+        decode_image(content)

@@ -74,7 +74,11 @@ def read(folder: Folder, files: Sequence[str], options: Options) -> Listed:
 
 
 def _read_one(folder: Folder, file: str, options: Options, of_split: bool) -> Listed:
-    frame = read_frame(folder.root / file)
+    return listed_in(read_frame(folder.root / file), folder, file, options, of_split)
+
+
+def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_split: bool = False) -> Listed:
+    """The images of `folder` that the rows of a table name, with their labels; `of_split`: the file is one split's."""
     beside = _beside(file)
     roles = roles_of(frame, folder, beside, options)
     listed = [value or "" for value in frame.column(roles.image).to_list()]

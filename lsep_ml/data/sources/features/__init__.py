@@ -1,0 +1,239 @@
+"""Features of one's own in the place of images: what another network, or any program, computed of anything."""
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+from numpy.typing import NDArray
+
+from lsep_ml.data.annotations import Annotations, Unlabelled, checked, keep_labelled
+from lsep_ml.data.data_set import SPLITS, DataSet, Split
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.features.files import Given, read_file
+from lsep_ml.data.sources.own.builder import build
+from lsep_ml.data.sources.own.columns import image_column
+from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
+from lsep_ml.data.sources.own.frames import SUFFIXES as TABLES
+from lsep_ml.data.sources.own.frames import Frame, read_frame
+from lsep_ml.data.sources.own.listed import Options
+from lsep_ml.data.sources.own.notes import some
+from lsep_ml.data.sources.own.tables import listed_in
+from lsep_ml.data.stratified import hold_out_groups, stratified_split
+
+SPARSE = (".svm", ".libsvm", ".txt")
+ARRAYS = (".npz", ".npy")
+ROW = "row of the features"
+
+
+def read_features(
+    root: str | Path,
+    seed: int = 0,
+    *,
+    file: str | None = None,
+    table: str | None = None,
+    id: str | None = None,
+    labels: str | None = None,
+    label_columns: Sequence[str] | None = None,
+    split: str | None = None,
+    separator: str | None = None,
+    group: str | None = None,
+    none_label: Sequence[str] | None = None,
+    uncertain: Literal["unknown", "negative", "positive"] = "unknown",
+    merge_labels: bool = False,
+    min_images: int = 1,
+    unlabelled: Unlabelled = "keep",
+    shares: Sequence[float] = (0.8, 0.1, 0.1),
+    holdout: float = 0.05,
+) -> DataSet:
+    """Read features with their labels; they stand in the place of images.
+
+    Args:
+        root: the folder.
+        seed: of the split and of the hold-out.
+        file: with the features; None: the one that is there.
+        table: with the labels, where they are not in the file; None: the one that is there.
+        id: the table's column with the rows' names; None: found out, or row by row where the features have no names.
+        labels, label_columns, split, separator, group, none_label, uncertain, merge_labels, min_images: of the
+        table, as
+            data=own has them.
+        unlabelled: rows without a label: keep | drop.
+        shares: of train, val and test where nothing says the split.
+        holdout: share of the training rows for validation where the split names no val.
+
+    Raises:
+        DataError: files that are not understood; rows that are not finite, of other widths, or without labels.
+    """
+    options = Options(
+        image=id, labels=labels, label_columns=label_columns, split=split, separator=separator, group=group,
+        none_label=none_label, uncertain=uncertain, merge_labels=merge_labels, min_images=min_images,
+    )  # fmt: skip
+    annotations, features = _annotations(Folder(root), file, table, options)
+    annotations = checked(dataclasses.replace(annotations, data="features"))
+    row_of = {name: row for row, name in enumerate(annotations.image_ids.tolist())}
+    annotations = keep_labelled(annotations, unlabelled)
+    if not (annotations.parts == "test").any():
+        annotations = stratified_split(annotations, shares, seed, None)
+    else:
+        annotations = hold_out_groups(annotations, holdout, seed)
+    content, splits = hashlib.sha256(), {}
+    for name in SPLITS:
+        part = annotations.select(annotations.parts == name)
+        rows = features[[row_of[row] for row in part.image_ids.tolist()]]
+        content.update(rows.tobytes())
+        splits[name] = Split(torch.from_numpy(rows), part.targets, part.mask, part.image_ids, part.groups)
+    return DataSet(
+        "features",
+        annotations.label_names,
+        **splits,
+        dropped=annotations.dropped,
+        images_hash=content.hexdigest(),
+    )
+
+
+def _annotations(
+    folder: Folder, file: str | None, table: str | None, options: Options
+) -> tuple[Annotations, NDArray[np.float32]]:
+    """The labelled rows, and their features in the same order."""
+    given, files = _given(folder, file)
+    names = given.ids or [f"{number}" for number in range(1, len(given.features) + 1)]
+    if len(names) != len(given.features):
+        raise DataError(f"{files[0]}: {len(names):,} ids for {len(given.features):,} rows of features")
+    if given.targets is not None and table is None:
+        return _with_arrays(folder.root, files[0], given, names, options), given.features
+    frame, where = given.frame, files[0]
+    if frame is None:
+        where = _table(folder, files, table)
+        frame = read_frame(folder.root / where)
+    folder.images = names
+    if given.ids is None and options.image is None:
+        if len(frame) != len(names):
+            raise DataError(
+                f"{frame.path}: {len(frame):,} rows of labels for {len(names):,} rows of features; set data.id"
+            )
+        columns = frame.columns.with_columns(pl.Series(str(len(frame.names)), names, dtype=pl.String))
+        frame = Frame(frame.path, (*frame.names, ROW), columns, frame.line)
+        options = dataclasses.replace(options, image=ROW)
+    elif image_column(frame, folder, "", options) is None:
+        raise DataError(
+            f"{frame.path}: no column holds the ids of the features, such as {names[0]}; set data.id=NAME"
+        )
+    annotations = build(listed_in(frame, folder, where, options), folder, options)
+    number_of = {name: row for row, name in enumerate(names)}
+    lost = [name for name in annotations.image_ids.tolist() if name not in number_of]
+    if lost:
+        raise DataError(
+            f"{frame.path}: {len(lost):,} rows have no features, such as {some(lost, 3)}; remove them"
+        )
+    return annotations, given.features[[number_of[name] for name in annotations.image_ids.tolist()]]
+
+
+def _given(folder: Folder, file: str | None) -> tuple[Given, list[str]]:
+    """The features, and the files they are in."""
+    files = [file] if file is not None else _files(folder)
+    read = [read_file(folder.root / one) for one in files]
+    first = read[0]
+    if first.targets is None and files[0].endswith(".npy"):
+        beside = [
+            one for one in folder.of_suffix(".npy") if Path(one).stem.lower() in ("targets", "labels", "y")
+        ]
+        if beside:
+            first.targets = np.load(folder.root / beside[0], allow_pickle=False)
+    if len(read) == 1:
+        return first, files
+    for one, name in zip(read, files, strict=True):
+        if one.features.shape[1] != first.features.shape[1]:
+            raise DataError(
+                f"{name}: {one.features.shape[1]} features, and {files[0]} has "
+                f"{first.features.shape[1]}; write the sizes in "
+                "a first line `N D K`"
+            )
+    targets = [one.targets for one in read if one.targets is not None]
+    if len({one.shape[1] for one in targets}) > 1:
+        raise DataError(f"{', '.join(files)}: different labels; write the sizes in a first line `N D K`")
+    splits = [
+        SPLIT_WORDS[Path(name).stem.lower()]
+        for one, name in zip(read, files, strict=True)
+        for _ in one.features
+    ]
+    return Given(
+        np.concatenate([one.features for one in read]), targets=np.concatenate(targets), label_names=first.label_names,
+        splits=splits,
+    ), files  # fmt: skip
+
+
+def _files(folder: Folder) -> list[str]:
+    """The file of the features, or the files of the splits."""
+    for suffixes in (ARRAYS, (".parquet",), SPARSE, (".csv", ".tsv")):
+        found = [
+            one
+            for one in folder.of_suffix(*suffixes)
+            if "/" not in one and not one.lower().startswith("readme")
+        ]
+        if suffixes == ARRAYS:
+            found = [one for one in found if Path(one).stem.lower() not in ("targets", "labels", "y")]
+        if (
+            suffixes == SPARSE
+            and len(found) > 1
+            and all(Path(one).stem.lower() in SPLIT_WORDS for one in found)
+        ):
+            return sorted(found)
+        if len(found) > 1:
+            raise DataError(
+                f"data.root={folder.root}: several files could hold features: {some(found)}; set data.file=FILE"
+            )
+        if found:
+            return found
+    raise DataError(
+        f"data.root={folder.root}: no .npy, .npz, Parquet, libsvm or CSV file with features; it holds "
+        f"{some(folder.files) or 'nothing'}"
+    )
+
+
+def _table(folder: Folder, files: Sequence[str], table: str | None) -> str:
+    if table is not None:
+        return table
+    found = [one for one in folder.of_suffix(*TABLES) if "/" not in one and one not in files]
+    if len(found) != 1:
+        raise DataError(
+            f"data.root={folder.root}: labels in one of {some(found) or 'no file'}; set data.table=FILE"
+        )
+    return found[0]
+
+
+def _with_arrays(root: Path, file: str, given: Given, names: list[str], options: Options) -> Annotations:
+    """The rows whose labels are an array (N, K) of 0 and 1, NaN or -1 where nothing is known."""
+    targets = np.asarray(given.targets)
+    if targets.ndim != 2 or len(targets) != len(names) or targets.dtype.kind not in "buif":
+        raise DataError(
+            f"{file}: targets are {targets.dtype} {targets.shape}, not ({len(names)}, K) of 0 and 1"
+        )
+    values = targets.astype(np.float64)
+    known = ~(np.isnan(values) | (values == -1))
+    wrong = np.argwhere(known & (values != 0) & (values != 1))
+    if len(wrong):
+        row, column = wrong[0]
+        raise DataError(
+            f"{file}, row {row + 1}: target of label {column} is {values[row, column]:g}; 0, 1, or NaN for unknown"
+        )
+    if given.mask is not None:
+        if given.mask.shape != targets.shape:
+            raise DataError(f"{file}: mask is {given.mask.shape}, and targets are {targets.shape}")
+        known &= given.mask.astype(bool)
+    label_names = given.label_names or [f"label {number}" for number in range(targets.shape[1])]
+    if len(label_names) != targets.shape[1]:
+        raise DataError(f"{file}: {len(label_names)} label_names for {targets.shape[1]} columns of targets")
+    splits = None if options.split == "none" else given.splits
+    return Annotations(
+        "features",
+        root,
+        tuple(label_names),
+        np.array(names, np.str_),
+        (known & (values == 1)).astype(np.uint8),
+        None if known.all() else known,
+        np.array(splits or [""] * len(names), "U5"),
+    )
