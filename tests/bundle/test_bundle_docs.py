@@ -50,7 +50,7 @@ def jobs(words: list[str]) -> list[list[str]]:
 def run_line(line: str, place: Path) -> None:
     words = [found for word in shlex.split(line) for found in (glob(word) if word.endswith("/*") else [word])]
     if words[:2] == ["python", "run.py"]:
-        small = SMALL if "data=csv" in words else VOC if "data=voc2007" in words else DIGITS
+        small = SMALL if {"data=csv", "data=own"} & set(words) else VOC if "data=voc2007" in words else DIGITS
         for overrides in jobs(words[2:]):
             run_job_here(place / "outputs", f"paths.data={place / 'data'}", *small, *overrides)
         return
