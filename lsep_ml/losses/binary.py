@@ -7,8 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lsep_ml.losses.kernels.class_counts import ClassCounts, PosWeight, positive_weights
+from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
-from lsep_ml.losses.kernels.labels import LabelIndices, known_targets
+from lsep_ml.losses.kernels.labels import LabelIndices, known_targets, labels_of
 from lsep_ml.losses.kernels.terms import power, sum_of_terms
 from lsep_ml.losses.kernels.values import check_targets
 
@@ -58,9 +59,7 @@ def bce_loss(
     f = check_inputs(scores, targets, mask)
     weights = positive_weights(f, pos_weight, pos_weight_cap, class_counts)
     if isinstance(targets, LabelIndices):
-        losses = sum_of_terms(
-            f, targets, mask, lambda f_u: -F.logsigmoid(f_u), lambda f_v: -F.logsigmoid(-f_v), weights
-        )
+        losses = _sparse_cross_entropies(f, targets, mask, weights)
     else:
         known = None if mask is None else mask.to(f.dtype)
         targets = known_targets(targets, mask)
@@ -71,6 +70,28 @@ def bce_loss(
     if normalize:
         losses = losses / (f.shape[1] if mask is None else mask.sum(1).clamp(min=1))
     return reduce(losses, reduction)
+
+
+def _sparse_cross_entropies(
+    scores: Tensor, targets: LabelIndices, mask: Tensor | None, weights: Tensor | None
+) -> Tensor:
+    """- sum_u w_u log s(f_u) - sum_v log(1 - s(f_v)) of every row (N,); gradient s(f_v), and - s(-f_u) where w is 1."""
+
+    def formula(f: Tensor) -> Tensor:
+        return sum_of_terms(
+            f, targets, mask, lambda f_u: -F.logsigmoid(f_u), lambda f_v: -F.logsigmoid(-f_v), weights
+        )
+
+    if weights is not None:
+        return formula(scores)
+    labels = labels_of(targets, mask, scores.dtype)
+
+    def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
+        f_u, f_v = labels.positives(f), labels.negatives(f)
+        values = f_v.clamp(min=0).sum(1) + f_v.abs().neg_().exp_().log1p_().sum(1) - F.logsigmoid(f_u).sum(1)
+        return values, labels.subtract_at_positives(f_v.sigmoid_(), torch.sigmoid(-f_u))
+
+    return rowwise(scores, formula, with_gradient)
 
 
 def focal_loss(
