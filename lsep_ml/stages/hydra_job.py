@@ -68,7 +68,10 @@ def run_job(config: DictConfig) -> float | None:
         raise SystemExit(1) from None
     if in_sweep:
         found = record["finished"] < started
-        tell(hydra_config.job.num, ended | {"metrics": record["metrics"], "found": found})
+        tell(
+            hydra_config.job.num,
+            ended | {"metrics": record["metrics"], "found": found, "warnings": record["warnings"]},
+        )
     return validation[config.objective]
 
 

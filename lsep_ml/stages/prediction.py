@@ -2,16 +2,18 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import nn
 
 from lsep_ml.data import ImageDataModule
+from lsep_ml.metrics.functional import ranking_metrics
 from lsep_ml.models import Network
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import read_history, write_history
@@ -144,6 +146,29 @@ def stored_prediction(
     return entry
 
 
+def training_warnings(rows: Sequence[Mapping[str, Any]], constant: float) -> list[str]:
+    """Say what is suspicious about a training that left these `rows` of history.
+
+    constant: the validation mAP of scores that are the same for all images.
+    """
+    epochs, chosen = len(rows), max(rows, key=lambda row: row["val_map"])
+    warnings = []
+    if chosen.get("train_clamped_rows", 0) > 0:
+        count = round(chosen["train_clamped_rows"])
+        warnings.append(
+            f"the loss sat at its clamp on {count} images of the chosen epoch; lower optimizer.lr"
+        )
+    if chosen["val_map"] <= constant:
+        warnings.append(
+            f"validation mAP {chosen['val_map']:.1%} is not above the {constant:.1%} of a constant predictor"
+        )
+    if epochs > 1 and chosen["epoch"] == 1:
+        warnings.append(f"the best epoch is the first of {epochs}; lower optimizer.lr")
+    if epochs > 1 and chosen["epoch"] == epochs:
+        warnings.append(f"the best epoch is the last of {epochs}; more training.epochs may be better")
+    return warnings
+
+
 def _fit(
     folder: Path,
     training: Training,
@@ -175,7 +200,10 @@ def _fit(
     if run.is_global_zero:
         write_history(folder / HISTORY, history.rows)
     chosen = max(history.rows, key=lambda row: row["val_map"])
+    val = data.data_set.val
+    constant = float(ranking_metrics(np.zeros(val.targets.shape), val.targets, val.mask)["map"])
     return {
+        "warnings": training_warnings(history.rows, constant),
         "epoch": chosen["epoch"],
         "epochs": epochs,
         "validation": {

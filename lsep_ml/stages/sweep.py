@@ -50,6 +50,9 @@ class Sweep(Callback):
         failed = [job for job in ended if "error" in job]
         if done:
             console.print(_table(done))
+            for job in done:
+                for warning in job["warnings"]:
+                    say(f"(!) {job['called']}: {warning}", style="yellow")
             say(_best(done, config.objective))
             say(f"tables and figures of all runs: python -m lsep_ml report {config.paths.output}")
         if failed:
@@ -75,7 +78,7 @@ def tell(number: int, ended: dict[str, Any]) -> None:
     """Print the line of a job that ended, and leave it for the end of the sweep.
 
     ended: `called` (its overrides) and `folder`; and of a job that failed `error`, of one that is done its `metrics`
-    (val and test, as in result.json) and whether it was `found`.
+    (val and test) and `warnings`, as in result.json, and whether it was `found`.
     """
     if "error" in ended:
         say(f"#{number}  {ended['called']}: failed: {ended['error']}", style="red")
@@ -94,7 +97,8 @@ def _table(done: list[dict[str, Any]]) -> Table:
         table.add_column(metric.short_name, justify="right")
     for job in done:
         test = job["metrics"]["test"]
-        table.add_row(plain(job["called"]), *(metric.show(test.get(metric.key)) for metric in SHOWN))
+        marked = f"{job['called']} (!)" if job["warnings"] else job["called"]
+        table.add_row(plain(marked), *(metric.show(test.get(metric.key)) for metric in SHOWN))
     return table
 
 

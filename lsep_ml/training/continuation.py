@@ -48,6 +48,9 @@ _CONVEX = {
     )
 }
 
+KINKED = 100
+"""Iterations of a descent that may end at a kink."""
+
 ROUNDS = 5
 """How often at most a descent of WARP begins anew where it stands."""
 
@@ -131,8 +134,10 @@ def _function(loss: Loss) -> Callable[..., Tensor]:
     return getattr(loss, "func", loss)
 
 
-def _minimise(loss: Loss, problem: Problem, tolerance: float) -> Solution:
-    return minimise(problem.parameters, lambda: problem.value(loss), tolerance=tolerance)
+def _minimise(loss: Loss, problem: Problem, tolerance: float, max_iterations: int = 1000) -> Solution:
+    return minimise(
+        problem.parameters, lambda: problem.value(loss), tolerance=tolerance, max_iterations=max_iterations
+    )
 
 
 def _rounded(problem: Problem, margin: float, width: float) -> Loss:
@@ -185,7 +190,7 @@ def _reach_warp(loss: Loss, problem: Problem, tolerance: float, fine: bool) -> S
     with torch.no_grad():
         value = float(problem.value(loss))
     for _ in range(ROUNDS):
-        before, solution = value, _minimise(loss, problem, tolerance)
+        before, solution = value, _minimise(loss, problem, tolerance, max_iterations=KINKED)
         iterations, value = iterations + solution.iterations, solution.value
         stands = before - value <= HINGE_TOLERANCE * abs(value)
         if stands:

@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 
 _HISTORY = 30
 _ROUND = 50  # iterations after which it is seen whether there is progress
+_PROGRESS, _PROGRESS_OF_NORM = 1e-6, 0.9  # a lower value by this share, or a norm by this factor, is some
 
 
 @dataclass(frozen=True)
@@ -103,8 +104,9 @@ def minimise(
             options["max_iter"] = min(_ROUND, max_iterations - state["n_iter"])
             optimizer.step(handed_over)
             value, norm, largest = evaluate(), _norm(parameters), _largest(parameters)
-            stands = value >= before[0] and norm >= before[1]
-            if norm <= tolerance or stands or state["n_iter"] >= max_iterations:
+            reached = largest / tolerance <= options["tolerance_grad"]
+            stands = before[0] - value <= _PROGRESS * abs(value) and norm > _PROGRESS_OF_NORM * before[1]
+            if norm <= tolerance or (stands and not reached) or state["n_iter"] >= max_iterations:
                 break
             before = (value, norm)
             # torch stops by the largest entry of the gradient, which is lowered until the norm is small enough.

@@ -15,7 +15,13 @@ METRICS = {
 
 
 def done(called: str, found: bool = False) -> dict[str, Any]:
-    return {"called": called, "folder": f"runs/{called}", "metrics": METRICS[called], "found": found}
+    return {
+        "called": called,
+        "folder": f"runs/{called}",
+        "metrics": METRICS[called],
+        "found": found,
+        "warnings": [],
+    }
 
 
 def failed(called: str) -> dict[str, Any]:

@@ -1,0 +1,42 @@
+"""What a training says of itself."""
+
+from typing import Any
+
+import pytest
+from jobs import compose_here
+
+from lsep_ml.stages.prediction import training_warnings
+
+
+def rows(*maps: float, clamped: float = 0) -> list[dict[str, Any]]:
+    return [
+        {"epoch": number + 1, "val_map": value, "train_clamped_rows": clamped}
+        for number, value in enumerate(maps)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("history", "said"),
+    [
+        (rows(0.5, 0.6, 0.55), []),
+        (rows(0.5), []),
+        (rows(0.6, 0.5), ["best epoch is the first of 2"]),
+        (rows(0.5, 0.6), ["best epoch is the last of 2"]),
+        (rows(0.05, 0.1, 0.05), ["mAP 10.0% is not above the 10.0% of a constant predictor"]),
+        (rows(0.5, 0.6, 0.55, clamped=7), ["at its clamp on 7 images"]),
+    ],
+)
+def test_a_suspicious_training_is_said(history: list[dict[str, Any]], said: list[str]) -> None:
+    found = training_warnings(history, constant=0.1)
+    assert len(found) == len(said)
+    assert all(part in warning for part, warning in zip(said, found, strict=True))
+
+
+def test_bpmll_has_a_bounded_gradient_with_every_data_set(tmp_path: Any) -> None:
+    for overrides in ([], ["data=voc2007"], ["data=csv", "model=timm"]):
+        config, _ = compose_here(tmp_path, "loss=bpmll", *overrides)
+        assert config.trainer.gradient_clip_val == 1
+        assert compose_here(tmp_path, *overrides)[0].trainer.gradient_clip_val is None
+    assert (
+        compose_here(tmp_path, "loss=bpmll", "trainer.gradient_clip_val=3")[0].trainer.gradient_clip_val == 3
+    )
