@@ -5,13 +5,15 @@ the same images are compared on the same samples. Both count a replicate's label
 integer weights with columns of the images.
 """
 
+import math
 from collections.abc import Iterator, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.metrics.catalogue import LABELS_PER_IMAGE
+from lsep_ml.metrics.catalogue import BY_KEY, LABELS_PER_IMAGE
 from lsep_ml.metrics.counts import IMAGE_SHARES, LabelCounts, as_numpy, binary, image_counts
 from lsep_ml.metrics.functional import (
     LABEL_SET_KEYS,
@@ -43,7 +45,7 @@ def bootstrap_label_sets(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Intervals:
-    """Percentile intervals (low, high) of the label-set metrics and of labels_per_image.
+    """Intervals (low, high) of the label-set metrics and of labels_per_image, by `intervals_of`.
 
     predictions, targets, mask: (N, K) as in `count_label_sets`. Deterministic in `seed`.
     """
@@ -56,7 +58,7 @@ def bootstrap_label_sets(
     ]
     counts = _counts(*(np.vstack(sums) for sums in zip(*blocks, strict=True)))
     values = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
-    return intervals_of(values, level)
+    return intervals_of(values, level, int(known.any(1).sum()))
 
 
 def bootstrap_ranking(
@@ -68,7 +70,7 @@ def bootstrap_ranking(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Intervals:
-    """Percentile intervals of the ranking metrics (see `ranking_metrics`), map_classes aside.
+    """Intervals of the ranking metrics, by `intervals_of` (see `ranking_metrics`), map_classes aside.
 
     The same `seed` draws the same images as in `bootstrap_label_sets`. In each replicate a mean over labels skips those
     for which the formula is not defined in it.
@@ -87,7 +89,8 @@ def bootstrap_ranking(
         values = dict(zip(rows, ratio(sums[:, :-1], sums[:, -1:]).T, strict=True))
         drawn = DrawnImages(np.ascontiguousarray(weights.T))
         blocks.append(values | _label_means(every_label, drawn) | _pooled(pooled, drawn, known.sum()))
-    return intervals_of({key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}, level)
+    values = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+    return intervals_of(values, level, int(known.any(1).sum()))
 
 
 class Draws(NamedTuple):
@@ -167,10 +170,28 @@ def percentiles(values: Floats, level: float = LEVEL) -> Floats:
     return np.quantile(values, [(1 - level) / 2, 1 - (1 - level) / 2], axis=0)
 
 
-def intervals_of(values: dict[str, Floats], level: float) -> Intervals:
-    """The percentile interval (low, high) of each metric from its values in the replicates, (R,)."""
-    bounds = {key: percentiles(replicates, level) for key, replicates in values.items()}
-    return {key: (float(low), float(high)) for key, (low, high) in bounds.items()}
+def intervals_of(values: dict[str, Floats], level: float, images: int) -> Intervals:
+    """The interval (low, high) of each metric from its values in the replicates, (R,), of `images` that were drawn.
+
+    It is the percentile interval; where that has no width, for every sample gave the same share, Wilson's of the share
+    with the images as trials.
+    """
+    intervals = {}
+    for key, replicates in values.items():
+        low, high = map(float, percentiles(replicates, level))
+        if low == high and key in BY_KEY and BY_KEY[key].unit == "%":
+            low, high = wilson(low, images, level)
+        intervals[key] = low, high
+    return intervals
+
+
+def wilson(share: float, trials: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's score interval of a `share` found in so many `trials`: every probability that is no surprise."""
+    z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
+    middle = share + z2 / (2 * trials)
+    half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials)
+    low, high = ((middle + side * half) / (1 + z2 / trials) for side in (-1, 1))
+    return max(0.0, min(share, low)), min(1.0, max(share, high))
 
 
 def replicate_weights(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.uint8]]:

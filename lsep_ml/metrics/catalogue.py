@@ -54,9 +54,7 @@ def precision_at_11_recalls(cutoffs: Cutoffs) -> Floats:
     """AP of VOC2007: the mean over r = 0, 0.1, ..., 1 of the highest precision at a recall >= r; NaN as above."""
     _, true_positives, above, _, _ = cutoffs
     total = true_positives[-1]
-    highest = np.maximum.accumulate(ratio(true_positives, above)[::-1])[
-        ::-1
-    ]  # at this recall or a higher one
+    highest = np.maximum.accumulate(ratio(true_positives, above)[::-1])[::-1]  # at this recall or higher
     tenths = [(10 * true_positives < tenth * total).sum(0, keepdims=True) for tenth in range(11)]
     read_off = np.concatenate([np.take_along_axis(highest, reached, 0) for reached in tenths])
     return np.where(total > 0, read_off.mean(0), np.nan)
@@ -68,6 +66,13 @@ def auroc(cutoffs: Cutoffs) -> Floats:
     below = 2 * (negatives - (above - true_positives)) + tied  # twice, so that all are integers
     pairs = true_positives[-1] * negatives
     return np.where(pairs > 0, ratio((found * below).sum(0), 2 * pairs), np.nan)
+
+
+def sensitivity_at_95(cutoffs: Cutoffs) -> Floats:
+    """The highest recall at a specificity of at least 95%, a twentieth of the negatives found at most; NaN as above."""
+    _, true_positives, above, _, negatives = cutoffs
+    highest = np.where(20 * (above - true_positives) <= negatives, true_positives, 0).max(0)
+    return np.where(true_positives[-1] * negatives > 0, ratio(highest, true_positives[-1]), np.nan)
 
 
 def misordered_pairs(ranks: ImageRanks) -> Floats:
@@ -205,6 +210,22 @@ METRICS: tuple[Metric, ...] = (
         note="mean over the labels of the area under the ROC curve, the share of pairs (positive, negative) in the "
         "right order, a tie half; labels without a positive or without a negative are skipped",
         formula=Average("labels", auroc),
+        needs="scores",
+    ),
+    Metric(
+        key="micro_auroc",
+        name="micro AUROC",
+        short_name="micro AUROC",
+        note="area under the ROC curve of all labels' scores in one ranking; 0 without a positive or a negative",
+        formula=Average("entries", auroc),
+        needs="scores",
+    ),
+    Metric(
+        key="sensitivity_95",
+        name="sensitivity at 95% specificity",
+        short_name="Sens@95",
+        note="mean over the labels of the highest recall where at most 5% of the negatives are predicted",
+        formula=Average("labels", sensitivity_at_95),
         needs="scores",
     ),
     Metric(

@@ -100,4 +100,4 @@ class CountsByBlock:
         known = np.broadcast_to(images[:, None], actual.shape)
         counts = LabelCounts(correct, predicted, actual, known, images, sums)
         values = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
-        return intervals_of(values, level)
+        return intervals_of(values, level, self.images)

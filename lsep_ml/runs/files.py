@@ -12,6 +12,9 @@ DECISION, DECISION_WEIGHTS = "decision.json", "decision.safetensors"
 HISTORY = "history.csv"
 """A row for each epoch and stage."""
 
+PER_CLASS = "per_class.csv"
+"""What the test split says of each label."""
+
 TEST, VALIDATION = "predictions.npz", "validation.npz"
 """Scores, targets and label sets of a split."""
 

@@ -10,8 +10,10 @@ from rich.table import Table
 from lsep_ml.metrics import BY_KEY, LABELS_PER_IMAGE, MAP_CALIBRATED, METRICS
 from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.metric import DASH
+from lsep_ml.runs.files import PER_CLASS
 from lsep_ml.runs.finished import SCORE_LAYER
 from lsep_ml.runs.inventory import Inventory
+from lsep_ml.runs.per_class import worst_labels
 from lsep_ml.terminal import plain, say
 
 
@@ -35,6 +37,9 @@ def print_result(record: dict[str, Any], folder: Path, console: Console) -> None
             f"{quantity.show(low)} to {quantity.show(high)}",
         )
     console.print(table)
+    if (folder / PER_CLASS).exists():  # runs of earlier versions have none
+        worst = [f"{name} {f1:.0%} of {support}" for name, f1, support in worst_labels(folder / PER_CLASS)]
+        say(f"lowest F1, of so many positives: {', '.join(worst)}", on=console)
     chosen = ", ".join(f"{key} = {value}" for key, value in record["choices"].items())
     say(f"chosen on validation: {chosen}", on=console)
     again = [

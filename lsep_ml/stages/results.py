@@ -12,7 +12,8 @@ from lsep_ml.data import DataSet
 from lsep_ml.data.cores import available_cores
 from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
 from lsep_ml.runs.arrays import Arrays, write_predictions, write_thumbnails
-from lsep_ml.runs.files import TEST, THUMBNAILS, VALIDATION
+from lsep_ml.runs.files import PER_CLASS, TEST, THUMBNAILS, VALIDATION
+from lsep_ml.runs.per_class import per_class_rows, write_per_class
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 
 _THUMBNAIL = 160
@@ -25,6 +26,10 @@ def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -
     rows = rows_to_show(test.get("scores"), test["targets"], test["mask"], test.get("thresholds"))
     thumbnails = {int(row): _thumbnail(data_set.test.images[int(row)]) for row in rows}
     write_thumbnails(folder / THUMBNAILS, thumbnails)
+    of_labels = per_class_rows(
+        data_set.label_names, test["predictions"], test["targets"], test["mask"], test.get("scores")
+    )
+    write_per_class(folder / PER_CLASS, of_labels)
     draw_run(folder, test, thumbnails, title)
 
 

@@ -78,6 +78,18 @@ def auroc(pairs):
     return sum(right) / len(right) if right else None
 
 
+def sensitivity_at_95(pairs):
+    """Of pairs (score, target): the recall at each threshold that few negatives reach; None without both."""
+    positives, negatives = ([s for s, y in pairs if bool(y) == kind] for kind in (True, False))
+    if not positives or not negatives:
+        return None
+    recalls = [0.0]
+    for threshold in {s for s, _ in pairs}:
+        if sum(s >= threshold for s in negatives) * 100 <= 5 * len(negatives):
+            recalls.append(sum(s >= threshold for s in positives) / len(positives))
+    return max(recalls)
+
+
 def ranking(scores, targets, mask):
     loss, coverage, one_error, lrap = [], [], [], []
     for row, labels, known in zip(scores, targets, mask, strict=True):
@@ -102,8 +114,11 @@ def ranking(scores, targets, mask):
     points = [eleven_points(pairs) for pairs in columns if any(y for _, y in pairs)]
     areas = [area for pairs in columns if (area := auroc(pairs)) is not None]
     pooled = [pair for pairs in columns for pair in pairs]
+    sensitivities = [value for pairs in columns if (value := sensitivity_at_95(pairs)) is not None]
     return {
         "macro_auroc": sum(areas) / len(areas) if areas else 0.0,
+        "micro_auroc": auroc(pooled) or 0.0,
+        "sensitivity_95": sum(sensitivities) / len(sensitivities) if sensitivities else 0.0,
         "micro_ap": average_precision(pooled) if any(y for _, y in pooled) else 0.0,
         "map": sum(average) / len(average) if average else 0.0,
         "map_11": sum(points) / len(points) if points else 0.0,
@@ -135,6 +150,15 @@ def eleven_points_of_curves(targets, scores):
     return np.mean(values)
 
 
+def sensitivity_of_curves(targets, scores):
+    """Read off scikit-learn's ROC curves at a false positive rate of at most 5%."""
+    values = []
+    for label in range(targets.shape[1]):
+        false, true, _ = scikit.roc_curve(targets[:, label], scores[:, label], drop_intermediate=False)
+        values.append(true[false <= 0.05 + 1e-9].max())
+    return np.mean(values)
+
+
 SCIKIT_LABEL_SETS = {
     "pc_p": lambda y, p: scikit.precision_score(y, p, **MACRO),
     "pc_r": lambda y, p: scikit.recall_score(y, p, **MACRO),
@@ -154,6 +178,8 @@ SCIKIT_RANKING = {
     "map_11": eleven_points_of_curves,
     "micro_ap": lambda y, s: scikit.average_precision_score(y, s, average="micro"),
     "macro_auroc": lambda y, s: scikit.roc_auc_score(y, s, average="macro"),
+    "micro_auroc": lambda y, s: scikit.roc_auc_score(y, s, average="micro"),
+    "sensitivity_95": sensitivity_of_curves,
     "ranking_loss": scikit.label_ranking_loss,
     "coverage": scikit.coverage_error,
     "one_error": one_error,

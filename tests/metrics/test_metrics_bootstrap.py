@@ -98,3 +98,41 @@ def test_intervals_hold_their_level():
         low, high = bootstrap_label_sets(right, np.ones_like(right), replicates=200, seed=draw)["exact_match"]
         covered += low <= 0.3 <= high
     assert 178 <= covered <= 200  # 3.8 standard deviations around 190
+
+
+def test_intervals_have_a_width_where_every_sample_gives_the_same_value():
+    right = np.ones((40, 3), bool)
+    known = np.ones((44, 3), bool)
+    known[40:] = False  # images of which nothing is known are no trials
+    padded = np.vstack([right, np.zeros((4, 3), bool)])
+    z2 = 1.959963984540054**2
+    for intervals in (bootstrap_label_sets(right, right), bootstrap_label_sets(padded, padded, known)):
+        for key in ("pc_p", "ov_r", "f1", "exact_match", "jaccard"):
+            assert intervals[key] == pytest.approx((40 / (40 + z2), 1.0))
+        assert intervals["hamming_loss"] == pytest.approx((0.0, z2 / (40 + z2)))
+        assert intervals["labels_per_image"] == (3, 3)
+    targets = np.eye(3, dtype=bool)[np.arange(40) % 3]
+    noise = np.random.default_rng(0).random((40, 3)).astype(np.float32)
+    ranking = bootstrap_ranking(targets + 0.1 * noise, targets)
+    assert ranking["one_error"] == pytest.approx((0.0, z2 / (40 + z2)))
+    assert ranking["coverage"] == (1, 1)
+
+
+def test_wilson_against_its_definition():
+    """At both ends the share found lies just z standard deviations away, in the spread that they would give."""
+    for share, trials in ((1.0, 40), (0.0, 7), (0.5, 12), (0.975, 40)):
+        low, high = bootstrap.wilson(share, trials)
+        assert 0 <= low <= share <= high <= 1
+        for p in (low, high):
+            if 0 < p < 1:
+                assert abs(share - p) / np.sqrt(p * (1 - p) / trials) == pytest.approx(1.959963984540054)
+
+
+def test_intervals_hold_their_level_near_the_edge():
+    """Of 40 images, each right with 97%, all are right in three of ten draws; percentiles alone miss all of these."""
+    generator, covered = np.random.default_rng(1), 0
+    for draw in range(300):
+        right = generator.random((40, 1)) < 0.97
+        low, high = bootstrap_label_sets(right, np.ones_like(right), replicates=200, seed=draw)["exact_match"]
+        covered += low <= 0.97 <= high
+    assert covered >= 0.87 * 300

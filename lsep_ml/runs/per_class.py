@@ -1,0 +1,68 @@
+"""What a run's test split says of each label: a table of its own, and the labels that are worst."""
+
+import csv
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lsep_ml.files import atomic_write, inert
+from lsep_ml.metrics import count_label_sets, per_class_metrics
+from lsep_ml.metrics.catalogue import auroc, average_precision
+from lsep_ml.metrics.counts import binary
+from lsep_ml.metrics.functional import label_values
+
+COLUMNS = ("label", "known", "support", "predicted", "precision", "recall", "f1", "ap", "auroc")
+"""known: images whose entry is known; support: those with the label; predicted: those it is predicted for."""
+
+
+def per_class_rows(
+    label_names: Sequence[str], predictions: Any, targets: Any, mask: Any, scores: Any = None
+) -> list[dict[str, Any]]:
+    """Give a row of COLUMNS for each label; None where a number is not defined.
+
+    Args:
+        label_names: K names.
+        predictions, targets: 0/1 (N, K).
+        mask: (N, K), not 0 where an entry is known; None: all are.
+        scores: float (N, K); None: there are none, nor AP and AUROC.
+    """
+    known = None if mask is None else mask != 0
+    counts = count_label_sets(predictions, targets, mask)
+    measured = per_class_metrics(counts.correct, counts.predicted, counts.actual)
+    columns = {
+        "known": counts.known,
+        "support": counts.actual,
+        "predicted": counts.predicted,
+        "precision": [
+            p if n else math.nan for p, n in zip(measured["precision"], counts.predicted, strict=True)
+        ],
+        "recall": [r if n else math.nan for r, n in zip(measured["recall"], counts.actual, strict=True)],
+        "f1": measured["f1"],
+    }
+    if scores is not None:
+        of_labels = label_values(scores, binary("targets", targets, known), known, average_precision, auroc)
+        columns |= dict(zip(("ap", "auroc"), of_labels, strict=True))
+    rows = []
+    for name, *values in zip(label_names, *columns.values(), strict=True):
+        shown = (None if math.isnan(value) else value for value in values)
+        rows.append({"label": name, **dict(zip(columns, shown, strict=True))})
+    return rows
+
+
+def write_per_class(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write `rows` to the CSV file `path`; empty where a number is not defined."""
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "label": inert(row["label"])} for row in rows)
+
+
+def worst_labels(path: Path, number: int = 5) -> list[tuple[str, float, int]]:
+    """Read the labels of the lowest F1 in `path`: name, F1 and support; of equals those with more support first.
+
+    Labels that no image has are left out: nothing is known of how they are found.
+    """
+    with path.open(newline="") as file:
+        rows = [(row["label"], float(row["f1"]), int(row["support"])) for row in csv.DictReader(file)]
+    return sorted((row for row in rows if row[2]), key=lambda row: (row[1], -row[2]))[:number]
