@@ -46,7 +46,8 @@ class FitRows:
         With "crossfit" these are the training images, by their out-of-fold scores, and the validation images; learnt
         decisions take the training images alone. Where there are no out-of-fold scores, the validation images.
         """
-        names, out_of_fold = (decision.fit_on,), None
+        names: tuple[str, ...] = (decision.fit_on,)
+        out_of_fold = None
         if decision.fit_on == "both":
             names = ("train", "val")
         elif decision.fit_on == "crossfit":
@@ -160,8 +161,11 @@ def cross_fit(
         places.append(np.flatnonzero(asked[rows.val]))
         parts.append(ask(decision, rows.scores[asked], rows.features[asked]))
     order = np.argsort(np.concatenate(places))
-    columns = (None if part[0] is None else np.concatenate(part)[order] for part in zip(*parts, strict=True))
-    return Judged(*columns)
+    label_sets, thresholds, log_odds = (
+        None if part[0] is None else np.concatenate(part)[order] for part in zip(*parts, strict=True)
+    )
+    assert label_sets is not None
+    return Judged(label_sets, thresholds, log_odds)
 
 
 def ask(

@@ -3,10 +3,12 @@
 import logging
 import os
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -15,7 +17,10 @@ from rich.table import Table
 
 from lsep_ml.files import read_json, write_json
 from lsep_ml.metrics import BY_KEY
+from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.catalogue import gain
+from lsep_ml.metrics.functional import LABEL_SET_KEYS
+from lsep_ml.runs.files import RESULT, VALIDATION
 from lsep_ml.terminal.printing import TerminalHandler, console, errors, plain, say
 
 FOLDER = "LSEP_ML_SWEEP"
@@ -54,6 +59,8 @@ class Sweep(Callback):
                 for warning in job["warnings"]:
                     say(f"(!) {job['called']}: {warning}", style="yellow")
             say(_best(done, config.objective))
+            for line in outdone([Path(job["folder"]) for job in done], config.objective):
+                say(line)
             say(f"tables and figures of all runs: python -m lsep_ml report {config.paths.output}")
         if failed:
             say(f"{len(failed)} of {len(ended)} jobs failed:", on=errors, style="red")
@@ -108,3 +115,50 @@ def _best(done: list[dict[str, Any]], objective: str) -> str:
     value = best["metrics"]["val"][objective]
     shown = BY_KEY[objective].show(value) if objective in BY_KEY else value
     return f"best by validation {objective}: {best['called']} ({shown}): {best['folder']}"
+
+
+def outdone(folders: Sequence[Path], objective: str) -> list[str]:
+    """Say, for each network of some runs, which decisions validation tells apart from the best one on its scores.
+
+    They are worse by the metric `objective`, and the 95% interval of the difference, paired over the validation images,
+    says so. Nothing is said by a metric that is not one of label sets.
+    """
+    if objective not in LABEL_SET_KEYS:
+        return []
+    by_network: dict[tuple[str, ...], dict[str, Path]] = {}
+    for folder in folders:
+        with suppress(OSError):  # no folder of a run that finished
+            record = read_json(folder / RESULT)
+            network = str(record["loss"]), str(record.get("predictor")), str(record["identity"])
+            by_network.setdefault(network, {})[record["decision"]] = folder
+    return [
+        line
+        for (loss, *_), runs in by_network.items()
+        if len(runs) > 1
+        for line in _told_apart(loss, runs, objective)
+    ]
+
+
+def _told_apart(loss: str, runs: dict[str, Path], objective: str) -> list[str]:
+    bootstrap, column = PairedBootstrap(), LABEL_SET_KEYS.index(objective)
+    values, drawn = {}, {}
+    for decision, folder in runs.items():
+        values[decision] = gain(
+            objective, read_json(folder / RESULT)["metrics"]["val"].get(objective, np.nan)
+        )
+        with np.load(folder / VALIDATION, allow_pickle=False) as file:
+            arrays = file["predictions"], file["targets"], file["mask"]
+        drawn[decision] = bootstrap.run_metrics(*arrays, "validation")[:, column]
+    best = max(values, key=lambda decision: values[decision])
+    sign = 1 if BY_KEY[objective].higher_is_better else -1
+    worse = [
+        decision
+        for decision in runs
+        if decision != best and np.percentile(sign * (drawn[best] - drawn[decision]), 2.5) > 0
+    ]
+    name = BY_KEY[objective].short_name
+    return (
+        [f"on {loss}'s scores, by validation {name}: {best} is better than {', '.join(worse)}"]
+        if worse
+        else []
+    )

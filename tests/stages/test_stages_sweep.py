@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from lsep_ml.stages.sweep import FAILED, PROBLEMS, Sweep, tell
+from lsep_ml.files import write_json
+from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
+from lsep_ml.stages.sweep import FAILED, PROBLEMS, Sweep, outdone, tell
 
 METRICS = {
     "decision=topk": {"val": {"f1": 0.5, "exact_match": 0.2, "map": 0.7}, "test": {"f1": 0.61, "map": 0.7}},
@@ -66,3 +69,26 @@ def test_the_end_of_a_sweep(
         if "error" in job:
             assert f"{job['called']}: {job['error']} ({job['folder']})" in said.err
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_decisions_that_validation_tells_apart_from_the_best_are_named(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    targets = (rng.random((300, 4)) < 0.4).astype(np.uint8)
+    folders = []
+    for number, (decision, wrong) in enumerate((("topk", 0.4), ("support", 0.1), ("per_class", 0.101))):
+        flipped = np.random.default_rng(1).random(targets.shape) < wrong
+        label_sets = (targets ^ flipped).astype(np.uint8)
+        folders.append(tmp_path / str(number))
+        folders[-1].mkdir()
+        metrics = label_set_metrics(count_label_sets(label_sets, targets))
+        val = {key: float(value) for key, value in metrics.items()}
+        record = {"loss": "lsep", "identity": "a", "decision": decision, "metrics": {"val": val}}
+        write_json(folders[-1] / "result.json", record)
+        arrays = {"predictions": label_sets, "targets": targets, "mask": np.ones_like(targets)}
+        np.savez(folders[-1] / "validation.npz", **arrays)
+    said = ["on lsep's scores, by validation F1: support is better than topk"]
+    assert outdone(folders, "f1") == said
+    assert outdone(folders, "hamming_loss") == [said[0].replace("F1", "Hamming loss")]
+    assert outdone([*folders[1:], tmp_path / "nowhere"], "f1") == []
+    assert outdone(folders[:1], "f1") == []
+    assert outdone(folders, "map") == []
