@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lsep_ml.bundle.images import ImageLike, read_image, single_images
+from lsep_ml.bundle.inputs import image_files
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.bundle.predictions import Predictions, join
 from lsep_ml.bundle.sources import read_parts
@@ -60,15 +61,22 @@ class Classifier:
         self.batch_size: int = parts.measured["config"]["training"]["eval_batch_size"]
         self.max_bytes = MAX_BYTES
 
+    def __repr__(self) -> str:
+        made = f"{self.parts.measured['loss']} + {type(self.decision).__name__}"
+        return f"Classifier({str(self.parts.source)!r}: {len(self.label_names)} labels, {made}, on {self.device})"
+
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> Predictions:
         """Predict label sets and scores of `images`, and thresholds or counts where the decision has them.
 
-        `images` is a path, a PIL image, an array or tensor, a batch of them with one dimension more, or any iterable of
-        these; see `read_image`. Images are decoded, resized and decided one like the other, batch by batch.
+        `images` is a path (of a folder: its images, as `image_files` finds them), a PIL image, an array or tensor, a
+        batch of them with one dimension more, or any iterable of these; see `read_image`. Images are decoded, resized
+        and decided one like the other, batch by batch.
 
         Raises:
             ImageError: one cannot be used; names it.
         """
+        if isinstance(images, str | Path) and Path(images).is_dir():
+            images = image_files([str(images)])
         found = [
             self.predict_prepared([self.prepare(image) for image in batch])
             for batch in _batches(single_images(images), self.batch_size)

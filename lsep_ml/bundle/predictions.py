@@ -2,10 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class ImageLabels:
     count: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Predictions(Sequence[ImageLabels]):
     """N images; `predictions[0]` is the first as `ImageLabels`.
 
@@ -36,6 +39,25 @@ class Predictions(Sequence[ImageLabels]):
     thresholds: NDArray[np.float32] | None
     counts: NDArray[np.int64] | None
     probabilities: NDArray[np.float32] | None = None
+
+    def __repr__(self) -> str:
+        shown = ", ".join("|".join(labels) or "none" for labels in self[:3].labels)
+        more = ", ..." if len(self) > 3 else ""
+        return f"Predictions({len(self)} images, {len(self.label_names)} labels: {shown}{more})"
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Give a data frame with a row an image: `labels` (a tuple of names) and the scores, a column a label.
+
+        Raises:
+            ImportError: pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_pandas needs pandas: pip install pandas") from error
+        frame = pd.DataFrame(self.scores, columns=[f"score_{name}" for name in self.label_names])
+        frame.insert(0, "labels", pd.Series(self.labels, dtype=object))
+        return frame
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -4,6 +4,7 @@ A run whose network was found in the store replays the stored history, so that e
 """
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -16,6 +17,9 @@ from lsep_ml.runs.files import TEST, THUMBNAILS
 
 log = logging.getLogger(__name__)
 _BEGAN = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+
+MODES = ("offline", "online", "disabled")
+"""What WANDB_MODE may be."""
 
 Row = dict[str, Any]
 
@@ -71,7 +75,8 @@ class WandbTracker:
 
     Args:
         project: the W&B project.
-        mode: "offline" writes a run to be sent later with `wandb sync`; "online" sends it, and needs a login.
+        mode: "offline" writes a run to be sent later with `wandb sync`; "online" sends it, and needs a login. The
+            environment variable WANDB_MODE goes before it, and may be "disabled" too.
         group: what the runs of a sweep share; None for the time this process began, with the sweep's first job.
         entity: the W&B account or team, None for the login's own.
     """
@@ -85,6 +90,9 @@ class WandbTracker:
     ) -> None:
         if mode not in ("offline", "online"):
             raise ValueError(f"logger.wandb.mode={mode!r}: expected offline or online")
+        mode = os.environ.get("WANDB_MODE") or mode  # W&B's own way to say it for all programs
+        if mode not in MODES:
+            raise ValueError(f"WANDB_MODE={mode}: expected one of {', '.join(MODES)}")
         self.project, self.mode, self.group, self.entity = project, mode, group or _BEGAN, entity
         self._run: Any = None
 

@@ -146,7 +146,7 @@ def print_tuning(tuning: Tuning, console: Console) -> None:
     criterion = BY_KEY[tuning.criterion]
     shown = dict.fromkeys([criterion, *(BY_KEY[key] for key in _SHOWN)])
     table = Table(title="Decisions, out of fold, in % (95% bootstrap intervals over images)")
-    table.add_column("decision")
+    table.add_column("decision", no_wrap=True)  # a name that is cut stands for several
     for heading in (
         *(metric.short_name for metric in shown),
         LABELS_PER_IMAGE.short_name,

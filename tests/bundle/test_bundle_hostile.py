@@ -174,3 +174,20 @@ def test_where_no_table_can_be_is_said_before_anything_is_read(out: str, tmp_pat
     (tmp_path / "file").touch()
     with pytest.raises((OSError, ValueError), match=str(tmp_path)):
         predict(tmp_path / "no bundle", tmp_path, "--out", out.format(tmp_path))
+
+
+def test_what_python_shows_of_a_classifier_and_its_predictions(photo_run: Path, tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "c/d.png"):
+        picture(tmp_path / "in" / name)
+    classifier = lsep_ml.load(photo_run, device="cpu")
+    assert repr(classifier) == f"Classifier({str(photo_run)!r}: 5 labels, lsep + CountEstimation, on cpu)"
+    found = classifier.predict(tmp_path / "in")
+    assert len(found) == 3
+    assert np.array_equal(found.scores, classifier.predict(image_files([str(tmp_path / "in")])).scores)
+    shown = ", ".join("|".join(labels) for labels in found.labels)
+    assert repr(found) == f"Predictions(3 images, 5 labels: {shown})"
+    pandas = pytest.importorskip("pandas")
+    frame = found.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame["labels"].tolist() == found.labels
+    assert np.array_equal(frame[[f"score_{name}" for name in found.label_names]].to_numpy(), found.scores)

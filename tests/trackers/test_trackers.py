@@ -64,6 +64,17 @@ def inspect(file: Path, *options: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def test_the_environment_says_the_mode_for_all_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for mode in ("online", "disabled"):
+        monkeypatch.setenv("WANDB_MODE", mode)
+        assert WandbTracker(mode="offline").mode == mode
+    monkeypatch.setenv("WANDB_MODE", "")
+    assert WandbTracker().mode == "offline"
+    monkeypatch.setenv("WANDB_MODE", "sometimes")
+    with pytest.raises(ValueError, match="WANDB_MODE=sometimes: expected one of offline, online, disabled"):
+        WandbTracker()
+
+
 def test_a_wandb_sweep_is_one_run_a_job_with_everything_in_it(tmp_path: Path) -> None:
     overrides = ["data.train=64", "data.val=40", "data.test=50", "data.canvas=24", "model.widths=[4,4]"]
     overrides += ["training.epochs=2", "fitting.epochs=2", "trainer=cpu", f"paths.output={tmp_path}"]
