@@ -82,6 +82,27 @@ def check_command(
     raise typer.Exit(report.exit_code)
 
 
+@app.command("convert")
+def convert_command(
+    root: Annotated[Path, typer.Argument(help="A folder of images with labels, as for data=own.")],
+    to: Annotated[str, typer.Option("--to", help="csv, jsonl or coco_json.")],
+    out: Annotated[Path, typer.Option("--out", help="The file to write.")],
+    options: Annotated[
+        list[str] | None, typer.Argument(help="How to read it, as for run.py: data.group=patient ...")
+    ] = None,
+) -> None:
+    """Write the labels of own images, in whatever form they come, as one table or COCO-style file."""
+    from lsep_ml.data.check.options import parse_options
+    from lsep_ml.data.convert import convert
+    from lsep_ml.data.sources.own import own_annotations
+
+    annotations = own_annotations(root, **parse_options(options or ()))
+    convert(annotations, to, out)
+    for note in annotations.notes:
+        say(note)
+    say(f"{len(annotations):,} images, {len(annotations.label_names):,} labels: {out}")
+
+
 @app.command("prepare")
 def prepare_command(
     data: Annotated[str, typer.Argument(help="The data set's name, as in data=NAME; docs/data.md has them.")],

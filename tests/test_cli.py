@@ -18,7 +18,7 @@ from lsep_ml.decisions import load
 
 runner = CliRunner()
 VERBS = (
-    *("check", "prepare", "tune", "apply", "report", "bundle", "predict", "export", "demo"),
+    *("check", "convert", "prepare", "tune", "apply", "report", "bundle", "predict", "export", "demo"),
     *("backbones", "list", "dashboard", "prune", "run"),
 )
 
