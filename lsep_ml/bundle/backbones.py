@@ -6,15 +6,13 @@ from typing import Any
 
 from torch import nn
 
-from lsep_ml.models import GivenFeatures, SmallCNN, timm_backbone, vgg16
-
-KNOWN: dict[str, Callable[..., nn.Module]] = {
-    "lsep_ml.models.SmallCNN": SmallCNN,
-    "lsep_ml.models.vgg16": vgg16,
-    "lsep_ml.models.timm_backbone": timm_backbone,
-    "lsep_ml.models.GivenFeatures": GivenFeatures,
-}
-"""Builders by the name a configuration calls them (`model._target_`)."""
+KNOWN = (
+    "lsep_ml.models.SmallCNN",
+    "lsep_ml.models.vgg16",
+    "lsep_ml.models.timm_backbone",
+    "lsep_ml.models.GivenFeatures",
+)
+"""Builders, by the name a configuration calls them (`model._target_`); imported when one is built."""
 
 _NOT_KEPT = {
     "_target_",
@@ -51,10 +49,8 @@ def build_backbone(description: Mapping[str, Any], allow: Collection[str] = ()) 
     for key, value in options.items():
         if key.startswith(_REFUSED) or not _is_plain(value):
             raise ValueError(f"backbone {name!r}: option {key}={value!r} is not allowed in a bundle")
-    if name not in KNOWN:
-        build: Callable[..., nn.Module] = pkgutil.resolve_name(name)
-        return _called(name, build, options)
-    return _called(name, KNOWN[name], {**options, "weights": None})
+    build: Callable[..., nn.Module] = pkgutil.resolve_name(name)
+    return _called(name, build, {**options, "weights": None} if name in KNOWN else options)
 
 
 def _called(name: str, build: Callable[..., nn.Module], options: Mapping[str, Any]) -> nn.Module:

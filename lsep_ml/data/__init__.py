@@ -1,22 +1,25 @@
-"""Data sets: one file a source, one transform, one LightningDataModule (loaded when it is asked for: Lightning takes
-seconds, and neither `check` nor a bundle needs it)."""
+"""Data sets: one file a source, one transform, one LightningDataModule.
 
+What needs torch or Lightning is loaded on first use: they take seconds, and `check` needs neither.
+"""
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lsep_ml.data.data_set import DataSet, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.loading import Batch
-from lsep_ml.data.transform import Transform
 
 if TYPE_CHECKING:
     from lsep_ml.data.data_module import ImageDataModule
+    from lsep_ml.data.loading import Batch
+    from lsep_ml.data.transform import Transform
 
 __all__ = ["Batch", "DataError", "DataSet", "ImageDataModule", "Split", "Transform"]
 
+_HOMES = {"Batch": "loading", "ImageDataModule": "data_module", "Transform": "transform"}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "ImageDataModule":
-        from lsep_ml.data.data_module import ImageDataModule
-
-        return ImageDataModule
+    if name in _HOMES:
+        return getattr(import_module(f"lsep_ml.data.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,15 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import check_label_names
 from lsep_ml.files import atomic_write
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +30,7 @@ class Images(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int, /) -> torch.Tensor:
+    def __getitem__(self, row: int, /) -> "Tensor":
         """Return the image of `row`, uint8 (C, H, W) with C = 1 (grey) or 3 (RGB)."""
         ...
 
@@ -113,8 +115,10 @@ class DataSet:
     @property
     def feature_width(self) -> int | None:
         """The number of features that stand in the place of each image (data=features); None where there are images."""
+        from torch import Tensor
+
         images = self.train.images
-        return images.shape[1] if isinstance(images, torch.Tensor) and images.ndim == 2 else None
+        return images.shape[1] if isinstance(images, Tensor) and images.ndim == 2 else None
 
     @property
     def _splits(self) -> tuple[Split, Split, Split]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from iterstrat.ml_stratifiers import MultilabelStratifiedKFold, MultilabelStratifiedShuffleSplit
 from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Annotations, hold_out
@@ -96,6 +95,10 @@ def _divide(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The rows in two, neither empty, the second with about this share of them."""
     size = min(max(round(share * len(rows)), 1), len(rows) - 1)
+    from iterstrat.ml_stratifiers import (
+        MultilabelStratifiedShuffleSplit,  # scikit-learn with it takes seconds
+    )
+
     splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=size, random_state=seed)
     first, second = next(splitter.split(rows, targets[rows]))
     if len(second) == 0:  # with a handful of images, every label asks for the larger part
@@ -126,6 +129,8 @@ def stratified_folds(
     together = np.zeros((number, targets.shape[1]), np.uint8)
     np.maximum.at(together, places, targets)
     of_group = np.empty(number, np.int64)
+    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
+
     splitter = MultilabelStratifiedKFold(n_splits=min(count, number), shuffle=True, random_state=seed)
     for fold, (_, held_out) in enumerate(splitter.split(np.arange(number), together)):
         of_group[held_out] = fold

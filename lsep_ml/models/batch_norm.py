@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -11,6 +10,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 def sync_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
     """The module, every batch norm in it replaced by a synced one for this device: same state, under the same names."""
     if device.type != "cpu":
+        from timm.layers import convert_sync_batchnorm
+
         on_gpu: nn.Module = convert_sync_batchnorm(module)  # PyTorch's, which has no CPU version
         return on_gpu
     if isinstance(module, _BatchNorm):

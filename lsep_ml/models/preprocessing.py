@@ -4,11 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from timm.data import resolve_data_config
-from torchvision.models import VGG16_Weights
-
-from lsep_ml.models.names import pretrained_cfg
-
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -44,6 +39,10 @@ def timm_preprocessing(name: str, img_size: Any = None, source: str | None = Non
     Raises:
         ValueError: an unknown name.
     """
+    from timm.data import resolve_data_config  # on first use, as the backbones
+
+    from lsep_ml.models.names import pretrained_cfg
+
     found = resolve_data_config(pretrained_cfg=pretrained_cfg(source or name).to_dict())
     size = found["input_size"][1:] if img_size is None else img_size
     height, width = (size, size) if isinstance(size, int) else size
@@ -59,6 +58,8 @@ def timm_preprocessing(name: str, img_size: Any = None, source: str | None = Non
 
 def vgg16_preprocessing(**_: Any) -> Preprocessing:
     """torchvision's `VGG16_Weights.IMAGENET1K_V1.transforms()`."""
+    from torchvision.models import VGG16_Weights
+
     found = VGG16_Weights.IMAGENET1K_V1.transforms()
     crop, resize = found.crop_size[0], found.resize_size[0]
     return Preprocessing(

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
-from timm.models import clean_state_dict
 from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
@@ -87,6 +86,8 @@ def _read(file: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
             with safe_open(file, framework="pt") as tensors:
                 names = json.loads((tensors.metadata() or {}).get("label_names", "null"))
                 return {name: tensors.get_tensor(name) for name in tensors.keys()}, names  # noqa: SIM118
+        from timm.models import clean_state_dict  # on first use, as the backbones
+
         content = torch.load(file, map_location="cpu", weights_only=True)
         keys = ("state_dict_ema", "model_ema", "state_dict", "model")
         state = next((content[key] for key in keys if isinstance(content.get(key), Mapping)), content)

@@ -2,11 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
+from lsep_ml.stages.light_torchmetrics import keep_torchmetrics_light
+
 if TYPE_CHECKING:
     from lsep_ml.stages.experiment import run
     from lsep_ml.stages.hydra_job import run_job
 
 __all__ = ["run", "run_job"]
+
+keep_torchmetrics_light()  # in every process of a job, before Lightning is loaded
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.bundle.start import preprocessing_of_start
-from lsep_ml.models.of_timm import resolved_model
 from lsep_ml.models.preprocessing import preprocessing_of
 from lsep_ml.stages.ranges import OF_THE_MODEL
 
@@ -56,6 +55,8 @@ def _with_own_options(config: DictConfig) -> DictConfig:
     """The configuration with timm's own name and options for a network that is named by its folder."""
     if config.model["_target_"] != "lsep_ml.models.timm_backbone":
         return config
+    from lsep_ml.models.of_timm import resolved_model
+
     named = {
         key: value for key, value in config.model.items() if not OmegaConf.is_interpolation(config.model, key)
     }

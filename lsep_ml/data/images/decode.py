@@ -5,17 +5,17 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from torch import Tensor
-from torchvision.io import ImageReadMode, decode_jpeg
-from torchvision.transforms.v2 import functional as F
 
 from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images.content import read_content
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27
 """Larger images are refused: a small file can claim any size, and decoding it would take all memory."""
@@ -49,7 +49,7 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, row: int, /) -> Tensor:
+    def __getitem__(self, row: int, /) -> "Tensor":
         path = self.root / str(self.paths[row])
         try:
             return decode_image(read_content(path, sys.maxsize))  # the check knew the limit
@@ -57,7 +57,7 @@ class ImageFiles:
             raise ImageError(f"{path}: {error}; it was readable when it was checked") from error
 
 
-def decode_image(content: bytes) -> Tensor:
+def decode_image(content: bytes) -> "Tensor":
     """An image file's content as a uint8 tensor (3, H, W), upright.
 
     JPEG in grey or colour goes through torchvision, everything else (CMYK, PNG, WebP, ...) through Pillow:
@@ -69,6 +69,11 @@ def decode_image(content: bytes) -> Tensor:
     """
     if not content:
         raise ImageError("the file is empty (0 bytes)")
+    # Here, so that a check which remembers all images is done before torch would be loaded.
+    import torch
+    from torchvision.io import ImageReadMode, decode_jpeg
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
     header = _read_header(content)
     if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
@@ -77,7 +82,7 @@ def decode_image(content: bytes) -> Tensor:
         except RuntimeError:
             pass  # Pillow reads some that torchvision refuses, and says more clearly what is wrong
     try:
-        return F.pil_to_tensor(_as_rgb(ImageOps.exif_transpose(header)))
+        return pil_to_tensor(_as_rgb(ImageOps.exif_transpose(header)))
     except (MemoryError, ImageError):
         raise
     except Exception as error:  # Pillow's plugins raise whatever their format's parser does

@@ -7,10 +7,7 @@ scikit-learn.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
@@ -78,6 +75,8 @@ def read_digits(
     Returns:
         Images (1, canvas, canvas), labels "0" .. "9", ids such as "train/000017".
     """
+    import torch  # here, so that a data set on disk can be checked without it
+
     recipe = SceneRecipe(canvas, density, max_digits, tail, noise)
     sources = _split_sources(seed)
     streams = dict(zip(SPLITS, np.random.SeedSequence(seed).spawn(len(SPLITS)), strict=True))
@@ -94,6 +93,9 @@ def read_digits(
 
 def _split_sources(seed: int) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Real digits in [0, 1], (n, 8, 8), and their classes, for each split."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     digits, classes = load_digits(return_X_y=True)
     digits = (digits.reshape(-1, SOURCE_SIDE, SOURCE_SIDE) / 16).astype(np.float32)
     rest = np.arange(len(digits))

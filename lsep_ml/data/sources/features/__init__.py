@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-import torch
 from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Annotations, Unlabelled, checked, keep_labelled
@@ -80,6 +79,8 @@ def read_features(
         annotations = stratified_split(annotations, shares, seed, None)
     else:
         annotations = hold_out_groups(annotations, holdout, seed)
+    import torch  # here, so that a data set on disk can be checked without it
+
     content, splits = hashlib.sha256(), {}
     for name in SPLITS:
         part = annotations.select(annotations.parts == name)

@@ -1,0 +1,76 @@
+"""What the verbs load, and what a job loads of a package of which it needs little."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from data_trees import write_csv
+
+HEAVY = {
+    "torch",
+    "torchvision",
+    "timm",
+    "pytorch_lightning",
+    "torchmetrics",
+    "sklearn",
+    "scipy",
+    "pandas",
+    "hydra",
+}
+
+
+def loaded(code: str) -> set[str]:
+    """Which of the heavy packages are loaded when `code` has run."""
+    script = f"{code}\nimport sys\nprint(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def verb(*words: str, code: int = 0) -> set[str]:
+    """Which of them `lsep-ml WORDS`, which ends with exit code `code`, has loaded."""
+    ran = "from typer.testing import CliRunner; from lsep_ml.cli import app"
+    return loaded(
+        f"{ran}; ended = CliRunner().invoke(app, {words!r}); assert ended.exit_code == {code}, ended.output"
+    )
+
+
+@pytest.mark.parametrize(
+    "words", [("--help",), ("report", "--help"), ("check", "--help"), ("tune", "--help")]
+)
+def test_help_loads_nothing(words: tuple[str, ...]) -> None:
+    assert verb(*words) == set()
+
+
+def test_the_list_of_runs_loads_nothing(tmp_path: Path) -> None:
+    assert verb("list", "--output", str(tmp_path), code=1) == set()  # there are none
+
+
+def test_a_check_loads_torch_only_to_open_images(tmp_path: Path) -> None:
+    root = write_csv(tmp_path / "data")
+    words = ("check", "csv", "--root", str(root), "--cache", str(tmp_path / "cache"))
+    assert "torch" in verb(*words)
+    assert verb(*words) == set()
+
+
+def test_torchmetrics_is_whole_for_whoever_asks_for_more() -> None:
+    code = """
+import lsep_ml.stages, sys, torchmetrics
+from torchmetrics import Metric, MetricCollection
+assert "torchmetrics.functional" not in sys.modules
+assert torchmetrics.__version__ and not hasattr(torchmetrics, "__no_such_name__")
+assert issubclass(torchmetrics.MeanMetric, Metric) and torchmetrics.Metric is Metric
+assert torchmetrics.MetricCollection is MetricCollection
+assert torchmetrics.functional.accuracy and not hasattr(torchmetrics, "no_such_name")
+"""
+    assert "torchmetrics" in loaded(code)
+
+
+def test_torchmetrics_of_another_build_is_loaded_whole() -> None:
+    code = """
+from lsep_ml.stages import light_torchmetrics
+light_torchmetrics._HOMES["Metric"] = "moved_elsewhere"
+from torchmetrics import Metric, MeanMetric
+assert issubclass(MeanMetric, Metric)
+"""
+    assert "torchmetrics" in loaded(code)
