@@ -17,7 +17,7 @@ from lsep_ml.reports.figures.of_run import SPREAD, spread_rows
 from lsep_ml.reports.figures.saving import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.paper import method_name
-from lsep_ml.reports.records import Problem
+from lsep_ml.reports.records import LeftOut
 from lsep_ml.runs.arrays import Arrays, read_arrays
 from lsep_ml.runs.files import TEST
 from lsep_ml.runs.finished import Run
@@ -39,7 +39,7 @@ def choose_runs(files: GroupFiles, limit: int) -> list[Run]:
 
 def explore(
     files: GroupFiles, runs: Iterable[Run], variants: Mapping[Run, str]
-) -> tuple[Json, list[Problem]]:
+) -> tuple[Json, list[LeftOut]]:
     """Gather what the page needs to explore `runs` of one group, as plain data; returns which could not be read, too.
 
     Runs with the same scores (several decisions on them) share their counts. variants: a remark on a run's settings,
@@ -57,7 +57,7 @@ def explore(
             test = read_arrays(sharing[0], TEST, "scores", "targets", "mask", "image_ids")
         except RecordError as error:
             problems += [
-                Problem(run.folder, f"{error}; left out of the decision explorer") for run in sharing
+                LeftOut(run.folder, f"{error}; left out of the decision explorer") for run in sharing
             ]
             continue
         model, cuts = _model(test, sharing, shown)
@@ -67,7 +67,7 @@ def explore(
             try:
                 own = read_arrays(run, TEST, "predictions", "thresholds")
             except RecordError as error:
-                problems.append(Problem(run.folder, f"{error}; left out of the decision explorer"))
+                problems.append(LeftOut(run.folder, f"{error}; left out of the decision explorer"))
                 continue
             place = {"model": len(group["models"]), "variant": variants.get(run, "")}
             group["runs"].append(place | _run(run, own, test, cuts, shown))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics.functional import per_class_metrics
 from lsep_ml.reports.grouping import RunGroup
-from lsep_ml.reports.records import Digest, Problem
+from lsep_ml.reports.records import Digest, LeftOut
 from lsep_ml.reports.score_views import ScoreView, score_runs, view_scores
 from lsep_ml.runs.arrays import Arrays, read_arrays, read_thumbnails
 from lsep_ml.runs.files import TEST
@@ -29,7 +29,7 @@ class GroupFiles:
 
     group: RunGroup
     digests: Mapping[Run, Digest]
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[LeftOut] = field(default_factory=list)
     views: dict[str, ScoreView] = field(default_factory=dict)
     thumbnails: dict[int, NDArray[np.uint8]] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ class GroupFiles:
             try:
                 found = read_thumbnails(run) | found
             except RecordError as error:
-                self.problems.append(Problem(run.folder, f"{error}; its pictures are left out"))
+                self.problems.append(LeftOut(run.folder, f"{error}; its pictures are left out"))
         images = max((digest.images for digest in self.digests.values()), default=0)
         self.thumbnails = {row: found[row] for row in sorted(found) if row < images}
 
@@ -94,7 +94,7 @@ class GroupFiles:
         try:
             return read_arrays(run, TEST, *names)
         except RecordError as error:
-            self.problems.append(Problem(run.folder, f"{error}; left out of the figures"))
+            self.problems.append(LeftOut(run.folder, f"{error}; left out of the figures"))
             return None
 
     def image_ids(self, run: Run) -> list[str]:
@@ -109,7 +109,7 @@ class GroupFiles:
             try:
                 values = read_curves(run).get(stage, {}).get(column, np.empty(0))
             except RecordError as error:
-                problem = Problem(run.folder, f"{error}; its training curves are left out")
+                problem = LeftOut(run.folder, f"{error}; its training curves are left out")
                 self.problems += [problem] if problem not in self.problems else []
                 continue
             if len(values) and np.isfinite(values).all():

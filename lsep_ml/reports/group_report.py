@@ -15,7 +15,7 @@ from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.paper import method_name
 from lsep_ml.reports.provenance import origin
-from lsep_ml.reports.records import Digest, Problem
+from lsep_ml.reports.records import Digest, LeftOut
 from lsep_ml.reports.tables import (
     Headline,
     Table,
@@ -48,7 +48,7 @@ class GroupReport:
     comparisons: Sequence[Comparison]
     drawings: Sequence[SavedDrawing]
     explorer: Json
-    problems: Sequence[Problem]
+    problems: Sequence[LeftOut]
 
 
 def report_group(
@@ -89,14 +89,14 @@ def write_text(path: Path, text: str) -> None:
         file.write(text)
 
 
-def _of_one_split(group: RunGroup, digests: Mapping[Run, Digest]) -> tuple[dict[Run, Digest], list[Problem]]:
+def _of_one_split(group: RunGroup, digests: Mapping[Run, Digest]) -> tuple[dict[Run, Digest], list[LeftOut]]:
     """Return the digests of the test split that most runs of `group` have, and why the others are left out."""
     found = {run: digests[run] for row in group.rows for run in row.runs if run in digests}
     if not found:
         return {}, []
     content, _ = Counter(digest.content for digest in found.values()).most_common(1)[0]
     problems = [
-        Problem(
+        LeftOut(
             run.folder,
             f"predictions.npz holds other images, targets or mask than the other runs of split {run.split_hash[:8]}; "
             "left out of comparisons, figures and explorer",

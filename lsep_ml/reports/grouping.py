@@ -16,7 +16,7 @@ from typing import Any
 
 from lsep_ml.metrics.catalogue import gain
 from lsep_ml.reports.paper import IMAGES, method_order
-from lsep_ml.reports.records import Problem
+from lsep_ml.reports.records import LeftOut
 from lsep_ml.runs.finished import Method, Run
 from lsep_ml.store.keys import NEUTRAL, RUN_PARTS
 
@@ -69,7 +69,7 @@ class RunGroup:
         return self.rows[0].runs[0].label_names
 
 
-def group_runs(runs: Iterable[Run]) -> tuple[list[RunGroup], list[Problem]]:
+def group_runs(runs: Iterable[Run]) -> tuple[list[RunGroup], list[LeftOut]]:
     """Sort `runs` into groups and rows; returns what was refused or not averaged, too."""
     runs, problems = drop_conflicts(list(runs))
     by_data: dict[str, dict[tuple[str, str], list[Run]]] = defaultdict(lambda: defaultdict(list))
@@ -94,7 +94,7 @@ def group_runs(runs: Iterable[Run]) -> tuple[list[RunGroup], list[Problem]]:
     return groups, problems
 
 
-def drop_conflicts(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
+def drop_conflicts(runs: list[Run]) -> tuple[list[Run], list[LeftOut]]:
     """Keep of `runs` of the same configuration and seed one where their numbers agree, none where they do not."""
     same: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -103,10 +103,10 @@ def drop_conflicts(runs: list[Run]) -> tuple[list[Run], list[Problem]]:
     for first, *others in same.values():
         differing = next((other for other in others if _disagreeing(first, other)), None)
         if differing is not None:
-            problems.append(Problem(first.folder, _conflict(first, differing)))
+            problems.append(LeftOut(first.folder, _conflict(first, differing)))
             continue
         kept.append(first)
-        problems += [Problem(other.folder, f"a copy of {first.folder}: counted once") for other in others]
+        problems += [LeftOut(other.folder, f"a copy of {first.folder}: counted once") for other in others]
     return kept, problems
 
 
@@ -218,7 +218,7 @@ def _variant(own: Mapping[str, str], differing: Sequence[str]) -> str:
 
 def _not_averaged(
     data: str, protocols: Mapping[str, Mapping[str, str]], groups: Mapping[tuple[str, str], list[Run]]
-) -> Problem:
+) -> LeftOut:
     differing = _differing(list(protocols.values()))
     sizes = [sum(len(runs) for (key, _), runs in groups.items() if key == wanted) for wanted in protocols]
     values = [
@@ -226,7 +226,7 @@ def _not_averaged(
         for name in differing
     ]
     first = next(iter(groups.values()))[0]
-    return Problem(
+    return LeftOut(
         first.folder.parent,
         f"{data}: runs of {len(protocols)} protocols ({' / '.join(map(str, sizes))} runs) are not averaged and "
         f"stand in tables of their own; they differ in {', '.join(values)}",

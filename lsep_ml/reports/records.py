@@ -35,7 +35,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Problem:
+class LeftOut:
     """Names something that is left out of the report, the file or folder `path`, and says why."""
 
     path: Path
@@ -48,7 +48,7 @@ class FoundRuns:
 
     runs: list[Run]
     failures: list[Failure]
-    problems: list[Problem]
+    problems: list[LeftOut]
 
 
 def find_runs(folder: Path) -> FoundRuns:
@@ -64,12 +64,12 @@ def find_runs(folder: Path) -> FoundRuns:
         try:
             run, missing = read_run(path)
         except RecordError as error:
-            found.problems.append(Problem(path, str(error)))
+            found.problems.append(LeftOut(path, str(error)))
         else:
             found.runs.append(run)
             if missing:
                 found.problems.append(
-                    Problem(path, f"written by {written_by(run.versions)}: without {', '.join(missing)}")
+                    LeftOut(path, f"written by {written_by(run.versions)}: without {', '.join(missing)}")
                 )
     finished = {run.folder for run in found.runs}
     found.failures = [
@@ -170,10 +170,10 @@ def digest_runs(folder: Path, found: FoundRuns, bootstrap: PairedBootstrap) -> d
             digests[run] = digest_run(run, bootstrap)
         except RecordDisagrees as error:
             contradicted.add(run)
-            found.problems.append(Problem(run.folder, f"{error}; left out"))
+            found.problems.append(LeftOut(run.folder, f"{error}; left out"))
         except RecordError as error:
             found.problems.append(
-                Problem(run.folder, f"{error}; in the tables, but without comparisons and figures")
+                LeftOut(run.folder, f"{error}; in the tables, but without comparisons and figures")
             )
     found.runs = [run for run in found.runs if run not in contradicted]
     if not found.runs:

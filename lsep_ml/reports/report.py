@@ -9,7 +9,7 @@ from lsep_ml.reports.group_report import report_group, write_text
 from lsep_ml.reports.grouping import group_runs
 from lsep_ml.reports.page import render_page, render_table
 from lsep_ml.reports.provenance import csv_runs, provenance
-from lsep_ml.reports.records import Failure, Problem, ReportError, digest_runs, find_runs
+from lsep_ml.reports.records import Failure, LeftOut, ReportError, digest_runs, find_runs
 from lsep_ml.reports.tables import Table
 from lsep_ml.runs.finished import Run
 
@@ -27,7 +27,7 @@ class BuiltReport:
     tables: list[Table]
     runs: list[Run]
     failures: list[Failure]
-    problems: list[Problem]
+    problems: list[LeftOut]
 
 
 def build_report(

@@ -15,7 +15,7 @@ from lsep_ml.metrics.functional import label_set_value, ratio
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, search_grid
 from lsep_ml.reports.figures.method_plots import Reliability, Search
 from lsep_ml.reports.grouping import RunGroup
-from lsep_ml.reports.records import Problem
+from lsep_ml.reports.records import LeftOut
 from lsep_ml.runs.arrays import Arrays, read_arrays
 from lsep_ml.runs.files import TEST, VALIDATION
 from lsep_ml.runs.finished import Method, Run
@@ -66,7 +66,7 @@ def score_runs(group: RunGroup, usable: set[Run]) -> dict[str, list[Run]]:
     return {loss: [by_seed[seed] for seed in sorted(by_seed)] for loss, by_seed in found.items()}
 
 
-def view_scores(group: RunGroup, loss: str, runs: Sequence[Run]) -> tuple[ScoreView | None, list[Problem]]:
+def view_scores(group: RunGroup, loss: str, runs: Sequence[Run]) -> tuple[ScoreView | None, list[LeftOut]]:
     """Read the scores of the `runs` of `loss` in `group`; returns what they show, and which could not be read."""
     curves: list[NDArray[np.float64]] = []
     problems, first = [], None
@@ -76,7 +76,7 @@ def view_scores(group: RunGroup, loss: str, runs: Sequence[Run]) -> tuple[ScoreV
                 run, TEST, "scores", "targets", "mask", *(["thresholds"] if not curves else [])
             )
         except RecordError as error:
-            problems.append(Problem(run.folder, f"{error}; its curve is left out"))
+            problems.append(LeftOut(run.folder, f"{error}; its curve is left out"))
             continue
         curves.append(mean_precision_recall(test["scores"], test["targets"], test["mask"]))
         first = first or (run, test)
@@ -86,7 +86,7 @@ def view_scores(group: RunGroup, loss: str, runs: Sequence[Run]) -> tuple[ScoreV
     try:
         val = read_arrays(run, VALIDATION, "scores", "targets", "mask")
     except RecordError as error:
-        problems.append(Problem(run.folder, f"{error}; its searches and calibration are left out"))
+        problems.append(LeftOut(run.folder, f"{error}; its searches and calibration are left out"))
         return ScoreView(np.stack(curves)), problems
     probabilities = platt_probabilities(val, test)
     view = ScoreView(

@@ -7,10 +7,10 @@ from pathlib import Path
 from report_runs import edit_record, write_run, write_sweep
 
 from lsep_ml.reports.grouping import RunGroup, group_runs
-from lsep_ml.reports.records import Problem, find_runs
+from lsep_ml.reports.records import LeftOut, find_runs
 
 
-def groups_below(folder: Path) -> tuple[list[RunGroup], list[Problem]]:
+def groups_below(folder: Path) -> tuple[list[RunGroup], list[LeftOut]]:
     return group_runs(find_runs(folder).runs)
 
 
