@@ -10,8 +10,8 @@ images are held out for validation and 5% for test. There are no images.
 What never exists at once: the scores (N, K). Targets are compressed rows, a training batch holds scores of its own
 images alone, and everything after the training reads the scores of validation and test by blocks of labels, which are
 computed when they are read. The thresholds (one for all labels on the paper's grid, and one a label) are those of the
-dense search, to the last bit. What is inexact is said: intervals above 10^8 scores are of 100 bootstrap samples instead
-of 1,000; mAP has none.
+dense search, to the last bit. What is inexact is said: intervals from 10^8 scores on are of 100 samples instead
+of 1,000, and mAP has none.
 
 Every stage's result is kept in --out and found again by what made it, so a run that was stopped continues. --json: the
 last line is one JSON object with images, labels, losses, seconds and peak_gib by stage, and metrics by loss and
@@ -216,7 +216,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of the test images by every decision, with intervals, and what each label reached."""
     images, labels = split.targets.shape
-    replicates = 100 if images * labels > LARGE else 1000
+    replicates = 100 if images * labels >= LARGE else 1000
     counted = {name: CountsByBlock(images, replicates=replicates, seed=seed) for name in thresholds}
     of_label = []
     for block in split.scores(layer):
@@ -283,7 +283,10 @@ def report(out: Path, evaluated: dict[str, Entry], title: str) -> None:
     figure.savefig(out / "precision_by_frequency.png", dpi=150)
     plt.close(figure)
     replicates = next(iter(evaluated.values())).facts["replicates"]
-    said = f"Intervals are percentiles of {replicates} bootstrap samples of the test images; mAP has none."
+    said = (
+        f"Intervals are percentiles of {replicates} bootstrap samples of the test images; mAP has none. Where many "
+        "labels have few positives they lie below a mean over labels: a sample misses some of these positives."
+    )
     text = "\n".join([*lines, "", said, "", *worst, "", "![](precision_by_frequency.png)", ""])
     with atomic_write(out / "report.md") as file:
         file.write(text)
