@@ -210,10 +210,10 @@ def _from_text(path: Path) -> Given:
                 ) from error
             lines.append(number)
             most = sizes[1] if sizes else None
-            for index in columns[len(columns) - sum(":" in field for field in fields) :]:
-                if index < 0 or (most is not None and index >= most):
+            for column in columns[len(columns) - sum(":" in field for field in fields) :]:
+                if column < 0 or (most is not None and column >= most):
                     raise DataError(
-                        f"{path}, line {number}: index {index + (sizes is None)} is outside the features"
+                        f"{path}, line {number}: index {column + (sizes is None)} is outside the features"
                     )
     if not labels:
         raise DataError(f"{path}: no row")

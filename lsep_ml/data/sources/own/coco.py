@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
     splits = {file: _split_of(file) for file in files}
     together = files if len(files) > 1 and len({*splits.values()} - {""}) == len(files) else []
     groups = [together] if together else [[file] for file in files]
-    return [
-        Candidate("COCO-style JSON", tuple(group), lambda group=group: read(folder, group))
-        for group in groups
-    ]  # type: ignore[misc]
+    return [Candidate("COCO-style JSON", tuple(group), partial(read, folder, group)) for group in groups]
 
 
 def _is_coco(path: Path) -> bool:
