@@ -91,7 +91,7 @@ def _known(name: str) -> Known:
 def _measured() -> dict[str, tuple[int, int | None, str]]:
     """Name -> parameters, features and what is before pooling, as experiments/backbones.py measured them."""
     table = files("lsep_ml.models").joinpath("backbones.csv")
-    with table.open(encoding="utf-8", newline="") as file:
+    with table.open(encoding="utf-8") as file:
         return {
             f"{row['architecture']}.{tag}".rstrip("."): (
                 int(row["parameters"]),

@@ -40,7 +40,8 @@ class TimmBackbone(nn.Module):
                 # Of noise, so that what can be negative is.
                 noise = torch.randn(2, *image_size, generator=torch.Generator().manual_seed(0), device="cpu")
                 device = next(model.parameters()).device
-                self.pooling = Pooling(pool, model, self.model.forward_features(noise.to(device)))
+                maps_of: Any = self.model.forward_features
+                self.pooling = Pooling(pool, model, maps_of(noise.to(device)))
             # Some architectures have more than one candidate for the width, so it is measured.
             features = self(torch.zeros(1, *image_size))
             if features.ndim != 2:
