@@ -17,7 +17,7 @@ from gpu_parts.parts import Judged, Setting, Skipped, judge, run_apart
 from lsep_ml import losses
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning", "ignore:.*LeafSpec.*")
-NAMES = [name.removesuffix("_loss") for name in losses.__all__ if name.endswith("_loss")]
+NAMES = loss_parts.NAMES
 
 
 def test_every_group_has_its_parts_and_every_loss_its_lines(tmp_path: Path) -> None:

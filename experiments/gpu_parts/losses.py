@@ -22,9 +22,14 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "losses"), str(ROOT / "experiments" / "benchmarks")]
 
 import loss_cases  # noqa: E402
+import test_losses_soft_f1  # noqa: E402
 from benchmarks import losses as benchmark  # noqa: E402
 
-NAMES = [name.removesuffix("_loss") for name in losses.__all__ if name.endswith("_loss")]
+NAMES = [
+    name.removesuffix("_loss")
+    for name in losses.__all__
+    if name.endswith("_loss") and name not in losses.label_blocks.__all__  # which forms its own scores
+]
 Found = tuple[Tensor, Tensor]
 """Values, and gradients (N, K)."""
 
@@ -32,6 +37,11 @@ SLOWER = {"lsep": 1.0, "bpmll": 1.0, "softmax": 1.0, "ranking": 2.5, "warp": 2.5
 """The most time that a loss may take on a GPU, as a multiple of BCE's; the others' is shown and not judged."""
 MEMORY = 24.0
 """The most memory beyond scores and targets, as a multiple of the scores' own size: none that grows with K."""
+OF_IMAGES = {
+    "two_way": lambda *given: sum(loss_cases.two_way(*given, 4.0)),
+    "soft_f1": lambda *given: test_losses_soft_f1.oracle(*given, 1.0, 0.0),
+}
+"""The equations of losses that compare images, over whole matrices: scores, targets, mask -> the sum."""
 GPU_ROWS = 32  # times those of a CPU, which a GPU would not notice
 
 
@@ -70,7 +80,8 @@ def compiled(setting: Setting, name: str) -> Judged:
     scores, targets = batch()
     backend = "aot_eager" if setting.small else "inductor"
     torch.compiler.reset()
-    loss = getattr(losses, f"{name}_loss")
+    counts = loss_cases.class_counts(targets.shape[1])
+    loss = losses.with_class_counts(getattr(losses, f"{name}_loss"), lambda: counts)
     as_one = torch.compile(loss, backend=backend, fullgraph=True)
     f = scores.float().to(setting.device)
     found, wanted = (value_and_gradient(way, f, targets.to(setting.device)) for way in (as_one, loss))
@@ -105,11 +116,11 @@ def found_and_wanted(
     """The loss on the device and its equation on the CPU, under each set of options that the tests know."""
     given = scores.to(device), targets.to(device)
     known = None if mask is None else mask.to(device)
-    if name == "two_way":  # is no sum over rows
-        loss = partial(losses.two_way_loss, reduction="sum", temperature=4.0, mask=known)
+    if name in OF_IMAGES:
+        loss = partial(getattr(losses, f"{name}_loss"), reduction="sum", mask=known)
         f = scores.double().requires_grad_()
         everything = torch.ones_like(targets, dtype=torch.bool)
-        value = sum(loss_cases.two_way(f, targets, everything if mask is None else mask, 4.0))
+        value = OF_IMAGES[name](f, targets, everything if mask is None else mask)
         yield value_and_gradient(loss, *given), (value.detach(), *torch.autograd.grad(value, f))
         return
     cases = [case for case in loss_cases.CASES if case.name == name]

@@ -96,7 +96,11 @@ def extracted(setting: Setting, network: Network) -> tuple[Tensor, float]:
     """The training images' features by the stage, and the seconds it took, files and decoding included."""
     data = photographs(setting)
     started = clock(setting)
-    parts: dict[str, Any] = {"data": {}, "transform": {}}
+    parts: dict[str, Any] = {
+        "data": {},
+        "transform": {},
+        "model": {"_target_": "lsep_ml.models.timm_backbone"},
+    }
     store = Store(setting.folder / "extracted")
     entry = extract_features(store, parts, network, data, torch.device(setting.device))
     seconds = clock(setting) - started
