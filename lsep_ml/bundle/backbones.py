@@ -49,6 +49,12 @@ def build_backbone(description: Mapping[str, Any], allow: Collection[str] = ()) 
     for key, value in options.items():
         if key.startswith(_REFUSED) or not _is_plain(value):
             raise ValueError(f"backbone {name!r}: option {key}={value!r} is not allowed in a bundle")
+    if name in KNOWN and ":" in str(
+        options.get("name", "")
+    ):  # hf-hub:, local-dir: of timm read and fetch files
+        raise ValueError(
+            f"backbone {name!r}: name={options['name']!r} is not a timm model, which a bundle names"
+        )
     build: Callable[..., nn.Module] = pkgutil.resolve_name(name)
     return _called(name, build, {**options, "weights": None} if name in KNOWN else options)
 
