@@ -85,8 +85,8 @@ def measure_job(
     for images, config in by_images.items():
         data = build_data(config, job.processes)
         data_sets[images] = data.data_set
-        parts = config_parts(config, ("data", "transform"))
-        features = extract_features(job.store, parts, job.network, data, job.device)
+        parts = config_parts(config, ("data", "transform", "model"))
+        features = extract_features(job.store, parts, job.network, data, job.device, job.running)
         extractions[images] = extract_scores(
             job.store, features, job.network.score_layer, data.eval_batch_size
         )

@@ -20,6 +20,7 @@ from lsep_ml.data.images.decode import ImageFiles
 from lsep_ml.losses import lsep_loss
 from lsep_ml.models import Network, timm_backbone, vgg16
 from lsep_ml.stages.extraction import extract_features
+from lsep_ml.stages.running import Running
 from lsep_ml.store.entries import Store
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.recipe import Computing, Objective, Optimisation
@@ -102,7 +103,8 @@ def extracted(setting: Setting, network: Network) -> tuple[Tensor, float]:
         "model": {"_target_": "lsep_ml.models.timm_backbone"},
     }
     store = Store(setting.folder / "extracted")
-    entry = extract_features(store, parts, network, data, torch.device(setting.device))
+    device, running = torch.device(setting.device), Running(data.eval_batch_size)
+    entry = extract_features(store, parts, network, data, device, running)
     seconds = clock(setting) - started
     return torch.from_numpy(np.load(entry.folder / "train_features.npy")), seconds
 

@@ -122,10 +122,21 @@ class ImageDataModule(pl.LightningDataModule):
         """Make the next training loader begin at that place."""
         self._place = state_dict
 
-    def evaluation_dataloader(self, split: str) -> DataLoader[Batch]:
-        """Batches of "train", "val" or "test" without augmentation, in fixed order and fixed batches."""
+    def evaluation_dataloader(
+        self, split: str, batch_size: int | None = None, first: int = 0
+    ) -> DataLoader[Batch]:
+        """Batches of "train", "val" or "test" without augmentation, in fixed order and fixed batches.
+
+        Args:
+            split: its name.
+            batch_size: rows of a batch; None: `eval_batch_size`.
+            first: the batch to begin with.
+        """
         batches = BatchedSplit(self.data_set.split(split), self.transform)
-        return DataLoader(batches, sampler=self._fixed_orders[split], **self._loading)
+        order = self._fixed_orders[split]
+        if batch_size is not None or first:
+            order = FixedOrder(order.num_rows, batch_size or order.batch_size, order.part, first)
+        return DataLoader(batches, sampler=order, **self._loading)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation split, fixed."""

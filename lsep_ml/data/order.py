@@ -116,11 +116,13 @@ class FixedOrder(Sampler[BatchKey]):
     process needs a batch; what is computed of them is put together by the rows' numbers.
     """
 
-    def __init__(self, num_rows: int, batch_size: int, part: Part = WHOLE) -> None:
+    def __init__(self, num_rows: int, batch_size: int, part: Part = WHOLE, first: int = 0) -> None:
+        """`first`: the batch to begin with, below their number; those before it are left out and shared out to none."""
         _check_batch_size(batch_size)
         self.num_rows = num_rows
         self.batch_size = batch_size
         self.part = part
+        self.first = first
 
     def __len__(self) -> int:
         return len(self._bounds())
@@ -130,7 +132,7 @@ class FixedOrder(Sampler[BatchKey]):
             yield BatchKey(None, np.arange(start, stop))
 
     def _bounds(self) -> list[tuple[int, int]]:
-        bounds = _chunks(self.num_rows, self.batch_size)
+        bounds = _chunks(self.num_rows, self.batch_size)[self.first :]
         return bounds[self.part.rank :: self.part.processes] or bounds[:1]
 
 

@@ -121,7 +121,9 @@ def _train_and_extract(job: Job, on_row: OnRow) -> tuple[Entry, Extraction]:
         return train_prediction(job.store, job.made_by, job.network, job.training, source, on_row)
 
     def features() -> Entry:
-        return extract_features(job.store, job.made_by["config"], job.network, job.data, job.device)
+        return extract_features(
+            job.store, job.made_by["config"], job.network, job.data, job.device, job.running
+        )
 
     if job.config.training.probe:  # the backbone is never trained: its features come first
         extracted = features()

@@ -1,7 +1,6 @@
 """Between the stages: the frozen network runs once, and everything after works on the arrays it leaves."""
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -11,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
 from rich.progress import track
 from torch import nn
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS, Split
-from lsep_ml.files import no_room_named
 from lsep_ml.models import Network
 from lsep_ml.processes.group import Processes
+from lsep_ml.stages.running import Running
+from lsep_ml.stages.sealed_rows import SealedRows, save_array
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import FEATURES, SCORES, features_made_by, scores_made_by, weights_hash
 from lsep_ml.terminal import console
@@ -34,7 +33,7 @@ Rows = tuple[np.ndarray, np.ndarray]  # their numbers in the split, and their fe
 class SplitArrays:
     """One split as the later stages see it; the arrays are memory-mapped and read-only."""
 
-    features: np.ndarray  # float32 (N, D)
+    features: np.ndarray  # float32 (N, D), or float16
     scores: np.ndarray | None  # float32 (N, K); None for a predictor that has none
     label_sets: np.ndarray | None  # bool (N, K), a predictor's own; None for the score layer
     targets: np.ndarray  # uint8 (N, K)
@@ -98,33 +97,66 @@ def _open_if_there(entry: Entry, name: str) -> np.ndarray | None:
     return _open(entry, name) if (entry.folder / f"{name}.npy").exists() else None
 
 
-def features_key(config: dict[str, Any], network: Network, data: ImageDataModule) -> dict[str, Any]:
+def features_key(
+    config: dict[str, Any], network: Network, data: ImageDataModule, running: Running
+) -> dict[str, Any]:
     """What the features of `data` by `network`'s backbone are made by; `config` holds the parts of the images."""
     backbone = weights_hash(network.backbone)
-    return features_made_by(config, data.data_set.content, backbone, data.eval_batch_size)
+    return features_made_by(
+        config,
+        data.data_set.content,
+        backbone,
+        running.batch_size,
+        channels_last=running.channels_last,
+        options=running.options,
+    )
 
 
 def extract_features(
-    store: Store, config: dict[str, Any], network: Network, data: ImageDataModule, device: torch.device
+    store: Store,
+    config: dict[str, Any],
+    network: Network,
+    data: ImageDataModule,
+    device: torch.device,
+    running: Running,
 ) -> Entry:
     """Features by the backbone, found again by what made them.
 
-    Nothing is augmented, and whatever precision the network was trained in, it runs in float32, as it will wherever it
-    is used. Several processes share out the batches; the arrays are the same to the last bit.
+    Nothing is augmented, and whatever precision the network was trained in, it runs in that of `running`: float32, as
+    it will wherever it is used, unless asked for. Several processes share out the batches; the arrays are the same to
+    the last bit. What is done is sealed every few seconds: an extraction that was killed goes on there, on any number
+    of processes.
     """
     network = network.eval().to(device)
-    made_by = features_key(config, network, data)
+    made_by = features_key(config, network, data, running)
 
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
         images = " + ".join(str(len(data.data_set.split(split))) for split in SPLITS)
         log.info("Extracting features: %s images, %d wide", images, network.num_features)
+        if running.channels_last:
+            network.to(memory_format=torch.channels_last)
+        extracted = {}
         for split in SPLITS:
-            rounds = _feature_rounds(split, network, data, device, store.processes)
+            source = data.data_set.split(split)
+            kept = None
             if store.processes.first:
-                _write_features(folder, split, data.data_set.split(split), network.num_features, rounds)
-            else:
+                shape = (len(source), network.num_features)
+                kept = SealedRows(
+                    store.kept(FEATURES, made_by) / f"{split}_features.npy", np.dtype(running.store), shape
+                )
+            done = store.processes.share(0 if kept is None else kept.done)
+            if done > 0:
+                log.info("  features of %s: %d of %d images were done before", split, done, len(source))
+            rounds = _feature_rounds(split, network, data, device, store.processes, running, done)
+            if kept is None:
                 deque(rounds, maxlen=0)
+            else:
+                _write_features(folder, split, source, kept, rounds)
+                extracted[f"{split}_features.npy"] = kept
+        for name, array in extracted.items():  # only now: a build that starts again finds its folder empty
+            array.finish(folder / name)
+        network.to(memory_format=torch.contiguous_format)
         return {"seconds": round(time.perf_counter() - started, 3)}
 
     features = store.get_or_build(FEATURES, made_by, build)
@@ -154,21 +186,32 @@ def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_
 
 
 def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
-    """Each split's features (N, D) as a memory-mapped tensor."""
+    """Each split's features (N, D) as a float32 tensor, memory-mapped where they are stored so."""
     # Copy on write: torch knows no read-only memory.
     files = {split: features.folder / f"{split}_features.npy" for split in SPLITS}
     return {
-        split: torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
+        split: torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False)).float()
         for split, file in files.items()
     }
 
 
 def _feature_rounds(
-    split: str, network: Network, data: ImageDataModule, device: torch.device, processes: Processes
+    split: str,
+    network: Network,
+    data: ImageDataModule,
+    device: torch.device,
+    processes: Processes,
+    running: Running,
+    done: int,
 ) -> Iterator[list[Rows]]:
-    """Rounds in which every process computes a batch of its own; the first is given all of a round, the others none."""
-    loader = data.evaluation_dataloader(split)
+    """Rounds in which every process computes a batch of its own, from row `done` on; the first is given all of a round,
+    the others none.
+    """
+    if done == len(data.data_set.split(split)):
+        return
+    loader = data.evaluation_dataloader(split, running.batch_size, done // running.batch_size)
     own = iter(loader)
+    half = torch.autocast(device.type, torch.bfloat16, enabled=running.precision == "bf16")
     for _ in track(
         range(max(processes.gather(len(loader)))),
         f"  features of {split}",
@@ -178,23 +221,34 @@ def _feature_rounds(
     ):
         batch, computed = next(own, None), None
         if batch is not None:
-            with torch.inference_mode():
-                computed = batch.rows.numpy(), network.extract(batch.images.to(device)).cpu().numpy()
+            images = batch.images.to(device)
+            if running.channels_last:
+                images = images.contiguous(memory_format=torch.channels_last)
+            with torch.inference_mode(), half:
+                features = network.extract(images).float()
+            computed = batch.rows.numpy(), features.cpu().numpy()
         yield [rows for rows in processes.collect(computed) if rows is not None]
 
 
 def _write_features(
-    folder: Path, split: str, source: Split, num_features: int, rounds: Iterable[list[Rows]]
+    folder: Path, split: str, source: Split, kept: SealedRows, rounds: Iterable[list[Rows]]
 ) -> None:
     save_array(folder / f"{split}_targets.npy", source.targets)
     save_array(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
     if source.mask is not None:
         save_array(folder / f"{split}_mask.npy", source.mask)
-    features = _new_array(folder / f"{split}_features.npy", np.dtype(np.float32), (len(source), num_features))
+    started, before = time.perf_counter(), kept.done
     for computed in rounds:
         for rows, values in computed:
-            features[rows] = values
-    features.flush()
+            kept.write(rows, values)
+        if kept.seal_if_due():
+            seconds = time.perf_counter() - started
+            rate = (kept.done - before) / seconds
+            left = (len(source) - kept.done) / rate
+            log.info(
+                "  features of %s: %d of %d images, %.1f a second, about %d s left",
+                *(split, kept.done, len(source), rate, left),
+            )
 
 
 @torch.inference_mode()
@@ -204,7 +258,7 @@ def _write_scores(
     device = score_layer.weight.device
     scores = np.empty((len(features), score_layer.out_features), np.float32)
     for rows in fixed_batches(len(features), batch_size):
-        batch = torch.from_numpy(features[rows].copy()).to(device)
+        batch = torch.from_numpy(features[rows].astype(np.float32)).to(device)
         scores[rows] = score_layer(batch).cpu().numpy()
     bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
     if len(bad):
@@ -212,24 +266,6 @@ def _write_scores(
             f"{len(bad)} images of {split} have scores that are not finite, the first {ids[bad[0]]}"
         )
     save_array(folder / f"{split}_scores.npy", scores)
-
-
-def save_array(path: Path, array: np.ndarray) -> None:
-    """Write an array as .npy; a disk without room for it is an error that says so."""
-    stored = _new_array(path, array.dtype, array.shape)
-    stored[:] = array
-    stored.flush()
-
-
-def _new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
-    """A memory-mapped array in a new file whose room is taken at once: writing to a map on a full disk would not raise
-    an error but end the process.
-    """
-    with no_room_named(path):
-        array: np.memmap = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-        with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    return array
 
 
 def fixed_batches(rows: int, batch_size: int) -> Iterator[slice]:

@@ -29,12 +29,14 @@ from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.preprocessing import with_preprocessing
 from lsep_ml.stages.probe import solving_of
 from lsep_ml.stages.ranges import check_ranges
+from lsep_ml.stages.running import Running
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import (
     DECISION_PARTS,
     PREDICTION_PARTS,
     config_parts,
     identity_of,
+    plain_parts,
     prediction_made_by,
     weights_hash,
 )
@@ -61,6 +63,7 @@ class Job:
     predictor: Predictor | None  # None: the network's own score layer
     decision: Decision | None  # None: the predictor's own label sets
     device: torch.device
+    running: Running  # of the frozen backbone
     made_by: dict[str, Any]  # the trained network
 
     @property
@@ -129,6 +132,9 @@ def build_job(config: DictConfig) -> Job:
             f"training.compile={backend}: no backend of torch.compile; take inductor, or null for none"
         )
     parts = config_parts(config, PREDICTION_PARTS)
+    extraction = config_parts(config, ("extraction",))
+    if config.training.probe and extraction["extraction"]:  # what a score layer is then trained on
+        parts |= extraction
     joint = None
     if config.training.joint:
         if not isinstance(decision, LearntDecision):
@@ -151,6 +157,7 @@ def build_job(config: DictConfig) -> Job:
         predictor=predictor,
         decision=decision,
         device=device,
+        running=Running.on(device, config.extraction, config.training.eval_batch_size),
         made_by=prediction_made_by(parts, data.data_set.content, label_names, weights_hash(network)),
     )
 
@@ -269,4 +276,6 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     same = identity == identity_of(job.made_by)
     config = current_names(config)
     same = same and all(config.get(part) == now[part] for part in ("predictor", *DECISION_PARTS))
+    then = plain_parts({"extraction": config.get("extraction", {})}, ("extraction",))
+    same = same and then == plain_parts(now, ("extraction",))
     return record if same else None

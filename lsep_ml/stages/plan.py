@@ -21,7 +21,8 @@ def plan(job: Job, folder: Path) -> None:
     network = job.network
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
-    arrays = 4 * images * (network.num_features + network.num_labels)
+    stored = 2 if job.running.store == "float16" else 4
+    arrays = images * (stored * network.num_features + 4 * network.num_labels)
     if finished_record(job, folder):
         verdict = "finished before; nothing to do"
     elif job.store.find(PREDICTIONS, job.made_by):
@@ -41,7 +42,7 @@ def plan(job: Job, folder: Path) -> None:
 def _work(job: Job) -> str:
     if not job.config.training.probe:
         return "trains network"
-    made_by = features_key(job.made_by["config"], job.network, job.data)
+    made_by = features_key(job.made_by["config"], job.network, job.data, job.running)
     identity = identity_of(made_by)
     if identity in _planned:
         return "shares features and trains a score layer, network"

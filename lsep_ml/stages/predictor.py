@@ -6,13 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from omegaconf import DictConfig
 
 from lsep_ml.data import Split
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.predictors import Predictor
-from lsep_ml.stages.extraction import Extraction, save_array
+from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.prediction import OnRow
+from lsep_ml.stages.sealed_rows import save_array
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import SCORES, predictor_made_by
 
@@ -63,9 +65,13 @@ def predict(
         started = time.perf_counter()
         train = extraction.split("train")
         log.info("Fitting predictor %s on %d images", type(predictor).__name__, len(train.features))
-        found = {"train": predictor.fit_predict(train.features, train.targets, train.mask, seed=seed)}
+        found = {
+            "train": predictor.fit_predict(_float32(train.features), train.targets, train.mask, seed=seed)
+        }
         for split in SPLITS:
-            label_sets, scores = found.get(split) or predictor.predict(extraction.split(split).features)
+            label_sets, scores = found.get(split) or predictor.predict(
+                _float32(extraction.split(split).features)
+            )
             save_array(folder / f"{split}_label_sets.npy", label_sets)
             if scores is not None:
                 save_array(folder / f"{split}_scores.npy", scores)
@@ -78,3 +84,7 @@ def predict(
     for row in scores.facts["history"]:
         on_row({"stage": "predictor", **row})
     return replace(extraction, scores=scores, prediction=None)
+
+
+def _float32(features: np.ndarray) -> np.ndarray:
+    return features.astype(np.float32, copy=False)

@@ -12,8 +12,9 @@ from lsep_ml.data import DataSet
 from lsep_ml.models import Network
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import write_history
-from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD, save_array
+from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD
 from lsep_ml.stages.prediction import OnRow, stored_prediction
+from lsep_ml.stages.sealed_rows import save_array
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import PREDICTIONS
 from lsep_ml.training.checkpoints import write_checkpoint

@@ -136,6 +136,8 @@ RANGES: Mapping[str, Kind] = {
     "training.weight_decay": Range(0, real=True, above=True, null=True),
     "training.tolerance": _POSITIVE,
     "training.folds": Range(2),
+    "extraction.batch_size": Range(1, null=True),
+    "extraction.channels_last": Switch(null=True),
     "fitting.epochs": _COUNT,
     "fitting.batch_size": _COUNT,
     "*optimizer.lr": Range(0, real=True),

@@ -7,6 +7,7 @@ Lightning: run.py names its output folders by it before any heavy import.
 
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
@@ -48,13 +49,17 @@ PREDICTION_PARTS = (
 DECISION_PARTS = ("decision", "fitting")
 """What stage 2 adds."""
 
-RUN_PARTS = (*PREDICTION_PARTS, "predictor", *DECISION_PARTS)
+RUN_PARTS = (*PREDICTION_PARTS, "extraction", "predictor", *DECISION_PARTS)
 """All that makes a run; `predictor` is empty where the scores are the network's own."""
 
 NEUTRAL = {
     "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers", "max_bytes"},
     "decision": {"shift_invariant"},
     "model": {"strict"},
+    "extraction": {
+        "batch_size",
+        "channels_last",
+    },  # of a run; not of the features, whose last bits depend on them
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
 }
 """Where the data lie, what computes and with how many processes: they change no number that is asked for. What the loss
@@ -67,6 +72,7 @@ The number of processes does where each normalises its own share of a batch (tra
 AT_FIRST: dict[str, dict[str, Any]] = {
     "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
     "model": {"pool": "trained"},
+    "extraction": {"precision": "float32", "store": "float32"},
 }
 """Options that came later, at the value that means what was done before: left out, so that it is still found."""
 
@@ -105,25 +111,35 @@ def prediction_made_by(
 
 
 def features_made_by(
-    config: Mapping[str, Any], images: Mapping[str, str], backbone: str, batch_size: int
+    config: Mapping[str, Any],
+    images: Mapping[str, str],
+    backbone: str,
+    batch_size: int,
+    *,
+    channels_last: bool = False,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    """Say what features are made by: always in float32 and without augmentation, in a fixed order and fixed batches.
+    """Say what features are made by: always without augmentation, in a fixed order and fixed batches.
 
     Args:
         config: resolved parts of the configuration, `data`, `transform` and `model` among them.
         images: the hashes of the split and of the images (`DataSet.content`).
         backbone: `weights_hash` of the frozen backbone.
         batch_size: of the fixed batches; a row's last bits depend on it.
+        channels_last: the memory layout, on which they depend too.
+        options: the others of the extraction that are not at their first values.
     """
     model = config["model"]
-    options = {key: value for key, value in model.items() if key not in NO_PART_OF_FEATURES}
-    parts = {} if model["_target_"] in WHOLE_IN_STATE else {"model": options}
+    built_by = {key: value for key, value in model.items() if key not in NO_PART_OF_FEATURES}
+    parts = {} if model["_target_"] in WHOLE_IN_STATE else {"model": built_by}
     return {
         "config": {**{key: config[key] for key in ("data", "transform")}, **parts},
         **images,
         "backbone": backbone,
         "batch_size": batch_size,
         "precision": "32-true",
+        **({"channels_last": True} if channels_last else {}),
+        **options,
     }
 
 

@@ -287,3 +287,18 @@ def test_reader_may_be_partial():
         partial(read_digits, **SMALL), transform=AUGMENTED, batch_size=8, eval_batch_size=4, training_seed=5
     )
     assert other.data_set.split_hash == module.data_set.split_hash
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3])
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_a_fixed_order_begins_later_with_the_same_batches(first: int, processes: int) -> None:
+    whole = [key.rows.tolist() for key in FixedOrder(27, 8)]
+    parts = [
+        [key.rows.tolist() for key in FixedOrder(27, 8, Part(rank, processes), first)]
+        for rank in range(processes)
+    ]
+    seen = {tuple(rows) for batches in parts for rows in batches}
+    assert seen == {tuple(rows) for rows in whole[first:]}
+    rounds = max(map(len, parts))
+    in_order = [batches[n] for n in range(rounds) for batches in parts if n < len(batches)]
+    assert in_order[: len(whole) - first] == whole[first:]

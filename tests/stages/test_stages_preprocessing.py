@@ -159,7 +159,7 @@ def test_another_size_is_built_and_a_wrong_one_names_those_that_work(tree: Path,
 
 def features_identity(tree: Path, output: Path, *options: str) -> str:
     job = build_job(compose_here(output, *place(tree), *options)[0])
-    return identity_of(features_key(job.made_by["config"], job.network, job.data))
+    return identity_of(features_key(job.made_by["config"], job.network, job.data, job.running))
 
 
 def test_whatever_computes_features_is_in_their_key(tree: Path, tmp_path: Path) -> None:
@@ -180,7 +180,10 @@ def test_whatever_computes_features_is_in_their_key(tree: Path, tmp_path: Path) 
 
 def test_what_came_later_leaves_identities_as_they_were(tree: Path, tmp_path: Path) -> None:
     small = build_job(compose_here(tmp_path, *place(tree), "model=small_cnn")[0])
-    assert "model" not in features_key(small.made_by["config"], small.network, small.data)["config"]
+    assert (
+        "model"
+        not in features_key(small.made_by["config"], small.network, small.data, small.running)["config"]
+    )
     for job in (small, build_job(compose_here(tmp_path, *place(tree), *NET)[0])):
         assert {"strict", "pool"}.isdisjoint(job.made_by["config"]["model"])
 

@@ -1,0 +1,110 @@
+"""Arrays on disk: written whole, or row by row in parts that are sealed, so that a kill loses little."""
+
+import hashlib
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+
+from lsep_ml.files import link_or_copy, no_room_named, read_json, write_json
+
+SECONDS = 20.0
+"""Between two seals: what a kill can lose."""
+
+
+class SealedRows:
+    """A .npy file whose rows are written in order, from several places at most one batch of each process ahead.
+
+    Beside it lies a list of its parts, each the number of rows up to its end and the sha256 of its bytes. Opened again
+    after a kill, it begins behind the last part that is whole; the rest is written again.
+
+    Args:
+        path: of the file; its folder is made.
+        dtype, shape: of the whole array.
+
+    Attributes:
+        done: rows that are sealed.
+    """
+
+    def __init__(self, path: Path, dtype: np.dtype, shape: tuple[int, int]) -> None:
+        self.path = path
+        self._parts_file = path.with_suffix(".parts.json")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._parts: list[tuple[int, str]] = []
+        self._array = self._found(dtype, shape)
+        if self._array is None:
+            self._array = new_array(path, dtype, shape)
+        self.done = self._parts[-1][0] if self._parts else 0
+        self._written = self.done
+        self._sealed_at = time.monotonic()
+
+    def _found(self, dtype: np.dtype, shape: tuple[int, int]) -> np.memmap | None:
+        """The array that a killed process left, with its whole parts; None where there is none of this kind."""
+        try:
+            parts = read_json(self._parts_file)
+            array: np.memmap = np.load(self.path, mmap_mode="r+", allow_pickle=False)
+            if array.dtype != dtype or array.shape != shape:
+                return None
+            start = 0
+            for end, digest in parts:
+                if _digest(array[start:end]) != digest:
+                    break
+                self._parts.append((end, digest))
+                start = end
+        except (OSError, ValueError, TypeError, json.JSONDecodeError):
+            return None
+        return array
+
+    def write(self, rows: np.ndarray, values: np.ndarray) -> None:
+        """Write the values of these rows, which follow those before them once a round of all processes is done."""
+        assert self._array is not None
+        self._array[rows] = values
+        self._written = max(self._written, int(rows[-1]) + 1)
+
+    def seal_if_due(self) -> bool:
+        """Seal what is written, where the last seal is `SECONDS` ago; say whether it was done. Between rounds only."""
+        if time.monotonic() - self._sealed_at < SECONDS:
+            return False
+        self._seal()
+        return True
+
+    def _seal(self) -> None:
+        assert self._array is not None
+        self._array.flush()
+        if self._written > self.done:
+            self._parts.append((self._written, _digest(self._array[self.done : self._written])))
+            write_json(self._parts_file, self._parts)
+            self.done = self._written
+        self._sealed_at = time.monotonic()
+
+    def finish(self, target: Path) -> None:
+        """Make `target` the same file, all rows of which are written; what is here stays for a build that is killed."""
+        self._seal()
+        assert self._array is not None
+        assert self.done == len(self._array)
+        link_or_copy(self.path, target)
+
+
+def _digest(rows: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    """Write an array as .npy; a disk without room for it is an error that says so."""
+    stored = new_array(path, array.dtype, array.shape)
+    stored[:] = array
+    stored.flush()
+
+
+def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
+    """A memory-mapped array in a new file whose room is taken at once: writing to a map on a full disk would not raise
+    an error but end the process.
+    """
+    with no_room_named(path):
+        array: np.memmap = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+        with path.open("rb+") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    return array

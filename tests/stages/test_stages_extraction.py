@@ -1,0 +1,189 @@
+"""Extraction: in the batches, layout and types that are asked for, and the same bits after it was killed."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import data_trees
+import numpy as np
+import pytest
+import torch
+from jobs import compose_here, run_job_here
+
+from lsep_ml.models import Network
+from lsep_ml.stages import sealed_rows
+from lsep_ml.stages.extraction import extract_features
+from lsep_ml.stages.job import Job, build_job
+from lsep_ml.stages.running import Running
+from lsep_ml.stages.sealed_rows import SealedRows
+from lsep_ml.store.entries import Entry
+from lsep_ml.store.keys import identity_of
+
+NET = ("model=timm", "model.name=test_resnet", "model.weights=null", "transform.crop=64", "trainer=cpu")
+SIZES = ("data.train=70", "data.val=20", "data.test=20", "data.canvas=24")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_trees.write_csv(tmp_path_factory.mktemp("own") / "csv")
+
+
+def job_here(tree: Path, output: Path, *options: str) -> Job:
+    place = ("data=csv", f"data.root={tree}", f"paths.data={tree.parent}", "data.num_workers=0")
+    return build_job(compose_here(output, *place, *NET, *options)[0])
+
+
+def extracted(job: Job) -> Entry:
+    return extract_features(job.store, job.made_by["config"], job.network, job.data, job.device, job.running)
+
+
+def array(entry: Entry, split: str) -> np.ndarray:
+    return np.load(entry.folder / f"{split}_features.npy")
+
+
+def test_what_is_left_open_is_fast_on_the_cpu(tree: Path, tmp_path: Path) -> None:
+    job = job_here(tree, tmp_path)
+    assert job.running == Running(16, channels_last=True)
+    assert job_here(tree, tmp_path, "extraction.batch_size=5").running.batch_size == 5
+    small = build_job(compose_here(tmp_path, *SIZES)[0])
+    assert small.running == Running(128, channels_last=False)
+    config = compose_here(tmp_path, *NET)[0].extraction
+    assert Running.on(torch.device("cuda"), config, 128) == Running(128, channels_last=False)
+
+
+def test_the_arrays_are_what_the_network_gives_for_these_batches(tree: Path, tmp_path: Path) -> None:
+    job = job_here(tree, tmp_path, "extraction.batch_size=7")
+    entry = extracted(job)
+    network = job.network.eval().to(memory_format=torch.channels_last)
+    for split in ("train", "val", "test"):
+        rows = range(len(job.data.data_set.split(split)))
+        images = torch.stack([job.data.transform(job.data.data_set.split(split).images[row]) for row in rows])
+        parts = []
+        for start in range(0, len(images), 7):
+            with torch.inference_mode():
+                batch = images[start : start + 7].contiguous(memory_format=torch.channels_last)
+                parts.append(network.extract(batch).numpy())
+        np.testing.assert_array_equal(array(entry, split), np.concatenate(parts))
+        assert array(entry, split).dtype == np.float32
+
+
+def test_how_it_is_run_is_in_the_key(tree: Path, tmp_path: Path) -> None:
+    options = ("batch_size=5", "channels_last=false", "precision=bf16", "store=float16")
+    jobs = [
+        job_here(tree, tmp_path, *([f"extraction.{option}"] if option else [])) for option in ("", *options)
+    ]
+    assert len({extracted(job).identity for job in jobs}) == len(jobs)
+    half = array(extracted(jobs[4]), "val")
+    assert half.dtype == np.float16
+    whole = array(extracted(jobs[0]), "val")
+    np.testing.assert_array_equal(half, whole.astype(np.float16))
+    rough = array(extracted(jobs[3]), "val")
+    assert rough.dtype == np.float32
+    assert 0 < np.abs(rough - whole).max() < 0.05 * np.abs(whole).max()
+    # A network that is trained itself is the same whatever is extracted from it; a score layer on features is not.
+    assert len({identity_of(job.made_by) for job in jobs}) == 1
+    probes = [
+        job_here(tree, tmp_path, "training=probe", *([f"extraction.{option}"] if option else []))
+        for option in ("", "batch_size=5", "precision=bf16", "store=float16")
+    ]
+    assert [len({identity_of(job.made_by) for job in probes[:n]}) for n in (2, 3, 4)] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("option", ["precision=float16", "store=float64"])
+def test_other_types_are_refused(tree: Path, tmp_path: Path, option: str) -> None:
+    with pytest.raises(ValueError, match=f"extraction.{option}: float32 or "):
+        job_here(tree, tmp_path, f"extraction.{option}")
+
+
+@pytest.mark.parametrize("decision", ["thresh_est", "threshold"])
+def test_a_run_works_on_float16(tmp_path: Path, decision: str) -> None:
+    options = (*SIZES, "training=probe", "training.epochs=2", "fitting.epochs=1", "trainer=cpu")
+    one, folder = run_job_here(tmp_path, *options, f"decision={decision}")
+    half, other = run_job_here(tmp_path, *options, f"decision={decision}", "extraction.store=float16")
+    assert folder != other
+    assert half["identity"] != one["identity"]
+    assert half["metrics"]["test"]["map"] == pytest.approx(one["metrics"]["test"]["map"], abs=0.05)
+    again, _ = run_job_here(tmp_path, *options, f"decision={decision}", "extraction.store=float16")
+    assert again["finished"] == half["finished"]
+
+
+class Killed(BaseException):
+    """What ends an extraction in these tests."""
+
+
+@pytest.mark.parametrize("dies_at", [1, 3, 6])
+def test_a_killed_extraction_goes_on_to_the_same_bits(
+    tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dies_at: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(sealed_rows, "SECONDS", 0.0)
+    options = ("extraction.batch_size=4",)
+    whole = extracted(job_here(tree, tmp_path / "whole", *options))
+    calls = count_calls(monkeypatch, dies_at)
+    with pytest.raises(Killed):
+        extracted(job_here(tree, tmp_path / "killed", *options))
+    batches = calls["all"]
+    calls["dies_at"] = None
+    with caplog.at_level(logging.INFO):
+        job = job_here(tree, tmp_path / "killed", *options)
+        entry = extracted(job)
+    sizes = [len(job.data.data_set.split(split)) for split in ("train", "val", "test")]
+    assert calls["all"] - batches == sum(-(-size // 4) for size in sizes) - (dies_at - 1)
+    assert "were done before" in caplog.text or dies_at == 1
+    assert "images," in caplog.text
+    assert entry.identity == whole.identity
+    for split in ("train", "val", "test"):
+        assert array(entry, split).tobytes() == array(whole, split).tobytes()
+    assert not list((tmp_path / "killed").rglob("*.kept"))
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, dies_at: int | None) -> dict[str, Any]:
+    calls: dict[str, Any] = {"all": 0, "dies_at": dies_at}
+    extract = Network.extract
+
+    def counted(self: Network, images: torch.Tensor) -> torch.Tensor:
+        calls["all"] += 1
+        if calls["all"] == calls["dies_at"]:
+            raise Killed
+        return extract(self, images)
+
+    monkeypatch.setattr(Network, "extract", counted)
+    return calls
+
+
+def test_a_damaged_part_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sealed_rows, "SECONDS", 0.0)
+    file, shape = tmp_path / "rows.npy", (9, 2)
+    values = np.arange(18, dtype=np.float32).reshape(shape)
+    first = SealedRows(file, values.dtype, shape)
+    for start in (0, 3, 6):
+        rows = np.arange(start, start + 3)
+        first.write(rows, values[rows])
+        assert first.seal_if_due()
+    assert SealedRows(file, values.dtype, shape).done == 9
+    damaged = np.load(file, mmap_mode="r+")
+    damaged[4, 1] += 1
+    damaged.flush()
+    again = SealedRows(file, values.dtype, shape)
+    assert again.done == 3
+    rows = np.arange(3, 9)
+    again.write(rows, values[rows])
+    again.finish(tmp_path / "all.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "all.npy"), values)
+    assert SealedRows(file, np.dtype(np.float16), shape).done == 0  # another array
+    (tmp_path / "rows.parts.json").write_text(json.dumps({"rows": 3}))
+    assert SealedRows(file, values.dtype, shape).done == 0
+
+
+def test_rows_are_sealed_when_it_is_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = SealedRows(tmp_path / "rows.npy", np.dtype(np.float32), (4, 1))
+    rows.write(np.arange(2), np.ones((2, 1), np.float32))
+    assert not rows.seal_if_due()
+    assert SealedRows(tmp_path / "rows.npy", np.dtype(np.float32), (4, 1)).done == 0
+    monkeypatch.setattr(sealed_rows, "SECONDS", 0.0)
+    assert rows.seal_if_due()
+    assert rows.done == 2
