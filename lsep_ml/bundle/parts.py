@@ -47,10 +47,13 @@ class Parts:
         names = self.label_names
         if len(set(names)) < len(names):
             raise ValueError(f"{self.source}: a label is named twice")
-        weight = self.state.get("score_layer.weight")
-        if weight is None:
+        rows = [
+            self.state.get(f"score_layer.{name}") for name in ("weight", "decoder.duplicate_pooling_bias")
+        ]
+        layer = next((len(tensor) for tensor in rows if tensor is not None), None)
+        if layer is None:
             raise ValueError(f"{self.source}: the network has no score layer")
-        for what, size in (("score layer", len(weight)), ("decision", int(self.decision.num_labels))):
+        for what, size in (("score layer", layer), ("decision", int(self.decision.num_labels))):
             if size != len(names):
                 raise ValueError(f"{self.source}: {len(names)} label names, but the {what} has {size} labels")
         known = self.decision.label_names

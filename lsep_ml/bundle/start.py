@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.bundle.sources import read_parts
@@ -46,8 +46,10 @@ def start_from(network: Network, label_names: Sequence[str], parts: Parts) -> li
             f"{dict(parts.model['options'])}; give model=... the same options"
         )
     network.backbone.load_state_dict(found)
-    weight, bias = (parts.state[f"score_layer.{name}"] for name in ("weight", "bias"))
-    kept = take_score_rows(network.score_layer, label_names, parts.label_names, weight, bias)
+    rows = [parts.state.get(f"score_layer.{name}") for name in ("weight", "bias")]
+    kept: list[str] = []
+    if isinstance(network.score_layer, nn.Linear) and rows[0] is not None and rows[1] is not None:
+        kept = take_score_rows(network.score_layer, label_names, parts.label_names, rows[0], rows[1])
     new = [name for name in label_names if name not in kept]
     log.info(
         "Starting from %s: its backbone, and the score rows of %d labels; %d labels are new%s",

@@ -1,10 +1,12 @@
 """The stage-1 network: normalisation on the device, a backbone, and the score layer; and its end alone, a probe."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, cast
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+
+from lsep_ml.models.heads import build_head
 
 
 class Backbone(Protocol):
@@ -51,7 +53,7 @@ class Network(nn.Module):
                 f"transform.mean={list(mean)}, transform.std={list(std)}: give one value per channel"
             )
         self.backbone = backbone
-        self.score_layer = nn.Linear(cast(Backbone, backbone).num_features, num_labels)
+        self.score_layer: Any = build_head(backbone, num_labels)
         self.register_buffer(
             "mean", 255 * torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False
         )
@@ -62,15 +64,20 @@ class Network(nn.Module):
     @property
     def num_features(self) -> int:
         """D, the width of f'(x)."""
-        return self.score_layer.in_features
+        width: int = self.score_layer.in_features
+        return width
 
     @property
     def num_labels(self) -> int:
         """K."""
-        return self.score_layer.out_features
+        number: int = self.score_layer.out_features
+        return number
 
     def extract(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> features f'(x) (N, D); features that are given in their place are not normalised."""
+        """Images (N, C, H, W) -> features f'(x) (N, D), with the places behind them where the head reads places.
+
+        Features that are given in their place are not normalised.
+        """
         if images.ndim == 2:
             given: Tensor = self.backbone(images)
             return given
@@ -79,7 +86,7 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Prediction:
         features = self.extract(images)
-        return Prediction(self.score_layer(features), features)
+        return Prediction(self.score_layer(features), features[:, : self.num_features])
 
 
 @torch.no_grad()
@@ -119,6 +126,7 @@ class Probe(nn.Module):
         self.backbone = nn.Identity()
         self.score_layer = network.score_layer
         self.num_labels = network.num_labels
+        self.num_features = network.num_features
 
     def extract(self, features: Tensor) -> Tensor:
         """The features themselves."""

@@ -9,8 +9,9 @@ import torch
 from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
+from lsep_ml.models.heads import HEADS, packed
 from lsep_ml.models.names import WEIGHTS, Source, pretrained_cfg, source_of
-from lsep_ml.models.pooling import Pooling
+from lsep_ml.models.pooling import Layout, Pooling
 from lsep_ml.models.published import hub_file, unreachable
 from lsep_ml.models.sizes import size_options
 from lsep_ml.models.weights import ScoreRows, load_weights
@@ -28,8 +29,13 @@ class TimmBackbone(nn.Module):
         image_size: tuple[int, int, int],
         pool: str = "trained",
         score_rows: ScoreRows | None = None,
+        head: str = "linear",
+        head_lambda: float = 0.1,
     ) -> None:
         super().__init__()
+        if head not in HEADS:
+            raise ValueError(f"model.head={head}: {', '.join(HEADS)}")
+        self.head, self.head_lambda = "linear", head_lambda  # places are given once the width is known
         self.model: Any = model
         self.score_rows = score_rows
         training = model.training
@@ -49,15 +55,21 @@ class TimmBackbone(nn.Module):
                     "model.pool=trained: this network has no pooling of its own; take model.pool=mean"
                 )
             self.num_features: int = features.shape[1]
+            if head != "linear":
+                self.layout = Layout(model, self.model.forward_features(torch.zeros(1, *image_size)))
+                self.head, self.token_width = head, self.layout.width
+                self.row_width: int = self(torch.zeros(1, *image_size)).shape[1]
         model.train(training)
 
     def forward(self, images: Tensor) -> Tensor:
-        features: Tensor = (
-            self.model(images)
-            if self.pooling is None
-            else self.pooling(self.model, self.model.forward_features(images))
+        if self.pooling is None and self.head == "linear":
+            features: Tensor = self.model(images)
+            return features
+        before = self.model.forward_features(images)
+        features = (
+            self.model.forward_head(before) if self.pooling is None else self.pooling(self.model, before)
         )
-        return features
+        return features if self.head == "linear" else packed(features, self.layout.tokens(before))
 
 
 def timm_backbone(
@@ -67,6 +79,8 @@ def timm_backbone(
     *,
     source: str | None = None,
     pool: str = "trained",
+    head: str = "linear",
+    head_lambda: float = 0.1,
     strict: bool = True,
     **options: Any,
 ) -> TimmBackbone:
@@ -80,6 +94,9 @@ def timm_backbone(
             size is built for it, its position embeddings interpolated.
         source: where its weights are published, if elsewhere than under `name` (see `resolved_model`).
         pool: what f'(x) is made by: "trained", the network's own way, or one of `lsep_ml.models.pooling.POOLS`.
+        head: which of `lsep_ml.models.heads.HEADS` its features are for; for others than "linear" the places of its
+            map, or its patch tokens, stand behind f'(x) in each row (`packed`).
+        head_lambda: of csra, the weight of its attention.
         strict: whether a file that does not fit whole is refused (`load_weights`).
         options: passed to `timm.create_model` (e.g. `in_chans`, `drop_path_rate`).
 
@@ -103,7 +120,7 @@ def timm_backbone(
         model = timm.create_model(name, pretrained=False, num_classes=0, **options)
         if weights is not None:
             rows = _load(model, weights, published, cfg, strict)
-    return TimmBackbone(model, (options.get("in_chans", own[0]), *size), pool, rows)
+    return TimmBackbone(model, (options.get("in_chans", own[0]), *size), pool, rows, head, head_lambda)
 
 
 def _load(

@@ -79,7 +79,7 @@ class Extraction:
     def split(self, name: str) -> SplitArrays:
         """The arrays of "train", "val" or "test"."""
         return SplitArrays(
-            features=_open(self.features, f"{name}_features"),
+            features=_open(self.features, f"{name}_features")[:, : self.features.facts.get("width")],
             scores=_open_if_there(self.scores, f"{name}_scores"),
             label_sets=_open_if_there(self.scores, f"{name}_label_sets"),
             targets=_open(self.features, f"{name}_targets"),
@@ -129,6 +129,7 @@ def extract_features(
     """
     network = network.eval().to(device)
     made_by = features_key(config, network, data, running)
+    width = getattr(network.backbone, "row_width", network.num_features)  # with the places that a head reads
 
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
@@ -141,7 +142,7 @@ def extract_features(
             source = data.data_set.split(split)
             kept = None
             if store.processes.first:
-                shape = (len(source), network.num_features)
+                shape = (len(source), width)
                 kept = SealedRows(
                     store.kept(FEATURES, made_by) / f"{split}_features.npy", np.dtype(running.store), shape
                 )
@@ -157,7 +158,7 @@ def extract_features(
         for name, array in extracted.items():  # only now: a build that starts again finds its folder empty
             array.finish(folder / name)
         network.to(memory_format=torch.contiguous_format)
-        return {"seconds": round(time.perf_counter() - started, 3)}
+        return {"seconds": round(time.perf_counter() - started, 3), "width": network.num_features}
 
     features = store.get_or_build(FEATURES, made_by, build)
     if features.reused:

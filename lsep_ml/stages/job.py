@@ -10,6 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
+from torch import nn
 
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
@@ -165,7 +166,8 @@ def build_job(config: DictConfig) -> Job:
 def take_published_rows(network: Network, label_names: Sequence[str]) -> None:
     """Start from the score rows that came with the backbone's weights, of labels of the same name."""
     rows = getattr(network.backbone, "score_rows", None)
-    if rows is not None and rows.weight.shape[1] == network.num_features:
+    linear = isinstance(network.score_layer, nn.Linear)
+    if rows is not None and linear and rows.weight.shape[1] == network.num_features:
         kept = take_score_rows(network.score_layer, label_names, *rows)
         log.info("The weights came with the score rows of %d of these labels", len(kept))
 

@@ -22,7 +22,9 @@ def plan(job: Job, folder: Path) -> None:
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
     stored = 2 if job.running.store == "float16" else 4
-    arrays = images * (stored * network.num_features + 4 * network.num_labels)
+    arrays = images * (
+        stored * getattr(network.backbone, "row_width", network.num_features) + 4 * network.num_labels
+    )
     if finished_record(job, folder):
         verdict = "finished before; nothing to do"
     elif job.store.find(PREDICTIONS, job.made_by):

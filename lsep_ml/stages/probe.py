@@ -36,6 +36,12 @@ def solving_of(config: DictConfig, loss: Loss, device: torch.device) -> Solving 
         raise ValueError(f"training.solver={training.solver}: lbfgs or sgd")
     if training.solver == "sgd":
         return None
+    head = config.model.get("head", "linear")
+    if head != "linear":
+        raise ValueError(
+            f"model.head={head}: a solver fits a linear layer; take training.solver=sgd, or training=finetune "
+            "training.frozen_epochs=EPOCHS, which keeps no places"
+        )
     check_solvable(loss)
     if config.data.sampler != "plain":
         raise ValueError(

@@ -184,6 +184,7 @@ RANGES: Mapping[str, Kind] = {
     "model.widths": Range(1, 65536, many=True, one=False),
     "model.num_features": Range(1, 2**20),
     "model.strict": Switch(),
+    "model.head_lambda": Range(0, real=True),
     "model.dropout": Range(0, 1, real=True, below=True),
     "loss.margin": _REAL,
     "loss.max_pairs": Range(1, null=True),

@@ -71,7 +71,7 @@ The number of processes does where each normalises its own share of a batch (tra
 
 AT_FIRST: dict[str, dict[str, Any]] = {
     "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
-    "model": {"pool": "trained"},
+    "model": {"pool": "trained", "head": "linear", "head_lambda": 0.1},
     "extraction": {"precision": "float32", "store": "float32"},
 }
 """Options that came later, at the value that means what was done before: left out, so that it is still found."""

@@ -74,7 +74,7 @@ class LabelPrediction(LightningModule):
         layer = self.network.score_layer
         with torch.autocast(features.device.type, enabled=False):
             features = features.to(layer.weight.dtype)
-            return Prediction(layer(features), features)
+            return Prediction(layer(features), features[:, : self.network.num_features])
 
     def configure_callbacks(self) -> list[Callback]:
         decay = self.optimisation.ema

@@ -1,0 +1,81 @@
+"""Heads that read places, from training to the bundle and the graph; stage 2 reads the pooled features."""
+
+from pathlib import Path
+from typing import Any
+
+import data_trees
+import numpy as np
+import pytest
+import torch
+from jobs import compose_here, run_job_here
+
+import lsep_ml
+from lsep_ml.bundle import read_parts, write_bundle
+from lsep_ml.bundle.export import export
+from lsep_ml.stages.job import build_job
+from lsep_ml.store.keys import identity_of
+
+NET = ("model=timm", "model.name=test_resnet", "model.weights=null", "transform.crop=64")
+SMALL = ("training.epochs=1", "fitting.epochs=1", "trainer=cpu", "training.batch_size=8", "optimizer=adamw")
+DECISION = ("decision=thresh_est", "decision.fit_on=train")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return data_trees.write_csv(tmp_path_factory.mktemp("own") / "csv")
+
+
+def place(tree: Path) -> tuple[str, ...]:
+    return ("data=csv", f"data.root={tree}", f"paths.data={tree.parent}", "data.num_workers=0", *SMALL)
+
+
+@pytest.mark.parametrize("training", ["finetune", "probe"])
+@pytest.mark.parametrize("head", ["csra", "ml_decoder"])
+def test_a_head_is_trained_bundled_and_exported(tree: Path, tmp_path: Path, head: str, training: str) -> None:
+    import onnxruntime
+
+    probe = ("training=probe", "training.solver=sgd") if training == "probe" else ()
+    options = (*place(tree), *NET, *DECISION, f"model.head={head}", *probe)
+    record, folder = run_job_here(tmp_path / "out", *options)
+    again, _ = run_job_here(tmp_path / "out", *options, "force=true")
+    assert again["metrics"] == record["metrics"]
+    assert again["reused"]["prediction"]
+
+    features = np.load(next((tmp_path / "out/store/features").glob("*/test_features.npy")))
+    width = record["config"]["sizes"]["features"]
+    assert features.shape[1] > width
+    write_bundle(read_parts(folder), tmp_path / "bundle")
+    classifier = lsep_ml.load(tmp_path / "bundle", device="cpu")
+    assert classifier.decision.num_features == classifier.network.num_features == width
+    with np.load(folder / "predictions.npz") as arrays:
+        found = classifier.predict([tree / name for name in arrays["image_ids"]])
+        np.testing.assert_allclose(found.scores, arrays["scores"], atol=1e-4)
+        np.testing.assert_allclose(found.thresholds, arrays["thresholds"], atol=1e-4)
+    images = torch.stack([classifier.prepare(tree / name) for name in image_ids(folder)])
+    export(classifier, tmp_path / "model.onnx", images=images)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    scores = session.run(["scores"], {"images": images.numpy()})[0]
+    np.testing.assert_allclose(scores, found.scores, atol=1e-4)
+
+
+def image_ids(folder: Path) -> list[str]:
+    with np.load(folder / "predictions.npz") as arrays:
+        ids: list[str] = arrays["image_ids"].tolist()
+        return ids
+
+
+def test_the_head_is_part_of_the_identity(tree: Path, tmp_path: Path) -> None:
+    def made_by(*options: str) -> dict[str, Any]:
+        return build_job(compose_here(tmp_path, *place(tree), *NET, *options)[0]).made_by
+
+    plain = made_by()
+    assert {"head", "head_lambda"}.isdisjoint(plain["config"]["model"])
+    others = [("model.head=csra",), ("model.head=csra", "model.head_lambda=0.2"), ("model.head=ml_decoder",)]
+    assert len({identity_of(made) for made in (plain, *(made_by(*other) for other in others))}) == 4
+
+
+def test_a_solver_fits_linear_heads_only(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"model\.head=csra: a solver fits a linear layer; take training\.solver=sgd"
+    ):
+        build_job(compose_here(tmp_path, *place(tree), *NET, "training=probe", "model.head=csra")[0])
