@@ -2,9 +2,9 @@
 
 The map of each image is computed once for each geometry and size and pooled in every way; on each of these features a
 score layer is fitted by L-BFGS with LSEP and with BCE (weight decay chosen on validation), one global threshold on
-validation, and all of it is measured on test. Ten CPU minutes on 3,000 photographs:
+validation, and all of it is measured on test. Ten CPU minutes on 2,600 photographs:
 
-    python experiments/photos/pooling.py PHOTOS --weights tf_efficientnet_lite0.safetensors --train 1200 \
+    python experiments/photos/pooling.py PHOTOS --weights tf_efficientnet_lite0.safetensors --train 800 \
         --out experiments/photos/pooling.csv
 """
 

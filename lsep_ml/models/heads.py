@@ -6,7 +6,6 @@ They are given what `packed` makes: f'(x), which stage 2 reads whatever the head
 from typing import Any
 
 import torch
-from timm.layers.ml_decoder import MLDecoder
 from torch import Tensor, nn
 
 HEADS = ("linear", "csra", "ml_decoder")
@@ -81,6 +80,8 @@ class QueryHead(nn.Module):
     """
 
     def __init__(self, num_features: int, width: int, num_labels: int, hidden: int = 768) -> None:
+        from timm.layers.ml_decoder import MLDecoder  # on first use, as the backbones
+
         super().__init__()
         self.in_features, self.out_features, self.width = num_features, num_labels, width
         self.decoder = MLDecoder(num_labels, decoder_embedding=hidden, initial_num_features=width)
