@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from lsep_ml.files import content_hash, file_digest, write_json
 from lsep_ml.runs.files import ERROR, OVERRIDES, RESULT, SEALED, UNFINISHED

@@ -90,10 +90,10 @@ class WandbTracker:
     ) -> None:
         if mode not in ("offline", "online"):
             raise ValueError(f"logger.wandb.mode={mode!r}: expected offline or online")
-        mode = os.environ.get("WANDB_MODE") or mode  # W&B's own way to say it for all programs
-        if mode not in MODES:
-            raise ValueError(f"WANDB_MODE={mode}: expected one of {', '.join(MODES)}")
-        self.project, self.mode, self.group, self.entity = project, mode, group or _BEGAN, entity
+        asked = os.environ.get("WANDB_MODE") or mode  # W&B's own way to say it for all programs
+        if asked not in MODES:
+            raise ValueError(f"WANDB_MODE={asked}: expected one of {', '.join(MODES)}")
+        self.project, self.mode, self.group, self.entity = project, asked, group or _BEGAN, entity
         self._run: Any = None
 
     def start(self, config: dict[str, Any], folder: Path) -> None:
