@@ -22,6 +22,8 @@ Offset = Literal["class", "one", "none"]
 NEVER = float(np.finfo(np.float32).max)
 """The threshold that no score exceeds."""
 
+_LOG_SCALE = 20.0  # s stays where its products with scores are finite in single precision
+
 
 class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
     """The labels with f_k(x) > theta_k(x) = (b_k + w_k x + offset_k) / s, for standardised features x.
@@ -68,7 +70,7 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
     def choices(self) -> dict[str, Any]:
         return {
             "weight_decay": float(self.decay),
-            "scale": float(torch.exp(self.log_scale.detach())),
+            "scale": float(self.scale.detach()),
             "offset": self.offsets.tolist(),
         }
 
@@ -87,11 +89,16 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
         decay = self.decay.to(inputs)
 
         def value() -> Tensor:
-            log_odds = torch.exp(self.log_scale) * scores - self.head(inputs)
+            log_odds = self.scale * scores - self.head(inputs)
             cross_entropy = F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
             return cross_entropy + decay * self.weight.square().sum()
 
         return value
+
+    @property
+    def scale(self) -> Tensor:
+        """s; within bounds, since scores that separate all labels ask for an infinite one."""
+        return torch.exp(self.log_scale.clamp(-_LOG_SCALE, _LOG_SCALE))
 
     @property
     def linear(self) -> nn.Linear:
@@ -108,7 +115,7 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
     def log_odds_of(self, scores: Tensor, features: Tensor | None = None) -> Tensor:
         assert features is not None
         linear = self.outputs(features)
-        return torch.exp(self.log_scale) * scores.to(linear.dtype) - linear
+        return self.scale * scores.to(linear.dtype) - linear
 
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
         assert features is not None
@@ -157,14 +164,14 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
         return bool(positive.any() and not positive.all())
 
     def _estimate(self, features: Tensor) -> Tensor:
-        thresholds = (self.outputs(features) + self.offsets) / torch.exp(self.log_scale)
+        thresholds = (self.outputs(features) + self.offsets) / self.scale
         return torch.where(self.offsets < NEVER, thresholds, NEVER).float()
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
         values, labels = as_numpy(scores).astype(np.float64), as_numpy(targets) != 0
         known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
         share = ((labels & known).sum(0) + 0.5) / (known.sum(0) + 1)
-        scale = float(torch.exp(self.log_scale.detach()))
+        scale = float(self.scale.detach())
         return torch.from_numpy(scale * values.mean(0) - np.log(share / (1 - share))).float()
 
     def _draw(self, generator: torch.Generator, bias: Tensor) -> None:

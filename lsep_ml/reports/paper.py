@@ -25,6 +25,13 @@ LOSSES = {
     "asl": "Asymmetric",
     "pairwise_logistic": "Pairwise logistic",
     "zlpr": "ZLPR",
+    "hill": "Hill",
+    "splc": "SPLC",
+    "tkpr": "TKPR",
+    "distribution_balanced": "Distribution-balanced",
+    "ldam": "LDAM",
+    "soft_f1": "Soft F1",
+    "two_way": "Two-way",
     "lsep": "LSEP",
 }
 """Losses, and predictors in their place, in the paper's order; what it lacks comes before its own method."""

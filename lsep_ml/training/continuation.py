@@ -11,11 +11,17 @@ from lsep_ml.losses import (
     asl_loss,
     bce_loss,
     bpmll_loss,
+    distribution_balanced_loss,
     focal_loss,
+    hill_loss,
+    ldam_loss,
     lsep_loss,
     pairwise_logistic_loss,
     ranking_loss,
+    soft_f1_loss,
     softmax_loss,
+    splc_loss,
+    tkpr_loss,
     two_way_loss,
     warp_loss,
     zlpr_loss,
@@ -39,14 +45,19 @@ _CONVEX = {
     *(
         bce_loss,
         bpmll_loss,
+        distribution_balanced_loss,
+        ldam_loss,
         lsep_loss,
         pairwise_logistic_loss,
         ranking_loss,
         softmax_loss,
+        tkpr_loss,
         two_way_loss,
         zlpr_loss,
     )
 }
+
+_FROM_BCE = {asl_loss, focal_loss, hill_loss, soft_f1_loss, splc_loss}
 
 KINKED = 100
 """Iterations of a descent that may end at a kink."""
@@ -87,9 +98,9 @@ def check_solvable(loss: Loss) -> None:
 def is_convex(loss: Loss) -> bool:
     """Tell whether `loss`, a loss of this package with its options bound, is convex in the scores.
 
-    Its minimum does not depend on how it is reached then. WARP is not (its weights jump), nor are the focal and the
-    asymmetric loss, nor LSEP with weights: they end in a minimum near that of the convex loss they start from. Of other
-    losses nothing is known.
+    Its minimum does not depend on how it is reached then. WARP is not (its weights jump), nor are the focal, the
+    asymmetric, the Hill, the SPLC and the F1 loss, nor LSEP with weights: they end in a minimum near that of the convex
+    loss they start from. Of other losses nothing is known.
     """
     return _function(loss) in _CONVEX and not _is_weighted(loss)
 
@@ -105,8 +116,8 @@ def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solu
     and less; `converged` means that its value lies within HINGE_TOLERANCE of its minimum, which is certain: the rounded
     slopes are a point of the dual problem. WARP begins, on the path, at the solution of the rounded ranking loss and
     descends until it stands at a kink: `converged` means that beginning anew lowers it by no more than
-    HINGE_TOLERANCE of it; its gradient is nowhere small. The focal and the asymmetric loss begin at the solution of
-    binary cross entropy, LSEP with weights at that of LSEP.
+    HINGE_TOLERANCE of it; its gradient is nowhere small. What changes binary cross entropy (`_FROM_BCE`) begins at its
+    solution, LSEP with weights at that of LSEP.
 
     Args:
         loss: a function of `lsep_ml.losses`, its options bound.
@@ -123,7 +134,7 @@ def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solu
         return _reach_hinges(loss, problem, tolerance, fine)
     if function is warp_loss:
         return _reach_warp(loss, problem, tolerance, fine)
-    if function in (focal_loss, asl_loss):
+    if function in _FROM_BCE:
         _minimise(bce_loss, problem, tolerance)
     elif _is_weighted(loss):
         _minimise(lsep_loss, problem, tolerance)
