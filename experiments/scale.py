@@ -147,9 +147,13 @@ class Split:
     """Some images in their order: features, memory-mapped, and targets as compressed rows."""
 
     def __init__(self, data: Entry, labels: int, rows: slice) -> None:
-        indptr = np.load(data.folder / "indptr.npy", mmap_mode="r")[rows.start : rows.stop + 1]
-        indices = np.load(data.folder / "indices.npy", mmap_mode="r")[indptr[0] : indptr[-1]]
-        self.features = np.load(data.folder / "features.npy", mmap_mode="r")[rows]
+        indptr = np.load(data.folder / "indptr.npy", mmap_mode="r", allow_pickle=False)[
+            rows.start : rows.stop + 1
+        ]
+        indices = np.load(data.folder / "indices.npy", mmap_mode="r", allow_pickle=False)[
+            indptr[0] : indptr[-1]
+        ]
+        self.features = np.load(data.folder / "features.npy", mmap_mode="r", allow_pickle=False)[rows]
         self.targets = csr_array(
             (np.ones(len(indices), np.uint8), indices, indptr - indptr[0]), (len(self.features), labels)
         )
@@ -323,13 +327,13 @@ def run(images: int, labels: int, epochs: int, names: list[str], seed: int, out:
             trained = store.get_or_build(
                 "layers", how, partial(train, name=name, split=training, epochs=epochs, seed=seed)
             )
-        with np.load(trained.folder / "layer.npz") as file:
+        with np.load(trained.folder / "layer.npz", allow_pickle=False) as file:
             layer = dict(file)
         with costs.stage("fit"):
             fitted = store.get_or_build(
                 "thresholds", {"layer": trained.identity}, partial(fit, split=validation, layer=layer)
             )
-        with np.load(fitted.folder / "thresholds.npz") as file:
+        with np.load(fitted.folder / "thresholds.npz", allow_pickle=False) as file:
             thresholds = dict(file)
         with costs.stage("evaluate"):
             evaluated[name] = store.get_or_build(

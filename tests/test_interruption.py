@@ -117,7 +117,7 @@ def failing(function: Callable[..., Any], call: int, error: BaseException) -> Ca
     [
         (Network, "extract", 40),
         (extraction, "_write_scores", 2),
-        (LabelDecision, "training_step", 5),
+        (LabelDecision, "training_step", 2),
         (experiment, "write_files", 1),
         (experiment, "write_record", 1),
     ],

@@ -175,7 +175,7 @@ def test_joint_training_is_an_identity_of_its_own_for_each_decision(sweep: Path)
     [
         (("loss=hinge",), "Available options in 'loss'"),
         (("training.epoch=3",), "epoch"),
-        (("data.val=0",), "DataError: data.val=0"),
+        (("data.val=0",), "ValueError: data.val=0"),
     ],
 )
 def test_bad_input_ends_with_one_message(tmp_path: Path, overrides: tuple[str, ...], message: str) -> None:

@@ -171,7 +171,7 @@ def test_check_and_prepare_answer_on_the_command_line(
     [image, *_] = sorted((tmp_path / "voc2007").rglob("*.jpg"))
     image.write_bytes(image.read_bytes()[:100])
     done = CliRunner().invoke(cli.app, check)
-    assert done.exit_code == 1
+    assert done.exit_code == 3
     assert image.name in done.output
     absent = ["prepare", "voc2007", "--from", str(tmp_path / "absent"), "--root", str(tmp_path / "new")]
     monkeypatch.setattr(sys, "argv", ["lsep_ml", *absent])

@@ -106,7 +106,7 @@ def extracted(setting: Setting, network: Network) -> tuple[Tensor, float]:
     device, running = torch.device(setting.device), Running(data.eval_batch_size)
     entry = extract_features(store, parts, network, data, device, running)
     seconds = clock(setting) - started
-    return torch.from_numpy(np.load(entry.folder / "train_features.npy")), seconds
+    return torch.from_numpy(np.load(entry.folder / "train_features.npy", allow_pickle=False)), seconds
 
 
 @cache

@@ -69,7 +69,7 @@ class Photos:
 
 def read_photos(file: Path, split: int) -> Photos:
     """The features of a split: 0, the file's own; or all images divided anew at random."""
-    with np.load(file) as arrays:
+    with np.load(file, allow_pickle=False) as arrays:
         found = [
             {name: arrays[f"{name}_{what}"] for name in ("train", "val", "test")}
             for what in ("features", "targets")

@@ -48,7 +48,7 @@ REPLICATES = 200
 
 def splits_of(file: Path, number: int) -> dict[str, Split]:
     """Split 0 is the file's, others divide all images anew."""
-    with np.load(file) as arrays:
+    with np.load(file, allow_pickle=False) as arrays:
         parts = {
             name: (arrays[f"{name}_features"], arrays[f"{name}_targets"].astype(np.uint8))
             for name in ("train", "val", "test")

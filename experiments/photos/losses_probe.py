@@ -91,7 +91,7 @@ class Solved(NamedTuple):
 
 def read(path: Path) -> dict[str, Split]:
     """The splits, their features centred and divided by one number, as training has them."""
-    with np.load(path) as arrays:
+    with np.load(path, allow_pickle=False) as arrays:
         raw = {
             name: (torch.from_numpy(arrays[f"{name}_features"]).float(), arrays[f"{name}_targets"])
             for name in ("train", "val", "test")

@@ -73,7 +73,7 @@ def test_what_cannot_be_trained_is_said_before_it_is(
     with pytest.raises(DataError, match=message):
         build_job(compose_here(tmp_path / "outputs", *options(root))[0])
     report = check("csv", root)
-    assert report.exit_code == 1
+    assert report.exit_code == 3
     assert any(message in finding.message for finding in report.findings)
 
 

@@ -146,7 +146,7 @@ def test_a_decision_on_a_predictor_s_scores(runs: dict[str, Finished], output: P
         ),
         (("decision=none",), "decision=none: predictor=score_layer gives scores and no label sets"),
         (("predictor=br", "training=joint"), "training=joint trains a decision on the network's own scores"),
-        (("predictor=cnn_rnn", "predictor.beam=0"), "beam=0: expected at least 1"),
+        (("predictor=cnn_rnn", "predictor.beam=0"), "beam=0: expected a whole number at least 1"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_training(

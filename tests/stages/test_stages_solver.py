@@ -122,7 +122,7 @@ def test_several_processes_leave_the_same_bits(
     [
         (("loss.max_pairs=10",), r"loss\.max_pairs=10"),
         (("data.sampler=balanced",), r"data\.sampler=balanced"),
-        (("solver=adam",), r"training\.solver=adam: lbfgs or sgd"),
+        (("solver=adam",), r"solver=adam: expected one of lbfgs, sgd"),
         (("training.folds=1",), r"training\.folds=1"),
     ],
 )
