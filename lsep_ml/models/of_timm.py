@@ -56,7 +56,8 @@ class TimmBackbone(nn.Module):
                 )
             self.num_features: int = features.shape[1]
             if head != "linear":
-                self.layout = Layout(model, self.model.forward_features(torch.zeros(1, *image_size)))
+                places_of: Any = self.model.forward_features
+                self.layout = Layout(model, places_of(torch.zeros(1, *image_size)))
                 self.head, self.token_width = head, self.layout.width
                 self.row_width: int = self(torch.zeros(1, *image_size)).shape[1]
         model.train(training)

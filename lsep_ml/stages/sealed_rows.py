@@ -89,7 +89,7 @@ class SealedRows:
 
 
 def _digest(rows: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(rows)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest()
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -90,7 +90,7 @@ class WandbTracker:
     ) -> None:
         if mode not in ("offline", "online"):
             raise ValueError(f"logger.wandb.mode={mode!r}: expected offline or online")
-        asked = os.environ.get("WANDB_MODE") or mode  # W&B's own way to say it for all programs
+        asked: Any = os.environ.get("WANDB_MODE") or mode  # W&B's own way to say it for all programs
         if asked not in MODES:
             raise ValueError(f"WANDB_MODE={asked}: expected one of {', '.join(MODES)}")
         self.project, self.mode, self.group, self.entity = project, asked, group or _BEGAN, entity
