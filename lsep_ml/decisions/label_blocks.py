@@ -30,8 +30,9 @@ def fit_by_label_blocks(rule: R, blocks: Iterable[LabelBlock]) -> R:
     """
     _check(rule)
     images, labels, grid = _extent(blocks, rule.steps)
-    guarded = isinstance(rule, PerClassThreshold) and rule.guard and images >= 2
-    held_out = _folds(rule, images) if guarded and isinstance(rule, PerClassThreshold) else []
+    held_out: Rows = []
+    if isinstance(rule, PerClassThreshold) and rule.guard and images >= 2:
+        held_out = rule.held_out(np.arange(images))
     together, *of_folds = _thresholds_together(rule, blocks, grid, held_out or [np.arange(images)])
     rule.num_labels = torch.tensor(labels)
     if isinstance(rule, GlobalThreshold):
@@ -72,11 +73,6 @@ def _extent(blocks: Iterable[LabelBlock], steps: int) -> tuple[int, int, Scores]
     if not images or not labels:
         raise ValueError("blocks: no scores to fit on")
     return images, labels, search_grid(np.array([low, high], np.float32), steps)
-
-
-def _folds(rule: PerClassThreshold, images: int) -> Rows:
-    rows = np.random.default_rng(rule.seed).permutation(np.arange(images))
-    return np.array_split(rows, min(rule.folds, images))
 
 
 def _thresholds_together(

@@ -155,11 +155,11 @@ class PerClassThreshold(ThresholdRule):
 
     def _cross_fit(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
         """The prior that does best on images that did not tune the thresholds."""
-        rows = np.random.default_rng(self.seed).permutation(np.flatnonzero(known.any(1)))
+        rows = np.flatnonzero(known.any(1))
         if len(rows) < 2:
             return PRIORS[0]
         totals: list[LabelCounts] = []
-        for held_out in np.array_split(rows, min(self.folds, len(rows))):
+        for held_out in self.held_out(rows):
             fitted = np.ones(len(scores), bool)
             fitted[held_out] = False
             tuned = self._tune(scores, targets, known & fitted[:, None], ranking.take(fitted[ranking.rows]))
@@ -169,6 +169,11 @@ class PerClassThreshold(ThresholdRule):
             ]
             totals = [add_counts(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
         return PRIORS[first_best(np.array([self._held_out_gain(total) for total in totals]))]
+
+    def held_out(self, rows: Integers) -> list[Integers]:
+        """The `rows` in folds, drawn from the seed; each fold is judged by what was tuned on the others."""
+        drawn = np.random.default_rng(self.seed).permutation(rows)
+        return np.array_split(drawn, min(self.folds, len(rows)))
 
     def _held_out_gain(self, counts: LabelCounts) -> float:
         """What the guard maximises: the criterion, or minus the mean shortfall of what is demanded."""

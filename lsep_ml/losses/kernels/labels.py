@@ -70,6 +70,10 @@ def dense_targets(targets: LabelIndices) -> Tensor:
     return dense.scatter_add(1, targets.indices.clamp(min=0), positive.to(torch.uint8)).bool()
 
 
+def _without_unknown(scores: Tensor, unknown: Tensor | None) -> Tensor:
+    return scores if unknown is None else torch.add(scores, unknown, alpha=-FAR)
+
+
 class DenseLabels(NamedTuple):
     """Indicators (N, K) in the dtype of the scores: 1 where an entry is a known positive, is not one, is not a known
     negative, is unknown (None when all are known)."""
@@ -89,7 +93,7 @@ class DenseLabels(NamedTuple):
 
     def known(self, scores: Tensor) -> Tensor:
         """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
-        return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
+        return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
         """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
@@ -130,7 +134,7 @@ class SparseLabels(NamedTuple):
 
     def known(self, scores: Tensor) -> Tensor:
         """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
-        return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
+        return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
         """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
@@ -170,7 +174,7 @@ class SoftLabels(NamedTuple):
 
     def known(self, scores: Tensor) -> Tensor:
         """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
-        return scores if self.unknown is None else torch.add(scores, self.unknown, alpha=-FAR)
+        return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
         """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
