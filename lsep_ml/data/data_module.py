@@ -20,6 +20,7 @@ from lsep_ml.data.images.content import MAX_BYTES, at_most
 from lsep_ml.data.loading import Batch, BatchedSplit, TrainingLoader
 from lsep_ml.data.order import WHOLE, FixedOrder, Part, TrainingOrder, repeat_factors
 from lsep_ml.data.transform import Transform
+from lsep_ml.data.withheld import DroppedAs, SinglePositive, Withheld
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -41,12 +42,14 @@ class ImageDataModule(pl.LightningDataModule):
         persistent_workers: whether they live on from epoch to epoch.
         pin_memory: whether batches are put where a GPU copies from at once; None: where there is a GPU.
         max_bytes: the largest image file that is read; a larger one is as one that cannot be decoded.
+        drop_labels, dropped_as, long_tail: what is withheld of training and validation, see `Withheld`; by the reader's
+            `seed`.
         part: which of several processes this is, and of how many; each is fed its part of the same batches.
         options: what the reader takes.
 
     Raises:
-        DataError: from the reader; an unknown sampler; a transform that leaves images at sizes of their own; a
-            training batch of fewer rows than processes.
+        DataError: from the reader or `Withheld`; an unknown sampler; a transform that leaves images at sizes of their
+            own; a training batch of fewer rows than processes.
     """
 
     def __init__(
@@ -63,12 +66,16 @@ class ImageDataModule(pl.LightningDataModule):
         persistent_workers: bool = True,
         pin_memory: bool | None = None,
         max_bytes: int = MAX_BYTES,
+        drop_labels: float | SinglePositive = 0.0,
+        dropped_as: DroppedAs = "unknown",
+        long_tail: float | None = None,
         part: Part = WHOLE,
         **options: Any,
     ) -> None:
         super().__init__()
         if sampler not in ("plain", "balanced"):
             raise DataError(f"data.sampler={sampler}: plain or balanced")
+        withheld = Withheld(drop_labels, dropped_as, long_tail)
         self.transform: Transform | None = transform
         self.eval_batch_size = eval_batch_size
         self.training_seed = training_seed
@@ -76,7 +83,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.persistent_workers = persistent_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         with at_most(max_bytes):
-            self.data_set = reader(**options)
+            self.data_set = withheld.of(reader(**options), options.get("seed", 0))
         if self.data_set.feature_width is not None:
             self.transform, self.num_workers = None, 0
         elif not transform.fixed_size and not isinstance(self.data_set.train.images, Tensor):

@@ -84,7 +84,7 @@ def test_every_range_takes_its_inside_and_nothing_else() -> None:
             assert kind.takes("no such word") == (not kind.words), key
             assert kind.takes(None) == kind.null, key
             assert kind.takes(["x"]) == (kind.many and not kind.words), key
-            assert kind.takes(2) == (kind.other is not None), key
+            assert kind.takes(2) == (kind.other is not None and kind.other.takes(2)), key
             continue
         assert not kind.takes({"a": 1}), key
         assert not kind.takes(math.nan), key
