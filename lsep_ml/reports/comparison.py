@@ -1,7 +1,7 @@
 """Which differences between rows are real, by the paired bootstrap, and the paper's claims as questions to them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -12,6 +12,7 @@ from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates, percentiles
 from lsep_ml.reports.grouping import RunGroup, mean_gain
 from lsep_ml.reports.paper import OURS, method_name, paper_table
 from lsep_ml.reports.records import Digest
+from lsep_ml.reports.remarks import EXPLAINED, marks
 from lsep_ml.runs.finished import Method, Run
 
 HEADLINE_METRICS = ("f1", "exact_match")
@@ -62,10 +63,14 @@ def differences(
 
 @dataclass(frozen=True)
 class Answer:
-    """Holds a `question` and the `comparisons` that answer it: one row against others, in one metric or more."""
+    """Holds a `question` and the `comparisons` that answer it: one row against others, in one metric or more.
+
+    marks: what warns of a row, by its name (`lsep_ml.reports.remarks`).
+    """
 
     question: str
     comparisons: list[Comparison]
+    marks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> list[str]:
@@ -74,9 +79,17 @@ class Answer:
 
     @property
     def rows(self) -> list[tuple[str, list[Comparison]]]:
-        """Return each opponent with its comparisons, in the order of `keys`."""
+        """Return each opponent, its marks behind its name, with its comparisons, in the order of `keys`."""
         opponents = dict.fromkeys(comparison.second for comparison in self.comparisons)
-        return [(name, [c for c in self.comparisons if c.second == name]) for name in opponents]
+        return [
+            (f"{name}{self.marks.get(name, '')}", [c for c in self.comparisons if c.second == name])
+            for name in opponents
+        ]
+
+    @property
+    def note(self) -> str:
+        """Explain the marks, where there are any."""
+        return EXPLAINED if any(self.marks.values()) else ""
 
 
 @dataclass(frozen=True)
@@ -117,9 +130,10 @@ def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Answer]
         ours = best.pop("lsep", None)
         name = BY_KEY[key].short_name
         question = f"{name}: {{first}} against each loss, all under the decision of highest validation {name}"
-        answers.append(_against(question, ours, list(best.values()), evidence, [key]))
+        answers.append(_against(group, question, ours, list(best.values()), evidence, [key]))
     answers.append(
         _against(
+            group,
             "{first} against the other decisions on LSEP's scores",
             OURS,
             [method for method in evidence if method[0] == "lsep"],
@@ -129,6 +143,7 @@ def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Answer]
     )
     answers.append(
         _against(
+            group,
             "{first} against Table 1's other rows",
             OURS,
             [method for method in evidence if method in paper_table(1) or method == ("bce", "thresh_est")],
@@ -150,6 +165,7 @@ def best_decisions(group: RunGroup, methods: Mapping[Method, object], key: str) 
 
 
 def _against(
+    group: RunGroup,
     question: str,
     first: Method | None,
     others: list[Method],
@@ -165,7 +181,9 @@ def _against(
         for comparison in compare_rows(first, other, evidence)
         if comparison.key in keys
     ]
-    return Answer(question.format(first=method_name(*first)), found)
+    marked = {method_name(*method): marks(group.chosen[method]) for method in (first, *others)}
+    name = method_name(*first)
+    return Answer(question.format(first=f"{name}{marked[name]}"), found, marked)
 
 
 def compare_rows(first: Method, second: Method, evidence: Mapping[Method, Evidence]) -> list[Comparison]:

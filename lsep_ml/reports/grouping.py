@@ -148,6 +148,8 @@ def settings(run: Run) -> dict[str, str]:
     flat: dict[str, str] = {}
     for part in RUN_PARTS:
         flat |= _flatten(part, run.config.get(part, {}))
+    if run.rate.get("chosen") == "search":  # each seed's own
+        flat.pop("optimizer.lr", None)
     return {key: value for key, value in flat.items() if key not in _NO_SETTINGS}
 
 

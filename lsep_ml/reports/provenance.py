@@ -7,13 +7,14 @@ from dataclasses import astuple, dataclass, fields
 from lsep_ml.metrics import LABELS_PER_IMAGE, METRICS
 from lsep_ml.reports.grouping import Row, RunGroup
 from lsep_ml.reports.paper import method_name
+from lsep_ml.reports.remarks import rate_of
 from lsep_ml.reports.tables import Table
 from lsep_ml.reports.text_tables import csv_text
 from lsep_ml.runs.finished import Run
 
 _PLACES = ("paths.", "paths=", "hydra.", "data.root=", "data.cache=")
 _UNKNOWN = "not recorded"
-_STAGES = ("prediction", "extraction", "predictor", "decision", "evaluation")
+_STAGES = ("rates", "prediction", "extraction", "predictor", "decision", "evaluation")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Provenance:
     seed: str
     command: str
     chosen: str
+    rate: str
+    warnings: str
     total: str
     seconds: str
     reused: str
@@ -55,6 +58,8 @@ def provenance(group: RunGroup, row: Row, run: Run) -> Provenance:
         seed=str(run.seed),
         command=command(run),
         chosen=_pairs(run.choices),
+        rate=rate_of(run),
+        warnings="; ".join(run.warnings),
         total=f"{sum(seconds.values()):.1f}",
         seconds=_pairs(seconds),
         reused=", ".join(stage for stage, reused in run.reused.items() if reused) or "nothing",

@@ -11,6 +11,7 @@ from lsep_ml.metrics.functional import LABEL_SET_KEYS
 from lsep_ml.reports.comparison import HEADLINE_METRICS, Comparison, Evidence, compare_rows
 from lsep_ml.reports.grouping import Row, RunGroup, mean_gain
 from lsep_ml.reports.paper import decision_name, departures, method_name, paper_numbers, paper_table
+from lsep_ml.reports.remarks import marks, remarks
 from lsep_ml.runs.finished import Method, Run
 
 ALL_KEYS = tuple(metric.key for metric in METRICS)
@@ -51,6 +52,11 @@ class TableRow:
     row: Row | None
     cells: Mapping[str, Cell]
     beside: bool = False
+
+    @property
+    def shown(self) -> str:
+        """Return the label with the marks of what its runs warn of."""
+        return f"{self.label}{marks(self.row)}"
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,7 @@ def table_of_all(group: RunGroup) -> Table:
         label = method_name(*row.method) + (f" [{row.variant}]" if row.variant else "")
         rows.append(_row(label, row, {}, ALL_KEYS))
     title = f"Every loss, decision and setting on {group.title} ({group.model})"
-    return Table(f"all_{group.name}", title, group, ALL_KEYS, rows)
+    return Table(f"all_{group.name}", title, group, ALL_KEYS, rows, _remarks(rows))
 
 
 def _paper_rows(group: RunGroup, table: int, name: Callable[[Method], str]) -> list[TableRow]:
@@ -166,7 +172,11 @@ def _notes(group: RunGroup, rows: Sequence[TableRow]) -> list[str]:
                 f"{row.label}: one of {others} settings, the one of most seeds, then of highest validation F1 "
                 f"({row.row.variant})."
             )
-    return notes
+    return notes + _remarks(rows)
+
+
+def _remarks(rows: Sequence[TableRow]) -> list[str]:
+    return remarks((row.label, row.row) for row in rows if row.row is not None)
 
 
 def headline(group: RunGroup, evidence: Mapping[Method, Evidence]) -> Headline:

@@ -29,6 +29,7 @@ _LATEX = {
     "θ": r"$\theta$",
     "±": r"$\pm$",
     "–": "--",
+    "†": r"\dag{}",
 }
 
 
@@ -75,7 +76,7 @@ def markdown_table(table: Table) -> str:
     lines.append("|" + " --- |" + " ---: |" * (len(table.columns) + 1))
     for row in table.rows:
         lines.append(
-            _cells([_md(row.label), *(_md_cell(row.cells[key]) for key in table.columns), runs_of(row)])
+            _cells([_md(row.shown), *(_md_cell(row.cells[key]) for key in table.columns), runs_of(row)])
         )
     notes = [LEGEND + (" In brackets: the paper's number and ours minus it." if table.has_paper else "")]
     return "\n".join(
@@ -91,7 +92,7 @@ def markdown_verdict(verdict: Answer) -> str:
         lines.append(
             _cells([_md(name), *(f"**{interval(c)}**" if c.real else interval(c) for c in comparisons)])
         )
-    return "\n".join([*lines, ""])
+    return "\n".join([*lines, *(["", verdict.note] if verdict.note else []), ""])
 
 
 def latex_table(table: Table) -> str:
@@ -113,7 +114,7 @@ def latex_table(table: Table) -> str:
             lines.append(r"\midrule")
         previous = row.beside
         cells = [_latex_cell(row.cells[key]) for key in table.columns]
-        lines.append(" & ".join([_latex(row.label), *cells, _latex(runs_of(row))]) + r" \\")
+        lines.append(" & ".join([_latex(row.shown), *cells, _latex(runs_of(row))]) + r" \\")
         if with_paper and any(row.cells[key].paper is not None for key in with_paper):
             paper = [_latex(_paper(row.cells[key])) for key in table.columns]
             lines.append(r" & ".join([r"\quad paper", *paper, ""]) + r" \\")

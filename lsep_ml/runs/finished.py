@@ -46,8 +46,8 @@ class Run:
 
     scores: what identifies the scores, which all decisions on them share. val and test map metric keys to values
     (fractions, as in `lsep_ml.metrics`). Everything from `counts` on is provenance, and empty where a record of an
-    older version lacks it; files: the checksum that each of its files was written with; overrides: what the run that
-    made the results was called with, None where that is not known.
+    older version lacks it; rate: the learning rate and how it was chosen; files: the checksum that each of its files
+    was written with; overrides: what the run that made the results was called with, None where that is not known.
     """
 
     folder: Path
@@ -71,6 +71,8 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] | None = None
+    warnings: tuple[str, ...] = ()
+    rate: Mapping[str, Any] = field(default_factory=dict)
     hardware: str = ""
     finished: str = ""
 
@@ -118,9 +120,11 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
         if not isinstance(values[key], dict):
             _refuse(record, key, values[key], "an object")
         missing += [] if values[key] else [key]
-    values["files"] = record.get("files", {})
-    if not isinstance(values["files"], dict):
-        _refuse(record, "files", values["files"], "an object")
+    for key in ("files", "rate"):
+        values[key] = record.get(key, {})
+        if not isinstance(values[key], dict):
+            _refuse(record, key, values[key], "an object")
+    values["warnings"] = _warnings(record)
     values["overrides"] = read_overrides(path.parent, record)
     for key in ("hardware", "finished"):
         values[key] = str(record.get(key, ""))
@@ -138,6 +142,13 @@ def _scores(record: dict[str, Any]) -> str:
     stored = record.get("stored")
     found = stored.get("scores") if isinstance(stored, dict) else None
     return found if isinstance(found, str) else f"{record['identity']} {record.get('predictor', SCORE_LAYER)}"
+
+
+def _warnings(record: dict[str, Any]) -> tuple[str, ...]:
+    found = record.get("warnings", [])
+    if not isinstance(found, list) or not all(isinstance(warning, str) for warning in found):
+        _refuse(record, "warnings", found, "a list of texts")
+    return tuple(found)
 
 
 def _text(record: dict[str, Any], key: str) -> str:
