@@ -1,22 +1,28 @@
 """Data sets: one file a source, one transform, one LightningDataModule.
 
-What needs torch or Lightning is loaded on first use: they take seconds, and `check` needs neither.
+All is loaded on first use: torch and Lightning take seconds, and `check` needs neither.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lsep_ml.data.data_set import DataSet, Split
-from lsep_ml.data.errors import DataError
-
 if TYPE_CHECKING:
     from lsep_ml.data.data_module import ImageDataModule
+    from lsep_ml.data.data_set import DataSet, Split
+    from lsep_ml.data.errors import DataError
     from lsep_ml.data.loading import Batch
     from lsep_ml.data.transform import Transform
 
 __all__ = ["Batch", "DataError", "DataSet", "ImageDataModule", "Split", "Transform"]
 
-_HOMES = {"Batch": "loading", "ImageDataModule": "data_module", "Transform": "transform"}
+_HOMES = {
+    "Batch": "loading",
+    "DataError": "errors",
+    "DataSet": "data_set",
+    "ImageDataModule": "data_module",
+    "Split": "data_set",
+    "Transform": "transform",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,10 +4,11 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.images.packed import packed_images
 
 PLAIN_PATH = re.compile(r"[\w-]+(/[\w-]+)*\.\w+", re.ASCII)  # nearly all are, and need no closer look
 IN_NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")
@@ -85,17 +86,16 @@ def find_images(root: Path, listed: Iterable[str], folders: Sequence[str]) -> li
     path that it would have in the first folder.
     """
     prefixes = [f"{folder}/" if folder else "" for folder in folders]
-    names_in = cache(lambda folder: frozenset(_names_in(root / folder)))
-    anywhere = cache(lambda: _by_base_name(root))
+    tree = _Tree(root)
     found = []
     for path in listed:
         above, _, name = path.rpartition("/")
         for prefix in prefixes:
-            if name in names_in(prefix + above):
+            if name in tree.names_in((prefix + above).rstrip("/")):
                 found.append(prefix + path)
                 break
         else:
-            found.append(anywhere().get(name) or prefixes[0] + path)
+            found.append(tree.by_base_name.get(name) or prefixes[0] + path)
     return found
 
 
@@ -107,34 +107,60 @@ def find_forms(root: Path, listed: Sequence[str]) -> list[str]:
     """
     if all(map(str.isascii, listed)):
         return list(listed)
-    forms = cache(lambda folder: {unicodedata.normalize("NFC", name): name for name in _names_in(folder)})
+    tree = _Tree(root)
+    forms = cache(lambda folder: {unicodedata.normalize("NFC", name): name for name in tree.names_in(folder)})
     found = []
     for path in listed:
-        if not path.isascii() and not (root / path).exists():
-            folder = root
-            for part in path.split("/"):
-                folder /= forms(folder).get(unicodedata.normalize("NFC", part), part)
-            path = folder.relative_to(root).as_posix()
-        found.append(path)
+        folder = ""
+        for part in path.split("/") if not path.isascii() else ():
+            there = part if part in tree.names_in(folder) else None
+            name = there or forms(folder).get(unicodedata.normalize("NFC", part), part)
+            folder = f"{folder}/{name}" if folder else name
+        found.append(folder or path)
     return found
 
 
-def _names_in(folder: Path) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
+class _Tree:
+    """What each folder below `root` holds, by name: files, folders, and images that are packed.
 
+    Raises:
+        DataError: as `packed_images`.
+    """
 
-def _by_base_name(root: Path) -> dict[str, str | None]:
-    """Map each base name below `root` to the one file that has it, or to None where several do."""
-    places: dict[str, str | None] = {}
-    for folder, _, names in os.walk(root):
-        relative = os.path.relpath(folder, root).replace(os.sep, "/")
-        for name in names:
-            place = name if relative == "." else f"{relative}/{name}"
-            places[name] = None if name in places else place
-    return places
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._packed: dict[str, set[str]] = {}
+        packed = packed_images(root)
+        for image in () if packed is None else packed.names:
+            folder, _, name = image.rpartition("/")
+            while name not in self._packed.setdefault(folder, set()):
+                self._packed[folder].add(name)
+                folder, _, name = folder.rpartition("/")
+                if not name:
+                    break
+        self._listed: dict[str, frozenset[str]] = {}
+
+    def names_in(self, folder: str) -> frozenset[str]:
+        """List the names in `folder`, a POSIX path below the root or ""; none where it is no folder."""
+        if folder not in self._listed:
+            try:
+                files = os.listdir(self._root / folder)
+            except OSError:
+                files = []
+            self._listed[folder] = frozenset(files) | self._packed.get(folder, set())
+        return self._listed[folder]
+
+    @cached_property
+    def by_base_name(self) -> dict[str, str | None]:
+        """Map each base name below the root to the one file that has it, or to None where several do."""
+        places: dict[str, str | None] = {}
+        walked = ((os.path.relpath(folder, self._root), names) for folder, _, names in os.walk(self._root))
+        for folder, names in (*walked, *self._packed.items()):
+            relative = folder.replace(os.sep, "/")
+            for name in names:
+                place = name if relative in ("", ".") else f"{relative}/{name}"
+                places[name] = None if name in places else place
+        return places
 
 
 def _some(names: Sequence[str]) -> str:

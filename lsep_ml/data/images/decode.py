@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 
 from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images.content import read_content
+from lsep_ml.data.images.packed import packed_images
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,16 +36,21 @@ FORMATS = [
 
 
 class ImageFiles:
-    """The images at these paths, decoded when they are asked for.
+    """The images at these paths, files of their own or packed, decoded when they are asked for.
 
     Args:
         root: the folder that the paths are relative to.
         paths: unicode (N,), POSIX.
+
+    Raises:
+        DataError: as `packed_images`.
     """
 
     def __init__(self, root: Path, paths: NDArray[np.str_]) -> None:
         self.root = root
         self.paths = paths
+        self._packed = packed_images(root)
+        self._rows = None if self._packed is None else self._packed.rows(paths.tolist())
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -52,9 +58,14 @@ class ImageFiles:
     def __getitem__(self, row: int, /) -> "Tensor":
         path = self.root / str(self.paths[row])
         try:
-            return decode_image(read_content(path, sys.maxsize))  # the check knew the limit
+            return decode_image(self._content(row, path))
         except (OSError, ImageError) as error:
             raise ImageError(f"{path}: {error}; it was readable when it was checked") from error
+
+    def _content(self, row: int, path: Path) -> bytes:
+        if self._packed is not None and self._rows is not None and self._rows[row] >= 0:
+            return self._packed.read(int(self._rows[row]))
+        return read_content(path, sys.maxsize)  # the check knew the limit
 
 
 def decode_image(content: bytes) -> "Tensor":

@@ -1,6 +1,5 @@
 """Opens every image once, before the first epoch, and remembers the verdicts."""
 
-import hashlib
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from lsep_ml.data.cores import available_cores
 from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images.content import read_content, size_limit, too_large
 from lsep_ml.data.images.decode import decode_image
+from lsep_ml.data.images.packed import PackedImages, content_digest, packed_images
 
 log = logging.getLogger(__name__)
 
@@ -58,13 +58,46 @@ class ImageCheck:
 def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | None) -> ImageCheck:
     """Open all images as training will, those unchanged since an earlier call from the cache.
 
-    One that is no regular file, or larger than `size_limit()`, is a problem and not opened.
+    One that is no regular file, or larger than `size_limit()`, is a problem and not opened. Packed images were opened
+    when they were packed, and what was found then is taken.
 
     Args:
         root: the folder that the ids are relative to.
         image_ids: unicode (N,), distinct.
         cache: folder of the verdicts; None: every image is opened.
+
+    Raises:
+        DataError: as `packed_images`.
     """
+    packed = packed_images(root)
+    if packed is None:
+        return _check_files(root, image_ids, cache)
+    rows = packed.rows(image_ids.tolist())
+    loose = np.flatnonzero(rows < 0)
+    return _with_packed(packed, rows, loose, _check_files(root, image_ids[loose], cache))
+
+
+def _with_packed(
+    packed: PackedImages, rows: NDArray[np.int64], loose: NDArray[np.int64], of_loose: ImageCheck
+) -> ImageCheck:
+    """What is known of the packed images at `rows` and, where a row is -1, of the `loose` files."""
+    inside = np.flatnonzero(rows >= 0)
+    told = {name: packed.column(name)[rows[inside]] for name in ("height", "width", "length", "digest")}
+    sizes = np.zeros((len(rows), 2), np.int32)
+    sizes[loose], sizes[inside] = of_loose.sizes, np.stack([told["height"], told["width"]], axis=1)
+    num_bytes = np.zeros(len(rows), np.int64)
+    num_bytes[loose], num_bytes[inside] = of_loose.num_bytes, told["length"]
+    digests = np.zeros(len(rows), "S16")
+    digests[loose], digests[inside] = of_loose.digests, told["digest"].to_list()
+    problems = {int(loose[row]): problem for row, problem in of_loose.problems.items()}
+    problem_of = packed.column("problem")[rows[inside]].to_list()
+    problems |= {int(row): problem for row, problem in zip(inside, problem_of, strict=True) if problem}
+    large = np.flatnonzero(num_bytes > size_limit())
+    problems |= {int(row): too_large(int(num_bytes[row]), size_limit()) for row in large}
+    return ImageCheck(dict(sorted(problems.items())), sizes, num_bytes, digests)
+
+
+def _check_files(root: Path, image_ids: NDArray[np.str_], cache: str | Path | None) -> ImageCheck:
     stored_at = cache_file(cache, "images", FORMAT, str(root.resolve()))
     state = _file_states(root, image_ids)
     sizes = np.zeros((len(image_ids), 2), np.int32)
@@ -162,7 +195,7 @@ def _open_one(path: Path) -> Verdict:
         return Verdict(f"cannot be read: {error.strerror}", 0, 0, b"")
     except ImageError as error:
         return Verdict(str(error), 0, 0, b"")
-    digest = hashlib.blake2b(content, digest_size=16).digest()
+    digest = content_digest(content)
     try:
         _, height, width = decode_image(content).shape
     except ImageError as error:

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.image_names import has_image_suffix, is_junk, looks_like_an_image
+from lsep_ml.data.images.packed import packed_images
 from lsep_ml.data.tree import GUIDE
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
@@ -42,18 +43,21 @@ class Found:
 
 
 class Folder:
-    """All files below `root`, POSIX paths relative to it, sorted; junk (`is_junk`) is left out.
+    """All files below `root`, packed images among them, POSIX paths relative to it, sorted; junk (`is_junk`) is left
+    out.
 
     Raises:
-        DataError: no such folder.
+        DataError: no such folder; as `packed_images`.
     """
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=own")
-        self.files = sorted(self._walk())
-        self.images = [file for file in self.files if self._is_image(file)]
+        packed = packed_images(self.root)
+        inside = set() if packed is None else set(packed.names)
+        self.files = sorted(inside.union(self._walk()))
+        self.images = [file for file in self.files if file in inside or self._is_image(file)]
 
     def _walk(self) -> Iterator[str]:
         seen: set[str] = set()
