@@ -18,7 +18,19 @@ from lsep_ml.decisions import load
 
 runner = CliRunner()
 VERBS = (
-    *("check", "convert", "prepare", "tune", "apply", "report", "bundle", "predict", "export", "demo"),
+    *(
+        "check",
+        "convert",
+        "pack",
+        "prepare",
+        "tune",
+        "apply",
+        "report",
+        "bundle",
+        "predict",
+        "export",
+        "demo",
+    ),
     *("backbones", "list", "dashboard", "prune", "run"),
 )
 
