@@ -189,11 +189,17 @@ def prune_command(
     delete: Annotated[
         bool, typer.Option("--delete", help="Do it; without this, only say what would go.")
     ] = False,
+    failed: Annotated[
+        bool,
+        typer.Option(
+            "--failed", help="Also jobs that failed: their folders, and what they would go on from."
+        ),
+    ] = False,
 ) -> None:
-    """Free what no finished run refers to: stored networks and arrays, and leftovers of interrupted work."""
+    """Free what no run refers to: stored networks and arrays, and leftovers of interrupted work."""
     from lsep_ml.runs.inventory import prune
 
-    prune(output, console, delete=delete)
+    prune(output, console, delete=delete, failed=failed)
 
 
 @app.command(

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 import uuid
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 _SETTLED = 2_000_000_000  # nanoseconds
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -71,7 +73,7 @@ def atomic_write(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[
     without, many small files are written faster.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = _beside(path)
     try:
         with (
             no_room_named(path),
@@ -85,6 +87,16 @@ def atomic_write(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def _beside(path: Path) -> Path:
+    """A name of its own beside `path`, for what is to become it."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether `path` has the name of a file that was being written: a writer that is killed leaves it."""
+    return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -106,7 +118,7 @@ def inert(text: str) -> str:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, without its cost on disk where the file system can, else a copy."""
-    beside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    beside = _beside(target)
     try:
         os.link(source, beside)
         os.replace(beside, target)

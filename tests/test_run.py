@@ -14,7 +14,6 @@ import pytest
 import torch
 from hydra.errors import InstantiationException
 from jobs import compose_here, run_job_here
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from sklearn.metrics import accuracy_score, f1_score, label_ranking_average_precision_score
 
 from lsep_ml.runs.files import UNFINISHED
@@ -174,7 +173,7 @@ def test_joint_training_is_an_identity_of_its_own_for_each_decision(sweep: Path)
     ("overrides", "message"),
     [
         (("loss=hinge",), "Available options in 'loss'"),
-        (("training.epoch=3",), "epoch"),
+        (("training.epoch=3",), "Could not override 'training.epoch'"),
         (("data.val=0",), "ValueError: data.val=0"),
     ],
 )
@@ -183,6 +182,8 @@ def test_bad_input_ends_with_one_message(tmp_path: Path, overrides: tuple[str, .
     said = done.stdout + done.stderr
     assert message in said
     assert "Traceback" not in said
+    assert "Error executing job" not in said
+    assert said.count(message) == 1
     assert not list(tmp_path.glob("runs/**/result.json"))
 
 
@@ -194,7 +195,7 @@ def test_bad_input_ends_with_one_message(tmp_path: Path, overrides: tuple[str, .
             FileNotFoundError,
             r"model\.weights=absent\.pth: no such file",
         ),
-        (("trainer=gpu",), MisconfigurationException, "(?i)gpu|cuda"),
+        (("trainer=gpu",), ValueError, r"trainer\.accelerator=gpu, .*gpu.*trainer=auto"),
         (("decision=threshold", "decision.criterion=f2"), ValueError, "f2"),
         (("decision=zero",), ValueError, "loss='lsep'"),
         (("transform.mean=[0.1,0.2]",), ValueError, r"transform\.mean=\[0\.1, 0\.2\]"),
@@ -220,12 +221,26 @@ def test_a_loss_that_is_not_finite_stops_with_its_name_and_step(tmp_path: Path) 
         run_job_here(tmp_path, *TINY, *options)
 
 
-def test_a_folder_of_ones_own_holds_the_last_of_its_runs(tmp_path: Path) -> None:
+def test_a_folder_of_ones_own_keeps_its_run_until_another_is_forced_into_it(tmp_path: Path) -> None:
     own = f"hydra.run.dir={tmp_path / 'own'}"
-    for decision in ("topk", "threshold", "threshold"):
-        record, folder = run_job_here(tmp_path, *TINY, own, f"decision={decision}")
-        assert (record["decision"], folder) == (decision, tmp_path / "own")
+    first, folder = run_job_here(tmp_path, *TINY, own, "decision=topk")
+    assert run_job_here(tmp_path, *TINY, own, "decision=topk", "data.num_workers=1")[0] == first
+    before = (folder / "result.json").read_bytes()
+    for other in ("decision=threshold", "seed=1"):
+        with pytest.raises(ValueError, match=r"of another configuration \(.*decision=topk\).*force=true"):
+            run_job_here(tmp_path, *TINY, own, other)
+        assert (folder / "result.json").read_bytes() == before
+    record, _ = run_job_here(tmp_path, *TINY, own, "decision=threshold", "force=true")
+    assert (record["decision"], folder) == ("threshold", tmp_path / "own")
     assert not (folder / UNFINISHED).exists()
+
+
+def test_the_store_stays_where_it_is_when_hydra_changes_the_folder(tmp_path: Path) -> None:
+    words = [*TINY, "decision=topk", "hydra.job.chdir=true"]
+    command = [sys.executable, str(ROOT / "run.py"), *words]
+    subprocess.run(command, capture_output=True, cwd=tmp_path, check=True)
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("store")] == [Path("outputs/store")]
+    assert len(list(tmp_path.glob("outputs/runs/*/*/result.json"))) == 1
 
 
 def test_a_plan_leaves_what_failed_on_record(tmp_path: Path) -> None:
@@ -264,7 +279,23 @@ def test_a_job_that_fails_is_recorded_and_the_others_go_on(tmp_path: Path) -> No
 
 def test_an_output_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    command = [sys.executable, str(ROOT / "run.py"), *TINY, f"paths.output={tmp_path / 'file' / 'outputs'}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode != 0
-    assert "Not a directory" in done.stdout + done.stderr
+    for flags in ([], ["-m"]):
+        output = f"paths.output={tmp_path / 'file' / 'outputs'}"
+        command = [sys.executable, str(ROOT / "run.py"), *flags, *TINY, output]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 1
+        [said] = (done.stdout + done.stderr).splitlines()
+        assert f"{tmp_path / 'file' / 'outputs'}" in said
+        assert "Not a directory; the results go there, paths.output=FOLDER names another place" in said
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a file size limit of a process")
+def test_a_disk_that_is_full_before_a_job_begins_is_one_message(tmp_path: Path) -> None:
+    """Nothing can be written at all: not even what Hydra writes before it calls the job."""
+    command = " ".join([sys.executable, str(ROOT / "run.py"), *TINY, f"paths.output={tmp_path}"])
+    shell = ["bash", "-c", f"trap '' XFSZ; ulimit -f 0; exec {command}"]
+    done = subprocess.run(shell, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    [said] = (done.stdout + done.stderr).splitlines()
+    assert said.startswith("OSError: File too large; ")
+    assert "paths.output" in said

@@ -55,7 +55,7 @@ class Classifier:
         self.parts, self.allow = parts, tuple(allow)
         self.label_names = parts.label_names
         self.transform = parts.build_transform()
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.network = parts.build_network(allow).to(self.device)
         self.decision = parts.decision.eval()
         self.batch_size: int = parts.measured["config"]["training"]["eval_batch_size"]
@@ -150,6 +150,21 @@ def decide(
         decided.label_sets.numpy(),
         *(None if values is None else values.numpy() for values in by),
     )
+
+
+def usable_device(device: str | torch.device) -> torch.device:
+    """Find the device of this name.
+
+    Raises:
+        ValueError: it is not here, or there is none of such a name.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # the second where torch was built without CUDA
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"device={device}: {reason}; device=cpu always works") from error
+    return found
 
 
 def fixed_top(top: int, num_labels: int) -> Decision:

@@ -61,16 +61,19 @@ def read_lines(path: Path) -> list[str]:
     return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
-def clean_path(listed: str, where: str) -> str:
-    """Rewrite `listed`, the path of an image, as a POSIX path inside the root.
+def clean_path(listed: str, where: str, root: Path | None = None) -> str:
+    """Rewrite `listed`, the path of an image, as a POSIX path inside the root, which an absolute one may name.
 
     Raises:
-        DataError: it is absolute, leaves the root, is empty, or has characters that no path has; the message begins
+        DataError: it lies elsewhere, leaves the root, is empty, or has characters that no path has; the message begins
             with `where`, the place that lists it.
     """
     if PLAIN_PATH.fullmatch(listed):
         return listed
     path = listed.strip().replace("\\", "/")
+    if root is not None and ABSOLUTE.match(path):
+        for above in (root.absolute(), root.resolve()):
+            path = path.removeprefix(f"{above.as_posix()}/")
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if not parts or IN_NO_PATH.search(path):
         raise DataError(f"{where}: {listed!r} is not the path of an image")

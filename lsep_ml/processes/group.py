@@ -12,6 +12,7 @@ import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import DDPStrategy
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch import distributed
 
 T = TypeVar("T")
@@ -88,6 +89,24 @@ def own_rank() -> int:
     return int(os.environ.get("RANK") or (os.environ["SLURM_PROCID"] if started_by_launcher() else 0))
 
 
+def look_at(trainer: Callable[..., Trainer], **options: Any) -> Trainer:
+    """Build a Trainer that is not to train, to see what its options mean on this machine.
+
+    Raises:
+        ValueError: it has not what they ask for, such as a GPU.
+    """
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
+    try:
+        return trainer(**quiet, **options)
+    except MisconfigurationException as error:
+        asked = getattr(trainer, "keywords", {})
+        given = ", ".join(f"trainer.{key}={asked[key]}" for key in ("accelerator", "devices") if key in asked)
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"{given}: {reason}; trainer=auto takes what there is, trainer=cpu the CPU"
+        ) from error
+
+
 def join_processes(
     trainer: Callable[..., Trainer], *, unused: bool = False
 ) -> tuple[Callable[..., Trainer], Processes, torch.device]:
@@ -104,8 +123,7 @@ def join_processes(
         ValueError: the launcher started another number of processes than the trainer is set to, or this is the second
             job of processes that it started for one.
     """
-    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
-    strategy = trainer(**quiet).strategy
+    strategy = look_at(trainer).strategy
     started = int(os.environ.get("WORLD_SIZE") or os.environ["SLURM_NTASKS"]) if started_by_launcher() else 1
     if not isinstance(strategy, DDPStrategy) or not started_by_launcher():
         if started > 1:
@@ -129,7 +147,7 @@ def join_processes(
 
     # As many threads as one process has: float results depend on them. Lightning would divide the cores.
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))
-    strategy = distributed_trainer(**quiet).strategy
+    strategy = look_at(distributed_trainer).strategy
     assert isinstance(strategy, DDPStrategy)
     assert strategy.cluster_environment is not None
     strategy.cluster_environment.validate_settings(strategy.num_processes, strategy.num_nodes)

@@ -23,7 +23,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalEx
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from lsep_ml.processes.group import own_rank, started_by_launcher
+from lsep_ml.processes.group import look_at, own_rank, started_by_launcher
 
 _GRACE = 1.0
 """Seconds that a failed process waits before it ends, so that its error is seen before those it causes in others."""
@@ -52,9 +52,7 @@ def launch(function: Callable[..., Any], trainer: DictConfig, *arguments: Any) -
     """
     if started_by_launcher():
         return function(*arguments)
-    asked = instantiate(trainer)(
-        plugins=[LightningEnvironment()], logger=False, enable_progress_bar=False, enable_checkpointing=False
-    )
+    asked = look_at(instantiate(trainer), plugins=[LightningEnvironment()])
     if asked.num_nodes > 1:
         raise ValueError(
             f"trainer.num_nodes={asked.num_nodes}: start run.py on every machine with torchrun or srun "

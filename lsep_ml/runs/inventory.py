@@ -1,6 +1,7 @@
 """What lies under an output folder: runs, the stored results they refer to, and what nothing refers to."""
 
 import shutil
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,13 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
 
-from lsep_ml.files import read_json
-from lsep_ml.runs.files import RESULT, UNFINISHED
+from lsep_ml.files import is_temporary, read_json
+from lsep_ml.runs.files import ERROR, RESULT, UNFINISHED
 from lsep_ml.runs.record import read_overrides, read_record
 from lsep_ml.terminal import say
+
+STALE = 3600
+"""Seconds after which a temporary file that nobody has written to is one of a writer that was killed."""
 
 
 @dataclass(frozen=True)
@@ -98,25 +102,61 @@ def _size(folder: Path) -> int:
     return sum(files.values())
 
 
-def prune(output: Path, console: Console, *, delete: bool) -> list[Path]:
+def prune(output: Path, console: Console, *, delete: bool, failed: bool = False) -> list[Path]:
     """Remove what no run under `output` refers to, or name it without `delete`; what is being built stays.
 
-    A run that has begun keeps what it works on; whoever gives it up removes its folder first.
+    So go temporary files of writers that were killed. A run that has begun keeps what it works on; `failed` gives up
+    those that failed: their folders go first.
     """
     gone = []
+    of_failed = _failed(output)
+    for folder in of_failed if failed else ():
+        gone.append(folder)
+        _remove(folder, _size(folder), console, delete)
     for item in take_inventory(output).unused:
         lock = FileLock(item.folder.with_suffix(".lock"), timeout=0)
         try:
             with lock:
-                if delete:
-                    shutil.rmtree(item.folder)
                 gone.append(item.folder)
+                _remove(item.folder, item.size, console, delete)
         except Timeout:
             say(f"kept {item.folder}: a process is building it", on=console)
-            continue
-        say(f"{'removed' if delete else 'would remove'} {item.folder} ({decimal(item.size)})", on=console)
+    for file in _left_over(output):
+        if not any(folder in file.parents for folder in gone):
+            gone.append(file)
+            _remove(file, file.lstat().st_size, console, delete)
+    if of_failed and not failed:
+        say(
+            f"{len(of_failed)} failed jobs keep their folders and what they work on; --failed gives them up",
+            on=console,
+        )
     if not gone:
-        console.print("nothing to free")
+        say("nothing to free", on=console)
     elif not delete:
-        console.print("nothing was removed; --delete does it")
+        say("nothing was removed; --delete does it", on=console)
     return gone
+
+
+def _remove(path: Path, size: int, console: Console, delete: bool) -> None:
+    if delete and path.is_dir():
+        shutil.rmtree(path)
+    elif delete:
+        path.unlink(missing_ok=True)
+    say(f"{'removed' if delete else 'would remove'} {path} ({decimal(size)})", on=console)
+
+
+def _failed(output: Path) -> list[Path]:
+    """List the folders of jobs that ended with an error and are not running again."""
+    folders = (file.parent for file in sorted((output / "runs").rglob(ERROR)))
+    return [folder for folder in folders if not (folder / RESULT).exists()]
+
+
+def _left_over(output: Path) -> list[Path]:
+    """List the temporary files of writers that were killed."""
+    written = time.time() - STALE
+    found = []
+    for file in sorted(output.rglob(".*")):
+        with suppress(FileNotFoundError):  # its writer has just renamed it
+            if is_temporary(file) and S_ISREG(file.lstat().st_mode) and file.lstat().st_mtime < written:
+                found.append(file)
+    return found

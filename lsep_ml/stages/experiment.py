@@ -24,9 +24,10 @@ from lsep_ml.runs.history import write_history
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
 from lsep_ml.stages.decision import Judged, fit
+from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
-from lsep_ml.stages.job import Job, build_job, finished_record
+from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import OnRow, train_prediction
 from lsep_ml.stages.predictor import predict
 from lsep_ml.stages.probe import solve_prediction

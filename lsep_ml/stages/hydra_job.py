@@ -1,6 +1,7 @@
 """A job as Hydra calls it: run or planned in the output folder, its failure recorded and told by the exit code."""
 
 import logging
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -33,6 +34,8 @@ def run_job(config: DictConfig) -> float | None:
     """
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
+    if hydra_config.job.chdir:  # relative paths are of where the program was started, in every run of a sweep
+        os.chdir(hydra_config.runtime.cwd)
     in_sweep = sweeping() and not config.plan
     started = datetime.now(UTC).isoformat(timespec="seconds")
     end_on_sigterm()

@@ -23,8 +23,6 @@ from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
-from lsep_ml.runs.files import RESULT
-from lsep_ml.runs.record import read_sealed
 from lsep_ml.stages.prediction import Training
 from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.preprocessing import with_preprocessing
@@ -33,11 +31,8 @@ from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.stages.running import Running
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import (
-    DECISION_PARTS,
     PREDICTION_PARTS,
     config_parts,
-    identity_of,
-    plain_parts,
     prediction_made_by,
     weights_hash,
 )
@@ -250,34 +245,3 @@ def build_prediction(
     )
     computing = Computing(training.channels_last, training.compile, processes.gather)
     return LabelPrediction(network, objective, optimisation, computing)
-
-
-def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
-    """The record of a run that finished in this folder, whose name holds the hash of its configuration.
-
-    None where there is none, it is of another configuration, or something is damaged, which is said aloud.
-
-    Raises:
-        ValueError: it is of other data, and `config.force` is not set.
-    """
-    if not (folder / RESULT).exists():
-        return None
-    try:
-        record = read_sealed(folder)
-        split_hash, identity, config = record["split_hash"], record["identity"], record["config"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        log.warning("The results in %s are damaged (%r): they are made again.", folder, error)
-        return None
-    if split_hash != job.data.data_set.split_hash and not job.config.force:
-        raise ValueError(
-            f"{folder} holds results of other data (split {split_hash[:12]}); give paths.output=FOLDER or "
-            "names.data=NAME, or let them be replaced by force=true"
-        )
-    # The folder's name may be the user's own.
-    now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
-    same = identity == identity_of(job.made_by)
-    config = current_names(config)
-    same = same and all(config.get(part) == now[part] for part in ("predictor", *DECISION_PARTS))
-    then = plain_parts({"extraction": config.get("extraction", {})}, ("extraction",))
-    same = same and then == plain_parts(now, ("extraction",))
-    return record if same else None

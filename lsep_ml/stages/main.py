@@ -8,7 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.terminal.safety_net import DEBUG, debugging, net
+from lsep_ml.terminal.safety_net import DEBUG, hydras_errors_here, net
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -33,10 +33,11 @@ def main() -> None:
         sys.argv.remove("--debug")
         os.environ[DEBUG] = "1"
     register_resolvers()
-    asked = debugging()
-    with net():
-        os.environ[DEBUG] = "1"  # Hydra hands its errors on, instead of printing them its own way
+    with net(), hydras_errors_here():
         try:
             _job()
-        finally:
-            os.environ[DEBUG] = str(int(asked))
+        except OSError as error:  # a job says its own: this is of the folder that Hydra makes for it
+            if error.errno is None:  # only called one, such as a part of the configuration that is not there
+                raise
+            advice = f"{error.strerror}; the results go there, paths.output=FOLDER names another place"
+            raise OSError(error.errno, advice, error.filename) from error

@@ -6,8 +6,9 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from lsep_ml.data.data_set import SPLITS
+from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.extraction import features_key
-from lsep_ml.stages.job import Job, finished_record
+from lsep_ml.stages.job import Job
 from lsep_ml.store.keys import FEATURES, PREDICTIONS, identity_of
 
 log = logging.getLogger(__name__)

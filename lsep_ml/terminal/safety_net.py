@@ -1,5 +1,6 @@
 """The net below every program of this package: whatever is raised ends it with one message and an exit code."""
 
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ INTERRUPTED = 130
 DEBUG = "HYDRA_FULL_ERROR"
 """The environment variable that asks for tracebacks, Hydra's own; --debug sets it."""
 
+_ASKED = "LSEP_ML_DEBUG"
+"""What DEBUG was before `hydras_errors_here` set it."""
+
 UNEXPECTED = "not expected here"
 """Said of an error that may be this program's fault."""
 
@@ -20,7 +24,20 @@ _KNOWN = (ValueError, OSError, ImportError, FloatingPointError)
 
 def debugging() -> bool:
     """Whether tracebacks were asked for."""
-    return os.environ.get(DEBUG, "0") not in ("", "0")
+    return os.environ.get(_ASKED, os.environ.get(DEBUG, "0")) not in ("", "0")
+
+
+@contextmanager
+def hydras_errors_here() -> Iterator[None]:
+    """Within it Hydra hands errors on, instead of printing them its own way; `debugging` says what was asked for."""
+    before = {name: os.environ.get(name) for name in (DEBUG, _ASKED)}
+    os.environ |= {_ASKED: str(int(debugging())), DEBUG: "1"}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ |= {} if value is None else {name: value}
 
 
 @contextmanager
@@ -52,10 +69,18 @@ def message(error: BaseException) -> str:
     """An error in one message: its kind and its words, and where to look where they may not be enough."""
     if type(error).__name__ == "InstantiationException":
         return _of_option(error)
-    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said = _of_file(error) if isinstance(error, OSError) and error.strerror else str(error)
+    words = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if isinstance(error, _KNOWN) or type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
         return words
     return f"{words}\n({UNEXPECTED}; --debug, or {DEBUG}=1, shows where it comes from)"
+
+
+def _of_file(error: OSError) -> str:
+    """What the operating system said of a file, after its name."""
+    place = "" if error.filename is None else f"{error.filename}: "
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) and "make room" not in error.strerror
+    return f"{place}{error.strerror}{'; make room and start the same command again' if full else ''}"
 
 
 def _of_option(error: BaseException) -> str:

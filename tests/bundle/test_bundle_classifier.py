@@ -134,6 +134,14 @@ def test_what_is_no_image_is_said(photo_run: Path, image: object, message: str) 
         read_image(3)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("device", ["cuda", "cuda:7", "nowhere"])
+def test_a_device_that_is_not_here_is_said(photo_run: Path, device: str) -> None:
+    if device == "cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    with pytest.raises(ValueError, match=rf"device={device}: .*; device=cpu always works"):
+        lsep_ml.load(photo_run, device=device)
+
+
 def test_overrides(photo_run: Path, photo_tree: Path) -> None:
     classifier = lsep_ml.load(photo_run, device="cpu")
     images = sorted((photo_tree / "photos").iterdir())[:6]

@@ -17,7 +17,8 @@ from lsep_ml.bundle import load, read_parts
 from lsep_ml.bundle.files import FORMAT, READABLE
 from lsep_ml.files import content_hash, read_json
 from lsep_ml.runs.finished import read_run
-from lsep_ml.stages.job import build_job, finished_record
+from lsep_ml.stages.earlier import finished_record
+from lsep_ml.stages.job import build_job
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import identity_of
 

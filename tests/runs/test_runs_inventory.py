@@ -1,13 +1,15 @@
 """list and prune: what is there, what nothing refers to, and what is left alone."""
 
+import os
+import time
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from rich.console import Console
 
-from lsep_ml.files import write_json
-from lsep_ml.runs.inventory import prune, take_inventory
+from lsep_ml.files import atomic_write, is_temporary, write_json
+from lsep_ml.runs.inventory import STALE, prune, take_inventory
 from lsep_ml.runs.printed import print_inventory
 
 
@@ -71,6 +73,48 @@ def test_what_a_stopped_run_continues_from_stays_until_the_run_is_removed(output
     assert kept.exists()
     (run / "unfinished.json").unlink()
     assert prune(output, Console(), delete=True) == [kept]
+
+
+def test_failed_jobs_go_with_what_they_began_when_that_is_asked_for(output: Path) -> None:
+    kept = output / "store" / "predictions" / "begun.kept"
+    kept.mkdir()
+    failed, again = output / "runs" / "digits" / "failed", output / "runs" / "digits" / "low"
+    failed.mkdir()
+    for folder in (failed, again):  # the second has its result in spite of an earlier error
+        write_json(folder / "error.json", {"error": "ValueError"})
+    write_json(failed / "unfinished.json", {"predictions": "begun"})
+    console = Console(record=True, width=200)
+    assert failed not in prune(output, console, delete=True)
+    assert kept.exists()
+    assert "1 failed jobs keep their folders" in shown(console)
+    assert prune(output, Console(), delete=False, failed=True) == [failed]
+    assert failed.exists()
+    assert prune(output, Console(), delete=True, failed=True) == [failed, kept]
+    assert not failed.exists()
+    assert not kept.exists()
+    assert again.exists()
+
+
+def test_temporary_files_of_killed_writers_go(output: Path) -> None:
+    run = output / "runs" / "digits" / "low"
+    killed, writing = (run / f".result.json.{letter * 32}" for letter in "ab")
+    for file in (killed, writing, run / ".keep", run / f"{'c' * 32}"):
+        file.write_text("{")
+        os.utime(file, (time.time() - 2 * STALE,) * 2)
+    os.utime(writing)
+    prune(output, Console(), delete=True)
+    assert not killed.exists()
+    assert writing.exists()
+    assert (run / ".keep").exists()
+    assert (run / f"{'c' * 32}").exists()
+
+
+def test_what_an_atomic_write_leaves_when_it_is_killed_is_known_by_its_name(tmp_path: Path) -> None:
+    with atomic_write(tmp_path / "a.json") as file:
+        file.write("{}")
+        [temporary] = tmp_path.iterdir()
+        assert is_temporary(temporary)
+    assert not is_temporary(tmp_path / "a.json")
 
 
 def test_a_link_to_nothing_has_no_size(output: Path) -> None:

@@ -1,5 +1,6 @@
 """What reaches a terminal: data as they are, one message for an error, lines above a bar."""
 
+import errno
 import io
 import logging
 import os
@@ -16,7 +17,14 @@ from rich.table import Table
 
 from lsep_ml.terminal import net, plain, say
 from lsep_ml.terminal.printing import TerminalHandler
-from lsep_ml.terminal.safety_net import DEBUG, INTERRUPTED, UNEXPECTED, message
+from lsep_ml.terminal.safety_net import (
+    DEBUG,
+    INTERRUPTED,
+    UNEXPECTED,
+    debugging,
+    hydras_errors_here,
+    message,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 NAMES = ["logger=[csv,wandb]", "[/b] in a path", "a\x1b[31mred", "two\rover", "[bold]", "ünï", "tab\there"]
@@ -62,6 +70,39 @@ def test_an_error_ends_a_program_with_one_message(
     said = capsys.readouterr().err
     assert words in said
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            FileNotFoundError(errno.ENOENT, "No such file or directory", "a.csv"),
+            "a.csv: No such file or directory",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device; make room and start"),
+        (
+            OSError(errno.ENOSPC, "full; make room and start the same command again", "a"),
+            "a: full; make room",
+        ),
+        (OSError("a library's own words"), "a library's own words"),
+    ],
+)
+def test_an_error_of_the_file_system_names_the_file_and_the_way_out(error: OSError, words: str) -> None:
+    said = message(error)
+    assert said.startswith(f"{type(error).__name__}: {words}")
+    assert "Errno" not in said
+    assert said.count("make room") <= 1
+
+
+@pytest.mark.parametrize("asked", ["0", "1"])
+def test_what_was_asked_for_is_known_while_hydra_hands_its_errors_on(
+    asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(DEBUG, asked)
+    with hydras_errors_here():
+        assert os.environ[DEBUG] == "1"
+        assert debugging() == (asked == "1")
+    assert os.environ[DEBUG] == asked
 
 
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

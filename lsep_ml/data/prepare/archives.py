@@ -95,6 +95,10 @@ def unpack(path: Path, root: Path, place: Callable[[str], str | None]) -> Unpack
                 done.present += 1
             else:
                 done.differing.append(target)
+    except RuntimeError as error:  # zipfile's: it asks for a password, or knows no such compression
+        raise DataError(
+            f"{path} cannot be unpacked ({error}); unpack it yourself, or fetch another"
+        ) from error
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         why = str(error).partition("\n")[0]
         raise DataError(

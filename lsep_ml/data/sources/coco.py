@@ -62,7 +62,9 @@ def coco_annotations(
     if label_order not in ("id", "alphabetical"):
         raise DataError(f"data.label_order={label_order}: id or alphabetical")
     tree = find_tree("coco", root, ["annotations/instances_train2014.json"], [])
-    files = {part: read_instances(tree / "annotations" / f"instances_{part}.json", cache) for part in PARTS}
+    files = {
+        part: read_instances(tree / "annotations" / f"instances_{part}.json", tree, cache) for part in PARTS
+    }
     names = [tuple(instances.category_names.tolist()) for instances in files.values()]
     if names[0] != names[1]:
         raise DataError(f"{tree / 'annotations'}: the two instances files have different categories")

@@ -80,7 +80,9 @@ def coco_json_annotations(
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=coco_json")
     listed = {"train": train, "val": val, "test": test}
-    files = {part: read_instances(root / name, cache) for part, name in listed.items() if name is not None}
+    files = {
+        part: read_instances(root / name, root, cache) for part, name in listed.items() if name is not None
+    }
     names = {part: tuple(instances.category_names.tolist()) for part, instances in files.items()}
     for part in files:
         if names[part] != names["train"]:

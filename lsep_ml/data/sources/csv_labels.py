@@ -95,7 +95,7 @@ def csv_annotations(
     stored_at = cache_file(cache, "csv", FORMAT, *file_state(path), classes, separator)
     index = load_arrays(stored_at)
     if index is None:
-        index = _index(read_table(path), classes, separator)
+        index = _index(tree, read_table(path), classes, separator)
         save_arrays(stored_at, **index)
     names = tuple(index["label_names"].tolist())
     check_label_names("csv", names, separator)
@@ -105,8 +105,8 @@ def csv_annotations(
     return checked(Annotations("csv", tree, names, ids, index["targets"], mask, index["parts"], notes=notes))
 
 
-def _index(table: Table, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
-    ids, parts, notes = _image_ids(table), _parts(table), list(table.notes)
+def _index(tree: Path, table: Table, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
+    ids, parts, notes = _image_ids(tree, table), _parts(table), list(table.notes)
     if "labels" in table.columns:
         names, targets = _from_lists(table, classes, separator)
         known = np.ones_like(targets, dtype=bool)
@@ -124,10 +124,10 @@ def _index(table: Table, classes: Sequence[str] | None, separator: str) -> dict[
     }
 
 
-def _image_ids(table: Table) -> list[str]:
+def _image_ids(tree: Path, table: Table) -> list[str]:
     first_line: dict[str, int] = {}
     for line, listed in zip(table.lines, table.images, strict=True):
-        image = clean_path(listed, f"{table.path}, line {line}")
+        image = clean_path(listed, f"{table.path}, line {line}", tree)
         if image in first_line:
             raise DataError(
                 f"{table.path}, line {line}: {image} is listed in line {first_line[image]} already"

@@ -36,9 +36,14 @@ class Instances:
     targets: NDArray[np.uint8]
 
 
-def read_instances(path: Path, cache: str | Path | None) -> Instances:
+def read_instances(path: Path, root: Path, cache: str | Path | None) -> Instances:
     """Read the file with pycocotools, or what an earlier call kept of this very file (COCO's own take a
     minute).
+
+    Args:
+        path: the file.
+        root: the folder of the images, which absolute file names may be in.
+        cache: where arrays are kept.
 
     Raises:
         DataError: no such file, not JSON, a part missing, an image or category listed twice, an annotation
@@ -47,13 +52,13 @@ def read_instances(path: Path, cache: str | Path | None) -> Instances:
     stored_at = cache_file(cache, "instances", FORMAT, *file_state(path))
     stored = load_arrays(stored_at)
     if stored is None:
-        instances = _parse(path)
+        instances = _parse(path, root)
         save_arrays(stored_at, **vars(instances))
         return instances
     return Instances(**stored)
 
 
-def _parse(path: Path) -> Instances:
+def _parse(path: Path, root: Path) -> Instances:
     coco = COCO()
     try:
         coco.dataset = json.loads(path.read_bytes().decode("utf-8-sig"))
@@ -73,21 +78,21 @@ def _parse(path: Path) -> Instances:
                 f"{path}: no list of {section}; a COCO-style file has images, annotations and categories"
             )
     try:
-        return _gather(path, coco.dataset)
+        return _gather(path, root, coco.dataset)
     except KeyError as error:
         raise DataError(f"{path}: an entry without its {error} field") from error
     except TypeError as error:
         raise DataError(f"{path}: not a COCO-style JSON file: {error}") from error
 
 
-def _gather(path: Path, content: dict[str, list[dict[str, Any]]]) -> Instances:
+def _gather(path: Path, root: Path, content: dict[str, list[dict[str, Any]]]) -> Instances:
     _refuse_mixed_ids(path, content["categories"])
     categories = sorted(content["categories"], key=lambda category: category["id"])
     names = [_text(path, "category", category, "name").strip() for category in categories]
     column_of = {category["id"]: column for column, category in enumerate(categories)}
     row_of = {image["id"]: row for row, image in enumerate(content["images"])}
     listed = [_text(path, "image", image, "file_name") for image in content["images"]]
-    file_names = [clean_path(name, str(path)) for name in listed]
+    file_names = [clean_path(name, str(path), root) for name in listed]
     _refuse_repeated(path, "category id", (category["id"] for category in categories))
     _refuse_repeated(path, "category name", names)
     _refuse_repeated(path, "image id", (image["id"] for image in content["images"]))

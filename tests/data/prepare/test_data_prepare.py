@@ -169,6 +169,20 @@ def test_archives_that_cannot_be_read(trees, tmp_path, kind):
         prepare("nuswide", fetched, tmp_path / "nuswide")
 
 
+def test_an_archive_with_a_password_is_said(trees, tmp_path):
+    fetched = tmp_path / "fetched"
+    fetched.mkdir()
+    path = zipped(fetched / "a.zip", trees("nuswide") / "ImageList", "ImageList")
+    content = bytearray(path.read_bytes())
+    for mark, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = -1
+        while (place := content.find(mark, place + 1)) >= 0:
+            content[place + flags] |= 1  # encrypted
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.zip cannot be unpacked \(.*password"):
+        prepare("nuswide", fetched, tmp_path / "nuswide")
+
+
 @pytest.mark.parametrize("name", ["../../VOC2007/evil.txt", "/VOC2007/evil.txt", "VOC2007/../../evil.txt"])
 def test_members_that_lead_out_are_refused(tmp_path, name):
     with tarfile.open(tmp_path / "a.tar", "w") as archive:

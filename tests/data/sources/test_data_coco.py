@@ -46,7 +46,7 @@ def test_coco_alphabetical_order_names_the_same_labels(trees):
 
 def test_coco_annotations_come_from_the_cache_until_the_file_changes(copies, tmp_path, monkeypatch):
     parsed, real = [], instances._parse
-    monkeypatch.setattr(instances, "_parse", lambda path: parsed.append(path.name) or real(path))
+    monkeypatch.setattr(instances, "_parse", lambda path, root: parsed.append(path.name) or real(path, root))
     root, cache = copies("coco"), tmp_path / "cache"
     first = read_coco(root, cache=cache)
     assert read_coco(root, cache=cache).split_hash == first.split_hash
@@ -183,6 +183,17 @@ def test_coco_json_refused(trees, tmp_path):
         read_coco_json(root, val="annotations.json")
     with pytest.raises(DataError, match=r"listed 2 times \(in test and train\)"):
         read_coco_json(root, test="annotations.json")
+
+
+def test_absolute_file_names_inside_the_root_are_images_of_it(copies):
+    root = copies("coco_json")
+    expected = read_coco_json(root)
+    file = root / "annotations.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image["file_name"] = str(root.absolute() / image["file_name"])
+    file.write_text(json.dumps(content))
+    assert read_coco_json(root).content == expected.content
 
 
 @pytest.mark.parametrize("targets", [np.zeros((0, 8)), np.zeros((3, 8))], ids=["no image", "no annotation"])

@@ -139,6 +139,24 @@ def test_refused(tmp_path, content, message):
         read_csv(tmp_path)
 
 
+@pytest.mark.parametrize("through", ["its own name", "a link"])
+def test_absolute_paths_inside_the_root_are_images_of_it(tmp_path, through):
+    root = write_csv(tmp_path / "photos of mine")
+    expected = read_csv(root)
+    if through == "a link":
+        (tmp_path / "link").symlink_to(root)
+        root = tmp_path / "link"
+    for listed in (root.absolute(), root.resolve()):
+        head, *rows = (tmp_path / "photos of mine" / "labels.csv").read_text().splitlines()
+        absolute = "\n".join([head, *(f"{listed}/{row}" for row in rows)])
+        (root / "absolute.csv").write_text(absolute)
+        found = read_csv(root, labels="absolute.csv")
+        assert found.content == expected.content
+        (root / "absolute.csv").write_text(absolute.replace(f"{listed}/", f"{listed}/../", 1))
+        with pytest.raises(DataError, match=r"leads out of data\.root"):
+            read_csv(root, labels="absolute.csv")
+
+
 def test_unknown_class_with_the_likely_one(tmp_path):
     root = write_csv(tmp_path / "lists")
     with pytest.raises(DataError, match=r"labels.csv, line 2: unknown class '\w+'"):
