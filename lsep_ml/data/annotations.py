@@ -17,10 +17,12 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.decode import ImageFiles
 from lsep_ml.data.images.opened import MISSING, check_images
 from lsep_ml.data.label_names import check_label_names
+from lsep_ml.data.twins import Twins
 
 log = logging.getLogger(__name__)
 
 OnBadImage = Literal["error", "drop"]
+TwinsAre = Literal["report", "together", "ignore"]
 Unlabelled = Literal["drop", "keep"]
 
 SHOWN = 5  # examples in a message
@@ -40,6 +42,7 @@ class Annotations:
         parts: unicode (N,), "train", "val" or "test"; "" where the source does not say.
         dropped: reason -> number of images left out so far.
         digests: bytes (N,), equal for files of equal content; None before the images were opened.
+        hashes: uint64 (N,), perceptual hashes (`Twins`); None before the images were opened, or where nobody asks.
         notes: what the source left out or took for something else, in words.
         groups: int64 (N,), equal for images that belong together; None where the source names no groups.
         format: what the annotations were taken for, where a source reads several formats.
@@ -54,6 +57,7 @@ class Annotations:
     parts: NDArray[np.str_]
     dropped: Mapping[str, int] = field(default_factory=dict)
     digests: NDArray[np.bytes_] | None = None
+    hashes: NDArray[np.uint64] | None = None
     notes: tuple[str, ...] = ()
     groups: NDArray[np.int64] | None = None
     format: str = ""
@@ -71,6 +75,7 @@ class Annotations:
             parts=self.parts[rows],
             dropped=dict(Counter(self.dropped) + Counter(dropped or {})),
             digests=None if self.digests is None else self.digests[rows],
+            hashes=None if self.hashes is None else self.hashes[rows],
             groups=None if self.groups is None else self.groups[rows],
         )
 
@@ -98,7 +103,8 @@ def keep_usable(annotations: Annotations, on_bad_image: OnBadImage, cache: str |
     if on_bad_image not in ("error", "drop"):
         raise DataError(f"data.on_bad_image={on_bad_image}: error or drop")
     found = check_images(annotations.root, annotations.image_ids, cache)
-    annotations, problems = dataclasses.replace(annotations, digests=found.digests), found.problems
+    problems = found.problems
+    annotations = dataclasses.replace(annotations, digests=found.digests, hashes=found.hashes)
     if not problems:
         return annotations
     shown = [f"{annotations.image_ids[row]} ({problem})" for row, problem in list(problems.items())[:SHOWN]]
@@ -123,6 +129,21 @@ def keep_labelled(annotations: Annotations, unlabelled: Unlabelled) -> Annotatio
     return annotations.select(labelled, {"unlabelled": int((~labelled).sum())})
 
 
+def treat_twins(annotations: Annotations, twins: TwinsAre) -> Annotations:
+    """Prepare what is done with near-duplicates (`Twins`).
+
+    "together" makes twins, twins of twins and the images of their groups one group; "report" leaves all as it is, and
+    `to_data_set` counts those that the splits divide; "ignore" makes nobody look.
+    """
+    if twins not in ("report", "together", "ignore"):
+        raise DataError(f"data.twins={twins}: report, together or ignore")
+    if twins == "ignore" or annotations.hashes is None:
+        return dataclasses.replace(annotations, hashes=None)
+    if twins == "report":
+        return annotations
+    return dataclasses.replace(annotations, groups=Twins(annotations.hashes).joined(annotations.groups))
+
+
 def hold_out(annotations: Annotations, share: float, seed: int) -> Annotations:
     """Where the source names no validation images, make a share of the training images that, drawn at
     random."""
@@ -144,6 +165,11 @@ def to_data_set(annotations: Annotations) -> DataSet:
     """Make the three splits of annotations whose images all have their part by now, and log the source's notes."""
     for note in annotations.notes:
         log.warning("data %s: %s", annotations.data, note)
+    twins = None
+    if annotations.hashes is not None:
+        twin_of = twins_in_training(annotations.hashes, annotations.parts)
+        twins = {name: int((twin_of[annotations.parts == name] >= 0).sum()) for name in ("val", "test")}
+        _say_twins(annotations, twins, twin_of)
     known = annotations.mask is None or bool(annotations.mask.all())
     splits = {}
     content = hashlib.sha256()
@@ -167,6 +193,32 @@ def to_data_set(annotations: Annotations) -> DataSet:
         splits["test"],
         annotations.dropped,
         "" if annotations.digests is None else content.hexdigest(),
+        twins,
+    )
+
+
+def twins_in_training(hashes: NDArray[np.uint64], parts: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Find for each image that is not in training its first twin there: row numbers (N,), -1 where there is none."""
+    train = parts == "train"
+    return np.where(train, -1, Twins(hashes).among(train))
+
+
+def _say_twins(annotations: Annotations, twins: Mapping[str, int], twin_of: NDArray[np.int64]) -> None:
+    """Warn where test images have a near-duplicate in training: they are no new images."""
+    rows = np.flatnonzero((twin_of >= 0) & (annotations.parts == "test"))
+    if not len(rows):
+        return
+    ids = annotations.image_ids
+    shown = [f"{ids[row]} and {ids[twin_of[row]]}" for row in rows[:SHOWN]]
+    log.warning(
+        "data %s: %s of %s test images (and %s of validation) have a near-duplicate in training: %s%s; new images have "
+        "none, so what is measured is too good; data.twins=together draws splits that divide none",
+        annotations.data,
+        f"{twins['test']:,}",
+        f"{(annotations.parts == 'test').sum():,}",
+        f"{twins['val']:,}",
+        "; ".join(shown),
+        "; ..." if len(rows) > SHOWN else "",
     )
 
 

@@ -68,6 +68,7 @@ class DataSet:
         train, val, test: none of them empty; no image in two of them.
         dropped: reason -> number of listed images that were left out.
         images_hash: SHA-256 (hex) over the content of the image files, split by split; "" for generated images.
+        twins: split -> number of its images that have a near-duplicate in training; None: nobody looked.
 
     Raises:
         DataError: labels that `check_label_names` refuses, an empty split, arrays that do not fit together,
@@ -81,6 +82,7 @@ class DataSet:
     test: Split
     dropped: Mapping[str, int] = field(default_factory=dict)
     images_hash: str = ""
+    twins: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
         check_label_names(self.name, self.label_names)
@@ -126,8 +128,11 @@ class DataSet:
 
     @cached_property
     def counts(self) -> dict[str, Any]:
-        """Count, as plain data, the images and positives of each split, and the dropped images by reason; where images
-        have groups, also these, with the shares of the images that the splits have reached."""
+        """Count, as plain data, the images and positives of each split, and the dropped images by reason.
+
+        Where images have groups, also these, with the shares of images and labels that the splits have reached; where
+        near-duplicates were looked for, the images that have one in training.
+        """
         positives = {
             name: dict(
                 zip(self.label_names, self.split(name).targets.sum(axis=0, dtype=int).tolist(), strict=True)
@@ -144,8 +149,10 @@ class DataSet:
                     name: len(np.unique(of_split)) for name, of_split in zip(SPLITS, numbers, strict=True)
                 },
                 "shares": {name: round(number / total, 4) for name, number in images.items()},
+                "label_shares": _shares(positives),
             }
-        return {"images": images, "dropped": dict(self.dropped), "positives": positives, **groups}
+        twins = {} if self.twins is None else {"twins": dict(self.twins)}
+        return {"images": images, "dropped": dict(self.dropped), "positives": positives, **groups, **twins}
 
     @cached_property
     def split_hash(self) -> str:
@@ -170,6 +177,15 @@ class DataSet:
         content = {"data": self.name, "split_hash": self.split_hash, "label_names": self.label_names, **lists}
         with atomic_write(path) as file:
             json.dump(content, file, indent=0)
+
+
+def _shares(positives: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, float]]:
+    """The share of each label's positives that each split has; 0 where there are none."""
+    totals = {label: sum(of_split[label] for of_split in positives.values()) for label in positives["train"]}
+    return {
+        name: {label: round(count / max(totals[label], 1), 4) for label, count in of_split.items()}
+        for name, of_split in positives.items()
+    }
 
 
 def _check_split(where: str, split: Split, num_labels: int) -> None:

@@ -14,11 +14,10 @@ from rich.progress import track
 
 from lsep_ml.data.errors import DataError, ImageError
 from lsep_ml.data.images.content import MAX_BYTES, read_content
-from lsep_ml.data.images.decode import decode_image
+from lsep_ml.data.images.opened import verdict_on
 from lsep_ml.data.images.packed import (
     FORMAT,
     MANIFEST,
-    content_digest,
     pack_schema,
     packed_images,
     table_of,
@@ -120,7 +119,7 @@ def _kept(path: Path, root: Path, names: Sequence[str]) -> pl.DataFrame | None:
 
 def _write_pack(path: Path, root: Path, names: Sequence[str], left_out: dict[str, str]) -> pl.DataFrame:
     table_of(path).unlink(missing_ok=True)
-    rows: list[tuple[str, int, int, bytes, int, int, str]] = []
+    rows: list[tuple[str, int, int, bytes, int, int, int, str]] = []
     with (
         atomic_write(path, "wb") as file,
         tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar,
@@ -130,8 +129,9 @@ def _write_pack(path: Path, root: Path, names: Sequence[str], left_out: dict[str
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
             offset = tar.offset - -(-len(content) // _BLOCK) * _BLOCK
-            height, width, problem = _opened(content)
-            rows.append((name, offset, len(content), content_digest(content), height, width, problem))
+            found = verdict_on(content)
+            told = found.digest, found.height, found.width, found.perceptual_hash, found.problem
+            rows.append((name, offset, len(content), *told))
     table = pl.DataFrame(rows, schema=pack_schema(), orient="row")
     with atomic_write(table_of(path), "wb") as file:
         table.write_ipc(file)
@@ -144,15 +144,6 @@ def _contents(root: Path, names: Sequence[str], left_out: dict[str, str]) -> Ite
             yield name, read_content(root / name, MAX_BYTES)
         except (OSError, ImageError) as error:
             left_out[name] = getattr(error, "strerror", None) or str(error)
-
-
-def _opened(content: bytes) -> tuple[int, int, str]:
-    """Height, width and problem of an image file."""
-    try:
-        _, height, width = decode_image(content).shape
-    except ImageError as error:
-        return 0, 0, str(error)
-    return height, width, ""
 
 
 def _length(path: Path) -> int:

@@ -198,6 +198,8 @@ def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, 
                 neutral = neutral - {"devices", "num_nodes"}
             if part == "data" and not value.get("resplit"):
                 neutral = neutral | {"resplit"}
+            if part == "data" and value.get("twins") != "together":
+                neutral = neutral | {"twins"}
             if part == "training" and value.get("solver") == "sgd":
                 neutral = neutral | _OF_SOLVED_PROBES
             first = AT_FIRST.get(part, {})

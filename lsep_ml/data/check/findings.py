@@ -6,12 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from lsep_ml.data.annotations import Annotations
+from lsep_ml.data.annotations import Annotations, twins_in_training
 from lsep_ml.data.check.statistics import LabelStatistics
 from lsep_ml.data.images.opened import MISSING, ImageCheck
 from lsep_ml.data.known import lacking, sentence
 from lsep_ml.data.prepare.archives import archive_problem
 from lsep_ml.data.sources.source import Finding, Published
+from lsep_ml.data.twins import Twins
 
 PLACEHOLDER_SIDE = 32  # no photograph is smaller on both sides; "no longer available" pictures and icons are
 
@@ -114,6 +115,42 @@ def groups(annotations: Annotations) -> Iterator[Finding]:
         yield Finding(
             "warning", f"{len(leaks):,} groups are in more than one of train, val and test", tuple(first)
         )
+
+
+def count_twins(annotations: Annotations) -> dict[str, int]:
+    """Count the `images` that have a near-duplicate and, where the split is listed, those of `val` and `test` that have
+    one in training."""
+    assert annotations.hashes is not None
+    counted = {"images": int(Twins(annotations.hashes).has_twin.sum())}
+    if (annotations.parts == "train").any():
+        found = twins_in_training(annotations.hashes, annotations.parts) >= 0
+        counted |= {part: int(found[annotations.parts == part].sum()) for part in ("val", "test")}
+    return counted
+
+
+def twins(annotations: Annotations, images: ImageCheck) -> Iterator[Finding]:
+    """Name the near-duplicates, exact copies aside, that a listed split divides or, where none is listed, that a drawn
+    one may divide."""
+    assert annotations.hashes is not None
+    if (annotations.parts == "train").any():
+        train = annotations.parts == "train"
+        twin_of = twins_in_training(annotations.hashes, annotations.parts)
+        said = "have a near-duplicate in training"
+    else:
+        every = np.ones(len(annotations), bool)
+        others = Twins(annotations.hashes)
+        twin_of, train = np.where(others.has_twin, others.among(every), -1), ~every
+        said = (
+            "are near-duplicates of another listed image; data.twins=together draws a split that divides none"
+        )
+    for part in dict.fromkeys(annotations.parts[~train].tolist()):
+        rows = np.flatnonzero((twin_of >= 0) & (annotations.parts == part))
+        rows = rows[images.digests[rows] != images.digests[twin_of[rows]]]
+        if len(rows):
+            ids = annotations.image_ids
+            items = tuple(f"{ids[row]}, {ids[twin_of[row]]}" for row in rows)
+            images = f"{part} images" if part else "images"
+            yield Finding("warning", f"{len(rows):,} {images} {said}", items)
 
 
 def counts(

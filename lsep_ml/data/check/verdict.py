@@ -1,7 +1,7 @@
 """The check of a data set on disk: `python -m lsep_ml check NAME --root DIR`."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Report:
             "groups": None if found is None or found.groups is None else len(set(found.groups.tolist())),
             "dropped": {} if found is None else dict(found.dropped),
             "warnings": [finding.message for finding in self.findings],
+            "twins": None if found is None else findings.count_twins(found),
         }
 
     @property
@@ -110,6 +111,7 @@ def check(
     except DataError as error:
         return Report(data, str(root), (*archives, Finding("error", str(error))), None)
     images = check_images(annotations.root, annotations.image_ids, cache)
+    annotations = replace(annotations, hashes=images.hashes)
     statistics = label_statistics(annotations)
     differing = list(findings.counts(annotations, images, statistics, published))
     found = (
@@ -121,6 +123,7 @@ def check(
         *findings.labels(statistics),
         *findings.known(annotations),
         *findings.groups(annotations),
+        *findings.twins(annotations, images),
         *differing,
         *(source.compare(root) if source.compare is not None else ()),
     )

@@ -20,22 +20,25 @@ from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images.content import read_content, size_limit, too_large
 from lsep_ml.data.images.decode import decode_image
 from lsep_ml.data.images.packed import PackedImages, content_digest, packed_images
+from lsep_ml.data.images.perceptual_hash import perceptual_hash
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the stored verdicts
+FORMAT = 2  # of the stored verdicts
 CHUNK = 64  # images per task
 MISSING = "missing"
-OF_IMAGES = ("image_ids", "state", "sizes", "digests")
+OF_IMAGES = ("image_ids", "state", "sizes", "digests", "hashes")
 
 
 class Verdict(NamedTuple):
-    """One image: why it cannot be used ("" if it can), height, width, and a hash of the file's content."""
+    """One image: why it cannot be used ("" if it can), height, width, a hash of the file's content, and one of what it
+    looks like."""
 
     problem: str
     height: int
     width: int
     digest: bytes
+    perceptual_hash: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,14 @@ class ImageCheck:
         sizes: int32 (N, 2), height and width in pixels; 0 where it cannot be used.
         num_bytes: int64 (N,), the file's length; -1 where it is missing.
         digests: 16 bytes (N,), equal for files of equal content.
+        hashes: uint64 (N,), of what the images look like (`perceptual_hash`); 0 where there is nothing to tell.
     """
 
     problems: dict[int, str]
     sizes: NDArray[np.int32]
     num_bytes: NDArray[np.int64]
     digests: NDArray[np.bytes_]
+    hashes: NDArray[np.uint64]
 
 
 def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | None) -> ImageCheck:
@@ -82,19 +87,23 @@ def _with_packed(
 ) -> ImageCheck:
     """What is known of the packed images at `rows` and, where a row is -1, of the `loose` files."""
     inside = np.flatnonzero(rows >= 0)
-    told = {name: packed.column(name)[rows[inside]] for name in ("height", "width", "length", "digest")}
+    told = {
+        name: packed.column(name)[rows[inside]] for name in ("height", "width", "length", "digest", "hash")
+    }
     sizes = np.zeros((len(rows), 2), np.int32)
     sizes[loose], sizes[inside] = of_loose.sizes, np.stack([told["height"], told["width"]], axis=1)
     num_bytes = np.zeros(len(rows), np.int64)
     num_bytes[loose], num_bytes[inside] = of_loose.num_bytes, told["length"]
     digests = np.zeros(len(rows), "S16")
     digests[loose], digests[inside] = of_loose.digests, told["digest"].to_list()
+    hashes = np.zeros(len(rows), np.uint64)
+    hashes[loose], hashes[inside] = of_loose.hashes, told["hash"]
     problems = {int(loose[row]): problem for row, problem in of_loose.problems.items()}
     problem_of = packed.column("problem")[rows[inside]].to_list()
     problems |= {int(row): problem for row, problem in zip(inside, problem_of, strict=True) if problem}
     large = np.flatnonzero(num_bytes > size_limit())
     problems |= {int(row): too_large(int(num_bytes[row]), size_limit()) for row in large}
-    return ImageCheck(dict(sorted(problems.items())), sizes, num_bytes, digests)
+    return ImageCheck(dict(sorted(problems.items())), sizes, num_bytes, digests, hashes)
 
 
 def _check_files(root: Path, image_ids: NDArray[np.str_], cache: str | Path | None) -> ImageCheck:
@@ -102,6 +111,7 @@ def _check_files(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
     state = _file_states(root, image_ids)
     sizes = np.zeros((len(image_ids), 2), np.int32)
     digests = np.zeros(len(image_ids), "S16")
+    hashes = np.zeros(len(image_ids), np.uint64)
     problems = {int(row): MISSING for row in np.flatnonzero(state[:, 0] < 0)}
     lengths = state[:, 0].copy()
     large = lengths > size_limit()
@@ -113,6 +123,7 @@ def _check_files(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
     if stored is not None:
         rows, stored_rows = _unchanged(image_ids, state, stored)
         sizes[rows], digests[rows] = stored["sizes"][stored_rows], stored["digests"][stored_rows]
+        hashes[rows] = stored["hashes"][stored_rows]
         to_open[rows] = False
         row_of = dict(zip(stored_rows.tolist(), rows.tolist(), strict=True))
         bad = zip(stored["bad_rows"].tolist(), stored["problems"].tolist(), strict=True)
@@ -121,6 +132,7 @@ def _check_files(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
     opened = np.flatnonzero(to_open).tolist()
     for row, verdict in zip(opened, _open_all(root, image_ids[opened].tolist()), strict=True):
         sizes[row], digests[row] = (verdict.height, verdict.width), verdict.digest
+        hashes[row] = verdict.perceptual_hash
         if verdict.problem:
             problems[row] = verdict.problem
     if opened:
@@ -130,11 +142,12 @@ def _check_files(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
             "state": state,
             "sizes": sizes,
             "digests": digests,
+            "hashes": hashes,
             "bad_rows": np.array(bad_rows, np.int64),
             "problems": np.array([problems[row] for row in bad_rows], np.str_),
         }
         save_arrays(stored_at, **(found if stored is None else _with_others(found, stored)))
-    return ImageCheck(dict(sorted(problems.items())), sizes, lengths, digests)
+    return ImageCheck(dict(sorted(problems.items())), sizes, lengths, digests, hashes)
 
 
 def _file_states(root: Path, image_ids: NDArray[np.str_]) -> NDArray[np.int64]:
@@ -195,9 +208,15 @@ def _open_one(path: Path) -> Verdict:
         return Verdict(f"cannot be read: {error.strerror}", 0, 0, b"")
     except ImageError as error:
         return Verdict(str(error), 0, 0, b"")
+    return verdict_on(content)
+
+
+def verdict_on(content: bytes) -> Verdict:
+    """Open an image file's content."""
     digest = content_digest(content)
     try:
-        _, height, width = decode_image(content).shape
+        image = decode_image(content)
     except ImageError as error:
         return Verdict(str(error), 0, 0, digest)
-    return Verdict("", height, width, digest)
+    _, height, width = image.shape
+    return Verdict("", height, width, digest, perceptual_hash(image.numpy()))

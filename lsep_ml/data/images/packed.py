@@ -31,10 +31,11 @@ COLUMNS = {
     "digest": "Binary",
     "height": "Int32",
     "width": "Int32",
+    "hash": "UInt64",
     "problem": "String",
 }
 """Of a pack's table, with polars' types: the path below the folder, where the content begins in the tar file, how long
-it is, its blake2b (16 bytes), and what opening the image gave."""
+it is, its blake2b (16 bytes), and what opening the image gave: size, perceptual hash, problem."""
 
 
 def content_digest(content: bytes) -> bytes:

@@ -8,18 +8,19 @@ import numpy as np
 from lsep_ml.data.annotations import (
     Annotations,
     OnBadImage,
+    TwinsAre,
     Unlabelled,
     checked,
-    hold_out,
     keep_labelled,
     keep_usable,
     to_data_set,
+    treat_twins,
 )
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.instances import read_instances
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import stratified_split
+from lsep_ml.data.stratified import hold_out_groups, stratified_split
 from lsep_ml.data.tree import GUIDE, find_images
 
 
@@ -34,6 +35,7 @@ def read_coco_json(
     holdout: float = 0.05,
     shares: Sequence[float] = (0.8, 0.1, 0.1),
     on_bad_image: OnBadImage = "error",
+    twins: TwinsAre = "report",
     cache: str | Path | None = None,
 ) -> DataSet:
     """Read `train`, and `val` and `test` where they are given.
@@ -51,6 +53,7 @@ def read_coco_json(
         holdout: share of the training images for validation where only `val` is missing.
         shares: of train, val and test where `test` is missing.
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
+        twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
         cache: folder that keeps the parsed annotations and the split, and remembers which images were opened.
 
     Raises:
@@ -62,9 +65,10 @@ def read_coco_json(
         )
     annotations = coco_json_annotations(root, train=train, val=val, test=test, cache=cache)
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
+    annotations = treat_twins(annotations, twins)
     if test is None:
         return to_data_set(stratified_split(annotations, shares, seed, cache))
-    return to_data_set(hold_out(annotations, holdout, seed))
+    return to_data_set(hold_out_groups(annotations, holdout, seed))
 
 
 def coco_json_annotations(

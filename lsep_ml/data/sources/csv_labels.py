@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import (
     Annotations,
     OnBadImage,
+    TwinsAre,
     Unlabelled,
     checked,
-    hold_out,
     indicator,
     keep_labelled,
     keep_usable,
     to_data_set,
+    treat_twins,
 )
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
@@ -24,7 +25,7 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import SEPARATOR, check_label_names
 from lsep_ml.data.sources.csv_table import UNKNOWN, Table, read_table
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import stratified_split
+from lsep_ml.data.stratified import hold_out_groups, stratified_split
 from lsep_ml.data.tree import clean_path, find_forms, find_tree
 
 FORMAT = 2  # of the cached index
@@ -44,6 +45,7 @@ def read_csv(
     shares: Sequence[float] = (0.8, 0.1, 0.1),
     resplit: bool = False,
     on_bad_image: OnBadImage = "error",
+    twins: TwinsAre = "report",
     cache: str | Path | None = None,
 ) -> DataSet:
     """Read the table; without a split column the images are divided by label-stratified shares.
@@ -59,6 +61,7 @@ def read_csv(
         shares: of train, val and test where there is no split column.
         resplit: leave the split column aside and divide all images anew by `seed`, in about its sizes.
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
+        twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
         cache: folder that keeps the parsed table and the split, and remembers which images were opened.
 
     Raises:
@@ -66,9 +69,10 @@ def read_csv(
     """
     annotations = csv_annotations(root, labels=labels, classes=classes, separator=separator, cache=cache)
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
+    annotations = treat_twins(annotations, twins)
     if not annotations.parts.any():
         return to_data_set(stratified_split(annotations, shares, seed, cache))
-    annotations = hold_out(annotations, holdout, seed)
+    annotations = hold_out_groups(annotations, holdout, seed)
     if resplit:
         of_column = [float((annotations.parts == name).mean()) for name in SPLITS]
         annotations = stratified_split(annotations, of_column, seed, cache)

@@ -4,14 +4,25 @@ import json
 from pathlib import Path
 
 import pytest
-from data_trees import write_image
+from data_trees import picture, write_image
 from typer.testing import CliRunner
 
 from lsep_ml.cli import app
 from lsep_ml.data import DataError
 from lsep_ml.data.check.options import parse_options
 
-KEYS = ["format", "images", "labels", "positives", "unknown", "splits", "groups", "dropped", "warnings"]
+KEYS = [
+    "format",
+    "images",
+    "labels",
+    "positives",
+    "unknown",
+    "splits",
+    "groups",
+    "dropped",
+    "warnings",
+    "twins",
+]
 
 
 def write(root: Path, lines, images=range(12)) -> Path:
@@ -130,3 +141,24 @@ def test_an_unknown_option_is_named(tmp_path):
     )
     assert isinstance(result.exception, DataError)
     assert "data=own has no option 'grup'; it has annotators, file, group" in str(result.exception)
+
+
+def test_twins_are_said_with_and_without_a_split(tmp_path):
+    for number in range(12):
+        image = picture(number, 60, 80)
+        (tmp_path / "images").mkdir(exist_ok=True)
+        image.save(tmp_path / f"images/{number}.png")
+        if number < 3:
+            image.resize((50, 40)).save(tmp_path / f"images/{number}_small.jpg", quality=80)
+    rows = [(f"{n}.png", n % 2, "train" if n < 8 else "test") for n in range(12)]
+    rows += [(f"{n}_small.jpg", n % 2, "test") for n in range(3)]
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(["image,cat,dog,split", *(f"{name},{cat},{1 - cat},{part}" for name, cat, part in rows)])
+    )
+    code, found = checked(tmp_path)
+    assert code == 0
+    assert found["twins"] == {"images": 6, "val": 0, "test": 3}
+    assert any("3 test images have a near-duplicate in training" in one for one in found["warnings"])
+    code, found = checked(tmp_path, "data.split=none")
+    assert found["twins"] == {"images": 6}
+    assert any("3 images are near-duplicates of another listed image" in one for one in found["warnings"])

@@ -10,11 +10,13 @@ import numpy as np
 from lsep_ml.data.annotations import (
     Annotations,
     OnBadImage,
+    TwinsAre,
     Unlabelled,
     checked,
     keep_labelled,
     keep_usable,
     to_data_set,
+    treat_twins,
 )
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
@@ -57,6 +59,7 @@ def read_own(
     holdout: float = 0.05,
     shares: Sequence[float] = (0.8, 0.1, 0.1),
     on_bad_image: OnBadImage = "error",
+    twins: TwinsAre = "report",
     cache: str | Path | None = None,
 ) -> DataSet:
     """Find out what the folder holds, and read it.
@@ -70,6 +73,7 @@ def read_own(
         holdout: share of the training images for validation where the split names no val.
         shares: of train, val and test where nothing says the split.
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
+        twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
         cache: folder that keeps the split, and remembers which images were opened.
 
     Raises:
@@ -82,6 +86,7 @@ def read_own(
         annotators=annotators,
     )  # fmt: skip
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
+    annotations = treat_twins(annotations, twins)
     annotations = _with_test(annotations)
     if not annotations.parts.any():
         return to_data_set(stratified_split(annotations, shares, seed, cache))
