@@ -75,8 +75,8 @@ def _check_groups(annotations: Annotations, least: int) -> None:
     number = len(np.unique(annotations.groups))
     if number < least:
         raise DataError(
-            f"data {annotations.data}: {number} groups for {least} splits, and none is divided; give a "
-            "finer data.group or data.group=none (near-duplicates are one group: data.twins)"
+            f"data {annotations.data}: {number} groups (data.group) for {least} splits, and none is divided; "
+            "give a finer data.group, or data.group=none; with data.twins=together, near-duplicates are one group"
         )
 
 

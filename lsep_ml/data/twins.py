@@ -96,6 +96,8 @@ def near_pairs(hashes: NDArray[np.uint64], distance: int = DISTANCE) -> NDArray[
             left = np.flatnonzero(keys <= wanted)  # the others are found the other way round
             right = np.searchsorted(keys, wanted[left]).clip(max=len(keys) - 1)
             there = keys[right] == wanted[left]
+            if not there.any():
+                continue
             for one, other in _pairings(starts, sizes, left[there], right[there]):
                 one, other = order[one], order[other]
                 near = np.bitwise_count(hashes[one] ^ hashes[other]) <= distance

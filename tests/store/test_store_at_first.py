@@ -12,3 +12,10 @@ def test_class_weights_make_another_result_only_where_there_are_some() -> None:
     assert plain_parts({"loss": {**weighted["loss"], "pos_weight_cap": 5.0}}, ["loss"]) != plain_parts(
         weighted, ["loss"]
     )
+
+
+def test_looking_for_twins_changes_no_identity() -> None:
+    first = plain_parts({"data": {"seed": 0}}, ["data"])
+    for twins in ("report", "ignore"):
+        assert plain_parts({"data": {"seed": 0, "twins": twins}}, ["data"]) == first
+    assert plain_parts({"data": {"seed": 0, "twins": "together"}}, ["data"]) != first
