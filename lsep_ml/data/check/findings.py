@@ -149,8 +149,8 @@ def twins(annotations: Annotations, images: ImageCheck) -> Iterator[Finding]:
         if len(rows):
             ids = annotations.image_ids
             items = tuple(f"{ids[row]}, {ids[twin_of[row]]}" for row in rows)
-            images = f"{part} images" if part else "images"
-            yield Finding("warning", f"{len(rows):,} {images} {said}", items)
+            listed = f"{part} images" if part else "images"
+            yield Finding("warning", f"{len(rows):,} {listed} {said}", items)
 
 
 def counts(

@@ -109,7 +109,7 @@ def test_the_check_takes_what_packing_found(folder, tmp_path):
     files, packs = check_images(folder, ids, None), check_images(tmp_path / "out", ids, None)
     assert files.problems == packs.problems
     assert packs.problems[2] == MISSING
-    for key in ("sizes", "num_bytes", "digests"):
+    for key in ("sizes", "num_bytes", "digests", "hashes"):
         assert np.array_equal(getattr(files, key), getattr(packs, key)), key
     with at_most(1000):
         files, packs = check_images(folder, ids, None), check_images(tmp_path / "out", ids, None)

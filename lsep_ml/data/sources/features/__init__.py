@@ -90,7 +90,9 @@ def read_features(
     return DataSet(
         "features",
         annotations.label_names,
-        **splits,
+        splits["train"],
+        splits["val"],
+        splits["test"],
         dropped=annotations.dropped,
         images_hash=content.hexdigest(),
     )
