@@ -33,7 +33,7 @@ from lsep_ml.files import atomic_write
 from lsep_ml.metrics import ranking_metrics
 from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
-from lsep_ml.training.cross_fitting import draw_folds
+from lsep_ml.training.folds import draw_folds
 from lsep_ml.training.solver import minimise
 
 FOLDER = Path(__file__).parent

@@ -1,6 +1,5 @@
 """Thresholds that are linear in the features, fitted as calibrated log odds, then moved to serve a criterion."""
 
-from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -22,7 +21,8 @@ Offset = Literal["class", "one", "none"]
 NEVER = float(np.finfo(np.float32).max)
 """The threshold that no score exceeds."""
 
-_LOG_SCALE = 20.0  # s stays where its products with scores are finite in single precision
+LOG_SCALE = 20.0
+"""The largest logarithm of s or 1 / s: products of s with scores stay finite in single precision."""
 
 
 class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
@@ -76,29 +76,18 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """K times the mean binary cross entropy of z over the known entries, plus the weight decay times |W|^2."""
-        return self.objective(scores, targets, features, mask)()
-
-    def objective(
-        self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None
-    ) -> Callable[[], Tensor]:
-        """`loss` as a function of the parameters alone; what does not depend on them is computed once."""
         inputs = self.standardised(features)
         scores, targets = scores.to(inputs.dtype), targets.to(inputs.dtype)
         weights = torch.ones_like(targets) if mask is None else mask.to(inputs.dtype)
         weights = weights * (self.num_labels / weights.sum().clamp_min(1))
-        decay = self.decay.to(inputs)
-
-        def value() -> Tensor:
-            log_odds = self.scale * scores - self.head(inputs)
-            cross_entropy = F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
-            return cross_entropy + decay * self.weight.square().sum()
-
-        return value
+        log_odds = self.scale * scores - self.head(inputs)
+        cross_entropy = F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
+        return cross_entropy + self.decay.to(inputs) * self.weight.square().sum()
 
     @property
     def scale(self) -> Tensor:
         """s; within bounds, since scores that separate all labels ask for an infinite one."""
-        return torch.exp(self.log_scale.clamp(-_LOG_SCALE, _LOG_SCALE))
+        return torch.exp(self.log_scale.clamp(-LOG_SCALE, LOG_SCALE))
 
     @property
     def linear(self) -> nn.Linear:

@@ -1,9 +1,12 @@
 """Stage 2: what a decision is fitted on, the fit, and what it says of validation images it was fitted on."""
 
 import copy
+import hashlib
 import logging
+import time
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +16,17 @@ from omegaconf import DictConfig
 
 from lsep_ml.data import DataSet
 from lsep_ml.decisions import Decision, LearntDecision, LinearThresholds
+from lsep_ml.decisions.checks import check_fit
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.stages.extraction import Extraction
+from lsep_ml.store.entries import Store
+from lsep_ml.store.keys import LINEAR_FITS, linear_fits_made_by
 from lsep_ml.terminal import console
-from lsep_ml.training.cross_fitting import draw_folds, fold_pairs
+from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.fitting import DecisionWarning, OnEpoch, fit_decision
+from lsep_ml.training.folds import Rows, checked_rows, draw_folds, fold_pairs
+from lsep_ml.training.linear_fits import LinearFits
+from lsep_ml.training.path import Kept
 from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)
@@ -80,11 +89,18 @@ class FitRows:
         return FitRows(*arrays, self.val[chosen], self.folds[chosen], self.further)
 
     def fit(self, decision: Decision, **options: Any) -> None:
-        """Fit the decision on these rows."""
-        if isinstance(decision, LogOddsDecision):
-            judged = self.val if self.val.any() and not self.val.all() else None
-            options |= {"folds": self.folds, "validation": judged, "further": self.further}
+        """Fit the decision, which is not one by log odds, on these rows."""
         fit_decision(decision, self.scores, self.targets, self.features, self.mask, **options)
+
+    def by_log_odds(self, decision: LogOddsDecision) -> Rows:
+        """The rows as a decision by log odds is fitted on them.
+
+        Raises ValueError for data that no decision can be fitted on.
+        """
+        check_fit(self.scores, self.targets, self.mask)
+        judged = self.val if self.val.any() and not self.val.all() else None
+        arrays = (self.scores, self.targets, self.features, self.mask, self.folds)
+        return checked_rows(decision, *arrays, judged, self.further)
 
 
 @dataclass(frozen=True)
@@ -98,21 +114,55 @@ class Judged:
     log_odds: NDArray[np.float32] | None
 
 
+def linear_fits_key(decision: Decision, rows: FitRows, extraction: Extraction) -> dict[str, Any] | None:
+    """What the fits of linear thresholds that a decision goes by are made by; None: it goes by none.
+
+    Decisions and criteria that ask for the same fits share them.
+    """
+    if not isinstance(decision, LogOddsDecision) or not isinstance(decision.estimator, LinearThresholds):
+        return None
+    return linear_fits_made_by(
+        extraction.scores.identity,
+        None if extraction.prediction is None else extraction.prediction.identity,
+        decision.fit_on,
+        hashlib.sha256(rows.folds.tobytes()).hexdigest(),
+        decision.estimator.weight_decay,
+    )
+
+
+def stored_fits(store: Store, made_by: dict[str, Any], decision: Decision, rows: FitRows) -> LinearFits:
+    """The fits of linear thresholds on the rows, without each fold and without each two, made now or found."""
+    assert isinstance(decision, LogOddsDecision)
+    assert isinstance(decision.estimator, LinearThresholds)
+    estimator, given = decision.estimator, rows.by_log_odds(decision)
+
+    def build(folder: Path) -> dict[str, Any]:
+        started = time.perf_counter()
+        fits = LinearFits(estimator, given, Kept(folder).get)
+        for without in given.left_out(twice=bool(rows.val.any())):
+            fits.load(copy.deepcopy(estimator), without)
+        return {"weight_decay": fits.weight_decay, "seconds": round(time.perf_counter() - started, 3)}
+
+    entry = store.get_or_build(LINEAR_FITS, made_by, build)
+    return LinearFits(estimator, given, Kept(entry.folder).get)
+
+
 def fit(
     config: DictConfig,
     decision: Decision,
-    extraction: Extraction,
-    data_set: DataSet,
+    rows: FitRows,
     on_row: Any,
     states: States | None = None,
+    fits: LinearFits | None = None,
 ) -> Judged | None:
     """Fit the decision on the images it asks for; `on_row` is shown its rows of the history.
+
+    fits: of `stored_fits`, for a decision that goes by linear thresholds; None: it makes its own.
 
     Returns what is to be said of the validation images where the decision was fitted on them: each of them is decided
     by a fit without its fold. None: it was not.
     """
     unfitted = copy.deepcopy(decision)
-    rows = FitRows.of(decision, extraction, data_set, config.seed)
     log.info(
         "Fitting decision %s on %d images (%s)", config.names.decision, len(rows.scores), decision.fit_on
     )
@@ -126,22 +176,30 @@ def fit(
         "optimizer": instantiate(config.fitting.optimizer),
         "seed": config.seed,
     }
-    noted: OnEpoch = note_epoch
-    rows.fit(decision, progress=console.is_terminal, on_epoch=noted, states=states, **options)
-    if not rows.val.any():
-        return None
-    return cross_fit(_with_its_weight_decay(unfitted, decision), decision, rows, options)
+    if isinstance(decision, LogOddsDecision):
+        ended = fit_log_odds_decision(decision, rows.by_log_odds(decision), fits)
+        if not ended.converged:
+            log.warning("the solver stopped at a gradient norm of %.1e", ended.gradient_norm)
+    else:
+        noted: OnEpoch = note_epoch
+        rows.fit(decision, progress=console.is_terminal, on_epoch=noted, states=states, **options)
+    return cross_fit(unfitted, decision, rows, options, fits) if rows.val.any() else None
 
 
 def cross_fit(
-    unfitted: Decision, fitted: Decision, rows: FitRows, options: dict[str, Any] | None = None
+    unfitted: Decision,
+    fitted: Decision,
+    rows: FitRows,
+    options: dict[str, Any] | None = None,
+    fits: LinearFits | None = None,
 ) -> Judged:
-    """Decide each validation row by a fit without its fold.
+    """Decide each validation row by a fit without its fold; a weight decay stays that of the fit on all rows.
 
     `fitted`, the fit on all rows, decides what no such fit can: a fold without which nothing is left to fit on, and all
     where the rest is too little for the decision, which is said.
     """
     known = np.ones(rows.targets.shape, bool) if rows.mask is None else rows.mask != 0
+    given = rows.by_log_odds(unfitted) if isinstance(unfitted, LogOddsDecision) else None
     parts: list[tuple[Any, ...]] = []
     places = []
     for outside, inside in fold_pairs(rows.folds, rows.targets != 0, known):
@@ -152,9 +210,13 @@ def cross_fit(
         if not outside.all():
             decision = copy.deepcopy(unfitted)
             try:
-                with warnings.catch_warnings():  # the fit on all rows has said it
-                    warnings.simplefilter("ignore", DecisionWarning)
-                    rows.take(outside).fit(decision, **(options or {}))
+                if isinstance(decision, LogOddsDecision):
+                    assert given is not None
+                    fit_log_odds_decision(decision, given, fits, {int(rows.folds[inside][0])})
+                else:
+                    with warnings.catch_warnings():  # the fit on all rows has said it
+                        warnings.simplefilter("ignore", DecisionWarning)
+                        rows.take(outside).fit(decision, **(options or {}))
             except ValueError as error:
                 log.warning("validation is decided by the fit on all of it: without a fold, %s", error)
                 decision = fitted
@@ -184,16 +246,6 @@ def log_odds_of(decision: Decision | None, scores: Any, features: Any) -> NDArra
         return None
     estimated: NDArray[np.float32] = decision.estimator.log_odds(scores, features).float().numpy()
     return estimated
-
-
-def _with_its_weight_decay(unfitted: Decision, fitted: Decision) -> Decision:
-    """The decision as it was before its fit, but with the weight decay that the fit chose: it is chosen once."""
-    if isinstance(unfitted, LogOddsDecision) and isinstance(fitted, LogOddsDecision):
-        estimator, chosen = unfitted.estimator, fitted.estimator
-        if isinstance(estimator, LinearThresholds) and isinstance(chosen, LinearThresholds):
-            estimator.weight_decay = float(chosen.decay)
-            estimator.decay.fill_(estimator.weight_decay)
-    return unfitted
 
 
 def _join(arrays: Any) -> Any:

@@ -17,13 +17,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
-from lsep_ml.files import link_or_copy, read_json, write_json
+from lsep_ml.files import link_or_copy, write_json
 from lsep_ml.processes.start import launch, log_beside
 from lsep_ml.runs.files import CHECKPOINT, DECISION, HISTORY, SPLIT, UNFINISHED
 from lsep_ml.runs.history import write_history
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
-from lsep_ml.stages.decision import Judged, fit
+from lsep_ml.stages.decision import FitRows, Judged, fit, linear_fits_key, stored_fits
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
@@ -39,6 +39,7 @@ from lsep_ml.store.keys import (
     DECISION_PARTS,
     DECISIONS,
     FEATURES,
+    LINEAR_FITS,
     PREDICTIONS,
     SCORES,
     config_parts,
@@ -174,7 +175,7 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
     if decision is not None:
         decision.label_names = list(data.data_set.label_names)
         if not config.training.joint:  # which leaves the decision trained
-            judged = _fit_or_continue(job, decision, extraction, note, folder)
+            judged = _fit_or_continue(job, decision, extraction, note, folder, in_use)
     fitted = time.perf_counter()
     outcome = evaluate(decision, extraction, judged)
     if outcome.unseen is not None:
@@ -227,16 +228,29 @@ def _solution(prediction: Entry) -> dict[str, Any]:
 
 
 def _fit_or_continue(
-    job: Job, decision: Decision, extraction: Extraction, on_row: OnRow, folder: Path
+    job: Job,
+    decision: Decision,
+    extraction: Extraction,
+    on_row: OnRow,
+    folder: Path,
+    in_use: dict[str, str],
 ) -> Judged | None:
-    """Fit the decision, from where a killed training of it stopped; what it works on is noted in the run's folder."""
+    """Fit the decision, from where a killed training of it stopped; what it works on is noted in the run's folder.
+
+    in_use: the stored results that the run works on; those of the decision are added.
+    """
+    store = Store(job.store.root)  # this process's alone
+    rows = FitRows.of(decision, extraction, job.data.data_set, job.config.seed)
+    shared = linear_fits_key(decision, rows, extraction)
+    if shared is not None:
+        in_use[LINEAR_FITS] = identity_of(shared)
     parts = config_parts(job.config, (*DECISION_PARTS, "seed"))
     made_by = decision_made_by(parts, extraction.scores.identity)
-    states = States(job.store.kept(DECISIONS, made_by), job.training.saving)
-    in_use = read_json(folder / UNFINISHED)
+    states = States(store.kept(DECISIONS, made_by), job.training.saving)
     write_json(folder / UNFINISHED, in_use | {DECISIONS: states.folder.stem})
     states.folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(states.folder.with_suffix(".lock")):  # another start of the same command waits
-        judged = fit(job.config, decision, extraction, job.data.data_set, on_row, states)
+        fits = None if shared is None else stored_fits(store, shared, decision, rows)
+        judged = fit(job.config, decision, rows, on_row, states, fits)
         shutil.rmtree(states.folder, ignore_errors=True)
     return judged

@@ -33,6 +33,9 @@ SCORES = "scores"
 DECISIONS = "decisions"
 """Kind of the states that a killed training of a decision continues from; the fitted decision is the run's own file."""
 
+LINEAR_FITS = "linear_thresholds"
+"""Kind of the fits of linear thresholds without some folds, which `thresh_linear` and `support` share."""
+
 PREDICTION_PARTS = (
     "data",
     "transform",
@@ -163,6 +166,27 @@ def predictor_made_by(features: str, config: Any, seed: int) -> dict[str, Any]:
 def decision_made_by(config: Mapping[str, Any], scores: str) -> dict[str, Any]:
     """Say what the states of a decision's training are made by: parts and seed in `config`, and its `scores`."""
     return {"config": dict(config), "scores": scores}
+
+
+def linear_fits_made_by(
+    scores: str, prediction: str | None, fit_on: str, folds: str, weight_decay: float | None
+) -> dict[str, Any]:
+    """Say what the fits of linear thresholds without some folds are made by.
+
+    Args:
+        scores: the identity of the scores, which are of the same features.
+        prediction: that of the solved probe whose out-of-fold scores they may be fitted on.
+        fit_on: of the decision.
+        folds: the hash of the rows' folds.
+        weight_decay: of the decision; None: chosen.
+    """
+    return {
+        "scores": scores,
+        "prediction": prediction,
+        "fit_on": fit_on,
+        "folds": folds,
+        "weight_decay": weight_decay,
+    }
 
 
 def with_open_sizes(config: DictConfig) -> DictConfig:

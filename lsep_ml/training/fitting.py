@@ -18,7 +18,8 @@ from lsep_ml.decisions import Decision, LearntDecision, Rule
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
-from lsep_ml.training.cross_fitting import checked_rows, draw_folds, fit_log_odds_decision
+from lsep_ml.training.cross_fitting import fit_log_odds_decision
+from lsep_ml.training.folds import checked_rows, draw_folds
 from lsep_ml.training.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.resume import States

@@ -13,7 +13,7 @@ from lsep_ml.decisions import (
     PerClassThreshold,
 )
 from lsep_ml.stages.decision import FitRows, cross_fit
-from lsep_ml.training.cross_fitting import draw_folds
+from lsep_ml.training.folds import draw_folds
 
 TINY = (
     *("data.train=100", "data.val=40", "data.test=30", "data.canvas=24", "model.widths=[4,8]"),
@@ -109,3 +109,14 @@ def test_without_out_of_fold_scores_validation_is_what_is_honest(output) -> None
     finetuned = [option for option in TINY if option != "training.folds=3" and option != "training=probe"]
     record, _ = run_job_here(output, *finetuned, "training.epochs=1", "decision=support")
     assert 1 < record["choices"]["sets"] <= 140
+
+
+def test_runs_that_go_by_the_same_linear_thresholds_share_their_fits(output) -> None:
+    used = set()
+    for options in (("decision=thresh_linear", "decision.criterion=exact_match"), ("decision=support",)):
+        record, _ = run_job_here(output, *TINY, *options)
+        used.add(record["stored"]["linear_thresholds"])
+    other, _ = run_job_here(output, *TINY, "decision=support", "decision.fit_on=val")
+    assert len(used) == 1
+    assert other["stored"]["linear_thresholds"] not in used
+    assert "linear_thresholds" not in run_job_here(output, *TINY, "decision=topk")[0]["stored"]

@@ -1,0 +1,137 @@
+"""Rows that decisions are fitted on, and the folds by which they are asked about rows they were not fitted on."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.decisions.checks import Array, check_scores
+from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.metrics.functional import as_numpy
+
+FOLDS = 5
+
+Bools = NDArray[np.bool_]
+
+
+def draw_folds(rows: int, seed: int, groups: Array | None = None, count: int = FOLDS) -> NDArray[np.int64]:
+    """The fold, 0..count - 1, of each row, (N,), of about equal size, drawn from `seed`; a group stays together.
+
+    With fewer rows (or groups) than folds, each is a fold of its own.
+    """
+    _, members = np.unique(np.arange(rows) if groups is None else as_numpy(groups), return_inverse=True)
+    units = int(members.max(initial=-1)) + 1
+    folds = np.arange(units) % max(min(count, units), 1)
+    drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(folds)[members]
+    return drawn
+
+
+def fold_pairs(folds: NDArray[np.int64], targets: Bools, known: Bools) -> Iterator[tuple[Bools, Bools]]:
+    """For each fold, bool (N,), the rows that a decision is fitted on to be asked about the fold, and the fold's rows.
+
+    They are those outside, but all where those outside lack known entries of both kinds, on which nothing is fitted.
+    """
+    for fold in np.unique(folds):
+        inside: Bools = folds == fold
+        outside = targets[~inside][known[~inside]]
+        yield (~inside if outside.any() and not outside.all() else np.ones_like(inside)), inside
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a decision is fitted on.
+
+    scores (N, K), targets and known bool (N, K), features (N, D) or None. folds: (N,), which rows are left out together
+    where the decision is asked about rows that it was not fitted on. judges: bool (N,), the rows that a weight decay is
+    chosen by, fitted on the others; None: by the folds in turn. further: targets and known entries of images without
+    honest scores, which count where label sets are counted.
+    """
+
+    scores: NDArray[np.float32]
+    targets: Bools
+    known: Bools
+    features: NDArray[np.float32] | None
+    folds: NDArray[np.int64]
+    judges: Bools | None = None
+    further: tuple[Bools, Bools] | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, chosen: Bools) -> "Rows":
+        """Some of the rows; nothing is copied where all are taken."""
+        if chosen.all():
+            return self
+        return replace(
+            self,
+            scores=self.scores[chosen],
+            targets=self.targets[chosen],
+            known=self.known[chosen],
+            features=None if self.features is None else self.features[chosen],
+            folds=self.folds[chosen],
+            judges=None if self.judges is None else self.judges[chosen],
+        )
+
+    def splits(self) -> Iterator[tuple[Bools, Bools]]:
+        """See `fold_pairs`."""
+        return fold_pairs(self.folds, self.targets, self.known)
+
+    def out_of_fold(self, without: frozenset[int] = frozenset()) -> Iterator[tuple[frozenset[int], Bools]]:
+        """For each fold outside those in `without`, the folds left out by what its rows are asked, and its rows.
+
+        The rows are a mask of those outside `without`. See `fold_pairs` for a fold without which nothing is left.
+        """
+        given = self.take(self.outside(without))
+        for outside, inside in given.splits():
+            fold = int(given.folds[inside][0])
+            yield (without if outside.all() else without | {fold}), inside
+
+    def left_out(self, *, twice: bool) -> list[frozenset[int]]:
+        """The folds that a cross-fit leaves out: none, and each; `twice`, each two of them too."""
+        once = [without for without, _ in self.out_of_fold()]
+        nested = [pair for without in once if twice for pair, _ in self.out_of_fold(without)]
+        return list(dict.fromkeys([frozenset(), *once, *nested]))
+
+    def outside(self, folds: Collection[int]) -> Bools:
+        """Which rows are in none of the folds, bool (N,)."""
+        return ~np.isin(self.folds, list(folds))
+
+
+def checked_rows(
+    decision: LogOddsDecision,
+    scores: Array,
+    targets: Array,
+    features: Array | None,
+    mask: Array | None,
+    folds: Array,
+    validation: Array | None,
+    further: tuple[Array, Array | None] | None,
+) -> Rows:
+    """The rows that a decision is fitted on, from arrays or tensors.
+
+    Raises ValueError for another number of labels or rows, and for features that are missing or of another shape.
+    """
+    check_scores(scores, int(decision.num_labels))
+    of_features = decision._checked_features(features, len(scores))
+    return Rows(
+        scores=as_numpy(scores).astype(np.float32, copy=False),
+        targets=as_numpy(targets) != 0,
+        known=_known(targets, mask),
+        features=None if of_features is None else as_numpy(of_features).astype(np.float32, copy=False),
+        folds=_of_rows("folds", folds, len(scores)).astype(np.int64),
+        judges=None if validation is None else _of_rows("validation", validation, len(scores)).astype(bool),
+        further=None if further is None else (as_numpy(further[0]) != 0, _known(*further)),
+    )
+
+
+def _known(targets: Array, mask: Array | None) -> Bools:
+    return np.ones(tuple(targets.shape), bool) if mask is None else as_numpy(mask) != 0
+
+
+def _of_rows(name: str, values: Array, rows: int) -> NDArray[Any]:
+    checked: NDArray[Any] = as_numpy(values)
+    if checked.shape != (rows,):
+        raise ValueError(f"{name}: shape {checked.shape}, expected ({rows},)")
+    return checked

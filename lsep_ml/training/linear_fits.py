@@ -1,0 +1,224 @@
+"""Linear thresholds fitted on rows without some of their folds, and the weight decay they are fitted with.
+
+A cross-fit whose choices are cross-fitted too asks for many such fits: on all rows, without each fold, without each
+two. They share the features, which are put on their principal axes once: there the curvature of the objective is known
+well enough for L-BFGS to need a few steps, whatever the weight decay.
+"""
+
+import copy
+from collections.abc import Callable, Collection
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lsep_ml.decisions.checks import float_tensor
+from lsep_ml.decisions.linear import LOG_SCALE, LinearThresholds
+from lsep_ml.training.folds import Bools, Rows
+from lsep_ml.training.solver import Solution, minimise
+
+TOLERANCE, MAX_ITERATIONS = 1e-3, 1000
+_STEPS, _WIDEST = (0, -1, -2), 12
+"""Weight decays are 10^(step / 2): the steps tried first, and how far from 0 they may go."""
+
+_MOST_AXES = 2048  # features above which the axes are the features' own: their principal ones would cost more
+_ROWS_OF_AXES = 8192  # rows that the axes are computed from
+_CURVATURE = 0.5  # at the minimum, against scores that know nothing: what p (1 - p) falls to, roughly
+
+Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+"""keep(name, make): what `make` made before under this name, tensors and plain data, or makes now."""
+
+
+class Fitted(NamedTuple):
+    """Whether every minimisation ended at its tolerance, and the largest gradient norm."""
+
+    converged: bool
+    gradient_norm: float
+
+
+class LinearFits:
+    """Fits of linear thresholds like `decision`, fitted or not, on `rows` without some folds.
+
+    Features are standardised on all rows. keep: where fits are found again by later calls; by default nowhere.
+    """
+
+    def __init__(
+        self, decision: LinearThresholds, rows: Rows, keep: Keep = lambda name, make: make()
+    ) -> None:
+        self.rows, self.keep = rows, keep
+        self._decision = copy.deepcopy(decision)
+
+    @cached_property
+    def weight_decay(self) -> float:
+        """That of the decision; where it leaves it open, the best by `choose_weight_decay`."""
+        given = self._decision.weight_decay
+        if given is not None:
+            return given
+        made = self.keep("weight_decay", lambda: {"weight_decay": choose_weight_decay(self._problem)})
+        return float(made["weight_decay"])
+
+    def load(self, decision: LinearThresholds, without: Collection[int] = ()) -> Fitted:
+        """Give `decision` the weights, bias, scale and weight decay of the fit on the rows outside some folds."""
+        name = "-".join(["without", *map(str, sorted(without))]) if without else "all"
+        made = self.keep(name, lambda: self._fit(self.rows.outside(without)))
+        decision.load_state_dict(made["state"], strict=False)  # the offsets are chosen
+        return Fitted(made["converged"], made["gradient_norm"])
+
+    @cached_property
+    def _problem(self) -> "Problem":
+        return Problem(self._decision, self.rows)
+
+    def _fit(self, chosen: Bools) -> dict[str, Any]:
+        found = self._problem.solve(chosen, self.weight_decay)
+        fitted, solution = self._problem.decision(found, self.weight_decay), found.solution
+        state = {name: value for name, value in fitted.state_dict().items() if name != "offsets"}
+        return {"state": state, "converged": solution.converged, "gradient_norm": solution.gradient_norm}
+
+
+class Found(NamedTuple):
+    """A minimum: weight (K, D) on the axes, bias (K,), log_scale (), all float64, and how it was reached."""
+
+    weight: Tensor
+    bias: Tensor
+    log_scale: Tensor
+    solution: Solution
+
+
+class Problem:
+    """The objective of linear thresholds (`LinearThresholds.loss`) on `rows` or some of them, and its minimum.
+
+    It is minimised in coordinates in which its curvature is about 1 everywhere: weights on the principal axes of the
+    features, each divided by the root of an estimate of its curvature. That changes no minimum.
+    """
+
+    def __init__(self, decision: LinearThresholds, rows: Rows) -> None:
+        assert rows.features is not None
+        self.rows = rows
+        self._started = copy.deepcopy(decision)
+        self._started.reset(rows.scores, rows.targets, rows.features, rows.known)
+        with torch.no_grad():
+            inputs = self._started.standardised(float_tensor(rows.features))
+            self.axes, self.variances = _principal_axes(inputs)
+            self.inputs = inputs if self.axes is None else inputs @ self.axes
+
+    def decision(self, found: Found, weight_decay: float) -> LinearThresholds:
+        """The linear thresholds of a minimum, without offsets."""
+        decision = copy.deepcopy(self._started)
+        weight = found.weight if self.axes is None else found.weight @ self.axes.T.double()
+        with torch.no_grad():
+            decision.weight.copy_(weight)
+            decision.linear.bias.copy_(found.bias)
+            decision.log_scale.copy_(found.log_scale)
+        decision.decay.fill_(weight_decay)
+        return decision
+
+    def solve(self, chosen: Bools, weight_decay: float, start: Found | None = None) -> Found:
+        """Minimise over the chosen rows, from scratch or from another minimum."""
+        found = self._solve(chosen, weight_decay, start, torch.float32)
+        if not found.solution.converged:  # single precision rounds too much where the weight decay is small
+            found = self._solve(chosen, weight_decay, found, torch.float64)
+        return found
+
+    def log_loss(self, found: Found, chosen: Bools) -> float:
+        """The sum over the known entries of the chosen rows of log(1 + exp(-z)) of positives, (z) of negatives."""
+        scores, targets, known, inputs = self._tensors(chosen, torch.float32)
+        linear = torch.addmm(found.bias.float(), inputs, found.weight.float().T)
+        log_odds = _scale(found.log_scale).float() * scores - linear
+        losses = F.binary_cross_entropy_with_logits(log_odds, targets, reduction="none")
+        return float(losses[known].sum(dtype=torch.float64))
+
+    def _tensors(self, chosen: Bools, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        rows = self.rows
+        inputs = self.inputs if chosen.all() else self.inputs[torch.from_numpy(np.flatnonzero(chosen))]
+        scores, targets, known = (
+            torch.from_numpy(array[chosen]) for array in (rows.scores, rows.targets, rows.known)
+        )
+        return scores.to(dtype), targets.to(dtype), known, inputs.to(dtype)
+
+    def _solve(self, chosen: Bools, weight_decay: float, start: Found | None, dtype: torch.dtype) -> Found:
+        scores, targets, known, inputs = self._tensors(chosen, dtype)
+        weights = known.to(dtype) * (known.shape[1] / known.sum().clamp_min(1))
+        positive = ((targets * known).sum(0) + 0.5) / (known.sum(0) + 1)
+        curvature = _CURVATURE * positive * (1 - positive) * weights.sum(0).clamp_min(1e-6)
+        middle = scores.mean(0)  # scores are centred, which parts the scale from the bias
+        centred = scores - middle
+        spread = centred.square().mean(0)
+        variance = spread.mean()
+        if variance <= 1e-12 * scores.square().mean():  # one row, say: any scale will do
+            variance = torch.ones_like(variance)
+        initial = -0.5 * variance.log()
+        of_weight = curvature[:, None] * self.variances.to(dtype) + 2 * weight_decay
+        of_weight = of_weight.clamp_min(1e-6 * of_weight.max()).sqrt()
+        of_bias = curvature.sqrt()
+        of_scale = ((curvature * spread).sum() / variance).clamp_min(1e-6 * curvature.sum()).sqrt()
+        if start is None:
+            weight, bias, log_scale = torch.zeros_like(of_weight), -torch.logit(positive), initial
+        else:
+            weight, bias, log_scale = (part.to(dtype) for part in start[:3])
+            bias = bias - _scale(log_scale) * middle
+        parameters = [
+            (weight * of_weight).requires_grad_(),
+            (bias * of_bias).requires_grad_(),
+            ((log_scale - initial) * of_scale).requires_grad_(),
+        ]
+
+        def parts() -> tuple[Tensor, Tensor, Tensor]:
+            weight, bias, log_scale = parameters
+            return weight / of_weight, bias / of_bias, initial + log_scale / of_scale
+
+        def objective() -> Tensor:
+            weight, bias, log_scale = parts()
+            log_odds = _scale(log_scale) * centred - torch.addmm(bias, inputs, weight.T)
+            cross_entropy = F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
+            return cross_entropy + weight_decay * weight.square().sum()
+
+        solution = minimise(parameters, objective, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+        with torch.no_grad():
+            weight, bias, log_scale = (part.double() for part in parts())
+        return Found(weight, bias + _scale(log_scale) * middle, log_scale, solution)
+
+
+def choose_weight_decay(problem: Problem) -> float:
+    """The weight decay of lowest log loss on rows that were not fitted on; the larger on a tie.
+
+    The path, of powers of sqrt(10), is widened at the end where the best lies.
+    """
+    rows = problem.rows
+    pairs = list(rows.splits()) if rows.judges is None or rows.judges.all() else [(~rows.judges, rows.judges)]
+    losses: dict[int, float] = {}
+    starts: list[Found | None] = [None] * len(pairs)
+
+    def log_loss(weight_decay: float) -> float:
+        total = 0.0
+        for number, (outside, inside) in enumerate(pairs):
+            found = problem.solve(outside, weight_decay, starts[number])
+            starts[number] = found
+            total += problem.log_loss(found, inside)
+        return total
+
+    ahead = list(_STEPS)
+    while ahead:
+        for step in ahead:
+            losses[step] = log_loss(10 ** (step / 2))
+        best = min(sorted(losses, reverse=True), key=lambda step: losses[step])
+        ahead = [step for step in (best + 1, best - 1) if step not in losses and abs(step) <= _WIDEST]
+    return float(10 ** (best / 2))
+
+
+def _principal_axes(inputs: Tensor) -> tuple[Tensor | None, Tensor]:
+    """The principal axes (D, D) of standardised features (N, D), in columns, and the variances (D,) along them.
+
+    Of many features, None and ones: the axes of the features themselves.
+    """
+    if inputs.shape[1] > _MOST_AXES:
+        return None, torch.ones(inputs.shape[1])
+    some = inputs[:: -(-len(inputs) // _ROWS_OF_AXES)]
+    variances, axes = torch.linalg.eigh(some.T @ some / len(some))
+    return axes, variances.clamp_min(0)
+
+
+def _scale(log_scale: Tensor) -> Tensor:
+    return torch.exp(log_scale.clamp(-LOG_SCALE, LOG_SCALE))
