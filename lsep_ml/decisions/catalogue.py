@@ -6,8 +6,17 @@ from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what type checkers see of the classes below, which are loaded on first use
     from lsep_ml.decisions.base import Decision
+    from lsep_ml.decisions.calibration import Calibrated, ExpectedF1
+    from lsep_ml.decisions.capped import CappedThreshold
+    from lsep_ml.decisions.conformal import ConformalRisk
+    from lsep_ml.decisions.estimation import CountEstimation, ThresholdEstimation
+    from lsep_ml.decisions.linear import LinearThresholds
+    from lsep_ml.decisions.per_class import PerClassThreshold
+    from lsep_ml.decisions.rules import GlobalThreshold, TopK, ZeroThreshold
+    from lsep_ml.decisions.support import LabelSetSupport
+    from lsep_ml.decisions.threshold_class import ThresholdClass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,8 +37,8 @@ class CountEstimation(LearntDecision):
         standardize: bool = True,
         fit_on: FitOn = "train",
     ) -> None:
-        if max_count < 1:
-            raise ValueError(f"max_count={max_count}: expected at least 1")
+        if max_count is None or max_count < 1:
+            raise ValueError(f"max_count={max_count}: expected at least 1, such as largest_count(targets)")
         lowest = 0 if zero_class else 1
         highest = min(max_count, num_labels)
         super().__init__(num_features, num_labels, highest - lowest + 1, hidden, standardize, fit_on)
@@ -73,6 +73,17 @@ class CountEstimation(LearntDecision):
 
     def _estimate(self, features: Tensor) -> Tensor:
         return self.outputs(features).argmax(1) + self.lowest
+
+
+def largest_count(targets: Array, mask: Array | None = None, share: float = 0.99) -> int:
+    """Return the smallest n that is no less than the label count of a `share` of the images, at least 1.
+
+    targets 0/1 (N, K); mask (N, K), True = known: an image's known positives count, and one without any known entry
+    does not. 1 where nothing is known.
+    """
+    known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
+    counts = np.sort(((as_numpy(targets) != 0) & known).sum(1)[known.any(1)])
+    return max(1, int(counts[int(np.ceil(share * len(counts))) - 1])) if len(counts) else 1
 
 
 class ThresholdEstimation(LearntThresholds):

@@ -18,6 +18,7 @@ from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.data.known import check_known
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
+from lsep_ml.decisions.estimation import largest_count
 from lsep_ml.losses import ClassCounts, with_class_counts
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
@@ -116,6 +117,7 @@ def build_job(config: DictConfig) -> Job:
         start_from(network, label_names, start)
     sizes = {"labels": network.num_labels, "features": network.num_features}
     config = cast(DictConfig, OmegaConf.merge(config, {"sizes": sizes}))
+    config = with_max_count(config, data.data_set.train)
     instantiate(config.fitting.optimizer)  # which stage 2 builds; what cannot be built is said now
     predictor = instantiate(config.predictor) if config.predictor else None
     decision = instantiate(config.decision) if config.decision else None
@@ -184,6 +186,15 @@ def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
             "take: model=given"
         )
     return cast(DictConfig, OmegaConf.merge(config, {"model": {"width": width}}))
+
+
+def with_max_count(config: DictConfig, train: Split) -> DictConfig:
+    """The configuration with the largest label count that is left to the training images, which is said."""
+    if "max_count" not in config.decision or config.decision.max_count is not None:
+        return config
+    count = largest_count(train.targets, train.mask)
+    log.info("decision.max_count = %d: it covers the labels of 99%% of the training images", count)
+    return cast(DictConfig, OmegaConf.merge(config, {"decision": {"max_count": count}}))
 
 
 def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:

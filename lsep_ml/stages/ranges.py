@@ -111,6 +111,7 @@ _SIDE = Range(1, LARGEST_SIDE, null=True, many=True)
 RANGES: Mapping[str, Kind] = {
     "seed": Range(0, 2**32 - 1),
     "solver": Text(("lbfgs", "sgd")),
+    "max_count": Range(1, null=True),
     "objective": Text(tuple(QUANTITIES)),
     "rates.*": _POSITIVE,
     "deterministic": Switch(),
@@ -221,7 +222,7 @@ RANGES: Mapping[str, Kind] = {
     "decision.steps": Range(2),
     "decision.min_k": _COUNT,
     "decision.max_k": _COUNT,
-    "decision.max_count": _COUNT,
+    "decision.max_count": Range(1, null=True),
     "decision.hidden": Range(1, 2**20, many=True, one=False),
     "decision.alpha": _INNER_SHARE,
     "decision.calibration": _INNER_SHARE,

@@ -18,11 +18,14 @@ def register_resolvers() -> None:
         that would replace what a finished run was called with, or for a plan, which leaves nothing.
     ${shift_invariant:}: whether the scores are those of a loss that only compares the scores of one image; those of a
     predictor in the score layer's place are not.
+    ${paper_max_count:}: count estimation's n on the paper's data sets and on digits, 4; null on others, where it is
+        chosen from the label counts of the training images.
     ${gpu:4}: a GPU for a job of a sweep that runs side by side with others on 4 GPUs: 0, 1, 2, 3 in turn.
     """
     OmegaConf.register_new_resolver("run_identity", _run_identity, replace=True)
     OmegaConf.register_new_resolver("hydra_subdir", _hydra_subdir, replace=True)
     OmegaConf.register_new_resolver("shift_invariant", _shift_invariant, replace=True)
+    OmegaConf.register_new_resolver("paper_max_count", _paper_max_count, replace=True)
     OmegaConf.register_new_resolver("gpu", _gpu, replace=True)
 
 
@@ -43,6 +46,12 @@ def _shift_invariant(_root_: DictConfig) -> bool:
     from lsep_ml.losses import is_shift_invariant
 
     return not _root_.predictor and is_shift_invariant(get_method(_root_.loss._target_))
+
+
+def _paper_max_count() -> int | None:
+    return (
+        4 if HydraConfig.get().runtime.choices["data"] in ("digits", "voc2007", "nuswide", "coco") else None
+    )
 
 
 def _gpu(gpus: int) -> int:

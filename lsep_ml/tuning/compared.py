@@ -16,6 +16,7 @@ from rich.table import Table
 from lsep_ml.decisions import DECISIONS, Decision, load
 from lsep_ml.decisions.catalogue import DecisionRow
 from lsep_ml.decisions.checks import check_fit
+from lsep_ml.decisions.estimation import largest_count
 from lsep_ml.files import check_writable
 from lsep_ml.metrics import (
     BY_KEY,
@@ -221,12 +222,18 @@ class _Trial:
         table = self.table
         features = 0 if table.features is None else table.features.shape[1]
         sizes = {"num_features": features, "num_labels": table.scores.shape[1]}
-        decision = row.build(criterion=self.criterion, **sizes)
+        decision = row.build(criterion=self.criterion, max_count=self._largest_count(rows), **sizes)
         decision.label_names = table.label_names
         arrays = [
             None if a is None else a[rows] for a in (table.scores, table.targets, table.features, table.mask)
         ]
         return fit_decision(decision, *arrays, epochs=self.epochs, seed=self.seed)  # type: ignore[arg-type]
+
+    def _largest_count(self, rows: Any) -> int:
+        """What `count_est` counts to: the label counts of nearly all of these rows of the table."""
+        targets, mask = self.table.targets, self.table.mask
+        assert targets is not None
+        return largest_count(targets[rows], None if mask is None else mask[rows])
 
 
 def _predict(decision: Decision, table: ScoreTable, rows: Any) -> np.ndarray:

@@ -23,6 +23,7 @@ def test_configuration_holds_the_defaults(file):
             "names": {"method": "bce"},
             "loss": {"_target_": "lsep_ml.losses.bce_loss"},
             "predictor": {},
+            "max_count": 4,
             "decision": OmegaConf.load(file),
         }
     )
@@ -44,7 +45,13 @@ def test_every_file_has_its_row_and_tune_takes_the_same_defaults():
         row, config = rows[file.stem], OmegaConf.load(file)
         assert config._target_ == f"lsep_ml.decisions.{row.class_name}"
         sizes = {"num_features": 12, "num_labels": 7}
-        expected = {**OmegaConf.to_container(config), **sizes, "loss": None, "shift_invariant": False}
+        expected = {
+            **OmegaConf.to_container(config),
+            **sizes,
+            "max_count": 4,
+            "loss": None,
+            "shift_invariant": False,
+        }
         built = row.build(criterion=config.get("criterion"), **sizes)
         assert json.loads(json.dumps(built.options())) == {name: expected[name] for name in built.options()}
         if "criterion" in config:

@@ -24,7 +24,7 @@ def seen_by_type_checkers(room: str) -> set[str]:
     for node in ast.walk(ast.parse(Path(file).read_text())):
         if isinstance(node, ast.ImportFrom):
             names = {alias.asname or alias.name for alias in node.names}
-            found |= set(import_module(node.module or "").__all__) if names == {"*"} else names
+            found |= seen_by_type_checkers(node.module or "") if names == {"*"} else names
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             found.add(node.name)
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
