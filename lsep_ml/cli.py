@@ -173,14 +173,23 @@ def list_command(
 @app.command("dashboard")
 def dashboard_command(
     entity: Annotated[str, typer.Option(help="Your W&B account or team.")],
+    data: Annotated[
+        str, typer.Option(help="The data set, as data=NAME names it: a bar is never of several.")
+    ],
     project: Annotated[
         str, typer.Option(help="The project the runs are in (logger.wandb.project).")
     ] = "lsep_ml",
+    decisions: Annotated[
+        str, typer.Option(help="Names separated by commas: losses are compared under each.")
+    ] = "topk,threshold,thresh_est",
+    loss: Annotated[str, typer.Option(help="Decisions are compared on the scores of this loss.")] = "lsep",
+    group: Annotated[str | None, typer.Option(help="Only the runs of this W&B group, a sweep.")] = None,
 ) -> None:
-    """Create the W&B workspace with the tables, curves and galleries (needs `wandb login`)."""
-    from lsep_ml.trackers.dashboard import create_workspace
+    """Create a W&B report with the tables as bars, curves and galleries (needs `wandb login`)."""
+    from lsep_ml.trackers.dashboard import create_dashboard
 
-    say(f"created {create_workspace(entity, project)}")
+    names = [name.strip() for name in decisions.split(",") if name.strip()]
+    say(f"created {create_dashboard(entity, project, data, decisions=names, loss=loss, group=group)}")
 
 
 @app.command("prune")

@@ -5,14 +5,16 @@ import os
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict, read_write
 from rich.table import Table
 
 from lsep_ml.files import read_json, write_json
@@ -22,9 +24,13 @@ from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
 from lsep_ml.runs.files import RESULT, VALIDATION
 from lsep_ml.terminal.printing import TerminalHandler, console, errors, plain, say
+from lsep_ml.trackers.wandb_run import sync_command
 
 FOLDER = "LSEP_ML_SWEEP"
 """The environment variable that names the folder in which the jobs of this sweep say how they ended."""
+
+NAME = "LSEP_ML_SWEEP_NAME"
+"""The environment variable that names the sweep: its experiment's name, or the time at which it began."""
 
 FAILED, PROBLEMS = 1, 3
 SHOWN = tuple(BY_KEY[key] for key in ("f1", "exact_match", "map"))
@@ -37,13 +43,19 @@ class Sweep(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Name the folder for what the jobs say; their processes inherit it."""
-        folder = Path(config.paths.output).absolute() / "sweeps" / uuid.uuid4().hex
-        os.environ[FOLDER] = str(folder)
+        """Name the sweep and the folder for what its jobs say, in every job's environment, wherever it runs."""
+        began = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+        os.environ[NAME] = config.hydra.runtime.choices.get("experiment") or began
+        os.environ[FOLDER] = str(Path(config.paths.output).absolute() / "sweeps" / uuid.uuid4().hex)
+        with read_write(config), open_dict(config):
+            for variable in (NAME, FOLDER):
+                value = QuotedString(os.environ[variable], Quote.single).with_quotes()
+                config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{variable}={value}")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table, the best run by the validation metric `config.objective`, and what to do next."""
         folder = Path(os.environ.pop(FOLDER))
+        del os.environ[NAME]
         files = sorted(folder.glob("*.json"), key=lambda file: int(file.stem))
         ended = [read_json(file) for file in files]
         for file in files:
@@ -62,6 +74,9 @@ class Sweep(Callback):
             for line in outdone([Path(job["folder"]) for job in done], config.objective):
                 say(line)
             say(f"tables and figures of all runs: python -m lsep_ml report {config.paths.output}")
+        sync = sync_command(Path(job["folder"]) for job in ended)
+        if sync:
+            say(f"W&B runs written offline; send them with: {sync}")
         if failed:
             say(f"{len(failed)} of {len(ended)} jobs failed:", on=errors, style="red")
             for job in failed:

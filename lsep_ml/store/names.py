@@ -20,7 +20,6 @@ MOVED = {
     **{f"lsep_ml.data.{name}": f"lsep_ml.data.sources.{name}" for name in _SOURCES},
     **{f"lsep_ml.modules.schedules.{name}": f"lsep_ml.training.schedules.{name}" for name in _SCHEDULES},
     "lsep_ml.stages.finite.build_trainer": "lsep_ml.training.trainer.build_trainer",
-    "lsep_ml.tracking.TensorBoardTracker": "lsep_ml.trackers.TensorBoardTracker",
     "lsep_ml.tracking.WandbTracker": "lsep_ml.trackers.WandbTracker",
 }
 """Every name that is gone, and what is there in its place; a name that moved twice has two rows, both to the newest."""

@@ -1,15 +1,18 @@
 """A sweep on the terminal: a line a job, a table, the best run, what failed, and the exit code that says it."""
 
+import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.files import write_json
 from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
-from lsep_ml.stages.sweep import FAILED, PROBLEMS, Sweep, outdone, tell
+from lsep_ml.stages.sweep import FAILED, FOLDER, NAME, PROBLEMS, Sweep, outdone, tell
 
 METRICS = {
     "decision=topk": {"val": {"f1": 0.5, "exact_match": 0.2, "map": 0.7}, "test": {"f1": 0.61, "map": 0.7}},
@@ -31,6 +34,27 @@ def failed(called: str) -> dict[str, Any]:
     return {"called": called, "folder": f"runs/{called}", "error": "ValueError: decision.max_k=[0]"}
 
 
+def composed(output: Path, experiment: str | None = None) -> DictConfig:
+    hydra = {"runtime": {"choices": {"experiment": experiment}}, "overrides": {"hydra": []}}
+    return OmegaConf.create({"paths": {"output": str(output)}, "objective": "f1", "hydra": hydra})
+
+
+def test_every_job_knows_its_sweep_wherever_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in (FOLDER, NAME):
+        monkeypatch.delenv(variable, raising=False)
+    for experiment in ("table1_digits", None):
+        config = composed(tmp_path / "it's a folder", experiment)
+        Sweep().on_multirun_start(config)
+        parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.hydra))
+        given = {
+            override.key_or_group: override.value() for override in parsed
+        }  # what a launcher's job composes
+        folder, name = (given[f"hydra.job.env_set.{variable}"] for variable in (FOLDER, NAME))
+        assert (folder, name) == (os.environ[FOLDER], os.environ[NAME])
+        assert Path(folder).parent == tmp_path / "it's a folder/sweeps"
+        assert name == experiment or datetime.strptime(name, "%Y-%m-%d_%H-%M-%S")
+
+
 @pytest.mark.parametrize(
     ("jobs", "code"),
     [
@@ -42,7 +66,7 @@ def failed(called: str) -> dict[str, Any]:
 def test_the_end_of_a_sweep(
     jobs: list[dict[str, Any]], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = OmegaConf.create({"paths": {"output": str(tmp_path)}, "objective": "f1"})
+    config = composed(tmp_path)
     sweep = Sweep()
     sweep.on_multirun_start(config)
     for number, job in enumerate(jobs):

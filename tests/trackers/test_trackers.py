@@ -1,18 +1,17 @@
-"""Trackers: a W&B sweep read back from its offline files, and what holds for any tracker."""
+"""What holds for any tracker: it is told in order and closed, its final numbers; Lightning's loggers are trackers."""
 
-import json
-import subprocess
-import sys
-from datetime import datetime
+import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytorch_lightning.loggers import CSVLogger
+from report_runs import write_run
 
-from lsep_ml.trackers.tracking import Trackers, WandbTracker
-
-ROOT = Path(__file__).parent.parent.parent
-WANDB = str(Path(sys.executable).parent / "wandb")
+from lsep_ml.files import read_json
+from lsep_ml.trackers.lightning import LightningLogger, LightningTracker
+from lsep_ml.trackers.summary import LABELS_ALONE, label_rows, read_test_split, summary_numbers
+from lsep_ml.trackers.tracker import Trackers
 
 
 class Recorder:
@@ -54,53 +53,52 @@ def test_a_run_is_told_in_order(tmp_path: Path) -> None:
     assert tracker.told == [("start", {"a": 1}), ("row", 1), ("result", {"b": 2}), ("close", False)]
 
 
-def test_wandb_is_offline_or_online() -> None:
-    with pytest.raises(ValueError, match=r"logger\.wandb\.mode='disabled'"):
-        WandbTracker(mode="disabled")  # type: ignore[arg-type]
+def test_the_final_numbers_have_intervals_and_every_label(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, images=60, unknown=0.2)
+    record = read_json(folder / "result.json")
+    numbers = summary_numbers(record, label_rows(record, read_test_split(folder)))
+    for key, value in record["metrics"]["test"].items():
+        assert numbers[f"test/{key}"] == value
+    for key, (low, high) in record["intervals"]["test"].items():
+        assert (numbers[f"test/{key}_low"], numbers[f"test/{key}_high"]) == (low, high)
+    test = read_test_split(folder)
+    for k, name in enumerate(record["label_names"]):
+        known = test["mask"][:, k] > 0
+        true, predicted = test["targets"][known, k] > 0, test["predictions"][known, k] > 0
+        assert numbers[f"label/{name}/support"] == true.sum()
+        assert numbers[f"label/{name}/recall"] == pytest.approx((true & predicted).sum() / true.sum())
+        assert numbers[f"label/{name}/precision"] == pytest.approx((true & predicted).sum() / predicted.sum())
+        assert 0 < numbers[f"label/{name}/ap"] <= 1
 
 
-def inspect(file: Path, *options: str) -> str:
-    command = [WANDB, "leet", "inspect", *options, "--json", str(file)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_thousands_of_labels_are_no_numbers_of_a_summary() -> None:
+    record: dict[str, Any] = {
+        "metrics": {"test": {"f1": 0.5}},
+        "intervals": {"test": {}},
+        "choices": {"k": 2},
+    }
+    rows = [{"label": str(k), "f1": 0.5, "ap": None} for k in range(LABELS_ALONE + 1)]
+    assert summary_numbers(record, rows) == {"test/f1": 0.5, "choices/k": 2}
+    assert summary_numbers(record, rows[1:2]) == {"test/f1": 0.5, "choices/k": 2, "label/1/f1": 0.5}
 
 
-def test_the_environment_says_the_mode_for_all_programs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for mode in ("online", "disabled"):
-        monkeypatch.setenv("WANDB_MODE", mode)
-        assert WandbTracker(mode="offline").mode == mode
-    monkeypatch.setenv("WANDB_MODE", "")
-    assert WandbTracker().mode == "offline"
-    monkeypatch.setenv("WANDB_MODE", "sometimes")
-    with pytest.raises(ValueError, match="WANDB_MODE=sometimes: expected one of offline, online, disabled"):
-        WandbTracker()
-
-
-def test_a_wandb_sweep_is_one_run_a_job_with_everything_in_it(tmp_path: Path) -> None:
-    overrides = ["data.train=64", "data.val=40", "data.test=50", "data.canvas=24", "model.widths=[4,4]"]
-    overrides += ["training.epochs=2", "fitting.epochs=2", "trainer=cpu", f"paths.output={tmp_path}"]
-    sweep = ["decision=topk,thresh_est", "logger=[csv,wandb]"]
-    command = [sys.executable, str(ROOT / "run.py"), "-m", *overrides, *sweep]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("wandb sync") == 2
-    files = list(tmp_path.rglob("*.wandb"))
-    assert len(files) == 2
-    groups = set()
-    for file in files:
-        run = json.loads(inspect(file, "--summary"))
-        record = json.loads((file.parents[2] / "result.json").read_text())
-        assert run["tags"] == ["digits", "lsep", record["decision"]]
-        assert run["exit_code"] == 0
-        assert run["config"]["loss"]["_target_"] == "lsep_ml.losses.lsep_loss"
-        for key, value in record["metrics"]["test"].items():
-            assert run["summary"][f"test/{key}"] == pytest.approx(value)
-        assert {"gallery", "class_f1_table", "precision_recall_table"} <= set(run["summary"])
-        lines = [json.loads(line) for line in inspect(file).splitlines()]
-        rows = [line["history"]["item"] for line in lines if "history" in line]
-        assert [row["prediction/epoch"] for row in rows if "prediction/epoch" in row] == [1, 2]
-        epochs = [row["decision/epoch"] for row in rows if "decision/epoch" in row]
-        assert epochs == ([1, 2] if record["decision"] == "thresh_est" else [])
-        [started] = [line["run"] for line in lines if "run" in line and "run_group" in line["run"]]
-        groups.add(started["run_group"])
-    [group] = groups  # without an experiment, the time the sweep began
-    assert datetime.strptime(group, "%Y-%m-%d_%H-%M-%S")
+def test_a_logger_of_lightning_is_a_tracker(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, images=60)
+    record = read_json(folder / "result.json")
+    logger = CSVLogger(str(tmp_path), name="csv", version="one")
+    assert isinstance(logger, LightningLogger)
+    assert not isinstance(Recorder(), LightningLogger)
+    with Trackers([logger]).run(record["config"], folder) as trackers:
+        assert isinstance(trackers.trackers[0], LightningTracker)
+        trackers.row({"stage": "prediction", "epoch": "1", "val_map": "0.5"})  # as a stored history has it
+        trackers.row({"stage": "decision", "epoch": 1, "train_loss": 2.0})
+        trackers.result(record, folder)
+    with (tmp_path / "csv/one/metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["prediction/val_map"] for row in rows if row["prediction/val_map"]] == ["0.5"]
+    assert [row["decision/train_loss"] for row in rows if row["decision/train_loss"]] == ["2.0"]
+    [last] = [row for row in rows if row["test/f1"]]
+    assert int(last["step"]) == record["choices"]["epoch"]
+    assert float(last["test/f1"]) == record["metrics"]["test"]["f1"]
+    assert float(last["test/f1_low"]) == record["intervals"]["test"]["f1"][0]
+    assert "small_cnn" in (tmp_path / "csv/one/hparams.yaml").read_text()
