@@ -41,7 +41,7 @@ class Killed(BaseException):
 
 def train(output: Path, *overrides: str, saving: Saving = OFTEN) -> Trained:
     """The weights and the history (without its seconds) of stage 1 under `output`."""
-    sampled = () if {"loss=bpmll", "loss=two_way"} & set(overrides) else ("loss.max_pairs=4",)
+    sampled = () if {"loss=bpmll", "loss=two_way", "loss=bce"} & set(overrides) else ("loss.max_pairs=4",)
     job = build_job(compose_here(output, *TINY, *sampled, *overrides)[0])
     rows: list[dict[str, Any]] = []
     training = replace(job.training, saving=saving)

@@ -150,7 +150,9 @@ def test_tables_on_real_data_are_the_papers_protocol() -> None:
         assert (config.fitting.epochs, config.fitting.optimizer.lr) == (50, 0.001)
         assert config.model.weights == "imagenet"
         assert (config.transform.resize, config.transform.crop) == ([256, 256], 224)
-        assert set(config.transform) == {"_target_", "resize", "crop", "flip", "channels", "mean", "std"}
+        named = {"_target_", "resize", "crop", "flip", "channels", "mean", "std"}
+        assert set(config.transform) == named | {"augment", "test_flip"}
+        assert (config.transform.augment, config.transform.test_flip) == (None, False)
 
 
 def test_cfg_job_starts_without_torch() -> None:

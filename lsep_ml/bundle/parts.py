@@ -15,6 +15,7 @@ from lsep_ml.models import Network
 TRANSFORM_KEYS = (
     *("resize", "crop", "channels", "mean", "std"),
     *("geometry", "crop_pct", "interpolation", "antialias"),  # which a bundle of format 1 has not
+    "test_flip",
 )
 
 
@@ -71,7 +72,8 @@ class Parts:
             ValueError: a backbone that is not allowed (`build_backbone`), or tensors that do not fit it.
         """
         mean, std = self.transform["mean"], self.transform["std"]
-        network = Network(build_backbone(self.model, allow), len(self.label_names), mean, std)
+        backbone, flip = build_backbone(self.model, allow), self.transform.get("test_flip", False)
+        network = Network(backbone, len(self.label_names), mean, std, flip)
         try:
             network.load_state_dict(dict(self.state))
         except RuntimeError as error:

@@ -18,6 +18,7 @@ from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.content import MAX_BYTES, at_most
 from lsep_ml.data.loading import Batch, BatchedSplit, TrainingLoader
+from lsep_ml.data.mixing import UNMIXED, Mixing
 from lsep_ml.data.order import WHOLE, FixedOrder, Part, TrainingOrder, repeat_factors
 from lsep_ml.data.transform import Transform
 from lsep_ml.data.withheld import DroppedAs, SinglePositive, Withheld
@@ -44,6 +45,7 @@ class ImageDataModule(pl.LightningDataModule):
         max_bytes: the largest image file that is read; a larger one is as one that cannot be decoded.
         drop_labels, dropped_as, long_tail: what is withheld of training and validation, see `Withheld`; by the reader's
             `seed`.
+        mixing: how training images are mixed with each other.
         part: which of several processes this is, and of how many; each is fed its part of the same batches.
         options: what the reader takes.
 
@@ -69,6 +71,7 @@ class ImageDataModule(pl.LightningDataModule):
         drop_labels: float | SinglePositive = 0.0,
         dropped_as: DroppedAs = "unknown",
         long_tail: float | None = None,
+        mixing: Mixing = UNMIXED,
         part: Part = WHOLE,
         **options: Any,
     ) -> None:
@@ -86,6 +89,10 @@ class ImageDataModule(pl.LightningDataModule):
             self.data_set = withheld.of(reader(**options), options.get("seed", 0))
         if self.data_set.feature_width is not None:
             self.transform, self.num_workers = None, 0
+            if mixing:
+                raise DataError(
+                    "training.mixup, training.cutmix: images are mixed, and these data have features in their place"
+                )
         elif not transform.fixed_size and not isinstance(self.data_set.train.images, Tensor):
             raise DataError(
                 f"data {self.data_set.name}: image files differ in size, and this transform leaves them so; "
@@ -93,7 +100,7 @@ class ImageDataModule(pl.LightningDataModule):
             )
         train = self.data_set.train
         repeats = repeat_factors(train.targets, repeat_threshold) if sampler == "balanced" else None
-        self._order = TrainingOrder(len(train), batch_size, training_seed, repeats, part)
+        self._order = TrainingOrder(len(train), batch_size, training_seed, repeats, part, mixing)
         self._fixed_orders = {
             s: FixedOrder(len(self.data_set.split(s)), eval_batch_size, part) for s in SPLITS
         }

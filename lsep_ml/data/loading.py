@@ -11,10 +11,22 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lsep_ml.data.data_set import Split
+from lsep_ml.data.mixing import mixed
 from lsep_ml.data.order import BatchKey, TrainingOrder
 from lsep_ml.data.transform import Transform
 
-_AUGMENTATION = 1  # third word of the seed, see order.py
+_AUGMENTATION, _OPERATIONS = 1, 2  # third words of the seed, see order.py
+
+
+class Others(NamedTuple):
+    """Holds the label sets of the images that those of a batch are mixed with.
+
+    targets: uint8 (B, K). mask: bool (B, K), or None. share: of the batch's own images in the mixed ones, in [0, 1].
+    """
+
+    targets: Tensor
+    mask: Tensor | None
+    share: float
 
 
 class Batch(NamedTuple):
@@ -26,6 +38,7 @@ class Batch(NamedTuple):
         mask: bool (B, K), True = known; None when every entry of the data set is known.
         rows: int64 (B,), the images' places in their split.
         weight: that of their mean loss, see `BatchKey`.
+        others: what is mixed into the images; None: nothing is.
     """
 
     images: Tensor
@@ -33,6 +46,7 @@ class Batch(NamedTuple):
     mask: Tensor | None
     rows: Tensor
     weight: float = 1.0
+    others: Others | None = None
 
 
 class BatchedSplit(Dataset[Batch]):
@@ -56,10 +70,19 @@ class BatchedSplit(Dataset[Batch]):
         return len(self.split)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        epoch, row_numbers, weight = key
-        rows = torch.from_numpy(row_numbers)
-        mask = None if self._mask is None else self._mask[rows]
-        return Batch(self._images(epoch, rows), self._targets[rows], mask, rows, weight)
+        rows = torch.from_numpy(key.rows)
+        targets, mask = self._labels(rows)
+        if key.mix is None:
+            return Batch(self._images(key.epoch, rows), targets, mask, rows, key.weight)
+        partners = torch.from_numpy(key.mix.partners)
+        read, places = torch.cat([rows, partners]).unique(return_inverse=True)  # each image once
+        images = self._images(key.epoch, read)[places]
+        own, others = images.split(len(rows))
+        images, share = mixed(own, others, key.mix)
+        return Batch(images, targets, mask, rows, key.weight, Others(*self._labels(partners), share))
+
+    def _labels(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+        return self._targets[rows], None if self._mask is None else self._mask[rows]
 
     def _images(self, epoch: int | None, rows: Tensor) -> Tensor:
         images = self.split.images
@@ -70,14 +93,22 @@ class BatchedSplit(Dataset[Batch]):
             if isinstance(images, Tensor):
                 return self.transform(images[rows])
             return torch.stack([self.transform(images[row]) for row in rows.tolist()])
-        draws = _epoch_draws(self.seed, epoch, len(self))
-        return torch.stack([self.transform(images[row], draws[row].tolist()) for row in rows.tolist()])
+        draws, seeds = _epoch_draws(self.seed, epoch, len(self)), _epoch_seeds(self.seed, epoch, len(self))
+        return torch.stack(
+            [self.transform(images[row], draws[row].tolist(), int(seeds[row])) for row in rows.tolist()]
+        )
 
 
 @lru_cache(maxsize=1)
 def _epoch_draws(seed: int, epoch: int, num_rows: int) -> NDArray[np.float64]:
     """Draw the random numbers of each row in `epoch`, (`num_rows`, 3), uniform in [0, 1)."""
     return np.random.default_rng([seed, epoch, _AUGMENTATION]).random((num_rows, 3))
+
+
+@lru_cache(maxsize=1)
+def _epoch_seeds(seed: int, epoch: int, num_rows: int) -> NDArray[np.int64]:
+    """Draw the seed of each row's further operations in `epoch`, (`num_rows`,)."""
+    return np.random.default_rng([seed, epoch, _OPERATIONS]).integers(2**63, size=num_rows)
 
 
 class TrainingLoader(DataLoader[Batch]):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.mixing import UNMIXED, Mix, Mixing
 
 
 class BatchKey(NamedTuple):
@@ -18,11 +19,14 @@ class BatchKey(NamedTuple):
 
     weight: the rows of this process, times the number of processes, over the rows of the whole batch, so that the mean
     over processes of their weighted means is the mean over the whole batch; 1 where there is one process.
+
+    mix: how the images are mixed with others of the whole batch; None: they are not.
     """
 
     epoch: int | None
     rows: NDArray[np.int64]
     weight: float = 1.0
+    mix: Mix | None = None
 
 
 class Part(NamedTuple):
@@ -34,7 +38,7 @@ class Part(NamedTuple):
 
 WHOLE = Part()
 
-_ORDER = 0  # third word of the seed, so that the order and the augmentation draw from different streams
+_ORDER = 0  # third word of the seed, so that order, augmentation and mixing draw from different streams
 
 
 class TrainingOrder(Sampler[BatchKey]):
@@ -51,6 +55,7 @@ class TrainingOrder(Sampler[BatchKey]):
             1. A row r then comes floor or ceil of repeats[r] times, and every epoch has the same length
             ceil(sum of repeats).
         part: this process, which takes its share of the rows of every batch.
+        mixing: how the images of a batch are mixed, a function of (seed, epoch, batch).
 
     Raises:
         DataError: a batch has fewer rows than there are processes.
@@ -63,6 +68,7 @@ class TrainingOrder(Sampler[BatchKey]):
         seed: int,
         repeats: NDArray[np.float64] | None = None,
         part: Part = WHOLE,
+        mixing: Mixing = UNMIXED,
     ) -> None:
         _check_batch_size(batch_size)
         self.num_rows = num_rows
@@ -70,6 +76,7 @@ class TrainingOrder(Sampler[BatchKey]):
         self.seed = seed
         self.repeats = repeats
         self.part = part
+        self.mixing = mixing
         self.epoch = 0
         self.start = 0  # the batch that an iteration begins with
         least = min((stop - start for start, stop in self._bounds()), default=part.processes)
@@ -96,9 +103,13 @@ class TrainingOrder(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         rows = self.rows()
         rank, processes = self.part
-        for start, stop in self._bounds()[self.start :]:
+        for number, (start, stop) in enumerate(self._bounds()[self.start :], self.start):
             own = np.array_split(rows[start:stop], processes)[rank]
-            yield BatchKey(self.epoch, own, len(own) * processes / (stop - start))
+            mix = None
+            if self.mixing:
+                whole = self.mixing.draw(self.seed, self.epoch, number, rows[start:stop])
+                mix = whole._replace(partners=np.array_split(whole.partners, processes)[rank])
+            yield BatchKey(self.epoch, own, len(own) * processes / (stop - start), mix)
 
     def _bounds(self) -> list[tuple[int, int]]:
         length = self.num_rows if self.repeats is None else _epoch_length(self.repeats)

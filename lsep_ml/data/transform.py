@@ -1,4 +1,4 @@
-"""From an image of any size to what the network takes: resize, crop, flip, on uint8 tensors."""
+"""From an image of any size to what the network takes: resize, crop, flip and what else augments, on uint8 tensors."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from lsep_ml.data.augment import Augmentation, Operation
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.resize import pillow_resize
 
@@ -42,6 +43,10 @@ class Transform:
         crop_pct: with a geometry, the share of the scaled image's side that the crop has; positive.
         interpolation: of resizing: nearest, bilinear or bicubic; with a geometry Pillow's, as in most pretraining.
         antialias: whether resizing averages over all pixels that it leaves out.
+        augment: further augmentations of training, after crop and flip: names of
+            `lsep_ml.data.augment.AUGMENTATIONS`, or operations on uint8 images that keep their size.
+        test_flip: whether evaluation averages the features of the image and of its mirror image. Kept for the network,
+            as mean and std are.
 
     Raises:
         DataError: a size below 1, channels not in {1, 3}, mean or std of another length, std not positive, an unknown
@@ -61,6 +66,8 @@ class Transform:
         crop_pct: float = 1.0,
         interpolation: str = "bilinear",
         antialias: bool = True,
+        augment: str | Operation | Sequence[str | Operation] | None = None,
+        test_flip: bool = False,
     ) -> None:
         if channels not in (1, 3):
             raise DataError(f"transform.channels={channels}: 1 (grey) or 3 (RGB)")
@@ -68,7 +75,8 @@ class Transform:
         self.crop = None if crop is None else _pixels("crop", crop)
         if self.crop is not None and len(self.crop) == 1:
             self.crop *= 2
-        self.flip = flip
+        self.flip, self.test_flip = flip, test_flip
+        self.augment = Augmentation(augment)
         self.channels = channels
         self.mean = _per_channel("mean", mean, default=0.0, channels=channels)
         self.std = _per_channel("std", std, default=1.0, channels=channels)
@@ -112,6 +120,7 @@ class Transform:
             "crop_pct": self.crop_pct,
             "interpolation": self.interpolation.value,
             "antialias": self.antialias,
+            **({"test_flip": True} if self.test_flip else {}),
         }
 
     @property
@@ -122,15 +131,16 @@ class Transform:
     @property
     def is_random(self) -> bool:
         """Whether training differs from evaluation."""
-        return self.crop is not None or self.flip
+        return self.crop is not None or self.flip or len(self.augment) > 0
 
-    def __call__(self, images: Tensor, draws: Sequence[float] | None = None) -> Tensor:
+    def __call__(self, images: Tensor, draws: Sequence[float] | None = None, seed: int = 0) -> Tensor:
         """Transform images of one size.
 
         Args:
             images: uint8 (..., C, H, W), C in {1, 3}.
             draws: None in evaluation; in training three numbers in [0, 1): the crop's place from the top,
                 from the left, and the coin of the flip. All images given get the same draws.
+            seed: of the further augmentations, in training.
 
         Returns:
             uint8 (..., channels, H', W').
@@ -142,7 +152,9 @@ class Transform:
             return images if self.crop is None else F.center_crop(images, list(self.crop))
         if self.crop is not None:
             images = _random_crop(images, self.crop, draws)
-        return F.horizontal_flip(images) if self.flip and draws[2] < 0.5 else images
+        if self.flip and draws[2] < 0.5:
+            images = F.horizontal_flip(images)
+        return self.augment(images, seed) if len(self.augment) else images
 
     def _scaled(self, images: Tensor, training: bool) -> Tensor:
         """Images that only have to be cropped."""

@@ -30,6 +30,7 @@ from lsep_ml.losses.missing_labels import *
 from lsep_ml.losses.pairwise_logistic import *
 from lsep_ml.losses.shift_invariance import is_shift_invariant, shift_invariant
 from lsep_ml.losses.soft_f1 import *
+from lsep_ml.losses.soft_targets import smoothed, smooths_labels
 from lsep_ml.losses.softmax import *
 from lsep_ml.losses.top_k import *
 from lsep_ml.losses.two_way import *
@@ -42,6 +43,8 @@ __all__ = [
     "fused",
     "is_shift_invariant",
     "shift_invariant",
+    "smoothed",
+    "smooths_labels",
     "with_class_counts",
 ]
 __all__ += binary.__all__

@@ -12,10 +12,12 @@ from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, known_targets, labels_of
 from lsep_ml.losses.kernels.terms import power, sum_of_terms
 from lsep_ml.losses.kernels.values import check_targets
+from lsep_ml.losses.soft_targets import half, takes_soft_targets
 
 __all__ = ["asl_loss", "bce_loss", "focal_loss"]
 
 
+@takes_soft_targets(half)
 def bce_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,

@@ -5,10 +5,12 @@ from torch import Tensor
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, labels_of
 from lsep_ml.losses.kernels.logsumexp import log_sum_exp, softplus
+from lsep_ml.losses.soft_targets import half, takes_soft_targets
 
 __all__ = ["zlpr_loss"]
 
 
+@takes_soft_targets(half)
 def zlpr_loss(
     scores: Tensor,
     targets: Tensor | LabelIndices,

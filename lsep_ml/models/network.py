@@ -31,19 +31,25 @@ class Network(nn.Module):
         backbone: module with `num_features`, mapping float images (N, C, H, W) to features (N, D).
         num_labels: K, at least 2.
         mean, std: per channel, of images scaled to [0, 1].
+        test_flip: whether f'(x) in evaluation is the mean of that of the image and that of its mirror image.
 
     Shapes:
         images uint8 (or float in [0, 255]) (N, C, H, W) -> scores (N, K) and features (N, D).
 
     Raises:
-        ValueError: K < 2, or `mean` and `std` of different or zero length.
+        ValueError: K < 2, `mean` and `std` of different or zero length, or `test_flip` with a head that reads places.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, backbone: nn.Module, num_labels: int, mean: Sequence[float], std: Sequence[float]
+        self,
+        backbone: nn.Module,
+        num_labels: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        test_flip: bool = False,
     ) -> None:
         super().__init__()
         if num_labels < 2:
@@ -54,6 +60,12 @@ class Network(nn.Module):
             )
         self.backbone = backbone
         self.score_layer: Any = build_head(backbone, num_labels)
+        if test_flip and not isinstance(self.score_layer, nn.Linear):
+            raise ValueError(
+                "transform.test_flip=true: the mean of an image and its mirror image has no places that a head could "
+                "read; take model.head=linear"
+            )
+        self.test_flip = test_flip
         self.register_buffer(
             "mean", 255 * torch.tensor(mean, dtype=torch.float32).view(-1, 1, 1), persistent=False
         )
@@ -76,12 +88,16 @@ class Network(nn.Module):
     def extract(self, images: Tensor) -> Tensor:
         """Images (N, C, H, W) -> features f'(x) (N, D), with the places behind them where the head reads places.
 
-        Features that are given in their place are not normalised.
+        With `test_flip`, in evaluation, the mean with those of the mirror image. Features that are given in their place
+        are not normalised.
         """
         if images.ndim == 2:
             given: Tensor = self.backbone(images)
             return given
-        features: Tensor = self.backbone((images.to(self.mean.dtype) - self.mean) / self.std)
+        normalised = (images.to(self.mean.dtype) - self.mean) / self.std
+        features: Tensor = self.backbone(normalised)
+        if self.test_flip and not self.training:
+            features = (features + self.backbone(normalised.flip(-1))) / 2
         return features
 
     def forward(self, images: Tensor) -> Prediction:

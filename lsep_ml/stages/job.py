@@ -16,6 +16,7 @@ from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.data.known import check_known
+from lsep_ml.data.mixing import Mixing
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.decisions.estimation import largest_count
@@ -109,7 +110,8 @@ def build_job(config: DictConfig) -> Job:
     transform = config.transform
     model = config.model if start is None else OmegaConf.merge(config.model, {"weights": None})
     label_names = data.data_set.label_names
-    network = Network(instantiate(model), len(label_names), transform.mean, transform.std)
+    backbone, flip = instantiate(model), transform.get("test_flip", False)
+    network = Network(backbone, len(label_names), transform.mean, transform.std, flip)
     take_published_rows(network, label_names)
     if processes.count > 1 and config.trainer.sync_batchnorm:
         sync_batch_norm(network, device)
@@ -145,12 +147,15 @@ def build_job(config: DictConfig) -> Job:
     solving = solving_of(config, loss, device) if config.training.probe else None
     probed = Probe(network) if config.training.probe else network
     module = build_prediction(config, probed, processes, joint, loss)
+    saving = Saving(**config.checkpoint)
     return Job(
         config=config,
         store=Store(Path(config.paths.output) / "store", processes),
         data=data,
         network=network,
-        training=Training(module, trainer, config.training.epochs, config.seed, Saving(**config.checkpoint)),
+        training=Training(
+            module, trainer, config.training.epochs, config.seed, saving, config.training.patience
+        ),
         solving=solving,
         predictor=predictor,
         decision=decision,
@@ -204,6 +209,7 @@ def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataMod
         batch_size=config.training.batch_size,
         eval_batch_size=config.training.eval_batch_size,
         training_seed=config.seed,
+        mixing=Mixing(config.training.mixup, config.training.cutmix),
         part=Part(processes.rank, processes.count),
     )
     found = data.data_set
@@ -246,6 +252,7 @@ def build_prediction(
         decision,
         1.0 if decision is None else training.decision_weight,
         instantiate(config.diagnostics),
+        training.label_smoothing,
     )
     optimisation = Optimisation(
         instantiate(config.optimizer),
@@ -253,6 +260,8 @@ def build_prediction(
         training.score_layer_lr,
         training.frozen_epochs,
         training.ema,
+        training.layer_decay,
+        training.decay_all,
     )
     computing = Computing(training.channels_last, training.compile, processes.gather)
     return LabelPrediction(network, objective, optimisation, computing)

@@ -67,12 +67,36 @@ class History(Callback):
         self.on_row(row)
 
 
+class Patience(Callback):
+    """Ends a training when validation mAP has not risen for so many `epochs`; it has no state but the `history`'s."""
+
+    def __init__(self, history: History, epochs: int) -> None:
+        self.history, self.epochs = history, epochs
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end(trainer)  # a training that was killed after it had ended
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._end(trainer)
+
+    def _end(self, trainer: Trainer) -> None:
+        rows = self.history.rows
+        if rows and len(rows) - int(_chosen(rows)["epoch"]) >= self.epochs:
+            trainer.should_stop = True
+
+
+def _chosen(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The epoch of highest validation mAP, the earlier on a tie."""
+    return max(rows, key=lambda row: row["val_map"])
+
+
 @dataclass(frozen=True)
 class Training:
     """How a network is trained.
 
     module: holds the network, or in a probe its score layer. trainer: builds the Trainer, given what is the training's
-    own. epochs, seed: of the configuration. saving: how often what a killed training continues from is saved.
+    own. epochs, seed: of the configuration. saving: how often what a killed training continues from is saved. patience:
+    epochs without a better validation mAP after which it ends; None: it does not.
     """
 
     module: LabelPrediction
@@ -80,6 +104,7 @@ class Training:
     epochs: int
     seed: int
     saving: Saving
+    patience: int | None = None
 
 
 def train_prediction(
@@ -151,7 +176,7 @@ def training_warnings(rows: Sequence[Mapping[str, Any]], constant: float) -> lis
 
     constant: the validation mAP of scores that are the same for all images.
     """
-    epochs, chosen = len(rows), max(rows, key=lambda row: row["val_map"])
+    epochs, chosen = len(rows), _chosen(rows)
     warnings = []
     if chosen.get("train_clamped_rows", 0) > 0:
         count = round(chosen["train_clamped_rows"])
@@ -180,9 +205,10 @@ def _fit(
     """Train, from the state in `saved` if any; the history is left in `folder`, and what came of it is returned."""
     epochs, seed, history = training.epochs, training.seed, History(on_row)
     seed_everything(seed, workers=True, verbose=False)
+    patience = [] if training.patience is None else [Patience(history, training.patience)]
     run = training.trainer(
         max_epochs=epochs,
-        callbacks=[StepSeed(seed), history, checkpoints, *progress_callbacks(epochs)],
+        callbacks=[StepSeed(seed), history, *patience, checkpoints, *progress_callbacks(epochs)],
         plugins=[CheckedCheckpointIO()],
         logger=False,
         default_root_dir=folder,
@@ -199,7 +225,7 @@ def _fit(
         raise FloatingPointError(f"{error}; {kept}") from None
     if run.is_global_zero:
         write_history(folder / HISTORY, history.rows)
-    chosen = max(history.rows, key=lambda row: row["val_map"])
+    chosen = _chosen(history.rows)
     val = data.data_set.val
     constant = float(ranking_metrics(np.zeros(val.targets.shape), val.targets, val.mask)["map"])
     return {

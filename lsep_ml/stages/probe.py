@@ -32,6 +32,12 @@ def solving_of(config: DictConfig, loss: Loss, device: torch.device) -> Solving 
         ValueError: an unknown solver, or a loss or a sampler that the solver has no use for.
     """
     training = config.training
+    for name in ("mixup", "cutmix"):
+        if training[name]:
+            raise ValueError(
+                f"training.{name}={training[name]}: a probe trains on features of images as they are; take "
+                "training=finetune, with training.frozen_epochs=EPOCHS for a frozen backbone"
+            )
     if training.solver not in ("lbfgs", "sgd"):
         raise ValueError(f"training.solver={training.solver}: lbfgs or sgd")
     if training.solver == "sgd":
@@ -43,6 +49,11 @@ def solving_of(config: DictConfig, loss: Loss, device: torch.device) -> Solving 
             "training.frozen_epochs=EPOCHS, which keeps no places"
         )
     check_solvable(loss)
+    if training.label_smoothing:
+        raise ValueError(
+            f"training.label_smoothing={training.label_smoothing}: a solver takes targets as they are; take "
+            "training.label_smoothing=0, or training.solver=sgd"
+        )
     if config.data.sampler != "plain":
         raise ValueError(
             f"data.sampler={config.data.sampler}: a solver takes every image once; take data.sampler=plain, or "

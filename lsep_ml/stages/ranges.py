@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lsep_ml.data.augment import AUGMENTATIONS
 from lsep_ml.runs.finished import QUANTITIES
 from lsep_ml.store.keys import with_open_sizes
 
@@ -77,26 +78,33 @@ class Switch:
 
 @dataclass(frozen=True)
 class Text:
-    """A text, one of `words` where there are any; or null, or a list of texts (`many`), or what `other` takes."""
+    """A text, one of `words` where there are any; or null, or a list of texts (`many`), or what `other` takes.
+
+    built: whether a list may also hold nodes of which objects are built.
+    """
 
     words: tuple[str, ...] = ()
     null: bool = False
     many: bool = False
+    built: bool = False
     other: Range | None = None
 
     def takes(self, value: Any) -> bool:
         """Whether `value` is such a text."""
         if isinstance(value, list):
             return self.many and all(map(self._takes_text, value))
-        known = self.null if value is None else self._takes_text(value)
+        known = self.null if value is None else isinstance(value, str) and self._takes_text(value)
         return known or (self.other is not None and self.other.takes(value))
 
     def _takes_text(self, value: Any) -> bool:
+        if isinstance(value, dict):
+            return self.built and "_target_" in value
         return isinstance(value, str) and (value in self.words if self.words else value != "")
 
     def __str__(self) -> str:
         text = f"one of {', '.join(self.words)}" if self.words else "a text"
-        text += ", or a list of texts" if self.many else ""
+        text += f", or a list of {'these' if self.words else 'texts'}" if self.many else ""
+        text += " and of nodes with a _target_" if self.built else ""
         text += f", or {self.other}" if self.other is not None else ""
         return f"{text}, or null" if self.null else text
 
@@ -131,6 +139,12 @@ RANGES: Mapping[str, Kind] = {
     "training.score_layer_lr": _POSITIVE,
     "training.decision_weight": Range(0, real=True, null=True),
     "training.ema": Range(0, 1, real=True, above=True, below=True, null=True),
+    "training.mixup": Range(0, 1000, real=True),
+    "training.cutmix": Range(0, 1000, real=True),
+    "training.label_smoothing": Range(0, 1, real=True, below=True),
+    "training.layer_decay": Range(0, 1, real=True, above=True),
+    "training.decay_all": Switch(),
+    "training.patience": Range(1, null=True),
     "training.channels_last": Switch(),
     "training.probe": Switch(),
     "training.joint": Switch(),
@@ -180,6 +194,8 @@ RANGES: Mapping[str, Kind] = {
     "transform.resize": _SIDE,
     "transform.crop": _SIDE,
     "transform.flip": Switch(),
+    "transform.augment": Text(tuple(AUGMENTATIONS), null=True, many=True, built=True),
+    "transform.test_flip": Switch(),
     "transform.channels": Range(1, 3),
     "transform.std": Range(0, real=True, above=True, many=True),
     "transform.mean": Range(real=True, many=True),

@@ -77,6 +77,15 @@ AT_FIRST: dict[str, dict[str, Any]] = {
     "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
     "model": {"pool": "trained", "head": "linear", "head_lambda": 0.1},
     "extraction": {"precision": "float32", "store": "float32"},
+    "transform": {"augment": None, "test_flip": False},
+    "training": {
+        "mixup": 0.0,
+        "cutmix": 0.0,
+        "label_smoothing": 0.0,
+        "layer_decay": 1.0,
+        "decay_all": True,
+        "patience": None,
+    },
 }
 """Options that came later, at the value that means what was done before: left out, so that it is still found."""
 

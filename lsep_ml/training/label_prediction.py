@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from lsep_ml.data import Batch
 from lsep_ml.metrics.functional import as_numpy, ranking_metrics
 from lsep_ml.models import Network, Prediction, Probe
+from lsep_ml.training.parameter_groups import backbone_groups, new_groups
 from lsep_ml.training.recipe import Computing, Objective, Optimisation
 from lsep_ml.training.whole_batch import whole_batch_loss
 
@@ -32,6 +33,9 @@ class LabelPrediction(LightningModule):
 
     A loss that compares images (the two-way loss) is that of the whole batch, whichever process has which part of it,
     or of the micro-batch where gradients are accumulated; val/loss is that of all validation images at once.
+
+    Where images are mixed with others, share lambda their own, the loss is lambda times that for their own labels plus
+    1 - lambda times that for the others', so that targets stay 0 or 1.
 
     Under mixed precision the backbone computes in half precision; the score layer, the scores and the loss are float32.
 
@@ -103,21 +107,27 @@ class LabelPrediction(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         scores, features = self(batch.images)
-        loss = self._loss(scores, batch)
-        if self.decision is not None:
-            decision_loss = self.decision.loss(scores, batch.targets, features, batch.mask)
-            loss = loss + self.objective.decision_weight * decision_loss
+        loss = self._loss(scores, features, batch)
+        if batch.others is not None:
+            targets, mask, share = batch.others
+            other = self._loss(scores, features, batch._replace(targets=targets, mask=mask))
+            loss = share * loss + (1 - share) * other
         known = scores.detach(), batch.targets, batch.mask
         counts = [count(*known).double() for count in self.objective.diagnostics.values()]
         self._images.append(len(batch.rows))
         self._sums.append(torch.stack([loss.detach().double() * len(batch.rows), *counts]))
         return loss * batch.weight
 
-    def _loss(self, scores: Tensor, batch: Batch) -> Tensor:
+    def _loss(self, scores: Tensor, features: Tensor, batch: Batch) -> Tensor:
         loss = self.objective.loss
         if self.objective.compares_images:
-            return whole_batch_loss(loss, scores, batch, self.computing.gather, self.global_rank)
-        return loss(scores, batch.targets, mask=batch.mask)
+            value = whole_batch_loss(loss, scores, batch, self.computing.gather, self.global_rank)
+        else:
+            value = loss(scores, self.objective.targets(batch.targets, batch.mask), mask=batch.mask)
+        if self.decision is None:
+            return value
+        of_decision = self.decision.loss(scores, batch.targets, features, batch.mask)
+        return value + self.objective.decision_weight * of_decision
 
     def _training_values(self) -> dict[str, float]:
         """Compute mean loss and counts of the epoch so far, over all processes and without steps that were left out."""
@@ -190,11 +200,13 @@ class LabelPrediction(LightningModule):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        optimizer = self.optimisation.optimizer([{"params": self.network.backbone.parameters()}])
-        lr = optimizer.param_groups[0]["lr"] * self.optimisation.score_layer_lr
+        how = self.optimisation
+        optimizer = how.optimizer(backbone_groups(self.network.backbone, how.layer_decay, how.decay_all))
+        lr = optimizer.param_groups[0]["lr"]
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
         new_layers = [self.network.score_layer, *([self.decision] if self.decision is not None else [])]
-        optimizer.add_param_group(
-            {"params": [p for layer in new_layers for p in layer.parameters()], "lr": lr}
-        )
-        schedule = self.optimisation.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
+        for group in new_groups(new_layers, how.decay_all):
+            optimizer.add_param_group({**group, "lr": lr * how.score_layer_lr})
+        schedule = how.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

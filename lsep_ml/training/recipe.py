@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lsep_ml.decisions import LearntDecision
-from lsep_ml.losses import compares_images
+from lsep_ml.losses import compares_images, smoothed, smooths_labels
 
 Loss = Callable[..., Tensor]
 
@@ -25,6 +25,11 @@ class Objective:
     decision_weight: factor on the decision's loss.
     diagnostics: name -> function of (scores, targets, mask) that counts rows of a batch; the counts are summed over an
         epoch and logged as train/<name>.
+    label_smoothing: how far the targets of training are moved, in [0, 1) (`lsep_ml.losses.smoothed`); validation has
+        them as they are.
+
+    Raises:
+        ValueError: label smoothing for a loss that has no meaning for targets between 0 and 1.
     """
 
     loss: Loss
@@ -32,6 +37,20 @@ class Objective:
     decision: LearntDecision | None = None
     decision_weight: float = 1.0
     diagnostics: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.label_smoothing and not smooths_labels(self.loss):
+            raise ValueError(
+                f"training.label_smoothing={self.label_smoothing}: loss={self.name} has no meaning for targets between "
+                "0 and 1; take loss=bce, softmax or zlpr, or training.label_smoothing=0"
+            )
+
+    def targets(self, targets: Tensor, mask: Tensor | None) -> Tensor:
+        """Give what the loss is trained with for 0/1 `targets` (N, K) of which the entries in `mask` are known."""
+        if not self.label_smoothing:
+            return targets
+        return smoothed(self.loss, targets, mask, self.label_smoothing)
 
     @property
     def compares_images(self) -> bool:
@@ -49,6 +68,8 @@ class Optimisation:
     frozen_epochs: epochs at the start in which the backbone stays as it is, its batch norms included.
     ema: decay of an exponential moving average of the weights and of batch norm's statistics; validation and every
         checkpoint's `state_dict` are the average's. None: no average.
+    layer_decay: factor on the learning rate from each layer of the backbone to the one below.
+    decay_all: whether biases, norms and what else has one dimension have the optimizer's weight decay, or none.
     """
 
     optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer]
@@ -56,6 +77,8 @@ class Optimisation:
     score_layer_lr: float = 1.0
     frozen_epochs: int = 0
     ema: float | None = None
+    layer_decay: float = 1.0
+    decay_all: bool = True
 
 
 def _alone(value: Any) -> list[Any]:

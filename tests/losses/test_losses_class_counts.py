@@ -4,6 +4,7 @@ from functools import partial
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from loss_cases import draw
 
 from lsep_ml import losses
@@ -38,6 +39,13 @@ def test_they_are_filled_in_where_they_are_taken_and_not_even_counted_elsewhere(
 
     assert with_class_counts(losses.lsep_loss, never) is losses.lsep_loss
     assert losses.compares_images(with_class_counts(losses.soft_f1_loss, never))
+
+
+def test_a_configured_loss_still_says_what_it_is() -> None:
+    configured = instantiate({"_target_": "lsep_ml.losses.bce_loss", "_partial_": True, "normalize": True})
+    loss = with_class_counts(configured, lambda: ClassCounts(torch.ones(2), torch.ones(2)))
+    assert loss.func is losses.bce_loss
+    assert loss.keywords.keys() == {"normalize", "class_counts"}
 
 
 def test_weights_are_capped_and_tempered() -> None:

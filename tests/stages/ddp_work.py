@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning import seed_everything
 from torch import Tensor, nn
 
+from lsep_ml.data.mixing import UNMIXED, Mixing
 from lsep_ml.losses import lsep_loss, two_way_loss
 from lsep_ml.models import Network, SmallCNN
 from lsep_ml.models.batch_norm import sync_batch_norm
@@ -38,7 +39,9 @@ class Plain(nn.Module):
         return self.layers(images)
 
 
-def _train_in_double(job: Job, backbone: nn.Module, loss: Loss) -> dict[str, np.ndarray]:
+def _train_in_double(
+    job: Job, backbone: nn.Module, loss: Loss, mixing: Mixing = UNMIXED
+) -> dict[str, np.ndarray]:
     """The state after two epochs of stage 1, and what was logged."""
     seed_everything(0, verbose=False)
     for layer in backbone.modules():
@@ -49,6 +52,7 @@ def _train_in_double(job: Job, backbone: nn.Module, loss: Loss) -> dict[str, np.
         sync_batch_norm(network, job.device)
     module = build_prediction(job.config, network, job.processes)
     module.objective = replace(module.objective, loss=loss)
+    job.data._order.mixing = mixing
     trainer = job.training.trainer(
         max_epochs=2,
         precision="64-true",
@@ -74,6 +78,8 @@ def train_and_measure(
         "plain": (Plain(), lsep_loss),
         "batch norm": (SmallCNN(widths=(4, 4), num_features=6), lsep_loss),
         "two-way": (Plain(), two_way_loss),
+        "mixed": (Plain(), lsep_loss, Mixing(mixup=0.4, cutmix=1.0)),
+        "two-way, mixed": (Plain(), two_way_loss, Mixing(mixup=0.4)),
     }
     trained = {name: _train_in_double(job, *net) for name, net in nets.items()}
     return trained, measure_job(job, by_images, by_decision, folder)

@@ -48,7 +48,7 @@ def test_every_decision_gives_the_same_bits_on_1_2_and_3_processes(found: dict) 
     assert others == [(trained, one) for trained, _ in others]
 
 
-@pytest.mark.parametrize("network", ["plain", "batch norm", "two-way"])
+@pytest.mark.parametrize("network", ["plain", "batch norm", "two-way", "mixed", "two-way, mixed"])
 def test_training_agrees_in_double_precision_with_the_same_global_batch(found: dict, network: str) -> None:
     one = found[1][0][network]
     start = np.abs(one["network.score_layer.weight"]).max()

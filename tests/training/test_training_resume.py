@@ -51,8 +51,17 @@ def test_killed_again_and_again(whole: Trained, tmp_path: Path) -> None:
         ("trainer.accumulate_grad_batches=2", "data.sampler=balanced", "optimizer=adamw"),
         ("loss=bpmll", "training.frozen_epochs=2"),
         ("training.ema=0.9", "training.channels_last=true"),
+        (
+            "transform.augment=[trivial,erasing]",
+            "training.mixup=0.4",
+            "training.cutmix=1",
+            "data.num_workers=1",
+        ),
+        ("loss=bce", "training.label_smoothing=0.1", "training.layer_decay=0.7"),
+        ("training.decay_all=false", "optimizer=adamw", "transform.test_flip=true"),
+        ("training.patience=1",),
     ],
-    ids=["a worker", "accumulated", "frozen", "averaged"],
+    ids=["a worker", "accumulated", "frozen", "averaged", "mixed", "smoothed", "grouped", "patient"],
 )
 def test_whatever_is_trained_it_continues_with_the_same_numbers(
     tmp_path: Path, overrides: tuple[str, ...]

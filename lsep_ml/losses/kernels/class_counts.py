@@ -35,9 +35,14 @@ class ClassCounts(NamedTuple):
 def with_class_counts(loss: Callable[..., Any], counts: Callable[[], ClassCounts]) -> Callable[..., Any]:
     """Give `loss`, a function or a functools.partial of one, with class counts filled in where it takes them.
 
+    What comes back is a partial of the function itself, which says what the loss is.
+
     counts: takes them, called only if they are wanted.
     """
-    return partial(loss, class_counts=counts()) if "class_counts" in signature(loss).parameters else loss
+    if "class_counts" not in signature(loss).parameters:
+        return loss
+    function, options = getattr(loss, "func", loss), getattr(loss, "keywords", {})
+    return partial(function, **options, class_counts=counts())
 
 
 def counts_of(class_counts: ClassCounts | None, scores: Tensor, who: str) -> ClassCounts:

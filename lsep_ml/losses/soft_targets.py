@@ -1,0 +1,54 @@
+"""Which losses take soft targets, and what label smoothing moves these towards, said by the losses themselves."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+Loss = TypeVar("Loss", bound=Callable[..., Any])
+
+Towards = Callable[[Tensor, Tensor | None], Tensor | float]
+"""Targets (N, K), float, and which of them are known -> what smoothed targets are moved towards."""
+
+
+def half(targets: Tensor, mask: Tensor | None) -> float:
+    """Give 1/2: each label is a decision of its own."""
+    return 0.5
+
+
+def spread(targets: Tensor, mask: Tensor | None) -> Tensor:
+    """Give each known label of a row the same share of the row's positives, so that their sum stays."""
+    if mask is None:
+        return targets.mean(1, keepdim=True)
+    return (targets * mask).sum(1, keepdim=True) / mask.sum(1, keepdim=True).clamp(min=1)
+
+
+def takes_soft_targets(towards: Towards) -> Callable[[Loss], Loss]:
+    """Mark a loss whose equation has a meaning for targets between 0 and 1, smoothed `towards` something."""
+
+    def marked(loss: Loss) -> Loss:
+        loss.smoothed_towards = towards  # type: ignore[attr-defined]
+        return loss
+
+    return marked
+
+
+def smooths_labels(loss: Callable[..., Any]) -> bool:
+    """Tell whether `loss`, a loss of this package or a functools.partial of one, takes smoothed targets."""
+    return hasattr(getattr(loss, "func", loss), "smoothed_towards")
+
+
+def smoothed(loss: Callable[..., Any], targets: Tensor, mask: Tensor | None, smoothing: float) -> Tensor:
+    """Smooth 0/1 `targets` (N, K) as `loss` has a meaning for: (1 - smoothing) y + smoothing y', float32.
+
+    y' is 1/2, or for the softmax loss, whose targets are weights of terms, the share of known labels that are present.
+
+    Args:
+        loss: one that `smooths_labels`.
+        targets, mask: as the loss takes them.
+        smoothing: in [0, 1).
+    """
+    y = targets.float()
+    function: Any = getattr(loss, "func", loss)
+    towards: Towards = function.smoothed_towards
+    return (1 - smoothing) * y + smoothing * towards(y, mask)
