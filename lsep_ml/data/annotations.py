@@ -161,8 +161,11 @@ def hold_out(annotations: Annotations, share: float, seed: int) -> Annotations:
     return dataclasses.replace(annotations, parts=parts)
 
 
-def to_data_set(annotations: Annotations) -> DataSet:
-    """Make the three splits of annotations whose images all have their part by now, and log the source's notes."""
+def to_data_set(annotations: Annotations, *, cross_tested: bool = False) -> DataSet:
+    """Make the three splits of annotations whose images all have their part by now, and log the source's notes.
+
+    cross_tested: all images are test images too, see `DataSet`.
+    """
     for note in annotations.notes:
         log.warning("data %s: %s", annotations.data, note)
     twins = None
@@ -174,7 +177,8 @@ def to_data_set(annotations: Annotations) -> DataSet:
     splits = {}
     content = hashlib.sha256()
     for name in SPLITS:
-        part = annotations.select(annotations.parts == name)
+        every = cross_tested and name == "test"
+        part = annotations if every else annotations.select(annotations.parts == name)
         if part.digests is not None:
             content.update(part.digests.tobytes())
         splits[name] = Split(
@@ -194,6 +198,7 @@ def to_data_set(annotations: Annotations) -> DataSet:
         annotations.dropped,
         "" if annotations.digests is None else content.hexdigest(),
         twins,
+        cross_tested,
     )
 
 

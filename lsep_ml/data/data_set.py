@@ -65,10 +65,12 @@ class DataSet:
     Args:
         name: what tables and folders call it.
         label_names: K >= 2 distinct names, in the order of the columns of every targets matrix.
-        train, val, test: none of them empty; no image in two of them.
+        train, val, test: none of them empty; no image in two of them, unless `cross_tested`.
         dropped: reason -> number of listed images that were left out.
         images_hash: SHA-256 (hex) over the content of the image files, split by split; "" for generated images.
         twins: split -> number of its images that have a near-duplicate in training; None: nobody looked.
+        cross_tested: whether test holds all images, those of train and val too: each is predicted by the network of a
+            fold that never saw it, and none by the network that is trained here.
 
     Raises:
         DataError: labels that `check_label_names` refuses, an empty split, arrays that do not fit together,
@@ -83,6 +85,7 @@ class DataSet:
     dropped: Mapping[str, int] = field(default_factory=dict)
     images_hash: str = ""
     twins: Mapping[str, int] | None = None
+    cross_tested: bool = False
 
     def __post_init__(self) -> None:
         check_label_names(self.name, self.label_names)
@@ -94,9 +97,11 @@ class DataSet:
             raise DataError(
                 f"data {self.name}: some splits have a mask and others have none; give all or none one"
             )
-        repeated = repeated_id(np.concatenate([split.image_ids for split in self._splits]))
-        if repeated is not None:
-            raise DataError(f"data {self.name}: image {repeated!r} is listed twice over the splits")
+        separate = [[self.train, self.val], [self.test]] if self.cross_tested else [self._splits]
+        for splits in separate:
+            repeated = repeated_id(np.concatenate([split.image_ids for split in splits]))
+            if repeated is not None:
+                raise DataError(f"data {self.name}: image {repeated!r} is listed twice over the splits")
         missing = [
             n for n, count in zip(self.label_names, self.train.targets.sum(axis=0), strict=True) if count == 0
         ]

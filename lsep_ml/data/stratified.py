@@ -31,9 +31,7 @@ def stratified_split(
         seed: the split is a function of the labels and the seed.
         cache: folder that keeps the split; it takes seconds for a hundred thousand images.
     """
-    shares = tuple(float(share) for share in shares)
-    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
-        raise DataError(f"data.shares={list(shares)}: three positive shares (train, val, test) with sum 1")
+    shares = _checked_shares(shares)
     if len(annotations) < 3:
         raise DataError(
             f"data {annotations.data}: {len(annotations)} usable images; three splits need at least 3"
@@ -55,6 +53,57 @@ def stratified_split(
         stored = {"parts": parts}
         save_arrays(stored_at, **stored)
     return dataclasses.replace(annotations, parts=stored["parts"])
+
+
+def fold_split(
+    annotations: Annotations, folds: int | None, fold: int | None, shares: Sequence[float], seed: int
+) -> Annotations:
+    """Divide all images into folds that keep each label's share and part no group: one tests, of the others a share
+    validates and the rest trains. A split that the source lists is left aside.
+
+    Args:
+        folds: their number, at least 2.
+        fold: the one that tests, from 0; None: none does, all images train and validate.
+        shares: of train, val and test, of which the first two say how many images validate.
+        seed: the folds are a function of labels, groups and the seed; what validates also of the fold.
+    """
+    shares = _checked_shares(shares)
+    name, least = annotations.data, 2 if folds is None else max(folds, 3)
+    if folds is None or folds < 2 or not 0 <= (fold or 0) < folds:
+        raise DataError(
+            f"data.folds={folds} data.fold={fold}: at least 2 folds, and one of them by its number, from 0; without "
+            "data.fold all of them are done"
+        )
+    if len(annotations) < least:
+        raise DataError(f"data {name}: {len(annotations)} usable images for data.folds={folds}")
+    targets, groups = annotations.targets, annotations.groups
+    if groups is not None:
+        _check_groups(annotations, least)
+        fold_of = grouped_parts(groups, targets, [1 / folds] * folds, seed)
+    else:
+        fold_of = stratified_folds(targets, folds, seed)
+    if len(np.unique(fold_of)) < folds:
+        raise DataError(f"data {name}: {len(annotations)} images leave some of data.folds={folds} empty")
+    tests = np.zeros(len(annotations), bool) if fold is None else fold_of == fold
+    parts = np.where(tests, "test", "train").astype("U5")
+    rest = np.flatnonzero(~tests)
+    share = shares[1] / (shares[0] + shares[1])
+    if groups is not None:
+        held_out = rest[grouped_parts(groups[rest], targets[rest], (1 - share, share), seed) == 1]
+    else:
+        held_out = _divide(rest, targets, share, seed)[1]
+    parts[held_out] = "val"
+    notes = annotations.notes
+    if annotations.parts.any():
+        notes = (*notes, f"data.folds={folds} divides all images: the listed split is left aside")
+    return dataclasses.replace(annotations, parts=parts, notes=notes)
+
+
+def _checked_shares(shares: Sequence[float]) -> tuple[float, ...]:
+    shares = tuple(float(share) for share in shares)
+    if len(shares) != 3 or min(shares) <= 0 or abs(sum(shares) - 1) > 1e-6:
+        raise DataError(f"data.shares={list(shares)}: three positive shares (train, val, test) with sum 1")
+    return shares
 
 
 def hold_out_groups(annotations: Annotations, share: float, seed: int) -> Annotations:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lsep_ml.metrics import LABEL_SET_KEYS, LabelCounts, count_label_sets, label_set_metrics
 from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates
 from lsep_ml.runs.arrays import Arrays, read_arrays
-from lsep_ml.runs.files import ERROR, RESULT, TEST
+from lsep_ml.runs.files import ERROR, FOLDS, RESULT, TEST
 from lsep_ml.runs.finished import Run, read_run, written_by
 from lsep_ml.runs.record import RecordError, read_object
 
@@ -61,6 +61,8 @@ def find_runs(folder: Path) -> FoundRuns:
         raise ReportError(f"{folder}: no such folder; name the one that holds the runs, such as outputs/runs")
     found = FoundRuns([], [], [])
     for path in sorted(folder.rglob(RESULT)):
+        if FOLDS in path.relative_to(folder).parts[:-1]:
+            continue  # what a run's folds say together is in its own record
         try:
             run, missing = read_run(path)
         except RecordError as error:

@@ -27,6 +27,9 @@ SPLIT = "split.json"
 CLASS_F1, GALLERY, PRECISION_RECALL = "class_f1.png", "gallery.png", "precision_recall.png"
 """The figures."""
 
+FOLDS = "folds"
+"""The runs of the folds, a folder each, of a run with `data.folds`."""
+
 UNFINISHED = "unfinished.json"
 """The stored results that a run works on, by kind; gone when it has its result."""
 

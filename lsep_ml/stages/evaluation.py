@@ -48,20 +48,28 @@ class Outcome:
     unseen: int | None = None
 
 
-def evaluate(decision: Decision | None, extraction: Extraction, judged: Judged | None = None) -> Outcome:
+def evaluate(
+    decision: Decision | None,
+    extraction: Extraction,
+    judged: Judged | None = None,
+    cross_tested: SplitOutcome | None = None,
+) -> Outcome:
     """Apply a fitted decision (None: a predictor's own label sets) to validation and test and measure both.
 
+    cross_tested: what other networks made of the test images, in the place of what this one would.
     judged: what fits without them say of the validation images, where the decision was fitted on them. The test split
     is reported, nothing else. Without scores there are no ranking metrics, and none at all of a split without a known
     label.
     """
     val = _evaluate_split(decision, extraction.split("val"), judged)
-    test = _evaluate_split(decision, extraction.split("test"))
+    test = cross_tested or _evaluate_split(decision, extraction.split("test"))
     arrays = test.arrays
     intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask) if test.metrics else {}
     if arrays.scores is not None and test.metrics:
         intervals |= bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask)
-    unseen = int((~decision.seen(arrays.targets)).sum()) if isinstance(decision, LabelSetSupport) else None
+    unseen = None
+    if isinstance(decision, LabelSetSupport) and cross_tested is None:
+        unseen = int((~decision.seen(arrays.targets)).sum())
     shown = {key: list(interval) for key, interval in intervals.items()}
     return Outcome(val, test, shown, _problems(decision, val), unseen)
 

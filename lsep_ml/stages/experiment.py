@@ -27,6 +27,7 @@ from lsep_ml.stages.decision import FitRows, Judged, fit, linear_fits_key, store
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
+from lsep_ml.stages.folds import fold_jobs, joined, say_fold
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import OnRow, train_prediction
 from lsep_ml.stages.predictor import predict
@@ -71,7 +72,9 @@ def run(config: DictConfig, folder: Path, overrides: Sequence[str] | None = None
     """Train or find the network, extract, fit the decision, evaluate; returns the record written to result.json.
 
     All of it in as many processes as `config.trainer` asks for; under torchrun or srun only the first returns the
-    record. A run that finished before with the same identity is not done again, unless `force=true`.
+    record. A run that finished before with the same identity is not done again, unless `force=true`. With `data.folds`
+    the job of each fold is done first, in a folder below; what they say of their test images together is the test of
+    this one, which trains on all images.
 
     Args:
         config: composed.
@@ -79,13 +82,22 @@ def run(config: DictConfig, folder: Path, overrides: Sequence[str] | None = None
         overrides: what the configuration was composed with, for the record; None: not known.
     """
     own = None if overrides is None else list(overrides)
+    of_folds = fold_jobs(config, folder)
+    for fold, (of_fold, below) in enumerate(of_folds):
+        below.mkdir(parents=True, exist_ok=True)
+        found = launch(_run_here, of_fold.trainer, of_fold, below, None, False)
+        if found is not None:
+            say_fold(found, fold, len(of_folds))
     record: dict[str, Any] | None = launch(_run_here, config.trainer, config, folder, own)
     return record
 
 
 @quiet_lightning()
-def _run_here(config: DictConfig, folder: Path, overrides: list[str] | None) -> dict[str, Any] | None:
-    """This process's part of a run: all train and extract, the first alone does the rest and has the record."""
+def _run_here(
+    config: DictConfig, folder: Path, overrides: list[str] | None, shown: bool = True
+) -> dict[str, Any] | None:
+    """This process's part of a run: all train and extract, the first alone does the rest and has the record, which is
+    printed where it is to be `shown` and not one of a sweep."""
     register_resolvers()  # in a process that was started for this job, nobody has
     log_beside(folder)
     if sweeping():
@@ -97,7 +109,7 @@ def _run_here(config: DictConfig, folder: Path, overrides: list[str] | None) -> 
     if finished:
         processes.disconnect()
         log.info("This run finished before; nothing is done again (force=true does).")
-        if not sweeping():
+        if shown and not sweeping():
             print_result(finished, folder, console)
         return finished
 
@@ -111,7 +123,7 @@ def _run_here(config: DictConfig, folder: Path, overrides: list[str] | None) -> 
         called = {} if overrides is None else {"overrides": overrides}
         record = write_record(folder, {**made, **called, "config": plain})
         trackers.result(record, folder)
-    if not sweeping():
+    if shown and not sweeping():
         print_result(record, folder, console)
     return record
 
@@ -177,7 +189,10 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         if not config.training.joint:  # which leaves the decision trained
             judged = _fit_or_continue(job, decision, extraction, note, folder, in_use)
     fitted = time.perf_counter()
-    outcome = evaluate(decision, extraction, judged)
+    cross_tested, of_folds = None, None
+    if data.data_set.cross_tested:
+        cross_tested, of_folds = joined(folder, config.data.folds, extraction.split("test"))
+    outcome = evaluate(decision, extraction, judged, cross_tested)
     if outcome.unseen is not None:
         images = len(outcome.test.predictions)
         log.info("%d of %d test images have a label set that no candidate is", outcome.unseen, images)
@@ -210,6 +225,7 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         **({} if outcome.unseen is None else {"unseen_label_sets": outcome.unseen}),
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
+        **({} if of_folds is None else {"folds": of_folds}),
         "warnings": [*of_training, *outcome.warnings],
         "label_names": list(data.data_set.label_names),
         "counts": data.data_set.counts,

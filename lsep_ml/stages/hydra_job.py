@@ -17,6 +17,7 @@ from lsep_ml.processes.group import own_rank
 from lsep_ml.processes.start import RankError
 from lsep_ml.runs.files import ERROR
 from lsep_ml.stages.experiment import run
+from lsep_ml.stages.folds import fold_jobs
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.plan import plan
 from lsep_ml.stages.sweep import sweeping, tell
@@ -48,7 +49,8 @@ def run_job(config: DictConfig) -> float | None:
     try:
         if config.plan:
             with _no_trace(folder, Path(config.paths.output).absolute()):
-                plan(build_job(config), folder)
+                for of_job, below in (*fold_jobs(config, folder), (config, folder)):
+                    plan(build_job(of_job), below)
             return None
         record = run(config, folder, overrides)
         if record is None:

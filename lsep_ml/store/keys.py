@@ -73,7 +73,7 @@ The number of processes does where each normalises its own share of a batch (tra
 
 
 AT_FIRST: dict[str, dict[str, Any]] = {
-    "data": {"drop_labels": 0.0, "dropped_as": "unknown", "long_tail": None},
+    "data": {"drop_labels": 0.0, "dropped_as": "unknown", "long_tail": None, "folds": None, "fold": None},
     "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
     "model": {"pool": "trained", "head": "linear", "head_lambda": 0.1},
     "extraction": {"precision": "float32", "store": "float32"},

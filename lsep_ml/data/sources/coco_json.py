@@ -20,7 +20,7 @@ from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.instances import read_instances
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import hold_out_groups, stratified_split
+from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 from lsep_ml.data.tree import GUIDE, find_images
 
 
@@ -34,6 +34,8 @@ def read_coco_json(
     unlabelled: Unlabelled = "keep",
     holdout: float = 0.05,
     shares: Sequence[float] = (0.8, 0.1, 0.1),
+    folds: int | None = None,
+    fold: int | None = None,
     on_bad_image: OnBadImage = "error",
     twins: TwinsAre = "report",
     cache: str | Path | None = None,
@@ -52,6 +54,8 @@ def read_coco_json(
         unlabelled: images without an instance: keep | drop.
         holdout: share of the training images for validation where only `val` is missing.
         shares: of train, val and test where `test` is missing.
+        folds, fold: in place of the split, so many folds, of which this one tests, see `fold_split`; without `fold` all
+            images train, and all are test images (`DataSet.cross_tested`).
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
         twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
         cache: folder that keeps the parsed annotations and the split, and remembers which images were opened.
@@ -66,6 +70,8 @@ def read_coco_json(
     annotations = coco_json_annotations(root, train=train, val=val, test=test, cache=cache)
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
     annotations = treat_twins(annotations, twins)
+    if folds is not None or fold is not None:
+        return to_data_set(fold_split(annotations, folds, fold, shares, seed), cross_tested=fold is None)
     if test is None:
         return to_data_set(stratified_split(annotations, shares, seed, cache))
     return to_data_set(hold_out_groups(annotations, holdout, seed))

@@ -25,7 +25,7 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import SEPARATOR, check_label_names
 from lsep_ml.data.sources.csv_table import UNKNOWN, Table, read_table
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import hold_out_groups, stratified_split
+from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 from lsep_ml.data.tree import clean_path, find_forms, find_tree
 
 FORMAT = 2  # of the cached index
@@ -43,6 +43,8 @@ def read_csv(
     unlabelled: Unlabelled = "keep",
     holdout: float = 0.05,
     shares: Sequence[float] = (0.8, 0.1, 0.1),
+    folds: int | None = None,
+    fold: int | None = None,
     resplit: bool = False,
     on_bad_image: OnBadImage = "error",
     twins: TwinsAre = "report",
@@ -59,6 +61,8 @@ def read_csv(
         unlabelled: images without a label: keep | drop.
         holdout: share of the training images for validation where a split column names no val.
         shares: of train, val and test where there is no split column.
+        folds, fold: in place of the split, so many folds, of which this one tests, see `fold_split`; without `fold` all
+            images train, and all are test images (`DataSet.cross_tested`).
         resplit: leave the split column aside and divide all images anew by `seed`, in about its sizes.
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
         twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
@@ -70,6 +74,8 @@ def read_csv(
     annotations = csv_annotations(root, labels=labels, classes=classes, separator=separator, cache=cache)
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
     annotations = treat_twins(annotations, twins)
+    if folds is not None or fold is not None:
+        return to_data_set(fold_split(annotations, folds, fold, shares, seed), cross_tested=fold is None)
     if not annotations.parts.any():
         return to_data_set(stratified_split(annotations, shares, seed, cache))
     annotations = hold_out_groups(annotations, holdout, seed)

@@ -22,7 +22,7 @@ from lsep_ml.data.sources.own.frames import Frame, read_frame
 from lsep_ml.data.sources.own.listed import Options
 from lsep_ml.data.sources.own.notes import some
 from lsep_ml.data.sources.own.tables import listed_in
-from lsep_ml.data.stratified import hold_out_groups, stratified_split
+from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 
 SPARSE = (".svm", ".libsvm", ".txt")
 ARRAYS = (".npz", ".npy")
@@ -47,6 +47,8 @@ def read_features(
     min_images: int = 1,
     unlabelled: Unlabelled = "keep",
     shares: Sequence[float] = (0.8, 0.1, 0.1),
+    folds: int | None = None,
+    fold: int | None = None,
     holdout: float = 0.05,
 ) -> DataSet:
     """Read features with their labels; they stand in the place of images.
@@ -62,6 +64,8 @@ def read_features(
             data=own has them.
         unlabelled: rows without a label: keep | drop.
         shares: of train, val and test where nothing says the split.
+        folds, fold: in place of the split, so many folds, of which this one tests, see `fold_split`; without `fold` all
+            images train, and all are test images (`DataSet.cross_tested`).
         holdout: share of the training rows for validation where the split names no val.
 
     Raises:
@@ -75,7 +79,9 @@ def read_features(
     annotations = checked(dataclasses.replace(annotations, data="features"))
     row_of = {name: row for row, name in enumerate(annotations.image_ids.tolist())}
     annotations = keep_labelled(annotations, unlabelled)
-    if not (annotations.parts == "test").any():
+    if folds is not None or fold is not None:
+        annotations = fold_split(annotations, folds, fold, shares, seed)
+    elif not (annotations.parts == "test").any():
         annotations = stratified_split(annotations, shares, seed, None)
     else:
         annotations = hold_out_groups(annotations, holdout, seed)
@@ -83,7 +89,8 @@ def read_features(
 
     content, splits = hashlib.sha256(), {}
     for name in SPLITS:
-        part = annotations.select(annotations.parts == name)
+        every = name == "test" and folds is not None and fold is None
+        part = annotations if every else annotations.select(annotations.parts == name)
         rows = features[[row_of[row] for row in part.image_ids.tolist()]]
         content.update(rows.tobytes())
         splits[name] = Split(torch.from_numpy(rows), part.targets, part.mask, part.image_ids, part.groups)
@@ -95,6 +102,7 @@ def read_features(
         splits["test"],
         dropped=annotations.dropped,
         images_hash=content.hexdigest(),
+        cross_tested=folds is not None and fold is None,
     )
 
 

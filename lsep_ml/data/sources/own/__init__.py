@@ -26,7 +26,7 @@ from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Options
 from lsep_ml.data.sources.own.notes import some
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import hold_out_groups, stratified_split
+from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 
 FORMATS: Sequence[Callable[[Folder, Options], list[Candidate]]] = (
     tables.find,
@@ -58,6 +58,8 @@ def read_own(
     unlabelled: Unlabelled = "keep",
     holdout: float = 0.05,
     shares: Sequence[float] = (0.8, 0.1, 0.1),
+    folds: int | None = None,
+    fold: int | None = None,
     on_bad_image: OnBadImage = "error",
     twins: TwinsAre = "report",
     cache: str | Path | None = None,
@@ -72,6 +74,8 @@ def read_own(
         unlabelled: images without a label: keep | drop.
         holdout: share of the training images for validation where the split names no val.
         shares: of train, val and test where nothing says the split.
+        folds, fold: in place of the split, so many folds, of which this one tests, see `fold_split`; without `fold` all
+            images train, and all are test images (`DataSet.cross_tested`).
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
         twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
         cache: folder that keeps the split, and remembers which images were opened.
@@ -87,6 +91,8 @@ def read_own(
     )  # fmt: skip
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
     annotations = treat_twins(annotations, twins)
+    if folds is not None or fold is not None:
+        return to_data_set(fold_split(annotations, folds, fold, shares, seed), cross_tested=fold is None)
     annotations = _with_test(annotations)
     if not annotations.parts.any():
         return to_data_set(stratified_split(annotations, shares, seed, cache))
