@@ -90,7 +90,7 @@ def tune_command(
 def apply_command(
     decision: Annotated[Path, typer.Argument(help="A decision saved by tune, or a run's decision.json.")],
     scores: Annotated[Path, typer.Argument(help="npz, CSV or parquet with scores.")],
-    out: Annotated[Path, typer.Option("--out", help="Label sets, as npz, CSV or parquet.")] = Path(
+    out: Annotated[Path, typer.Option("--out", help="Label sets, as npz, CSV, JSONL or parquet.")] = Path(
         "labels.csv"
     ),
 ) -> None:

@@ -30,7 +30,7 @@ ALLOWED = {
     "runs": {"files", "terminal", "metrics", "store"},
     "training": {*CORE, "terminal", "losses", "decisions", "models", "data", "processes"},
     "trackers": {*CORE, "terminal", "runs"},
-    "tuning": {*CORE, "terminal", "decisions", "training", "runs"},
+    "tuning": {*CORE, "terminal", "bundle", "decisions", "training", "runs"},
     "bundle": {*CORE, "terminal", "data", "decisions", "drawing", "models", "store", "runs", "training"},
     "demo": {*CORE, "terminal", "bundle", "data", "decisions", "training"},
     "reports": {*CORE, "terminal", "decisions.catalogue", "drawing", "store", "runs"},

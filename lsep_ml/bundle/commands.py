@@ -95,8 +95,9 @@ def predict_command(
     from lsep_ml.bundle.classifier import load
     from lsep_ml.bundle.inputs import image_files
     from lsep_ml.bundle.label_files import fingerprint, label_files
-    from lsep_ml.bundle.label_table import LabelTable, check_table
+    from lsep_ml.bundle.label_table import LabelTable
     from lsep_ml.bundle.pictures import write_pictures
+    from lsep_ml.bundle.tables import check_table
 
     check_table(out, overwrite=overwrite)
     unreadable: dict[str, str] = {}

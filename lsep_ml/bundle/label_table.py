@@ -1,32 +1,21 @@
 """How labels of many images survive interruption in a file: rows appended as they come, the table made last."""
 
+import dataclasses
 import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
-import polars as pl
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from lsep_ml.bundle.predictions import Predictions
-from lsep_ml.files import atomic_write, check_writable, inert
+from lsep_ml.bundle.tables import Columns, Row, check_table, rows_of, write_table
 
-SUFFIXES = (".csv", ".jsonl", ".parquet")
-CHUNK = 4096
-"""Rows of a CSV that are in memory at a time."""
-
-
-def check_table(path: Path, *, overwrite: bool = False) -> None:
-    """Raise ValueError, or OSError, unless a table can be made at `path`."""
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"--out {path}: expected a name with {', '.join(SUFFIXES)}")
-    check_writable(path)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path}: exists; --overwrite replaces it, --out names another")
+PACKED = ("scores", "thresholds", "probabilities")
+"""Fields of a row that are arrays."""
 
 
 class LabelTable:
@@ -92,35 +81,23 @@ class LabelTable:
 
     def add(self, images: Sequence[str], predictions: Predictions) -> None:
         """Append the rows of a batch and hand them to the operating system."""
-        for row, (image, labels) in enumerate(zip(images, predictions.labels, strict=True)):
-            record: dict[str, Any] = {
-                "image": image,
-                "labels": labels,
-                "scores": _pack(predictions.scores[row]),
-            }
-            if predictions.thresholds is not None:
-                record["thresholds"] = _pack(predictions.thresholds[row])
-            if predictions.counts is not None:
-                record["count"] = int(predictions.counts[row])
-            self._offsets[image] = self._append(record)
+        for row in rows_of(images, predictions):
+            record = {key: value for key, value in vars(row).items() if value is not None}
+            packed = {key: _pack(record[key]) for key in PACKED if key in record}
+            self._offsets[row.image] = self._append(record | packed)
         self._file.flush()
 
-    def rows(
-        self, images: Sequence[str], problems: Mapping[str, str] | None = None
-    ) -> Iterator[dict[str, Any]]:
-        """Give the rows of `images`, those that are there, in their order; scores and thresholds float32 (K,).
+    def rows(self, images: Sequence[str], problems: Mapping[str, str] | None = None) -> Iterator[Row]:
+        """Give the rows of `images`, those that are there, in their order.
 
-        An image in `problems` has a row without them, which says why.
+        An image in `problems` has a row without scores, which says why.
         """
         self._file.flush()
         for image in images:
             if image in self._offsets:
-                self._file.seek(self._offsets[image])
-                row = json.loads(self._file.readline())
-                packed = {key: _unpack(row[key]) for key in ("scores", "thresholds") if key in row}
-                yield row | packed
+                yield self._row(image)
             elif problems and image in problems:
-                yield {"image": printable(image), "labels": [], "problem": problems[image]}
+                yield Row(printable(image), problem=problems[image])
 
     def finish(
         self,
@@ -133,16 +110,31 @@ class LabelTable:
         """Write the table of these images in their order.
 
         Those in `problems` have no label and no score, and why in the column `problem`, which is there where one is.
-        Without `scores`, they are left out, and a CSV is one that `data=csv` trains on. For a `spreadsheet`, texts of a
-        CSV that it would take for formulas are marked as text.
+        Without `scores`, they are left out. For a `spreadsheet`, texts of a CSV that it would take for formulas are
+        marked as text.
         """
         rows = self.rows(images, problems if scores else None)
-        write = {".csv": self._write_csv, ".jsonl": self._write_jsonl, ".parquet": self._write_parquet}
-        with atomic_write(self.path, "wb") as file:
-            write[self.path.suffix](file, rows, _Columns(scores, scores and bool(problems), spreadsheet))
+        first = self._row(next(iter(self._offsets))) if self._offsets else Row("")
+        columns = Columns(
+            self.label_names,
+            scores,
+            first.thresholds is not None,
+            first.probabilities is not None,
+            first.count is not None,
+            scores and bool(problems),
+            spreadsheet=spreadsheet,
+        )
+        write_table(self.path, rows, columns)
         self._file.close()
         self.part.unlink()
         self.close()
+
+    def _row(self, image: str) -> Row:
+        self._file.seek(self._offsets[image])
+        record = json.loads(self._file.readline())
+        known = {field.name for field in dataclasses.fields(Row)}
+        packed = {key: _unpack(record[key]) for key in PACKED if key in record}
+        return Row(**{key: value for key, value in (record | packed).items() if key in known})
 
     def _recover(self, made_by: dict[str, Any]) -> None:
         """Index the rows of an earlier process; a last line that was cut off is removed."""
@@ -174,50 +166,6 @@ class LabelTable:
         start = self._file.seek(0, 2)
         self._file.write(json.dumps(value).encode() + b"\n")
         return start
-
-    def _write_csv(self, file: IO[bytes], rows: Iterator[dict[str, Any]], columns: "_Columns") -> None:
-        chunk: list[dict[str, Any]] = []
-        header = True
-        while header or chunk:
-            frame = self._frame(chunk, columns).with_columns(pl.col("labels").list.join("|"))
-            if columns.spreadsheet:
-                texts = pl.selectors.string()
-                frame = frame.rename(inert).with_columns(texts.map_elements(inert, return_dtype=pl.String))
-            frame.write_csv(file, include_header=header)
-            chunk, header = list(islice(rows, CHUNK)), False
-
-    def _write_jsonl(self, file: IO[bytes], rows: Iterator[dict[str, Any]], columns: "_Columns") -> None:
-        for row in rows:
-            for key in ("scores", "thresholds"):
-                if key in row:
-                    row[key] = dict(zip(self.label_names, row[key].tolist(), strict=True))
-            kept = row if columns.scores else {key: row[key] for key in ("image", "labels")}
-            file.write(json.dumps(kept, ensure_ascii=False).encode() + b"\n")
-
-    def _write_parquet(self, file: IO[bytes], rows: Iterator[dict[str, Any]], columns: "_Columns") -> None:
-        self._frame(list(rows), columns).write_parquet(file)
-
-    def _frame(self, rows: Sequence[dict[str, Any]], wanted: "_Columns") -> pl.DataFrame:
-        columns: dict[str, Any] = {
-            "image": pl.Series([row["image"] for row in rows], dtype=pl.String),
-            "labels": pl.Series([row["labels"] for row in rows], dtype=pl.List(pl.String)),
-        }
-        if wanted.scores:
-            nothing = np.full(len(self.label_names), np.nan)
-            table = np.reshape([row.get("scores", nothing) for row in rows], (len(rows), len(nothing)))
-            for name, column in zip(self.label_names, table.T, strict=True):
-                columns[f"score_{name}"] = pl.Series(column, dtype=pl.Float32).fill_nan(None)
-        if wanted.problem:
-            columns["problem"] = pl.Series([row.get("problem") for row in rows], dtype=pl.String)
-        return pl.DataFrame(columns)
-
-
-class _Columns(NamedTuple):
-    """Says which columns a table has beside image and labels, and whether its texts are marked for a spreadsheet."""
-
-    scores: bool
-    problem: bool
-    spreadsheet: bool
 
 
 def printable(name: str) -> str:

@@ -92,6 +92,24 @@ class Predictions(Sequence[ImageLabels]):
         ]
 
     @property
+    def margins(self) -> NDArray[np.float32]:
+        """Return how near each image is to another label set, float32 (N,): the smaller, the less sure.
+
+        The smallest |score - threshold|; without thresholds, the smallest |probability - 1/2|; where the number of
+        labels is decided, the gap between the lowest score (or probability) taken and the highest left, NaN where one
+        of both is missing.
+        """
+        if self.thresholds is not None:
+            return np.abs(self.scores - self.thresholds).min(axis=1)
+        if self.probabilities is not None and self.counts is None:
+            return np.abs(self.probabilities - np.float32(0.5)).min(axis=1)
+        values = self.scores if self.probabilities is None else self.probabilities
+        taken = np.where(self.label_sets, values, np.float32(np.inf)).min(axis=1)
+        left = np.where(self.label_sets, np.float32(-np.inf), values).max(axis=1)
+        gap = taken - left
+        return np.where(np.isfinite(gap), gap, np.float32(np.nan))
+
+    @property
     def _arrays(self) -> tuple[NDArray[Any] | None, ...]:
         return self.scores, self.label_sets, self.thresholds, self.counts, self.probabilities
 

@@ -16,7 +16,7 @@ from lsep_ml.data.data_set import SPLITS, DataSet, Split, repeated_id
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.decode import ImageFiles
 from lsep_ml.data.images.opened import MISSING, check_images
-from lsep_ml.data.label_names import check_label_names
+from lsep_ml.data.label_names import SEPARATOR, check_label_names
 from lsep_ml.data.twins import Twins
 
 log = logging.getLogger(__name__)
@@ -80,9 +80,9 @@ class Annotations:
         )
 
 
-def checked(annotations: Annotations) -> Annotations:
+def checked(annotations: Annotations, separator: str | None = SEPARATOR) -> Annotations:
     """Give `annotations` back, or raise a DataError: bad label names (`check_label_names`), an image listed twice."""
-    check_label_names(annotations.data, annotations.label_names)
+    check_label_names(annotations.data, annotations.label_names, separator)
     repeated = repeated_id(annotations.image_ids)
     if repeated is not None:
         rows = annotations.image_ids == repeated

@@ -10,7 +10,7 @@ import numpy as np
 
 from lsep_ml.data.annotations import Annotations
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.label_names import SEPARATOR
+from lsep_ml.data.label_names import label_cell, needs_lists
 from lsep_ml.files import atomic_write
 
 
@@ -38,10 +38,11 @@ def _write_csv(annotations: Annotations, file: IO[str]) -> None:
     labels = ["labels"] if known is None else list(annotations.label_names)
     writer = csv.writer(file, lineterminator="\n")
     more = _more(annotations)
+    lists = needs_lists(annotations.label_names)
     writer.writerow(["image", *labels, *more])
     for row, image in enumerate(annotations.image_ids.tolist()):
         if known is None:
-            cells: list[Any] = [SEPARATOR.join(_labels(annotations, row))]
+            cells: list[Any] = [label_cell(_labels(annotations, row), lists)]
         else:
             pairs = zip(annotations.targets[row].tolist(), known[row].tolist(), strict=True)
             cells = [value if is_known else "" for value, is_known in pairs]

@@ -88,7 +88,7 @@ class DataSet:
     cross_tested: bool = False
 
     def __post_init__(self) -> None:
-        check_label_names(self.name, self.label_names)
+        check_label_names(self.name, self.label_names, separator=None)
         for split_name in SPLITS:
             _check_split(
                 f"data {self.name}, {split_name} split", self.split(split_name), len(self.label_names)

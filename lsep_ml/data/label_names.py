@@ -1,5 +1,6 @@
 """What a label may be called, whatever source it comes from."""
 
+import json
 import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,16 +10,44 @@ from lsep_ml.data.errors import DataError
 SEPARATOR = "|"
 """Stands between the labels of an image in the tables that predict writes and data=csv reads."""
 
+_TAKEN_APART = frozenset("|;,\t\n")
+_NO_NAMES = frozenset(("nan", "na", "n/a", "<na>", "null"))
+
 _JOINERS = "\u200c\u200d"  # invisible, but part of how some scripts are written
 
 
-def check_label_names(data: str, label_names: Sequence[str], separator: str = SEPARATOR) -> None:
+def needs_lists(label_names: Sequence[str]) -> bool:
+    """Whether a cell of several of these labels has to be a JSON list: a name would be taken apart, or for none."""
+    return any(
+        _TAKEN_APART & set(name) or name != name.strip() or name[:1] in "[{(" or name.lower() in _NO_NAMES
+        for name in label_names
+    )
+
+
+def label_cell(labels: Sequence[str], lists: bool) -> str:
+    """Write the labels of an image as one cell: a JSON list, or names with `SEPARATOR` between them."""
+    return json.dumps(list(labels), ensure_ascii=False) if lists else SEPARATOR.join(labels)
+
+
+def listed_in_cell(cell: str, separator: str) -> list[str]:
+    """The labels in a cell that `label_cell` wrote, or that has names with `separator` between them."""
+    if cell[:1] == "[" and cell[-1:] == "]":
+        try:
+            found = json.loads(cell)
+        except ValueError:
+            found = None
+        if isinstance(found, list) and all(isinstance(name, str) for name in found):
+            return list(found)
+    return [name for name in map(str.strip, cell.split(separator)) if name]
+
+
+def check_label_names(data: str, label_names: Sequence[str], separator: str | None = SEPARATOR) -> None:
     """Refuse label names that could not be told apart, shown on a terminal, or written to a table and read again.
 
     Args:
         data: the data set's name, for the message.
         label_names: K names in the order of the columns.
-        separator: what no name may hold.
+        separator: what no name may hold; None: any name can be written.
 
     Raises:
         DataError: fewer than two names; one that is empty, blank, or holds a control character or the separator;
@@ -37,7 +66,7 @@ def check_label_names(data: str, label_names: Sequence[str], separator: str = SE
         if not name.isprintable() and any(map(_unshowable, name)):
             tab = " (set data.separator if the tab stands between labels)" if "\t" in name else ""
             raise DataError(f"{where}: label {name!a} holds a control character; rename it{tab}")
-        if separator in name:
+        if separator is not None and separator in name:
             raise DataError(
                 f"{where}: label {name!r} holds {separator!r}, which separates the labels of an image in tables "
                 "(data.separator); rename it"

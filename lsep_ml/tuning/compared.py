@@ -116,7 +116,7 @@ def tune(
 def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[str, float] | None]:
     """Run the decision saved in `decision` on the scores in `source` and write the label sets to `output`.
 
-    By its suffix `output` is npz, CSV or parquet.
+    By its suffix `output` is npz as a run's predictions.npz, or the table that `predict` writes: CSV, JSONL or parquet.
 
     Returns:
         The label sets, bool (N, K), and their metrics where the file has targets.
@@ -136,8 +136,8 @@ def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[
         )
     decided = fitted.decide(table.scores, table.features)
     predictions = decided.label_sets.numpy()
-    thresholds = None if decided.thresholds is None else decided.thresholds.numpy()
-    write_label_sets(output, table, predictions, thresholds)
+    thresholds, counts, probabilities = (None if values is None else values.numpy() for values in decided[1:])
+    write_label_sets(output, table, predictions, thresholds, counts=counts, probabilities=probabilities)
     return predictions, None if table.targets is None else _metrics(predictions, table)
 
 

@@ -1,7 +1,7 @@
 """How score matrices of any model are read from files, and label sets written: npz, CSV or parquet."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from lsep_ml.files import atomic_write, check_writable, reading
+from lsep_ml.bundle.predictions import Predictions
+from lsep_ml.bundle.tables import SUFFIXES as TABLES
+from lsep_ml.bundle.tables import Columns, rows_of, write_table
+from lsep_ml.files import check_writable, reading
 from lsep_ml.metrics.counts import binary
 from lsep_ml.runs.arrays import write_predictions
 
 SUFFIXES = (".npz", ".csv", ".parquet")
+WRITTEN_AS = (".npz", *TABLES)
 WORDS = {
     "": None,
     "nan": None,
@@ -49,9 +53,10 @@ def read_scores(path: Path) -> ScoreTable:
 
     npz: arrays scores (N, K) and, as far as there are, targets, mask, features, label_names, image_ids (the
     keys of a run's predictions.npz). CSV and parquet: a column score_NAME for each label, and target_NAME (0,
-    1 or empty for unknown), feature_NAME and image_id columns, as far as there are; parquet also takes list
+    1 or empty for unknown), feature_NAME and image_id (or image) columns, as far as there are; parquet also takes list
     columns named scores, targets and features. A column's kind comes from its name: an image_id is text as it
-    stands, all others are numbers. A target that is NaN is unknown, as one that is empty.
+    stands, all others are numbers. A target that is NaN is unknown, as one that is empty. A row with text in a column
+    `problem` is an image that `predict` could not use: it is left out.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -69,21 +74,29 @@ def read_scores(path: Path) -> ScoreTable:
 
 def check_label_sets(path: Path) -> None:
     """Raise ValueError or OSError unless `write_label_sets` can write to `path`."""
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"--out {path}: expected a name with {', '.join(SUFFIXES)}")
+    if path.suffix not in WRITTEN_AS:
+        raise ValueError(f"--out {path}: expected a name with {', '.join(WRITTEN_AS)}")
     check_writable(path)
 
 
 def write_label_sets(
-    path: Path, table: ScoreTable, predictions: np.ndarray, thresholds: np.ndarray | None
+    path: Path,
+    table: ScoreTable,
+    predictions: np.ndarray,
+    thresholds: np.ndarray | None,
+    *,
+    counts: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
 ) -> None:
-    """Write the label sets `predictions`, bool (N, K), to `path`: npz as a run's predictions.npz, or 0/1 columns.
+    """Write the label sets `predictions`, bool (N, K), to `path`: npz as a run's predictions.npz, or `predict`'s table.
+
+    Images without image_ids are called by their row, from 0.
 
     Raises:
         ValueError: the name has another suffix.
     """
     check_label_sets(path)
-    names = table.label_names or [str(label) for label in range(predictions.shape[1])]
+    names = tuple(table.label_names or map(str, range(predictions.shape[1])))
     if path.suffix == ".npz":
         arrays = {
             "predictions": predictions,
@@ -95,13 +108,11 @@ def write_label_sets(
         }
         write_predictions(path, arrays, names)
         return
-    columns: dict[str, Any] = {} if table.image_ids is None else {"image_id": table.image_ids}
-    columns |= {
-        f"predicted_{name}": predictions[:, label].astype(np.uint8) for label, name in enumerate(names)
-    }
-    with atomic_write(path, "wb") as file:
-        frame = pl.DataFrame(columns)
-        frame.write_csv(file) if path.suffix == ".csv" else frame.write_parquet(file)
+    images = table.image_ids or [str(row) for row in range(len(predictions))]
+    found = Predictions(names, table.scores, predictions, thresholds, counts, probabilities)
+    thresholded, probable, counted = (values is not None for values in (thresholds, probabilities, counts))
+    columns = Columns(names, True, thresholded, probable, counted, predicted=True)
+    write_table(path, rows_of(images, found), columns)
 
 
 def _checked(
@@ -185,7 +196,7 @@ def _from_csv(path: Path) -> dict[str, Any]:
         raise ValueError(f"line {odd[0]}: {odd[1]} cells under {len(header)} columns")
     # As text: what a column holds is what its name says, not what its first rows look like.
     frame = pl.read_csv(path, infer_schema=False)
-    return _from_frame(frame, first=2)
+    return _from_frame(frame, lambda row: f"line {row + 2}")
 
 
 def _from_parquet(path: Path) -> dict[str, Any]:
@@ -194,14 +205,22 @@ def _from_parquet(path: Path) -> dict[str, Any]:
         arrays = {name: _matrix_of_lists(frame, name) for name in ("scores", "targets", "features")}
         arrays = {name: values for name, values in arrays.items() if values is not None}
         return arrays | _image_ids(frame)
-    return _from_frame(frame, first=0)
+    return _from_frame(frame, lambda row: f"row {row}")
 
 
-def _from_frame(frame: pl.DataFrame, first: int) -> dict[str, Any]:
-    """Read the arrays of `frame`, which has a column a label; its first row is line or row `first` of the file."""
-    scores, names = _matrix(frame, "score", first)
-    targets, target_names = _matrix(frame, "target", first)
-    features, _ = _matrix(frame, "feature", first)
+Place = Callable[[int], str]
+"""From a row of a frame to where it stands in the file."""
+
+
+def _from_frame(frame: pl.DataFrame, place: Place) -> dict[str, Any]:
+    """Read the arrays of `frame`, which has a column a label."""
+    if "problem" in frame.columns:
+        usable = frame["problem"].cast(pl.String).fill_null("") == ""
+        rows, everywhere = usable.arg_true().to_list(), place
+        frame, place = frame.filter(usable), lambda row: everywhere(rows[row])
+    scores, names = _matrix(frame, "score", place)
+    targets, target_names = _matrix(frame, "target", place)
+    features, _ = _matrix(frame, "feature", place)
     if scores is None:
         raise ValueError(f"no columns named score_LABEL; found {', '.join(frame.columns)[:80] or 'nothing'}")
     if targets is not None and names != target_names:
@@ -212,19 +231,20 @@ def _from_frame(frame: pl.DataFrame, first: int) -> dict[str, Any]:
 
 
 def _image_ids(frame: pl.DataFrame) -> dict[str, Any]:
-    return {"image_ids": [str(name) for name in frame["image_id"]]} if "image_id" in frame.columns else {}
+    column = next((name for name in ("image_id", "image") if name in frame.columns), None)
+    return {} if column is None else {"image_ids": [str(name) for name in frame[column]]}
 
 
-def _matrix(frame: pl.DataFrame, kind: str, first: int) -> tuple[np.ndarray | None, list[str]]:
+def _matrix(frame: pl.DataFrame, kind: str, place: Place) -> tuple[np.ndarray | None, list[str]]:
     """Read the columns KIND_NAME as a float64 matrix with their names; a target that is empty is NaN."""
     columns = [name for name in frame.columns if name.startswith(f"{kind}_")]
     if not columns:
         return None, []
-    of_column = [_column(frame[name], kind, first) for name in columns]
+    of_column = [_column(frame[name], kind, place) for name in columns]
     return np.stack(of_column, axis=1), [name.removeprefix(f"{kind}_") for name in columns]
 
 
-def _column(column: pl.Series, kind: str, first: int) -> np.ndarray:
+def _column(column: pl.Series, kind: str, place: Place) -> np.ndarray:
     numbers = column.cast(pl.Float64, strict=False)
     if column.dtype == pl.String and numbers.null_count():
         text = column.str.strip_chars()
@@ -233,10 +253,9 @@ def _column(column: pl.Series, kind: str, first: int) -> np.ndarray:
         wrong = plain.is_not_null() & numbers.is_null()
     else:
         wrong = column.is_not_null() & numbers.is_null()
-    place = "line" if first else "row"
     if wrong.any():
         row = int(wrong.arg_max() or 0)
-        raise ValueError(f"{place} {row + first}, column {column.name!r}: {column[row]!r:.40} is no number")
+        raise ValueError(f"{place(row)}, column {column.name!r}: {column[row]!r:.40} is no number")
     if kind == "target":
         wrong = numbers.is_not_null() & numbers.is_not_nan() & ~numbers.is_in([0.0, 1.0])
         expected = "0, 1, or nothing for unknown"
@@ -246,9 +265,7 @@ def _column(column: pl.Series, kind: str, first: int) -> np.ndarray:
     wrong = wrong.fill_null(kind != "target")
     if wrong.any():
         row = int(wrong.arg_max() or 0)
-        raise ValueError(
-            f"{place} {row + first}, column {column.name!r}: {column[row]!r:.40}; expected {expected}"
-        )
+        raise ValueError(f"{place(row)}, column {column.name!r}: {column[row]!r:.40}; expected {expected}")
     return numbers.fill_null(np.nan).to_numpy()
 
 

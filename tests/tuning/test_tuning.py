@@ -95,8 +95,9 @@ def test_a_tuned_decision_is_applied_to_new_scores(suffix, tmp_path):
             if suffix == ".csv"
             else pl.read_parquet(tmp_path / "out.parquet")
         )
-        stored, ids = frame.drop("image_id").to_numpy(), frame["image_id"].to_numpy()
-        names = [column.removeprefix("predicted_") for column in frame.columns[1:]]
+        columns = [column for column in frame.columns if column.startswith("predicted_")]
+        stored, ids = frame[columns].to_numpy(), frame["image_id"].to_numpy()
+        names = [column.removeprefix("predicted_") for column in columns]
     assert np.array_equal(stored, predictions)
     assert list(ids) == list(new["image_ids"])
     assert list(names) == NAMES
@@ -239,9 +240,15 @@ def test_files_of_other_contents(name, arrays, message, tmp_path):
 def test_predictions_of_nameless_scores(tmp_path):
     table = ScoreTable(np.zeros((2, 2), np.float32))
     write_label_sets(tmp_path / "out.csv", table, np.array([[True, False], [False, True]]), None)
-    assert pl.read_csv(tmp_path / "out.csv").to_dict(as_series=False) == {
-        "predicted_0": [1, 0],
-        "predicted_1": [0, 1],
+    assert pl.read_csv(tmp_path / "out.csv", infer_schema=False).to_dict(as_series=False) == {
+        "image": ["0", "1"],
+        "labels": ["0", "1"],
+        "margin": ["0.0", "0.0"],
+        "score_0": ["0.0", "0.0"],
+        "score_1": ["0.0", "0.0"],
+        "image_id": ["0", "1"],
+        "predicted_0": ["1", "0"],
+        "predicted_1": ["0", "1"],
     }
     with pytest.raises(ValueError, match=r"expected a name with \.npz"):
         write_label_sets(tmp_path / "out.txt", table, np.zeros((2, 2), bool), None)

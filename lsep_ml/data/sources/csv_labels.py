@@ -22,13 +22,13 @@ from lsep_ml.data.annotations import (
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.label_names import SEPARATOR, check_label_names
+from lsep_ml.data.label_names import SEPARATOR, check_label_names, listed_in_cell
 from lsep_ml.data.sources.csv_table import UNKNOWN, Table, read_table
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 from lsep_ml.data.tree import clean_path, find_forms, find_tree
 
-FORMAT = 2  # of the cached index
+FORMAT = 3  # of the cached index
 
 OTHER_SEPARATORS = ";, "  # a tab is no part of a label's name
 
@@ -102,17 +102,19 @@ def csv_annotations(
     tree = find_tree("csv", root, [labels], [])
     path = tree / labels
     classes = None if classes is None else list(classes)
-    stored_at = cache_file(cache, "csv", FORMAT, *file_state(path), classes, separator)
+    stored_at = cache_file(cache, "csv", FORMAT, *file_state(path), str(tree), classes, separator)
     index = load_arrays(stored_at)
     if index is None:
         index = _index(tree, read_table(path), classes, separator)
         save_arrays(stored_at, **index)
     names = tuple(index["label_names"].tolist())
-    check_label_names("csv", names, separator)
+    lists = bool(index["lists"])
+    check_label_names("csv", names, None if lists else separator)
     mask = None if index["known"].all() else index["known"]
     ids = np.array(find_forms(tree, index["image_ids"].tolist()), np.str_)
     notes = tuple(index["notes"].tolist())
-    return checked(Annotations("csv", tree, names, ids, index["targets"], mask, index["parts"], notes=notes))
+    annotations = Annotations("csv", tree, names, ids, index["targets"], mask, index["parts"], notes=notes)
+    return checked(annotations, None if lists else SEPARATOR)
 
 
 def _index(tree: Path, table: Table, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
@@ -131,12 +133,17 @@ def _index(tree: Path, table: Table, classes: Sequence[str] | None, separator: s
         "known": known,
         "parts": np.array(parts, "U5"),
         "notes": np.array(notes, np.str_),
+        "lists": np.array(any(cell.lstrip()[:1] == "[" for cell in table.labels)),
     }
 
 
 def _image_ids(tree: Path, table: Table) -> list[str]:
+    """The images' paths below `tree`; one that begins with the tree's path, as predict writes it, without it."""
     first_line: dict[str, int] = {}
+    above = f"{tree}/"
     for line, listed in zip(table.lines, table.images, strict=True):
+        if listed.startswith(above) and not (tree / listed).exists():
+            listed = listed.removeprefix(above)
         image = clean_path(listed, f"{table.path}, line {line}", tree)
         if image in first_line:
             raise DataError(
@@ -163,8 +170,11 @@ def _parts(table: Table) -> list[str]:
 def _from_lists(
     table: Table, classes: Sequence[str] | None, separator: str
 ) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
-    listed = [[name for name in map(str.strip, cell.split(separator)) if name] for cell in table.labels]
-    names = tuple(sorted({name for labels in listed for name in labels}) if classes is None else classes)
+    listed = [listed_in_cell(cell.strip(), separator) for cell in table.labels]
+    if classes is None:
+        others = {name for labels in listed for name in labels} - set(table.predicted)
+        classes = [*table.predicted, *sorted(others)]
+    names = tuple(classes)
     number_of = {name: number for number, name in enumerate(names)}
     for line, labels in zip(table.lines, listed, strict=True):
         unknown = next((name for name in labels if name not in number_of), None)
@@ -175,7 +185,7 @@ def _from_lists(
 
 def _other_separator(cells: Sequence[str], separator: str) -> list[str]:
     """A note where no cell holds the separator, so that every image has one label, and some hold another one."""
-    if any(separator in cell for cell in cells):
+    if any(separator in cell or cell.lstrip()[:1] == "[" for cell in cells):
         return []
     for other in OTHER_SEPARATORS:
         holding = [cell.strip() for cell in cells if other in cell.strip()]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.predicted import beside_labels, label_names_of
 from lsep_ml.data.tree import read_text
 
 UNKNOWN = 2
@@ -53,8 +54,14 @@ class Table:
 
     @property
     def class_columns(self) -> list[str]:
-        """The names of the columns that are neither image nor split nor labels."""
-        return [name for name in self.columns if name not in OTHER_COLUMNS and not NAMELESS.fullmatch(name)]
+        """The names of the columns that are neither image nor split nor labels, nor beside predicted labels."""
+        names = [name for name in self.columns if name not in OTHER_COLUMNS and not NAMELESS.fullmatch(name)]
+        return [name for name in names if not beside_labels(name)] if self.predicted else names
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """The labels of a table that `predict` or `apply` wrote, as its score columns have them; else ()."""
+        return label_names_of(self.columns)
 
 
 def read_table(path: Path) -> Table:
@@ -73,11 +80,23 @@ def read_table(path: Path) -> Table:
         _check_columns(table)
         at = {name: position for position, name in enumerate(table.columns)}
         class_positions = [at[name] for name in table.class_columns]
+        problem = at.get("problem") if table.predicted else None
         for cells in reader:
-            if any(map(str.strip, cells)):
+            if (
+                problem is not None
+                and len(cells) > problem
+                and cells[problem]
+                and not cells[at["labels"]].strip()
+            ):
+                table.notes.append(f"{cells[at['image']]} is left out: {cells[problem]}")
+            elif any(map(str.strip, cells)):
                 _append(table, reader.line_num, cells, at, class_positions)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+    if table.predicted:
+        table.notes.append(
+            "a table of predict or apply: the labels are those under labels, scores are left out"
+        )
     if not table.lines:
         raise DataError(f"{path}: no image below the first line")
     for position, column in table.nameless.items():

@@ -76,7 +76,7 @@ def read_features(
         none_label=none_label, uncertain=uncertain, merge_labels=merge_labels, min_images=min_images,
     )  # fmt: skip
     annotations, features = _annotations(Folder(root), file, table, options)
-    annotations = checked(dataclasses.replace(annotations, data="features"))
+    annotations = checked(dataclasses.replace(annotations, data="features"), separator=None)
     row_of = {name: row for row, name in enumerate(annotations.image_ids.tolist())}
     annotations = keep_labelled(annotations, unlabelled)
     if folds is not None or fold is not None:

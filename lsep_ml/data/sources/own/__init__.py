@@ -134,7 +134,7 @@ def own_annotations(root: str | Path, **options: object) -> Annotations:
             *notes,
             f"{len(others):,} images below the folder have no labels listed and are left out: {some(others, 2)}",
         )
-    return checked(dataclasses.replace(annotations, notes=notes))
+    return checked(dataclasses.replace(annotations, notes=notes), separator=None)
 
 
 def _candidate(folder: Folder, options: Options) -> Candidate:

@@ -1,5 +1,6 @@
 """Tables of any kind as columns of text: nothing is guessed of a value before all of its column is known."""
 
+import contextlib
 import csv
 import io
 import itertools
@@ -138,12 +139,12 @@ def _from_workbook(path: Path, rows: int | None) -> Frame:
     import openpyxl  # here: few have a workbook
 
     try:
-        sheet = openpyxl.load_workbook(path, read_only=True, data_only=True).worksheets[0]
-        cells = [
-            (f"line {number}", values)
-            for number, values in enumerate(sheet.iter_rows(values_only=True), start=1)
-            if any(value is not None and str(value).strip() for value in values)
-        ]
+        with contextlib.closing(openpyxl.load_workbook(path, read_only=True, data_only=True)) as book:
+            cells = [
+                (f"line {number}", values)
+                for number, values in enumerate(book.worksheets[0].iter_rows(values_only=True), start=1)
+                if any(value is not None and str(value).strip() for value in values)
+            ]
     except (ValueError, KeyError, OSError, IndexError) as error:
         raise DataError(f"{path}: not a workbook that can be read: {error}") from error
     except Exception as error:  # zipfile's and openpyxl's own, which have no base of theirs

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.predicted import label_names_of
 from lsep_ml.data.sources.own.column_names import LABEL_NAMES, VERDICT_NAMES, plain
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.listed import Options
@@ -13,6 +14,15 @@ from lsep_ml.data.sources.own.values import SAMPLE, Values, values_of
 
 
 def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -> None:
+    """Find the columns with labels among those that are `left`."""
+    predicted = predicted_names(frame)
+    if predicted and options.label_columns is None and options.labels in (None, "labels"):
+        roles.cell, roles.names = frame.names.index("labels"), predicted
+        roles.notes.append(
+            "a table of predict or apply: the labels are those in column 'labels', and what they were decided from is "
+            "left out"
+        )
+        return
     values = {at: values_of(frame.column(at)) for at in left}
     if options.label_columns is not None:
         roles.labels = _matching(frame, options.label_columns)
@@ -55,6 +65,14 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
     rest = [at for at in left if at not in used]
     if rest:
         roles.notes.append(f"columns left out: {_left_out(frame, rest, values)}")
+
+
+def predicted_names(frame: Frame) -> tuple[str, ...]:
+    """The labels of a table that predict or apply wrote; () of any other."""
+    scores = (
+        frame.column(frame.names.index("scores")).drop_nulls().to_list() if "scores" in frame.names else []
+    )
+    return label_names_of(frame.names, scores[0] if scores else None)
 
 
 def _cell(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> int | None:

@@ -15,7 +15,7 @@ class Roles:
     image: of the images. cell: of a cell with labels. labels: of one column a label, with their codes in `values`.
     split, validation, group, verdict: of the split, of a mark on validation images, of the group, and of
     whether a label
-    of the cell is present (1) or absent (0).
+    of the cell is present (1) or absent (0). names: the labels of a table that predict or apply wrote, in their order.
     """
 
     image: int
@@ -25,6 +25,7 @@ class Roles:
     validation: int | None = None
     group: int | None = None
     verdict: int | None = None
+    names: tuple[str, ...] = ()
     values: dict[int, Values] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -9,20 +9,27 @@ from typing import Any
 import numpy as np
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own.cells import read_cells
+from lsep_ml.data.label_names import SEPARATOR
+from lsep_ml.data.sources.own.cells import Labels, read_cells
 from lsep_ml.data.sources.own.columns import Roles, image_column, roles_of
 from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder, split_of_path
 from lsep_ml.data.sources.own.frames import SUFFIXES, Frame, read_frame
+from lsep_ml.data.sources.own.label_columns import predicted_names
 from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNKNOWN, Candidate, Listed, Options
 from lsep_ml.data.sources.own.notes import image_notes, some
 from lsep_ml.data.sources.own.tasks import is_export
 
 DEPTH = 3  # parts of the path of a table that is found by itself
+PROBLEMS = ".problems.csv"  # what predict lists beside its table
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
     """The tables below the folder whose columns name images; those of the splits are one."""
-    files = [file for file in folder.of_suffix(*SUFFIXES) if file.count("/") < DEPTH]
+    files = [
+        file
+        for file in folder.of_suffix(*SUFFIXES)
+        if file.count("/") < DEPTH and not file.endswith(PROBLEMS)
+    ]
     if options.file is not None:
         files = [file for file in folder.of_suffix(*SUFFIXES) if file == options.file]
     together: dict[tuple[str, str], list[str]] = defaultdict(list)
@@ -80,6 +87,7 @@ def _read_one(folder: Folder, file: str, options: Options, of_split: bool) -> Li
 def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_split: bool = False) -> Listed:
     """The images of `folder` that the rows of a table name, with their labels; `of_split`: the file is one split's."""
     beside = _beside(file)
+    frame, problems = _without_problems(frame)
     roles = roles_of(frame, folder, beside, options)
     listed = [value or "" for value in frame.column(roles.image).to_list()]
     blank = next((row for row, value in enumerate(listed) if not value.strip()), None)
@@ -99,7 +107,10 @@ def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_spli
     what = f"table with one column a label ({file})"
     if roles.cell is None:
         return _from_columns(frame, roles, what, notes, values)
-    labels = read_cells(frame.column(roles.cell), frame.names[roles.cell], options.separator, frame.place)
+    separator = options.separator or (SEPARATOR if roles.names else None)
+    labels = read_cells(frame.column(roles.cell), frame.names[roles.cell], separator, frame.place)
+    if roles.names:
+        return _of_predicted(roles.names, labels, len(frame), file, problems, notes, values)
     codes, rest = np.full(len(labels.rows), PRESENT, np.uint8), np.full(len(frame), ABSENT, np.uint8)
     repeated = len(set(found.images)) < len(frame)
     if roles.verdict is not None:
@@ -115,6 +126,49 @@ def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_spli
         what, label_names=labels.names, rows=labels.rows, labels=labels.numbers, codes=codes, rest=rest, words=True,
         notes=(*notes, *labels.notes), **values,
     )  # fmt: skip
+
+
+def _without_problems(frame: Frame) -> tuple[Frame, int]:
+    """A table of predict without the images that it could not use and nobody has labelled since, and their number."""
+    if not predicted_names(frame) or "problem" not in frame.names:
+        return frame, 0
+    problem, labels = (frame.column(frame.names.index(name)).fill_null("") for name in ("problem", "labels"))
+    usable = (problem == "") | ~labels.is_in(["", "[]"])
+    rows = usable.arg_true().to_list()
+    kept = dataclasses.replace(
+        frame, columns=frame.columns.filter(usable), line=lambda row: frame.line(rows[row])
+    )
+    return kept, len(frame) - len(rows)
+
+
+def _of_predicted(
+    names: Sequence[str],
+    labels: Labels,
+    images: int,
+    file: str,
+    problems: int,
+    notes: list[str],
+    values: dict[str, Any],
+) -> Listed:
+    """The labels of a table of predict or apply, in the order of its scores, those that a person added after them."""
+    added = [name for name in labels.names if name not in set(names)]
+    if added:
+        notes.append(f"labels that the table has no scores of, which were added by hand: {some(added)}")
+    every = [*names, *added]
+    number_of = {name: number for number, name in enumerate(every)}
+    numbers = np.array([number_of[name] for name in labels.names], np.int64)
+    return Listed(
+        f"table of predict or apply ({file})",
+        label_names=every,
+        rows=labels.rows,
+        labels=numbers[labels.numbers],
+        codes=np.full(len(labels.rows), PRESENT, np.uint8),
+        rest=np.full(images, ABSENT, np.uint8),
+        sorted_names=False,
+        notes=(*notes, *labels.notes),
+        dropped={"problems of predict": problems} if problems else {},
+        **values,
+    )
 
 
 def _from_columns(frame: Frame, roles: Roles, what: str, notes: list[str], values: dict[str, Any]) -> Listed:
