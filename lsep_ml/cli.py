@@ -93,11 +93,20 @@ def apply_command(
     out: Annotated[Path, typer.Option("--out", help="Label sets, as npz, CSV, JSONL or parquet.")] = Path(
         "labels.csv"
     ),
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="fiftyone, cleanlab or label_studio: JSON for that tool, in place of a table."
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="With --to: the folder that image_ids are relative to.")
+    ] = None,
 ) -> None:
     """Run a saved decision on new scores."""
     from lsep_ml.tuning import apply
 
-    predictions, metrics = apply(decision, scores, out)
+    predictions, metrics = apply(decision, scores, out, tool=to, root=root)
     say(f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}")
     if metrics is not None:
         from lsep_ml.metrics.catalogue import LABEL_SET_METRICS

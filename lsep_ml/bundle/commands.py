@@ -78,6 +78,13 @@ def predict_command(
         int | None,
         typer.Option("--max-bytes", min=1, help="Larger files are problems; 512 MiB, if not given."),
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="fiftyone or label_studio: a file for that tool, in place of a table."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option("--root", help="With --to: the folder that the tool serves images from.")
+    ] = None,
     pictures: Annotated[
         Path | None, typer.Option("--pictures", help="Draw each image with its labels into this folder.")
     ] = None,
@@ -95,11 +102,10 @@ def predict_command(
     from lsep_ml.bundle.classifier import load
     from lsep_ml.bundle.inputs import image_files
     from lsep_ml.bundle.label_files import fingerprint, label_files
-    from lsep_ml.bundle.label_table import LabelTable
+    from lsep_ml.bundle.label_table import LabelTable, check_out
     from lsep_ml.bundle.pictures import write_pictures
-    from lsep_ml.bundle.tables import check_table
 
-    check_table(out, overwrite=overwrite)
+    check_out(out, to, overwrite=overwrite)
     unreadable: dict[str, str] = {}
     found = image_files(images, unreadable)
     classifier = load(source, device=device, allow=allow or ())
@@ -107,7 +113,8 @@ def predict_command(
     classifier.batch_size = batch_size or classifier.batch_size
     classifier.max_bytes = max_bytes or classifier.max_bytes
     on_batch = None if pictures is None else partial(write_pictures, pictures)
-    with LabelTable(out, classifier.label_names, fingerprint(classifier), overwrite=overwrite) as table:
+    made_by = fingerprint(classifier)
+    with LabelTable(out, classifier.label_names, made_by, overwrite=overwrite, tool=to, root=root) as table:
         labelled = label_files(
             classifier,
             found,

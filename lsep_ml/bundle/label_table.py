@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,25 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
+from lsep_ml.bundle.exports import check_export, export
 from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.bundle.tables import Columns, Row, check_table, rows_of, write_table
 
 PACKED = ("scores", "thresholds", "probabilities")
 """Fields of a row that are arrays."""
+
+
+def check_out(path: Path, tool: str | None = None, *, overwrite: bool = False) -> None:
+    """Raise ValueError, or OSError, unless a table, or a file for `tool`, can be made at `path`."""
+    if tool is None:
+        check_table(path, overwrite=overwrite)
+    elif tool == "cleanlab":
+        raise ValueError(
+            "--to cleanlab: it compares given labels with predictions, and these images have none; use apply on a file "
+            "of scores with targets, such as a run's predictions.npz"
+        )
+    else:
+        check_export(path, tool, overwrite=overwrite)
 
 
 class LabelTable:
@@ -31,6 +46,8 @@ class LabelTable:
         label_names: K names.
         made_by: plain data that all rows depend on.
         overwrite: whether a finished table may be replaced.
+        tool: what to write in place of a table, "fiftyone" or "label_studio" (see `export`).
+        root: for a tool, the folder from which it names images.
 
     Raises:
         ValueError: another suffix, or a part that was made by something else.
@@ -38,9 +55,17 @@ class LabelTable:
     """
 
     def __init__(
-        self, path: Path, label_names: Sequence[str], made_by: dict[str, Any], *, overwrite: bool = False
+        self,
+        path: Path,
+        label_names: Sequence[str],
+        made_by: dict[str, Any],
+        *,
+        overwrite: bool = False,
+        tool: str | None = None,
+        root: Path | None = None,
     ) -> None:
-        check_table(path, overwrite=overwrite)
+        check_out(path, tool, overwrite=overwrite)
+        self.tool, self.root = tool, root
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.label_names = path, tuple(label_names)
         self.part = path.with_name(path.name + ".part")
@@ -114,20 +139,22 @@ class LabelTable:
         marked as text.
         """
         rows = self.rows(images, problems if scores else None)
-        first = self._row(next(iter(self._offsets))) if self._offsets else Row("")
-        columns = Columns(
-            self.label_names,
-            scores,
-            first.thresholds is not None,
-            first.probabilities is not None,
-            first.count is not None,
-            scores and bool(problems),
-            spreadsheet=spreadsheet,
-        )
-        write_table(self.path, rows, columns)
+        if self.tool is None:
+            write_table(self.path, rows, self._columns(scores, scores and bool(problems), spreadsheet))
+        else:
+            absolute = (dataclasses.replace(row, image=os.path.abspath(row.image)) for row in rows)
+            export(self.path, self.tool, rows if self.root is None else absolute, self.label_names, self.root)
         self._file.close()
         self.part.unlink()
         self.close()
+
+    def _columns(self, scores: bool, problem: bool, spreadsheet: bool) -> Columns:
+        first = self._row(next(iter(self._offsets))) if self._offsets else Row("")
+        given = (first.thresholds, first.probabilities, first.count)
+        thresholded, probable, counted = (values is not None for values in given)
+        return Columns(
+            self.label_names, scores, thresholded, probable, counted, problem, spreadsheet=spreadsheet
+        )
 
     def _row(self, image: str) -> Row:
         self._file.seek(self._offsets[image])

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.decisions import DECISIONS, Decision, load
 from lsep_ml.decisions.catalogue import DecisionRow
 from lsep_ml.decisions.checks import check_fit
@@ -29,7 +30,13 @@ from lsep_ml.metrics import (
 )
 from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, gain
 from lsep_ml.training.fitting import fit_decision
-from lsep_ml.tuning.score_files import ScoreTable, check_label_sets, read_scores, write_label_sets
+from lsep_ml.tuning.score_files import (
+    ScoreTable,
+    check_label_sets,
+    export_label_sets,
+    read_scores,
+    write_label_sets,
+)
 
 _SHOWN = ("f1", "exact_match", "ov_p", "ov_r")
 
@@ -113,10 +120,13 @@ def tune(
     return tuning
 
 
-def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[str, float] | None]:
+def apply(
+    decision: Path, source: Path, output: Path, *, tool: str | None = None, root: Path | None = None
+) -> tuple[np.ndarray, dict[str, float] | None]:
     """Run the decision saved in `decision` on the scores in `source` and write the label sets to `output`.
 
-    By its suffix `output` is npz as a run's predictions.npz, or the table that `predict` writes: CSV, JSONL or parquet.
+    By its suffix `output` is npz as a run's predictions.npz, or the table that `predict` writes: CSV, JSONL or parquet;
+    or it is JSON for a `tool`: "fiftyone", "cleanlab" or "label_studio". root: what image_ids are relative to, for it.
 
     Returns:
         The label sets, bool (N, K), and their metrics where the file has targets.
@@ -124,7 +134,7 @@ def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[
     Raises:
         ValueError: the labels of `source` are not those that the decision was fitted for, by number or by name.
     """
-    check_label_sets(output)
+    check_label_sets(output, tool)
     fitted, table = load(decision), read_scores(source)
     ours, theirs = fitted.label_names, table.label_names
     if ours is not None and theirs is not None and ours != theirs:
@@ -137,7 +147,11 @@ def apply(decision: Path, source: Path, output: Path) -> tuple[np.ndarray, dict[
     decided = fitted.decide(table.scores, table.features)
     predictions = decided.label_sets.numpy()
     thresholds, counts, probabilities = (None if values is None else values.numpy() for values in decided[1:])
-    write_label_sets(output, table, predictions, thresholds, counts=counts, probabilities=probabilities)
+    if tool is None:
+        write_label_sets(output, table, predictions, thresholds, counts=counts, probabilities=probabilities)
+    else:
+        found = Predictions(table.names, table.scores, predictions, thresholds, counts, probabilities)
+        export_label_sets(output, table, found, tool, root)
     return predictions, None if table.targets is None else _metrics(predictions, table)
 
 

@@ -1,6 +1,7 @@
 """How score matrices of any model are read from files, and label sets written: npz, CSV or parquet."""
 
 import csv
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,15 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from lsep_ml.bundle.exports import check_export, export, export_cleanlab
 from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.bundle.tables import SUFFIXES as TABLES
 from lsep_ml.bundle.tables import Columns, rows_of, write_table
 from lsep_ml.files import check_writable, reading
 from lsep_ml.metrics.counts import binary
 from lsep_ml.runs.arrays import write_predictions
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 WRITTEN_AS = (".npz", *TABLES)
@@ -47,6 +51,16 @@ class ScoreTable:
     label_names: list[str] | None = None
     image_ids: list[str] | None = None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The labels' names, or else their numbers from 0."""
+        return tuple(self.label_names or map(str, range(self.scores.shape[1])))
+
+    @property
+    def images(self) -> list[str]:
+        """The images' ids, or else their rows from 0."""
+        return self.image_ids or [str(row) for row in range(len(self.scores))]
+
 
 def read_scores(path: Path) -> ScoreTable:
     """Read the scores in `path`.
@@ -72,8 +86,11 @@ def read_scores(path: Path) -> ScoreTable:
         return _checked(**read(path))
 
 
-def check_label_sets(path: Path) -> None:
-    """Raise ValueError or OSError unless `write_label_sets` can write to `path`."""
+def check_label_sets(path: Path, tool: str | None = None) -> None:
+    """Raise ValueError or OSError unless `write_label_sets`, or `export_label_sets`, can write to `path`."""
+    if tool is not None:
+        check_export(path, tool)
+        return
     if path.suffix not in WRITTEN_AS:
         raise ValueError(f"--out {path}: expected a name with {', '.join(WRITTEN_AS)}")
     check_writable(path)
@@ -96,7 +113,7 @@ def write_label_sets(
         ValueError: the name has another suffix.
     """
     check_label_sets(path)
-    names = tuple(table.label_names or map(str, range(predictions.shape[1])))
+    names = table.names
     if path.suffix == ".npz":
         arrays = {
             "predictions": predictions,
@@ -108,11 +125,37 @@ def write_label_sets(
         }
         write_predictions(path, arrays, names)
         return
-    images = table.image_ids or [str(row) for row in range(len(predictions))]
     found = Predictions(names, table.scores, predictions, thresholds, counts, probabilities)
     thresholded, probable, counted = (values is not None for values in (thresholds, probabilities, counts))
     columns = Columns(names, True, thresholded, probable, counted, predicted=True)
-    write_table(path, rows_of(images, found), columns)
+    write_table(path, rows_of(table.images, found), columns)
+
+
+def export_label_sets(
+    path: Path, table: ScoreTable, predictions: Predictions, tool: str, root: Path | None = None
+) -> None:
+    """Write what was predicted of a table's images for another tool; see `lsep_ml.bundle.exports`.
+
+    Raises:
+        ValueError: the images have no names, or cleanlab is to look at labels that there are none of.
+    """
+    if table.image_ids is None and tool != "cleanlab":
+        raise ValueError(f"--to {tool}: the scores have no image_ids, by which it finds the images")
+    rows = rows_of(table.images, predictions)
+    if tool != "cleanlab":
+        export(path, tool, rows, table.names, root)
+    elif table.targets is None:
+        raise ValueError(
+            "--to cleanlab: it compares given labels with predictions, and the file of scores has no targets"
+        )
+    else:
+        count = export_cleanlab(path, rows, table.names, table.targets, table.mask)
+        if count < len(table.targets):
+            log.warning(
+                "%d of %d images have labels that are not known, which cleanlab has no word for: they are left out",
+                len(table.targets) - count,
+                len(table.targets),
+            )
 
 
 def _checked(

@@ -77,6 +77,11 @@ def read(folder: Folder, file: str, options: Options) -> Listed:
         majority = options.annotators == "majority"
         names.append([name for name, count in votes.items() if not majority or 2 * count > len(said)])
         undecided += [(row, name) for name, count in votes.items() if majority and 2 * count == len(said)]
+    if len(unknown) == len(tasks) and any(task.get("predictions") for task in tasks):
+        raise DataError(
+            f"{path}: predictions without annotations, which are no labels; accept or correct them in the tool, and "
+            "export the tasks again"
+        )
     if several:
         notes.append(f"{several:,} images have several annotators: data.annotators={options.annotators}")
     if unknown:
