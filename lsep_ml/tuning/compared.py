@@ -30,13 +30,8 @@ from lsep_ml.metrics import (
 )
 from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, gain
 from lsep_ml.training.fitting import fit_decision
-from lsep_ml.tuning.score_files import (
-    ScoreTable,
-    check_label_sets,
-    export_label_sets,
-    read_scores,
-    write_label_sets,
-)
+from lsep_ml.tuning.label_sets import check_label_sets, export_label_sets, write_label_sets
+from lsep_ml.tuning.score_files import ScoreTable, read_scores
 
 _SHOWN = ("f1", "exact_match", "ov_p", "ov_r")
 
