@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lsep_ml.decisions.checks import Array, check_fit, check_scores, row_blocks
+from lsep_ml.decisions.criteria import check_criterion, criterion_metric
 from lsep_ml.decisions.saved import write_saved
-from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, Metric
+from lsep_ml.metrics import Metric
 from lsep_ml.metrics.functional import as_numpy
 
 FitOn = Literal["train", "val", "both", "crossfit"]
@@ -148,15 +149,18 @@ class Decision(nn.Module, ABC):
 class Rule(Decision):
     """A decision fitted in closed form or by search on scores and targets.
 
-    criterion: the key of the label-set metric by which the search chooses: the highest value, or the lowest where
-    lower is better. Values closer than 1e-9 are a tie.
+    criterion: what the search chooses by, one of `CRITERIA`: the key of a label-set metric, the highest value, or the
+    lowest where lower is better; "fbeta", F-beta; "cost", where a miss costs `miss_cost` false alarms; "break_even",
+    where precision equals recall. Values closer than 1e-9 are a tie. beta, miss_cost: of these two alone.
     """
 
-    def __init__(self, criterion: str, fit_on: FitOn) -> None:
+    by_label: ClassVar[bool] = False
+    """Whether each label has a threshold of its own."""
+
+    def __init__(self, criterion: str, fit_on: FitOn, beta: float = 1.0, miss_cost: float = 1.0) -> None:
         super().__init__(fit_on)
-        if criterion not in LABEL_SET_KEYS:
-            raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
-        self.criterion = criterion
+        check_criterion(criterion, beta, miss_cost)
+        self.criterion, self.beta, self.miss_cost = criterion, beta, miss_cost
         self.register_buffer("num_labels", torch.tensor(0))
 
     def fit(self, scores: Array, targets: Array, mask: Array | None = None) -> Self:
@@ -172,8 +176,8 @@ class Rule(Decision):
 
     @property
     def metric(self) -> Metric:
-        """The criterion's row in the catalogue."""
-        return BY_KEY[self.criterion]
+        """What the criterion computes."""
+        return criterion_metric(self.criterion, self.beta, self.miss_cost, by_label=self.by_label)
 
     @abstractmethod
     def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:

@@ -23,9 +23,16 @@ class CappedThreshold(Rule):
     theta: Tensor
 
     def __init__(
-        self, min_labels: int = 1, max_labels: int = 10, *, criterion: str = "f1", fit_on: FitOn = "val"
+        self,
+        min_labels: int = 1,
+        max_labels: int = 10,
+        *,
+        criterion: str = "f1",
+        beta: float = 1.0,
+        miss_cost: float = 1.0,
+        fit_on: FitOn = "val",
     ) -> None:
-        super().__init__(criterion, fit_on)
+        super().__init__(criterion, fit_on, beta, miss_cost)
         whole = all(isinstance(caps, int) for caps in (min_labels, max_labels))
         if not whole or not 0 <= min_labels <= max_labels or max_labels == 0:
             raise ValueError(

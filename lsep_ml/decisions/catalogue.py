@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # what type checkers see of the classes below, which are load
     from lsep_ml.decisions.capped import CappedThreshold
     from lsep_ml.decisions.conformal import ConformalRisk
     from lsep_ml.decisions.estimation import CountEstimation, ThresholdEstimation
+    from lsep_ml.decisions.learn_then_test import LearnThenTest
     from lsep_ml.decisions.linear import LinearThresholds
     from lsep_ml.decisions.per_class import PerClassThreshold
     from lsep_ml.decisions.rules import GlobalThreshold, TopK, ZeroThreshold
@@ -99,7 +100,10 @@ DECISIONS = (
     DecisionRow(key="threshold_class", kind="threshold_class.ThresholdClass", name="threshold class"),
     DecisionRow(key="calibrated", kind="calibration.Calibrated", name="calibrated"),
     DecisionRow(key="expected_f1", kind="calibration.ExpectedF1", name="expected F1"),
-    # aims at a guarantee, not at a criterion
+    # these aim at a guarantee, not at a criterion
     DecisionRow(key="conformal", kind="conformal.ConformalRisk", name="conformal risk", on_request=True),
+    DecisionRow(
+        key="learn_then_test", kind="learn_then_test.LearnThenTest", name="learn then test", on_request=True
+    ),
 )
 """In the order of the tables, the paper's first."""

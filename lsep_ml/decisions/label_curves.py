@@ -28,9 +28,9 @@ _SWEEPS = 20
 class LabelCurve(NamedTuple):
     """What a label's cut-offs give, from the largest: nothing predicted, then those just below a positive.
 
-    Cut-offs that end on negatives are never better by any criterion. cutoffs (J,), correct (J,), predicted
-    (J,); actual: the number of positives; order: the rows by descending score; ends (J - 1,): last place of
-    each cut-off in that order.
+    Cut-offs that end on negatives are never better by any criterion but break-even. cutoffs (J,), correct (J,),
+    predicted (J,); actual: the number of positives; order: the rows by descending score; ends (J - 1,): last place
+    of each cut-off in that order.
     """
 
     cutoffs: Scores
@@ -41,11 +41,14 @@ class LabelCurve(NamedTuple):
     ends: Integers
 
 
-def label_curve(ranking: Ranking) -> LabelCurve:
-    """The curve of the entries of one label, or of several pooled; there is at least one entry."""
+def label_curve(ranking: Ranking, *, every: bool = False) -> LabelCurve:
+    """The curve of the entries of one label, or of several pooled; there is at least one entry.
+
+    every: whether cut-offs that end on negatives are in it.
+    """
     ends = np.flatnonzero(group_ends(ranking.scores))
     found = ranking.positive.cumsum()
-    useful = np.diff(found[ends], prepend=0) > 0
+    useful = (np.diff(found[ends], prepend=0) > 0) | every
     thresholds = cutoffs(ranking.scores[ends])[np.append(True, useful)]
     ends = ends[useful]
     return LabelCurve(
@@ -53,13 +56,13 @@ def label_curve(ranking: Ranking) -> LabelCurve:
     )
 
 
-def label_curves(ranking: Ranking) -> list[LabelCurve | None]:
-    """The curve of every label; None where no entry of a label is known."""
+def label_curves(ranking: Ranking, *, every: bool = False) -> list[LabelCurve | None]:
+    """The curve of every label, see `label_curve`; None where no entry of a label is known."""
     order, stops = by_label(ranking)
     grouped = ranking.take(order)
     starts = np.append(0, stops[:-1])
     return [
-        label_curve(grouped.take(slice(start, stop))) if start < stop else None
+        label_curve(grouped.take(slice(start, stop)), every=every) if start < stop else None
         for start, stop in zip(starts, stops, strict=True)
     ]
 

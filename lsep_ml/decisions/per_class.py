@@ -1,12 +1,13 @@
 """One threshold for every label, with a guard against overfitting the rare ones."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from lsep_ml.decisions.base import FitOn
+from lsep_ml.decisions.criteria import BREAK_EVEN
 from lsep_ml.decisions.label_curves import LabelCurve, ascend, label_curve, label_curves
 from lsep_ml.decisions.rules import ThresholdRule, check_search
 from lsep_ml.decisions.search import (
@@ -34,8 +35,8 @@ PRIORS = (1e6, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.0)
 class PerClassThreshold(ThresholdRule):
     """The labels with f_k(x) > theta_k, one theta a label.
 
-    By default theta is the best by the criterion: label by label where that is a mean over labels (F-beta for
-    `criterion="f1"`, F1 unless `beta` is given), for every other criterion by coordinate ascent over the labels,
+    By default theta is the best by the criterion: label by label where that is a mean over labels (F-beta also as
+    `criterion="f1"` with `beta`; a cost; break-even), for every other criterion by coordinate ascent over the labels,
     from the global threshold. With min_precision, theta_k is the lowest cut-off of at least that precision (the
     most precise one where none reaches it); with min_recall, the highest cut-off of at least that recall. The
     larger threshold on a tie.
@@ -49,6 +50,7 @@ class PerClassThreshold(ThresholdRule):
     `steps` equally spaced ones, which `fit_by_label_blocks` can do where the scores do not fit in memory.
     """
 
+    by_label: ClassVar[bool] = True
     shrinkage: Tensor
 
     def __init__(
@@ -56,6 +58,7 @@ class PerClassThreshold(ThresholdRule):
         *,
         criterion: str = "f1",
         beta: float = 1.0,
+        miss_cost: float = 1.0,
         min_precision: float | None = None,
         min_recall: float | None = None,
         guard: bool = True,
@@ -65,9 +68,10 @@ class PerClassThreshold(ThresholdRule):
         steps: int = 50,
         fit_on: FitOn = "val",
     ) -> None:
-        super().__init__(criterion, fit_on)
-        if beta <= 0 or (beta != 1 and criterion != "f1"):
-            raise ValueError(f"beta={beta}: expected a positive number, and criterion='f1' where it is not 1")
+        # F1 with a beta was F-beta here before there was the criterion, its shared threshold by all entries in one
+        super().__init__(criterion, fit_on, 1.0 if criterion == "f1" else beta, miss_cost)
+        if not beta > 0:
+            raise ValueError(f"beta={beta}: expected a positive number")
         if min_precision is not None and min_recall is not None:
             raise ValueError("min_precision and min_recall: give one of the two")
         for name, value in (("min_precision", min_precision), ("min_recall", min_recall)):
@@ -104,9 +108,8 @@ class PerClassThreshold(ThresholdRule):
 
     def own_thresholds(self, ranking: Ranking, together: float) -> Scores:
         """Each label's own threshold, (K,), for a separable goal; `together` where no entry of a label is known."""
-        best = [
-            together if curve is None else curve.cutoffs[self._best(curve)] for curve in label_curves(ranking)
-        ]
+        curves = label_curves(ranking, every=self.criterion == BREAK_EVEN)
+        best = [together if curve is None else curve.cutoffs[self._best(curve)] for curve in curves]
         return np.array(best, np.float32)
 
     def separable(self) -> bool:
@@ -117,7 +120,8 @@ class PerClassThreshold(ThresholdRule):
 
     def pooled(self) -> bool:
         """Whether the threshold for all labels together is that of all entries in one, the goal not the criterion."""
-        return self.min_precision is not None or self.min_recall is not None or self.beta != 1
+        of_f1 = self.criterion == "f1" and self.beta != 1
+        return self.min_precision is not None or self.min_recall is not None or of_f1
 
     def _global(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
         """The threshold for all labels together."""

@@ -37,9 +37,16 @@ class TopK(Rule):
     k: Tensor
 
     def __init__(
-        self, min_k: int = 1, max_k: int = 10, *, criterion: str = "f1", fit_on: FitOn = "val"
+        self,
+        min_k: int = 1,
+        max_k: int = 10,
+        *,
+        criterion: str = "f1",
+        beta: float = 1.0,
+        miss_cost: float = 1.0,
+        fit_on: FitOn = "val",
     ) -> None:
-        super().__init__(criterion, fit_on)
+        super().__init__(criterion, fit_on, beta, miss_cost)
         if not 1 <= min_k <= max_k:
             raise ValueError(f"min_k={min_k}, max_k={max_k}: expected 1 <= min_k <= max_k")
         self.min_k, self.max_k = min_k, max_k
@@ -65,8 +72,8 @@ class ThresholdRule(Rule):
     decides_by: ClassVar[tuple[str, ...]] = ("thresholds",)
     theta: Tensor
 
-    def __init__(self, criterion: str, fit_on: FitOn) -> None:
-        super().__init__(criterion, fit_on)
+    def __init__(self, criterion: str, fit_on: FitOn, beta: float = 1.0, miss_cost: float = 1.0) -> None:
+        super().__init__(criterion, fit_on, beta, miss_cost)
         self.register_buffer("theta", torch.tensor(0.0))
 
     def choices(self) -> dict[str, Any]:
@@ -95,9 +102,11 @@ class GlobalThreshold(ThresholdRule):
         steps: int = 50,
         *,
         criterion: str = "f1",
+        beta: float = 1.0,
+        miss_cost: float = 1.0,
         fit_on: FitOn = "val",
     ) -> None:
-        super().__init__(criterion, fit_on)
+        super().__init__(criterion, fit_on, beta, miss_cost)
         check_search(search, steps)
         self.search, self.steps = search, steps
 

@@ -40,9 +40,9 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
     same = identity == identity_of(job.made_by)
     config = current_names(config)
-    same = same and all(config.get(part) == now[part] for part in ("predictor", *DECISION_PARTS))
-    then = plain_parts({"extraction": config.get("extraction", {})}, ("extraction",))
-    same = same and then == plain_parts(now, ("extraction",))
+    parts = ("predictor", "extraction", *DECISION_PARTS)
+    then = plain_parts({part: config.get(part, {}) for part in parts}, parts)
+    same = same and then == plain_parts(now, parts)
     if same:
         return record
     if not job.config.force and not _same_parts(config, now):  # in a folder that the user named
@@ -57,7 +57,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
 
 def _same_parts(then: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether two configurations, plain and resolved, make the same run; one that lacks a part is another."""
-    added = {"predictor": {}, "extraction": {}}  # which records of earlier versions lack
+    added: dict[str, Any] = {"predictor": {}, "extraction": {}}  # which records of earlier versions lack
     try:
         return plain_parts(added | then, RUN_PARTS) == plain_parts(added | now, RUN_PARTS)
     except (KeyError, TypeError):

@@ -244,6 +244,8 @@ RANGES: Mapping[str, Kind] = {
     "decision.max_count": Range(1, null=True),
     "decision.hidden": Range(1, 2**20, many=True, one=False),
     "decision.alpha": _INNER_SHARE,
+    "decision.delta": _INNER_SHARE,
+    "decision.miss_cost": _POSITIVE,
     "decision.calibration": _INNER_SHARE,
     "decision.beta": _POSITIVE,
     "decision.max_sets": _COUNT,

@@ -72,6 +72,8 @@ The number of processes does where each normalises its own share of a batch (tra
 """
 
 
+_OF_CRITERIA = {"beta": 1.0, "miss_cost": 1.0}
+
 AT_FIRST: dict[str, dict[str, Any]] = {
     "data": {"drop_labels": 0.0, "dropped_as": "unknown", "long_tail": None, "folds": None, "fold": None},
     "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
@@ -86,8 +88,13 @@ AT_FIRST: dict[str, dict[str, Any]] = {
         "decay_all": True,
         "patience": None,
     },
+    "lsep_ml.decisions.TopK": _OF_CRITERIA,
+    "lsep_ml.decisions.GlobalThreshold": _OF_CRITERIA,
+    "lsep_ml.decisions.CappedThreshold": _OF_CRITERIA,
+    "lsep_ml.decisions.PerClassThreshold": {"miss_cost": 1.0},
 }
-"""Options that came later, at the value that means what was done before: left out, so that it is still found."""
+"""Options of a part, or of what a `_target_` builds, that came later, at the value that means what was done before:
+left out, so that it is still found."""
 
 WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
 """Backbones whose state alone says what features they give in evaluation."""
@@ -235,7 +242,7 @@ def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, 
                 neutral = neutral | {"twins"}
             if part == "training" and value.get("solver") == "sgd":
                 neutral = neutral | _OF_SOLVED_PROBES
-            first = AT_FIRST.get(part, {})
+            first = {**AT_FIRST.get(part, {}), **AT_FIRST.get(str(value.get("_target_")), {})}
             value = {
                 key: item
                 for key, item in value.items()

@@ -6,7 +6,7 @@ import torch
 from decisions_data import EVERY, fitted, learnable, name_of
 
 from lsep_ml import decisions
-from lsep_ml.decisions import Decided, Decision, Rule
+from lsep_ml.decisions import Decided, Decision, LearnThenTest, Rule
 from lsep_ml.decisions.log_odds import LogOddsDecision
 
 every = pytest.mark.parametrize("decision", EVERY, ids=name_of)
@@ -118,7 +118,8 @@ def test_unknown_entries_and_the_order_of_images_do_not_matter(decision):
     scores, targets, _ = learnable()
     mask = torch.rand(targets.shape, generator=torch.Generator().manual_seed(0)) < 0.7
     mask[7] = False
-    if getattr(decision, "guard", False) or getattr(decision, "shape", "") == "per_class":
+    by_place = getattr(decision, "guard", False) or getattr(decision, "shape", "") == "per_class"
+    if by_place or isinstance(decision, LearnThenTest):
         order = torch.arange(len(scores))  # folds and parts are drawn by place
     else:
         order = torch.randperm(len(scores), generator=torch.Generator().manual_seed(1))
