@@ -28,6 +28,10 @@ Unlabelled = Literal["drop", "keep"]
 SHOWN = 5  # examples in a message
 
 
+class Reading(str):
+    """Is a note on how something was read where nothing else was possible: it is said, and is no warning."""
+
+
 @dataclass(frozen=True)
 class Annotations:
     """Labelled images as a source lists them.
@@ -43,7 +47,7 @@ class Annotations:
         dropped: reason -> number of images left out so far.
         digests: bytes (N,), equal for files of equal content; None before the images were opened.
         hashes: uint64 (N,), perceptual hashes (`Twins`); None before the images were opened, or where nobody asks.
-        notes: what the source left out or took for something else, in words.
+        notes: what the source left out or took for something else, in words; see `Reading`.
         groups: int64 (N,), equal for images that belong together; None where the source names no groups.
         format: what the annotations were taken for, where a source reads several formats.
     """
@@ -167,7 +171,8 @@ def to_data_set(annotations: Annotations, *, cross_tested: bool = False) -> Data
     cross_tested: all images are test images too, see `DataSet`.
     """
     for note in annotations.notes:
-        log.warning("data %s: %s", annotations.data, note)
+        level = logging.INFO if isinstance(note, Reading) else logging.WARNING
+        log.log(level, "data %s: %s", annotations.data, note)
     twins = None
     if annotations.hashes is not None:
         twin_of = twins_in_training(annotations.hashes, annotations.parts)

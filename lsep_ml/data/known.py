@@ -3,7 +3,6 @@
 import logging
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.data_set import SPLITS, DataSet
@@ -23,12 +22,14 @@ def lacking(targets: NDArray[Any], mask: NDArray[Any] | None) -> str:
 
     mask: bool (N, K), True where the target is known; None: everywhere.
     """
-    known = np.ones(targets.shape, bool) if mask is None else mask != 0
-    values = targets[known]
-    for what, found in (("known label", known), ("positive", values != 0), ("negative", values == 0)):
-        if not found.any():
-            return what
-    return ""
+    if mask is None:
+        found = (targets.size > 0, targets.any(), not targets.all())
+    else:
+        found = (mask.any(), (targets.astype(bool) & (mask != 0)).any(), ((targets == 0) & (mask != 0)).any())
+    lack = (
+        what for what, there in zip(("known label", "positive", "negative"), found, strict=True) if not there
+    )
+    return next(lack, "")
 
 
 def sentence(part: str, images: int, lack: str) -> str:

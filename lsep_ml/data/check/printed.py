@@ -10,7 +10,7 @@ from lsep_ml.data.check.verdict import Report
 
 SHOWN_ITEMS = 10
 SHOWN_PAIRS = 10
-STYLES = {"error": "bold red", "warning": "yellow"}
+STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def print_report(report: Report, console: Console | None = None, all_items: bool = False) -> None:

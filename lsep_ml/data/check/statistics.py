@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Annotations
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class LabelStatistics:
         labels_per_image: int (L,), the number of images with 0, 1, ... labels.
         positives: part -> int (K,), images that have each label.
         unknown: entries masked as unknown.
-        together: int (K, K), images that have both labels; the diagonal holds the positives.
+        together: sparse int (K, K), images that have both labels; the diagonal holds the positives.
     """
 
     label_names: tuple[str, ...]
@@ -29,7 +33,7 @@ class LabelStatistics:
     labels_per_image: NDArray[np.int64]
     positives: Mapping[str, NDArray[np.int64]]
     unknown: int
-    together: NDArray[np.int64]
+    together: "csr_array"
 
     @property
     def mean_labels(self) -> float:
@@ -39,9 +43,10 @@ class LabelStatistics:
 
     def most_together(self, number: int) -> list[tuple[str, str, int, float]]:
         """The pairs seen together most: both names, images, and lift (times as often as if independent)."""
-        rows, columns = np.triu_indices(len(self.label_names), k=1)
-        counts = self.together[rows, columns]
-        alone, total = np.diagonal(self.together), int(self.labels_per_image.sum())
+        pairs = self.together.tocoo()
+        above = pairs.row < pairs.col
+        rows, columns, counts = pairs.row[above], pairs.col[above], pairs.data[above]
+        alone, total = self.together.diagonal(), int(self.labels_per_image.sum())
         return [
             (
                 self.label_names[rows[pair]],
@@ -49,23 +54,27 @@ class LabelStatistics:
                 int(counts[pair]),
                 float(counts[pair] * total / (alone[rows[pair]] * alone[columns[pair]])),
             )
-            for pair in np.argsort(-counts, kind="stable")[:number]
-            if counts[pair]
+            for pair in np.lexsort((columns, rows, -counts))[:number]
         ]
 
 
 def label_statistics(annotations: Annotations) -> LabelStatistics:
     """Count the labels of all listed images."""
-    targets = annotations.targets
-    per_image = targets.sum(axis=1, dtype=np.int64)
+    from scipy.sparse import csr_array  # here: a check that reads nothing does without
+
+    shape = annotations.targets.shape
+    rows, labels = np.nonzero(annotations.targets)
+    per_image = np.bincount(rows, minlength=shape[0])
     rows_of = {part or "all": annotations.parts == part for part in dict.fromkeys(annotations.parts.tolist())}
-    images = targets.astype(np.float32)  # sums below 2^24 are exact, and float products are the fast ones
+    present = csr_array((np.ones(len(rows), np.int64), (rows, labels)), shape)
     return LabelStatistics(
         label_names=annotations.label_names,
-        images={part: int(rows.sum()) for part, rows in rows_of.items()},
-        unlabelled={part: int((per_image[rows] == 0).sum()) for part, rows in rows_of.items()},
+        images={part: int(of.sum()) for part, of in rows_of.items()},
+        unlabelled={part: int((per_image[of] == 0).sum()) for part, of in rows_of.items()},
         labels_per_image=np.bincount(per_image, minlength=2),
-        positives={part: targets[rows].sum(axis=0, dtype=np.int64) for part, rows in rows_of.items()},
-        unknown=0 if annotations.mask is None else int((~annotations.mask).sum()),
-        together=np.rint(images.T @ images).astype(np.int64),
+        positives={part: np.bincount(labels[of[rows]], minlength=shape[1]) for part, of in rows_of.items()},
+        unknown=0
+        if annotations.mask is None
+        else annotations.mask.size - int(np.count_nonzero(annotations.mask)),
+        together=(present.T @ present).tocsr(),
     )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lsep_ml.data.annotations import Annotations
+from lsep_ml.data.annotations import Annotations, Reading
 from lsep_ml.data.check import findings
 from lsep_ml.data.check.statistics import LabelStatistics, label_statistics
 from lsep_ml.data.data_set import SPLITS
@@ -31,8 +31,8 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0: good; 3: readable, with something that is an error; 1: not readable."""
-        if self.statistics is None:
+        """0: good; 3: readable, with something that is an error; 1: not readable, or no image that could be used."""
+        if self.statistics is None or self.usable is None or not len(self.usable):
             return 1
         return 3 if any(finding.severity == "error" for finding in self.findings) else 0
 
@@ -66,6 +66,8 @@ class Report:
         run = f"python run.py data={self.data} data.root={self.root}"
         if self.statistics is None:
             return "broken: the annotations cannot be read; put right what is said above and check again"
+        if self.exit_code == 1:
+            return "broken: none of the listed images can be used; is data.root the folder that they lie in?"
         if self.exit_code:
             return (
                 f"broken: repair what is an error and check again, or leave bad images out: "
@@ -73,7 +75,8 @@ class Report:
             )
         if self.departs_from is not None:
             return f"usable, but not {self.departs_from}: numbers do not compare with its; {run}"
-        return f"usable, with warnings; {run}" if self.findings else f"good; {run}"
+        warned = any(finding.severity == "warning" for finding in self.findings)
+        return f"usable, with warnings; {run}" if warned else f"good; {run}"
 
 
 def check(
@@ -116,7 +119,7 @@ def check(
     differing = list(findings.counts(annotations, images, statistics, published))
     found = (
         *archives,
-        *(Finding("warning", note) for note in annotations.notes),
+        *(Finding("note" if isinstance(note, Reading) else "warning", note) for note in annotations.notes),
         *findings.unusable(annotations, images, published),
         *findings.placeholders(annotations, images),
         *findings.duplicates(annotations, images),
@@ -128,5 +131,7 @@ def check(
         *(source.compare(root) if source.compare is not None else ()),
     )
     reasons = Counter(MISSING if problem == MISSING else "unreadable" for problem in images.problems.values())
-    usable = annotations.select(np.setdiff1d(np.arange(len(annotations)), list(images.problems)), reasons)
+    usable = annotations
+    if images.problems:
+        usable = annotations.select(np.setdiff1d(np.arange(len(annotations)), list(images.problems)), reasons)
     return Report(data, str(root), found, statistics, published.protocol if differing else None, usable)

@@ -42,9 +42,9 @@ class Published:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong (error) or should be known (warning), with the images or files it is about."""
+    """One thing that is wrong (error), should be looked at (warning) or is said (note), with what it is about."""
 
-    severity: Literal["error", "warning"]
+    severity: Literal["error", "warning", "note"]
     message: str
     items: tuple[str, ...] = ()
 

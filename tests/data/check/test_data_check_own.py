@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from lsep_ml.cli import app
 from lsep_ml.data import DataError
 from lsep_ml.data.check.options import parse_options
+from lsep_ml.data.check.verdict import check
 
 KEYS = [
     "format",
@@ -163,3 +164,77 @@ def test_twins_are_said_with_and_without_a_split(tmp_path):
     code, found = checked(tmp_path, "data.split=none")
     assert found["twins"] == {"images": 6}
     assert any("3 images are near-duplicates of another listed image" in one for one in found["warnings"])
+
+
+def test_without_any_image_nothing_can_be_trained(tmp_path):
+    root = write(tmp_path, LINES)
+    for number in range(12):
+        (root / f"images/{number}.jpg").unlink()
+    code, found = checked(root)
+    assert code == 1
+    assert found["images"] == 0
+    assert found["labels"] == 2
+    assert found["dropped"] == {"missing": 12}
+    assert "none of the listed images can be used" in check("own", root).verdict
+
+
+PLAIN_TABLES = {
+    "columns": LINES,
+    "a cell": ["image,labels,split", *(f"{n}.jpg,{'cat|dog' if n % 3 else 'cat'},{'train' if n < 8 else 'test'}"
+                                       for n in range(12))],
+    "commas": ["file_name,tags", *(f"images/{n}.jpg,\"{'cat, dog' if n % 3 else 'dog'}\"" for n in range(12))],
+    "a row a label": ["image_id,label", *(f"{n},{name}" for n in range(12) for name in ("cat", "dog")[n % 2 :])],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", PLAIN_TABLES.values(), ids=PLAIN_TABLES)
+def test_what_is_certain_is_said_and_no_warning(tmp_path, lines):
+    report = check("own", write(tmp_path, lines))
+    warned = [finding.message for finding in report.findings if finding.severity != "note"]
+    assert warned == []
+    assert report.verdict.startswith("good; ")
+    assert len(report.summary["warnings"]) >= 2
+
+
+AMBIGUOUS = {
+    "a header that says nothing": (
+        ["what,labels", *(f"images/{n}.jpg,{'cat|dog' if n % 3 else 'cat'}" for n in range(12))],
+        "column 'what'",
+    ),
+    "labels by content": (
+        ["image,mood", *(f"{n}.jpg,{'cat|dog' if n % 3 else 'cat'}" for n in range(12))],
+        "column 'mood'",
+    ),
+    "a split by content": (
+        [
+            "image,labels,which",
+            *(f"{n}.jpg,{'cat|dog' if n % 3 else 'dog'},{'train' if n < 8 else 'test'}" for n in range(12)),
+        ],
+        "column 'which'",
+    ),
+    "a column of 0 and 1 beside a cell": (
+        ["image,labels,blurred", *(f"{n}.jpg,{'cat|dog' if n % 3 else 'dog'},{n % 2}" for n in range(12))],
+        "'blurred'",
+    ),
+    "names that may hold a comma": (
+        ["image,labels", *(f'{n}.jpg,"name {n}, first {n}"' for n in range(12))],
+        "separated by ','",
+    ),
+    "a word for none": (
+        ["image,labels", *(f"{n}.jpg,{'cat|dog' if n % 3 else 'none'}" for n in range(12))],
+        "taken as no label",
+    ),
+    "a maybe group": (
+        ["image,labels,camera", *(f"{n}.jpg,{'cat|dog' if n % 3 else 'dog'},c{n % 2}" for n in range(12))],
+        "data.group=camera",
+    ),
+}
+
+
+@pytest.mark.parametrize(("lines", "said"), AMBIGUOUS.values(), ids=AMBIGUOUS)
+def test_what_could_be_otherwise_is_a_warning(tmp_path, lines, said):
+    report = check("own", write(tmp_path, lines))
+    warned = [finding.message for finding in report.findings if finding.severity == "warning"]
+    assert any(said in message for message in warned), warned
+    assert report.exit_code == 0
+    assert report.verdict.startswith("usable, with warnings")

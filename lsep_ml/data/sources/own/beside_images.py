@@ -2,6 +2,7 @@
 
 import xml.etree.ElementTree as ElementTree
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.folder import Folder, split_of_path, stem_of
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
@@ -74,7 +75,7 @@ def read_tags(folder: Folder, files: dict[str, str], options: Options) -> Listed
             if lines and any(" " in line.strip() for t in texts.values() for line in t.splitlines())
             else " "
         )
-        notes.append(f"tags are separated by {separator!r} in all files (data.separator)")
+        notes.append(Reading(f"tags are separated by {separator!r} in all files (data.separator)"))
     without = [image for image in folder.images if image not in texts]
     if without:
         notes.append(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import SHOWN, Annotations
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import folded
+from lsep_ml.data.sources.own.entries import Entries, entries_of
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNCERTAIN, UNKNOWN, Listed, Options
 
@@ -45,29 +46,18 @@ def build(listed: Listed, folder: Folder, options: Options) -> Annotations:
         listed = _with_labels(listed, sorted(listed.label_names))
 
     first, row_of = _images_once(listed.images)
-    matrix = _matrix(listed, first, row_of, notes)
-    kept = np.flatnonzero((matrix == PRESENT).sum(axis=0) >= options.min_images)
+    entries = entries_of(listed, first, row_of, notes)
     dropped = dict(listed.dropped)
-    rare = len(listed.label_names) - len(kept)
-    if options.min_images > 1 and rare:
-        names = [name for number, name in enumerate(listed.label_names) if number not in set(kept.tolist())]
-        dropped[f"labels of fewer than {options.min_images} images"] = rare
-        notes.append(
-            f"{rare:,} labels of fewer than data.min_images={options.min_images} images are left out: {_some(names)}"
-        )
-        matrix = np.ascontiguousarray(matrix[:, kept])
-        listed = dataclasses.replace(
-            listed, label_names=[listed.label_names[number] for number in kept.tolist()]
-        )
+    listed, entries = _without_rare(listed, entries, options, dropped, notes)
     images = np.array([listed.images[row] for row in first], np.str_)
-    known = matrix != UNKNOWN
+    targets, known = entries.matrices(len(first), len(listed.label_names))
     return Annotations(
         "own",
         folder.root,
         tuple(listed.label_names),
         images,
-        (matrix == PRESENT).astype(np.uint8),
-        None if known.all() else known,
+        targets,
+        known,
         np.array(_of_image(listed, listed.splits, first, row_of, "split"), "U5"),
         dropped,
         notes=tuple(notes),
@@ -164,52 +154,24 @@ def _images_once(images: Sequence[str]) -> tuple[list[int], NDArray[np.int64]]:
     return first.tolist(), row_of
 
 
-def _matrix(
-    listed: Listed, first: Sequence[int], row_of: NDArray[np.int64], notes: list[str]
-) -> NDArray[np.uint8]:
-    """The codes of all entries, (images, K)."""
-    if len(first) < len(row_of) and not listed.adds_up:
-        whole = _fill(listed, np.arange(len(row_of)), listed.rest)
-        again = np.setdiff1d(np.arange(len(row_of)), first)
-        other = np.array(first)[row_of[again]]
-        differing = np.flatnonzero((whole[again] != whole[other]).any(axis=1))
-        if len(differing):
-            at, before = int(again[differing[0]]), int(other[differing[0]])
-            label = listed.label_names[int(np.flatnonzero(whole[at] != whole[before])[0])]
-            raise DataError(
-                f"{listed.place(at)}: {listed.images[at]} is listed before, in {listed.place(before)}, and otherwise "
-                f"in column {label!r}; list every image once"
-            )
-        notes.append(f"{len(again):,} rows say again what another row of the same image says")
-        return whole[first]
-    rest = np.full(len(first), UNKNOWN, np.uint8)
-    np.minimum.at(rest, row_of, listed.rest)
-    return _fill(listed, row_of, rest)
-
-
-def _fill(listed: Listed, row_of: NDArray[np.int64], rest: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    matrix = np.repeat(rest[:, None], len(listed.label_names), axis=1)
-    rows = row_of[listed.rows]
-    for code in (UNKNOWN, ABSENT, PRESENT):
-        chosen = listed.codes == code
-        if code == PRESENT and chosen.any() and not chosen.all():
-            said = np.flatnonzero(chosen)
-            denied = np.zeros(len(listed.codes), bool)
-            denied[listed.codes == ABSENT] = True
-            width = len(listed.label_names)
-            pair = rows * width + listed.labels
-            both = said[np.isin(pair[said], pair[denied])]
-            if len(both):
-                entry = int(both[0])
-                other = int(np.flatnonzero(denied & (pair == pair[entry]))[0])
-                raise DataError(
-                    f"{listed.place(int(listed.rows[entry]))} and {listed.place(int(listed.rows[other]))}: "
-                    f"{listed.images[int(listed.rows[entry])]} has and has not "
-                    f"{listed.label_names[int(listed.labels[entry])]!r}; "
-                    "remove one of the rows"
-                )
-        matrix[rows[chosen], listed.labels[chosen]] = code
-    return matrix
+def _without_rare(
+    listed: Listed, entries: Entries, options: Options, dropped: dict[str, int], notes: list[str]
+) -> tuple[Listed, Entries]:
+    """Without the labels of fewer than `data.min_images` images."""
+    counts = np.bincount(entries.labels[entries.codes == PRESENT], minlength=len(listed.label_names))
+    rare = counts < options.min_images
+    if options.min_images <= 1 or not rare.any():
+        return listed, entries
+    names = [listed.label_names[number] for number in np.flatnonzero(rare).tolist()]
+    dropped[f"labels of fewer than {options.min_images} images"] = len(names)
+    notes.append(
+        f"{len(names):,} labels of fewer than data.min_images={options.min_images} images are left out: {_some(names)}"
+    )
+    kept = ~rare[entries.labels]
+    number_of = np.cumsum(~rare) - 1
+    entries = Entries(entries.rows[kept], number_of[entries.labels[kept]], entries.codes[kept], entries.rest)
+    left = [name for name, few in zip(listed.label_names, rare.tolist(), strict=True) if not few]
+    return dataclasses.replace(listed, label_names=left), entries
 
 
 def _of_image(

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
 
 SEPARATORS = ("|", ";", ",", "\t", "\n")
@@ -61,7 +63,7 @@ def read_cells(cells: pl.Series, what: str, separator: str | None, place: Callab
     elif separator == "":
         raise DataError("data.separator='': what stands between the labels of a cell, such as '|'")
     if lists:
-        notes.append(f"cells of column {what!r} are lists, such as {lists[0][:60]!r}")
+        notes.append(Reading(f"cells of column {what!r} are lists, such as {lists[0][:60]!r}"))
     empty = [text for text in texts if text.lower() in NOTHING and text[:1] not in "[{("]
     if empty:
         notes.append(f"cells {', '.join(map(repr, empty[:3]))} of column {what!r} are images without a label")
@@ -113,7 +115,8 @@ def _separator(cells: Sequence[str], what: str, where: Callable[[str], str], not
                     f"{where(cell)}: {cell!r} in column {what!r} has labels separated by {other!r}, and others by "
                     f"{separator!r} ({holding!r} in {where(holding)}); write them alike, or set data.separator"
                 )
-        notes.append(f"labels in column {what!r} are separated by {separator!r} (data.separator)")
+        note = f"labels in column {what!r} are separated by {separator!r} (data.separator)"
+        notes.append(Reading(note) if separator == "|" or _recur(cells, separator) else note)
         return separator
     several = [cell for cell in cells if len(cell.split()) > 1]
     if not several:
@@ -139,6 +142,15 @@ def _separator(cells: Sequence[str], what: str, where: Callable[[str], str], not
         "them apart)"
     )
     return None
+
+
+def _recur(cells: Sequence[str], separator: str) -> bool:
+    """Whether half of the names that stand beside others stand in another cell too: what divides them is no part of
+    them."""
+    apart = [{name.strip() for name in cell.split(separator)} - {""} for cell in cells]
+    counts = Counter(name for names in apart for name in names)
+    beside = {name for names in apart if len(names) > 1 for name in names}
+    return 2 * sum(counts[name] > 1 for name in beside) >= len(beside)
 
 
 def _of_list(text: str, where: Callable[[], str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder, split_of_path
 from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNKNOWN, Candidate, Listed, Options
@@ -86,7 +87,9 @@ def read(folder: Folder, files: Sequence[str]) -> Listed:
         found = folder.find(listed, file.rpartition("/")[0])
         notes += image_notes(found, file)
         if federated:
-            notes.append(f"{file}: neg_category_ids are known absent, what is not listed is unknown (LVIS)")
+            notes.append(
+                Reading(f"{file}: neg_category_ids are known absent, what is not listed is unknown (LVIS)")
+            )
         _add_annotations(where, content.get("annotations") or [], row_of, category, entries)
         images += found.images
         splits += [_split_of(file) if len(files) > 1 else ""] * len(listed)

@@ -2,6 +2,7 @@
 
 import re
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.column_names import (
     BEFORE_ID,
@@ -76,7 +77,8 @@ def roles_of(frame: Frame, folder: Folder, beside: str, options: Options) -> Rol
         )
     roles = Roles(image)
     if options.image is None:
-        roles.notes.append(f"images: column {frame.names[image]!r} (data.image)")
+        note = f"images: column {frame.names[image]!r} (data.image)"
+        roles.notes.append(Reading(note) if plain(frame.names[image]) in IMAGE_NAMES else note)
     left = [at for at in _with_names(frame, roles) if at != image]
     _take_split(frame, roles, left, options)
     _take_group(frame, roles, left, options)
@@ -97,14 +99,14 @@ def _with_names(frame: Frame, roles: Roles) -> list[int]:
         given = next((row for row, cell in enumerate(cells) if cell), None)
         where = f"column {at + 1} of {frame.path.name} has no name"
         if given is None:
-            roles.notes.append(f"{where} and no value; left out")
+            roles.notes.append(Reading(f"{where} and no value; left out"))
         elif (
             len(cells) >= AN_INDEX
             and all(map(WHOLE.fullmatch, cells))
             and len({float(cell) for cell in cells}) == len(cells)
         ):
             roles.notes.append(
-                f"{where}, and whole numbers that are all different, as a table's index; left out"
+                Reading(f"{where}, and whole numbers that are all different, as a table's index; left out")
             )
         else:
             raise DataError(
@@ -138,9 +140,8 @@ def _take_split(frame: Frame, roles: Roles, left: list[int], options: Options) -
             )
         if found:
             roles.split = found[0]
-            roles.notes.append(
-                f"split: column {frame.names[found[0]]!r} (data.split; none for a split drawn here)"
-            )
+            note = f"split: column {frame.names[found[0]]!r} (data.split; none for a split drawn here)"
+            roles.notes.append(Reading(note) if called else note)
     if roles.split is not None:
         left.remove(roles.split)
         return
@@ -150,7 +151,9 @@ def _take_split(frame: Frame, roles: Roles, left: list[int], options: Options) -
         roles.validation, roles.values[marks[0]] = marks[0], values
         left.remove(marks[0])
         roles.notes.append(
-            f"split: column {frame.names[marks[0]]!r} marks the val images (data.split=none leaves it out)"
+            Reading(
+                f"split: column {frame.names[marks[0]]!r} marks the val images (data.split=none leaves it out)"
+            )
         )
 
 
@@ -183,7 +186,7 @@ def _take_group(frame: Frame, roles: Roles, left: list[int], options: Options) -
         if repeats(at) and roles.group is None:
             roles.group = at
             left.remove(at)
-            roles.notes.append(f"groups: column {frame.names[at]!r} (data.group; none for none)")
+            roles.notes.append(Reading(f"groups: column {frame.names[at]!r} (data.group; none for none)"))
     maybe = [at for at in left if plain(frame.names[at]) in MAYBE_GROUPS and repeats(at)]
     if maybe and roles.group is None:
         roles.notes.append(

@@ -4,6 +4,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Sequence
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.predicted import label_names_of
 from lsep_ml.data.sources.own.column_names import LABEL_NAMES, VERDICT_NAMES, plain
@@ -19,8 +20,10 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
     if predicted and options.label_columns is None and options.labels in (None, "labels"):
         roles.cell, roles.names = frame.names.index("labels"), predicted
         roles.notes.append(
-            "a table of predict or apply: the labels are those in column 'labels', and what they were decided from is "
-            "left out"
+            Reading(
+                "a table of predict or apply: the labels are those in column 'labels', and what they were decided from "
+                "is left out"
+            )
         )
         return
     values = {at: values_of(frame.column(at)) for at in left}
@@ -45,7 +48,10 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
         _check_values(frame, roles, {at: values[at] for at in candidates})
         roles.labels = candidates
         roles.notes.append(
-            f"labels: {len(candidates):,} columns of 0 and 1, {shown_names(frame, candidates)} (data.label_columns)"
+            Reading(
+                f"labels: {len(candidates):,} columns of 0 and 1, {shown_names(frame, candidates)} "
+                "(data.label_columns)"
+            )
         )
     else:
         verdicts = [
@@ -56,15 +62,20 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
         if len(verdicts) == 1:
             roles.verdict, roles.values[verdicts[0]] = verdicts[0], values[verdicts[0]]
             roles.notes.append(
-                f"column {frame.names[verdicts[0]]!r}: 1, the label is present, 0, it is absent; what "
-                "is not listed is unknown"
+                Reading(
+                    f"column {frame.names[verdicts[0]]!r}: 1, the label is present, 0, it is absent; what "
+                    "is not listed is unknown"
+                )
             )
         if options.labels is None:
-            roles.notes.append(f"labels: column {frame.names[roles.cell]!r} (data.labels)")
+            note = f"labels: column {frame.names[roles.cell]!r} (data.labels)"
+            roles.notes.append(Reading(note) if plain(frame.names[roles.cell]) in LABEL_NAMES else note)
     used = {roles.cell, roles.verdict, *roles.labels}
     rest = [at for at in left if at not in used]
     if rest:
-        roles.notes.append(f"columns left out: {_left_out(frame, rest, values)}")
+        note = f"columns left out: {_left_out(frame, rest, values)}"
+        maybe = any(values[at].kind == "values" for at in rest)  # these could be labels
+        roles.notes.append(note if maybe else Reading(note))
 
 
 def predicted_names(frame: Frame) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import os
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.sources.own.beside_images import splits_of
 from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
@@ -34,10 +35,10 @@ def read(folder: Folder) -> Listed:
         state = os.stat(folder.root / image)
         kept = first.setdefault((state.st_dev, state.st_ino), image)
         labels.setdefault(kept, []).append(label)
-    notes = ["each folder is a label"]
+    notes: list[str] = [Reading("each folder is a label")]
     linked = sum(len(found) > 1 for found in labels.values())
     if linked:
-        notes.append(f"{linked:,} images are linked in several folders: they have several labels")
+        notes.append(Reading(f"{linked:,} images are linked in several folders: they have several labels"))
     if stray:
         notes.append(f"{len(stray):,} images lie in no label's folder and are left out: {some(stray, 2)}")
     images = list(labels)

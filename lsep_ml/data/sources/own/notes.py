@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.sources.own.folder import Found
 
 
@@ -11,9 +12,10 @@ def image_notes(found: Found, listed_in: str) -> list[str]:
         return []
     name, image = found.guessed[0]
     return [
-        f"{len(found.guessed):,} images of {listed_in} are found by the end of their path or without "
-        "their suffix, such "
-        f"as {name!r} as {image}"
+        Reading(
+            f"{len(found.guessed):,} images of {listed_in} are found by the end of their path or without their suffix, "
+            f"such as {name!r} as {image}"
+        )
     ]
 
 

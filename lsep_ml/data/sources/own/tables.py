@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import SEPARATOR
 from lsep_ml.data.sources.own.cells import Labels, read_cells
@@ -119,7 +120,9 @@ def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_spli
         codes, rest = verdict[labels.rows], np.full(len(frame), UNKNOWN, np.uint8)
     elif repeated:
         notes.append(
-            f"{len(frame):,} rows for {len(set(found.images)):,} images: the labels of an image's rows add up"
+            Reading(
+                f"{len(frame):,} rows for {len(set(found.images)):,} images: the labels of an image's rows add up"
+            )
         )
     what = f"table with {'one row a label' if repeated else 'a cell of labels'} ({file})"
     return Listed(

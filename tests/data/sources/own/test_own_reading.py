@@ -93,6 +93,7 @@ def test_validation_too_small_for_its_labels_is_said(tmp_path, caplog):
 
 
 def test_every_guess_is_logged(tmp_path, caplog):
-    read_own(written(tmp_path))
+    with caplog.at_level(logging.INFO):
+        read_own(written(tmp_path))
     assert "groups: column 'patient' (data.group; none for none)" in caplog.text
     assert np.char.startswith(read_own(tmp_path).train.image_ids, "images/").all()
