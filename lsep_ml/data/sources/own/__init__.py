@@ -20,7 +20,16 @@ from lsep_ml.data.annotations import (
 )
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own import beside_images, coco, detection, label_folders, tables, tasks
+from lsep_ml.data.sources.own import (
+    beside_images,
+    coco,
+    cvat,
+    detection,
+    json_objects,
+    label_folders,
+    tables,
+    tasks,
+)
 from lsep_ml.data.sources.own.builder import build
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Options
@@ -32,6 +41,8 @@ FORMATS: Sequence[Callable[[Folder, Options], list[Candidate]]] = (
     tables.find,
     coco.find,
     tasks.find,
+    cvat.find,
+    json_objects.find,
     detection.find,
     beside_images.find,
     label_folders.find,

@@ -1,5 +1,6 @@
 """A file beside every image: a text file of tags, or XML with the objects that are seen."""
 
+import re
 import xml.etree.ElementTree as ElementTree
 
 from lsep_ml.data.annotations import Reading
@@ -21,7 +22,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
     if (
         texts
         and len(texts) >= COMMON * len(folder.of_suffix(".txt"))
-        and not _numbers(folder, list(texts.values())[:20])
+        and not numbers(folder, list(texts.values())[:20])
     ):
         found.append(
             Candidate(
@@ -49,7 +50,7 @@ def _of_images(folder: Folder, suffix: str) -> dict[str, str]:
     return {image: file for image, file in beside.items() if file is not None}
 
 
-def _numbers(folder: Folder, files: list[str]) -> bool:
+def numbers(folder: Folder, files: list[str]) -> bool:
     """Whether the files hold rows of numbers, as of detected objects."""
     lines = [
         line.split() for file in files for line in read_text(folder.root / file).splitlines() if line.strip()
@@ -101,7 +102,7 @@ def splits_of(images: list[str]) -> list[str] | None:
 
 def _has_objects(folder: Folder, file: str) -> bool:
     with (folder.root / file).open("rb") as opened:
-        return b"<annotation" in opened.read(4096)
+        return re.search(rb"<annotation[\s>]", opened.read(4096)) is not None
 
 
 def read_xml(folder: Folder) -> Listed:

@@ -22,7 +22,18 @@ NOTHING = frozenset(("nan", "na", "n/a", "<na>", "null", "[]", "{}", "()", "set(
 """How an empty cell is written, in small letters."""
 
 BETWEEN_QUOTES = re.compile(r"(?<=['\"])\s+(?=['\"])")
-NAME_KEYS = ("name", "label", "class", "category", "choice", "choices")
+NAME_KEYS = (
+    "name",
+    "label",
+    "class",
+    "category",
+    "choice",
+    "choices",
+    "labels",
+    "classes",
+    "categories",
+    "tags",
+)
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,10 @@ def read_cells(cells: pl.Series, what: str, separator: str | None, place: Callab
     number_of: dict[str, int] = {}
     numbers: dict[str, list[int]] = {}
     for text in texts:
-        if text in lists or _is_list(text):
-            names = _of_list(text, lambda text=text: f"{where(text)}, column {what!r}")  # type: ignore[misc]
-        elif not text or text.lower() in NOTHING:
+        if not text or text.lower() in NOTHING:
             names = []
+        elif _is_list(text):
+            names = _of_list(text, lambda text=text: f"{where(text)}, column {what!r}")  # type: ignore[misc]
         else:
             names = text.split(separator) if separator else [text]
         kept = [name for name in (name.strip() for name in names) if name]
@@ -182,6 +193,9 @@ def names_in(value: Any, where: Callable[[], str]) -> list[str]:
         ordered = sorted(value, key=str) if isinstance(value, set) else value
         return [name for item in ordered for name in names_in(item, where)]
     if isinstance(value, dict):
+        for key in NAME_KEYS:
+            if isinstance(value.get(key), list):
+                return names_in(value[key], where)
         lists = [
             item
             for item in value.values()

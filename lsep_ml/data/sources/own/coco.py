@@ -42,6 +42,8 @@ def _is_coco(path: Path) -> bool:
         size = file.seek(0, 2)
         file.seek(max(0, size - (1 << 16)))
         ends = start + file.read()
+    if b'"caption"' in ends:  # the captions of the same images
+        return False
     if size > 1 << 17:
         return b'"images"' in ends or b'"categories"' in ends or b'"annotations"' in ends
     return b'"images"' in ends and (b'"categories"' in ends or b'"annotations"' in ends)

@@ -4,6 +4,7 @@ import re
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.image_names import has_image_suffix
 from lsep_ml.data.sources.own.column_names import (
     BEFORE_ID,
     GROUP_NAMES,
@@ -33,6 +34,12 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
     """
     if options.image is not None:
         return named(frame, options.image, "data.image")
+    headless = next((name for name in frame.names if name and not folder.find([name], beside).missing), None)
+    if headless is not None and has_image_suffix(headless):
+        raise DataError(
+            f"{frame.path}: no header: its first line names an image, {headless!r}; put a line with the columns' names "
+            "above it, such as image,labels"
+        )
     best: dict[int, tuple[int, int, int]] = {}
     first: dict[int, list[str]] = {}
     for at, name in enumerate(frame.names):
@@ -52,7 +59,16 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
         return None
     called = {at: score for at, score in best.items() if -score[1] < len(IMAGE_NAMES)} or best
     chosen = max(called, key=lambda at: called[at])
-    rivals = [at for at in called if called[at][0] == called[chosen][0] > 0 and first[at] != first[chosen]]
+    certain = (
+        -called[chosen][1] < BEFORE_ID
+    )  # a number that is an image's name by chance is no rival of "image"
+    rivals = [
+        at
+        for at in called
+        if called[at][0] == called[chosen][0] > 0
+        and first[at] != first[chosen]
+        and (not certain or -called[at][1] < BEFORE_ID)
+    ]
     if rivals:
         raise DataError(
             f"{frame.path}: columns {shown_names(frame, [chosen, *rivals])} name different images; set "

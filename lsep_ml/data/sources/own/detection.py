@@ -7,13 +7,14 @@ from typing import Any
 import yaml
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own.beside_images import splits_of
+from lsep_ml.data.sources.own.beside_images import numbers, splits_of
 from lsep_ml.data.sources.own.folder import Folder, stem_of
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
 from lsep_ml.data.sources.own.notes import some
 from lsep_ml.data.tree import read_text
 
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
+LISTS = ("classes.txt", "obj.names", "_darknet.labels")  # a name a line
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
@@ -25,10 +26,21 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
         or (options.file is None and file.count("/") < 2 and _names_in(folder.root / file))
     ]
     preferred = [file for file in found if file.rpartition("/")[2].lower() in NAMES] or found
+    if not found and options.file is None:
+        lists = [file for file in folder.files if file.rpartition("/")[2].lower() in LISTS]
+        beside = set(_texts(folder).values()) - set(lists)
+        preferred = lists[:1] if numbers(folder, sorted(beside)[:20]) else []
     return [Candidate("detection text files", (file,), partial(read, folder, file)) for file in preferred]
 
 
+def _texts(folder: Folder) -> dict[str, str]:
+    """The text files that may hold objects, in small letters, as they are."""
+    return {text.lower(): text for text in folder.of_suffix(".txt")}
+
+
 def _names_in(path: Path) -> Any:
+    if path.suffix.lower() not in (".yaml", ".yml"):
+        return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     try:
         content = yaml.safe_load(read_text(path))
     except (yaml.YAMLError, DataError):
@@ -42,7 +54,7 @@ def read(folder: Folder, file: str) -> Listed:
     """
     path = folder.root / file
     names = _class_names(path, _names_in(path))
-    texts = {text.lower(): text for text in folder.of_suffix(".txt")}
+    texts = _texts(folder)
     labels: list[list[str]] = []
     without, used = [], set()
     for image in folder.images:

@@ -62,9 +62,12 @@ def _names_images(folder: Folder, file: str, options: Options) -> bool:
         return True
     try:
         frame = read_frame(path, rows=1000)
-        return image_column(frame, folder, _beside(file), options) is not None
     except DataError:
         return path.stem.lower() in ("labels", "metadata", "annotations", "_classes", *SPLIT_WORDS)
+    try:
+        return image_column(frame, folder, _beside(file), options) is not None
+    except DataError:
+        return True  # it names images, and what is wrong with them is said when it is read
 
 
 def _beside(file: str) -> str:

@@ -11,8 +11,23 @@ from numpy.typing import NDArray
 from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNCERTAIN, UNKNOWN
 
 WRITTEN = {
-    ABSENT: ("0", "false", "no", "n", "f"),
-    PRESENT: ("1", "true", "yes", "y", "t"),
+    ABSENT: ("0", "false", "no", "n", "f", "falsch", "nein", "faux", "non", "falso"),
+    PRESENT: (
+        "1",
+        "true",
+        "yes",
+        "y",
+        "t",
+        "wahr",
+        "ja",
+        "vrai",
+        "oui",
+        "verdadero",
+        "vero",
+        "si",
+        "sí",
+        "sì",
+    ),
     UNKNOWN: ("", "nan", "na", "n/a", "<na>", "null", "none", "unknown", "?"),
     UNCERTAIN: ("-1",),
 }

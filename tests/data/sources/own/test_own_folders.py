@@ -318,6 +318,27 @@ def test_lvis(tmp_path):
     assert annotations.format == "LVIS JSON (lvis_v1.json)"
 
 
+def test_lvis_of_before_with_ids_of_text_and_images_without_lists(tmp_path):
+    """Images with file names of another set, of which some have no list; categories with synsets and frequencies."""
+    write_images(tmp_path, "val2014/{}.png")
+    content = coco(text_ids=True)
+    absent = {}
+    for r, image in enumerate(content["images"]):
+        image["file_name"] = f"COCO/val2014/{r}.png"
+        others = [name for name in NAMES if name not in TRUTH[r]]
+        absent[r] = set(others[:2]) if r % 3 else set()
+        if r % 3:
+            image["neg_category_ids"] = [f"id-{NAMES.index(name) + 1}" for name in others[:2]]
+            image["not_exhaustive_category_ids"] = []
+    for category in content["categories"]:
+        category |= {"synset": f"{category['name']}.n.01", "frequency": "f", "image_count": 3}
+    (tmp_path / "lvis_v0.5_val.json").write_text(json.dumps(content))
+    annotations = own_annotations(tmp_path)
+    assert labels_of(annotations) == TRUTH
+    unknown = {r: set(NAMES) - TRUTH[r] - absent[r] for r in ROWS}
+    assert unknown_of(annotations) == {r: names for r, names in unknown.items() if names}
+
+
 REFUSED = {
     "no name": (lambda c: c["categories"][1].update(name=None), "category with id 2 has the name None"),
     "a name twice": (lambda c: c["categories"][1].update(name="cat"), "category name 'cat' is listed twice"),

@@ -1,0 +1,60 @@
+"""CVAT's XML for images: one file, with an element an image that holds tags and shapes with a label each."""
+
+import xml.etree.ElementTree as ElementTree
+from functools import partial
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.own.beside_images import splits_of
+from lsep_ml.data.sources.own.folder import Folder
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
+from lsep_ml.data.sources.own.notes import image_notes
+
+DEPTH = 3
+
+
+def find(folder: Folder, options: Options) -> list[Candidate]:
+    """The XML files that begin with `<annotations>` and hold images."""
+    files = [
+        file
+        for file in folder.of_suffix(".xml")
+        if (file == options.file or (options.file is None and file.count("/") < DEPTH))
+        and _is_export(folder, file)
+    ]
+    return [Candidate("CVAT's XML", (file,), partial(read, folder, file)) for file in files]
+
+
+def _is_export(folder: Folder, file: str) -> bool:
+    with (folder.root / file).open("rb") as opened:
+        return b"<annotations>" in opened.read(1 << 12)
+
+
+def read(folder: Folder, file: str) -> Listed:
+    """The images with the labels of their tags and shapes, in the order of the labels of the job where it has them."""
+    path = folder.root / file
+    try:
+        tree = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise DataError(f"{path}: not XML: {error}; repair or remove it") from error
+    if tree.find("track") is not None:
+        raise DataError(f"{path}: tracks of a video; export it as CVAT for images")
+    names, images = [], []
+    for number, image in enumerate(tree.findall("image"), start=1):
+        name = image.get("name")
+        if not name:
+            raise DataError(f"{path}: image {number} has no name")
+        images.append(name)
+        names.append([label for one in image if (label := (one.get("label") or "").strip())])
+    known = dict.fromkeys(
+        label.text.strip() for label in tree.iterfind("meta//labels/label/name") if label.text
+    )
+    found = folder.find(images, file.rpartition("/")[0])
+    return label_lists(
+        f"CVAT's XML ({file})",
+        found.images,
+        names,
+        label_names=list(known),
+        sorted_names=not known,
+        splits=splits_of(found.images),
+        notes=tuple(image_notes(found, file)),
+        place=lambda row: f"{path}, image {images[row]!r}",
+    )

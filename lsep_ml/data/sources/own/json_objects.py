@@ -1,0 +1,197 @@
+"""JSON objects of tools: one beside every image (labelme), or one for all images (VIA, FiftyOne, OpenMMLab, plain)."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from lsep_ml.data.errors import DataError
+from lsep_ml.data.image_names import SUFFIXES
+from lsep_ml.data.sources.own.beside_images import splits_of
+from lsep_ml.data.sources.own.cells import names_in
+from lsep_ml.data.sources.own.folder import Folder, stem_of
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
+from lsep_ml.data.sources.own.notes import image_notes, some
+from lsep_ml.data.tree import read_text
+
+DEPTH = 3
+BY_IMAGE = re.compile(
+    rf'\{{\s*"[^"]+({"|".join(map(re.escape, sorted(SUFFIXES)))})"\s*:\s*[\[{{"]', re.IGNORECASE
+)
+"""How an object of labels by image begins."""
+
+Named = Iterator[tuple[str, list[str] | None]]
+"""Images with their labels; None where these are unknown."""
+
+
+def find(folder: Folder, options: Options) -> list[Candidate]:
+    """The objects of all images, and those beside images."""
+    found = []
+    for file in folder.of_suffix(".json"):
+        if file == options.file or (options.file is None and file.count("/") < DEPTH):
+            kind = _kind(folder.root / file)
+            if kind is not None:
+                name, read = kind
+                found.append(Candidate(name, (file,), partial(_read, folder, file, name, read)))
+    if options.file is None and not found:
+        beside = {image: f"{stem_of(image)}.json" for image in folder.images}
+        files = set(folder.files)
+        shapes = {image: file for image, file in beside.items() if file in files}
+        if shapes and _starts_with(folder.root / next(iter(shapes.values())), b'"shapes"', b'"imagePath"'):
+            read_shapes = partial(_read_shapes, folder, shapes)
+            found.append(Candidate("labelme's JSON", tuple(shapes.values()), read_shapes, weak=True))
+    return found
+
+
+def _starts_with(path: Path, *words: bytes) -> bool:
+    """Whether the file is an object that names all `words` near its beginning or end."""
+    with path.open("rb") as file:
+        start = file.read(1 << 14)
+        file.seek(max(0, path.stat().st_size - (1 << 14)))
+        ends = start + file.read()
+    return start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and all(word in ends for word in words)
+
+
+def _kind(path: Path) -> tuple[str, Callable[[dict[str, Any], str], Named]] | None:
+    """What an object of all images is, and what reads it."""
+    if _starts_with(path, b'"regions"', b'"filename"'):
+        return "VIA's JSON", _via
+    if _starts_with(path, b'"classes"', b'"labels"') and not _starts_with(path, b'"categories"'):
+        return "FiftyOne's labels.json", _fiftyone
+    if _starts_with(path, b'"metainfo"', b'"data_list"'):
+        return "OpenMMLab's JSON", _openmmlab
+    with path.open("rb") as file:
+        start = file.read(1 << 12).decode("utf-8-sig", "replace").strip()
+    return ("JSON of labels by image", _plain) if BY_IMAGE.match(start) else None
+
+
+def _read(folder: Folder, file: str, name: str, read: Callable[[dict[str, Any], str], Named]) -> Listed:
+    path = folder.root / file
+    listed = list(read(_content(path), str(path)))
+    found = folder.find([image for image, _ in listed], file.rpartition("/")[0])
+    unknown = [row for row, (_, names) in enumerate(listed) if names is None]
+    notes = image_notes(found, file)
+    if unknown:
+        notes.append(f"{len(unknown):,} images have no entry for labels: they are unknown")
+    return label_lists(
+        f"{name} ({file})",
+        found.images,
+        [names or [] for _, names in listed],
+        unknown=unknown,
+        splits=splits_of(found.images),
+        notes=tuple(notes),
+        place=lambda row: f"{path}, {listed[row][0]!r}",
+    )
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: a JSON {type(content).__name__}, not an object")
+    return content
+
+
+def _plain(content: dict[str, Any], where: str) -> Named:
+    """{"a.jpg": ["cat", "dog"], "b.jpg": null}: null is unknown."""
+    for image, value in content.items():
+        yield image, None if value is None else names_in(value, lambda image=image: f"{where}, {image!r}")  # type: ignore[misc]
+
+
+def _fiftyone(content: dict[str, Any], where: str) -> Named:
+    """Classes and labels of images: a label or a list of them, each a name, its number, or an object with `label`."""
+    classes, labels = content["classes"], content["labels"]
+    if not isinstance(labels, dict):
+        raise DataError(f"{where}: labels is a JSON {type(labels).__name__}, not an object of images")
+    for image, value in labels.items():
+        if value is None:
+            yield image, None
+            continue
+        names = []
+        for one in value if isinstance(value, list) else [value]:
+            target = one.get("label") if isinstance(one, dict) else one
+            if isinstance(target, int) and not isinstance(target, bool):
+                if not 0 <= target < len(classes or ()):
+                    raise DataError(
+                        f"{where}, {image!r}: class {target} is not one of the {len(classes or ())}"
+                    )
+                target = classes[target]
+            names += names_in(target, lambda image=image: f"{where}, {image!r}")  # type: ignore[misc]
+        yield image, names
+
+
+def _openmmlab(content: dict[str, Any], where: str) -> Named:
+    """Images with `gt_label`, the numbers of their classes."""
+    classes = content["metainfo"].get("classes") or content["metainfo"].get("CLASSES") or []
+    for number, image in enumerate(content["data_list"], start=1):
+        given = image.get("gt_label")
+        labels = [given] if isinstance(given, int) else given
+        wrong = next(
+            (one for one in labels or () if not isinstance(one, int) or not 0 <= one < len(classes)), None
+        )
+        if "img_path" not in image or wrong is not None:
+            raise DataError(
+                f"{where}, image {number}: no img_path, or class {wrong} is not one of the {len(classes)}"
+            )
+        yield image["img_path"], None if labels is None else [classes[one] for one in labels]
+
+
+def _via(content: dict[str, Any], where: str) -> Named:
+    """Images with regions and attributes; each attribute's value is a label, or an object of labels that are set."""
+    found = content.get("_via_img_metadata", content)
+    for key, image in found.items():
+        if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
+            raise DataError(f"{where}, {key!r}: no filename; export the annotations as JSON")
+        regions = image.get("regions") or []
+        regions = list(regions.values()) if isinstance(regions, dict) else regions
+        attributes = [
+            image.get("file_attributes") or {},
+            *(one.get("region_attributes") or {} for one in regions),
+        ]
+        yield (
+            image["filename"],
+            [name for one in attributes for value in one.values() for name in _set(value)],
+        )
+
+
+def _set(value: Any) -> list[str]:
+    """The labels that an attribute of VIA says: of a text itself, of check boxes those that are set."""
+    if isinstance(value, dict):
+        return [str(name) for name, given in value.items() if given]
+    return [str(value).strip()] if str(value).strip() else []
+
+
+def _read_shapes(folder: Folder, files: dict[str, str]) -> Listed:
+    """Every image below the folder, with the labels of the shapes, and the flags that are set, in its JSON."""
+    names, without = [], []
+    for image in folder.images:
+        if image not in files:
+            without.append(image)
+            names.append([])
+            continue
+        path = folder.root / files[image]
+        content = _content(path)
+        shapes = [shape.get("label") for shape in content.get("shapes") or []]
+        if not all(isinstance(name, str) and name.strip() for name in shapes):
+            raise DataError(f"{path}: a shape has no label; give it one")
+        names.append(
+            [
+                *map(str.strip, shapes),
+                *(name for name, given in (content.get("flags") or {}).items() if given),
+            ]
+        )
+    notes = []
+    if without:
+        notes.append(f"{len(without):,} images have no JSON: they have no label, such as {some(without, 2)}")
+    return label_lists(
+        f"labelme's JSON beside every image ({len(files):,})",
+        folder.images,
+        names,
+        splits=splits_of(folder.images),
+        notes=tuple(notes),
+        place=lambda row: files.get(folder.images[row], folder.images[row]),
+    )
