@@ -27,7 +27,8 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
         return None
     try:
         record = read_sealed(folder)
-        split_hash, identity, config = record["split_hash"], record["identity"], record["config"]
+        split_hash, config = record["split_hash"], record["config"]
+        identity = record.get("rate", {}).get("given", record["identity"])  # of a search, where it began
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning("The results in %s are damaged (%r): they are made again.", folder, error)
         return None
@@ -40,7 +41,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
     same = identity == identity_of(job.made_by)
     config = current_names(config)
-    parts = ("predictor", "extraction", *DECISION_PARTS)
+    parts = ("predictor", "extraction", "rates", *DECISION_PARTS)
     then = plain_parts({part: config.get(part, {}) for part in parts}, parts)
     same = same and then == plain_parts(now, parts)
     if same:
@@ -57,7 +58,11 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
 
 def _same_parts(then: dict[str, Any], now: dict[str, Any]) -> bool:
     """Whether two configurations, plain and resolved, make the same run; one that lacks a part is another."""
-    added: dict[str, Any] = {"predictor": {}, "extraction": {}}  # which records of earlier versions lack
+    added: dict[str, Any] = {
+        "predictor": {},
+        "extraction": {},
+        "rates": {},
+    }  # which records of earlier versions lack
     try:
         return plain_parts(added | then, RUN_PARTS) == plain_parts(added | now, RUN_PARTS)
     except (KeyError, TypeError):

@@ -4,7 +4,6 @@ import logging
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,7 +14,6 @@ from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.data import ImageDataModule
 from lsep_ml.decisions import Decision
 from lsep_ml.files import link_or_copy, write_json
 from lsep_ml.processes.start import launch, log_beside
@@ -26,15 +24,16 @@ from lsep_ml.runs.record import write_record
 from lsep_ml.stages.decision import FitRows, Judged, fit, linear_fits_key, stored_fits
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.evaluation import evaluate
-from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
+from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.folds import fold_jobs, joined, say_fold
 from lsep_ml.stages.job import Job, build_job
-from lsep_ml.stages.prediction import OnRow, train_prediction
+from lsep_ml.stages.prediction import OnRow
 from lsep_ml.stages.predictor import predict
-from lsep_ml.stages.probe import solve_prediction
+from lsep_ml.stages.rates import rate_record
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.results import hardware, write_files
 from lsep_ml.stages.sweep import only_problems, sweeping
+from lsep_ml.stages.trained import train_and_extract
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import (
     DECISION_PARTS,
@@ -42,6 +41,7 @@ from lsep_ml.store.keys import (
     FEATURES,
     LINEAR_FITS,
     PREDICTIONS,
+    RATES,
     SCORES,
     config_parts,
     decision_made_by,
@@ -115,12 +115,14 @@ def _run_here(
 
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     if not processes.first:
-        _train_and_extract(job, lambda row: None)
+        train_and_extract(job, lambda row: None, lambda in_use: None)
         return None
     write_json(folder / UNFINISHED, {PREDICTIONS: identity_of(job.made_by)})
     with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
-        made = _run(job, folder, trackers)
+        made = _run(job, folder, trackers, overrides)
         called = {} if overrides is None else {"overrides": overrides}
+        if made["rate"]["chosen"] == "search":
+            plain["optimizer"]["lr"] = made["rate"]["lr"]
         record = write_record(folder, {**made, **called, "config": plain})
         trackers.result(record, folder)
     if shown and not sweeping():
@@ -128,35 +130,7 @@ def _run_here(
     return record
 
 
-def _train_and_extract(job: Job, on_row: OnRow) -> tuple[Entry, Extraction]:
-    """The two stages that work on images, in all processes of the job."""
-
-    def train(source: ImageDataModule) -> Entry:
-        return train_prediction(job.store, job.made_by, job.network, job.training, source, on_row)
-
-    def features() -> Entry:
-        return extract_features(
-            job.store, job.made_by["config"], job.network, job.data, job.device, job.running
-        )
-
-    if job.config.training.probe:  # the backbone is never trained: its features come first
-        extracted = features()
-        source = job.data.on_features(feature_tensors(extracted))
-        if job.solving is None:
-            prediction = train(source)
-        else:
-            prediction = solve_prediction(
-                job.store, job.made_by, job.network, job.solving, source.data_set, on_row
-            )
-    else:
-        prediction = train(job.data)
-        extracted = features()
-    extraction = extract_scores(job.store, extracted, job.network.score_layer, job.data.eval_batch_size)
-    job.processes.disconnect()
-    return prediction, replace(extraction, prediction=prediction)
-
-
-def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
+def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | None) -> dict[str, Any]:
     config, data, decision = job.config, job.data, job.decision
     rows: list[dict[str, Any]] = []
 
@@ -164,8 +138,10 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         rows.append(row)
         trackers.row(row)
 
-    prediction, extraction = _train_and_extract(job, note)
+    trained = train_and_extract(job, note, lambda in_use: write_json(folder / UNFINISHED, in_use))
+    prediction, extraction, searched = trained.prediction, trained.extraction, trained.searched
     in_use = {
+        **({} if searched is None else {RATES: searched.identity}),
         PREDICTIONS: prediction.identity,
         FEATURES: extraction.features.identity,
         SCORES: extraction.scores.identity,
@@ -176,6 +152,8 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         "extraction": extraction.features.facts["seconds"] + extraction.scores.facts["seconds"],
     }
     reused = {"prediction": prediction.reused, "extraction": extraction.features.reused}
+    if searched is not None:
+        seconds["rates"], reused["rates"] = searched.facts["seconds"], searched.reused
     if job.predictor is not None:
         part = config_parts(config, ("predictor",))["predictor"]
         store = Store(job.store.root)  # this process's alone
@@ -198,7 +176,10 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         log.info("%d of %d test images have a label set that no candidate is", outcome.unseen, images)
     for warning in outcome.warnings:
         log.warning("%s on validation: %s", config.names.decision, warning)
-    of_training = prediction.facts.get("warnings", [])
+    of_training = [
+        *([] if searched is None else searched.facts["warnings"]),
+        *prediction.facts.get("warnings", []),
+    ]
     for warning in of_training:
         log.warning("%s: %s", config.names.loss, warning)
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
@@ -216,6 +197,7 @@ def _run(job: Job, folder: Path, trackers: Trackers) -> dict[str, Any]:
         "split_hash": data.data_set.split_hash,
         "identity": prediction.identity,
         "stored": in_use,
+        "rate": rate_record(config, overrides, searched, identity_of(job.made_by)),
         "choices": {
             "epoch": prediction.facts["epoch"],
             **({"probe_weight_decay": prediction.facts["weight_decay"]} if job.solving else {}),

@@ -9,7 +9,7 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.extraction import features_key
 from lsep_ml.stages.job import Job
-from lsep_ml.store.keys import FEATURES, PREDICTIONS, identity_of
+from lsep_ml.store.keys import FEATURES, PREDICTIONS, RATES, config_parts, identity_of, search_made_by
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +28,8 @@ def plan(job: Job, folder: Path) -> None:
     )
     if finished_record(job, folder):
         verdict = "finished before; nothing to do"
+    elif job.config.rates.get("search"):
+        verdict = f"{_work(job)}: {_search(job)}, then {job.config.training.epochs} epochs on {job.device}"
     elif job.store.find(PREDICTIONS, job.made_by):
         verdict = f"finds network {identity} in the store"
     elif identity in _planned:
@@ -40,6 +42,13 @@ def plan(job: Job, folder: Path) -> None:
             f"needs {decimal(weights)} for weights, {decimal(arrays)} for features and scores"
         )
     log.info("plan: %s: %s", folder, verdict)
+
+
+def _search(job: Job) -> str:
+    options = config_parts(job.config, ("rates",))["rates"]["search"]
+    if job.store.find(RATES, search_made_by(options, job.made_by)):
+        return "its rate is in the store"
+    return f"its rate is searched in at least 5 trainings of {options['epochs']} epochs"
 
 
 def _work(job: Job) -> str:

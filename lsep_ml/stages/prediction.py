@@ -131,13 +131,7 @@ def train_prediction(
     def build(folder: Path) -> dict[str, Any]:
         what = "label prediction" if module.network is network else "the score layer on extracted features"
         checkpoints = Checkpoints(store.kept(PREDICTIONS, made_by), training.saving)
-        # Where several processes train, all continue from what the first one finds.
-        saved = store.processes.share(checkpoints.newest() if store.processes.first else None)
-        if saved is None:
-            log.info("Training %s: %d epochs, loss %s", what, training.epochs, module.loss_name)
-        else:
-            log.info("Continuing to train %s from %s", what, saved)
-        facts = _fit(folder, training, data, checkpoints, saved, on_row)
+        facts = fit_or_continue(store, folder, training, data, checkpoints, on_row, what)
         whole.float().to(memory_format=torch.contiguous_format)
         if store.processes.first:
             # Read again from the disk: what was damaged since it was written is not sealed.
@@ -149,6 +143,31 @@ def train_prediction(
     if module.decision is not None:
         whole["decision"] = module.decision
     return stored_prediction(store, made_by, whole, build, on_row)
+
+
+def fit_or_continue(
+    store: Store,
+    folder: Path,
+    training: Training,
+    data: ImageDataModule,
+    checkpoints: Checkpoints,
+    on_row: OnRow,
+    what: str = "label prediction",
+) -> dict[str, Any]:
+    """Train, in all processes of the `store`, from the newest state of `checkpoints` if there is one.
+
+    The history is left in `folder`; returns what came of it. what: messages call it so.
+
+    Raises:
+        FloatingPointError: a loss or score that is not finite; names the last good checkpoint.
+    """
+    # Where several processes train, all continue from what the first one finds.
+    saved = store.processes.share(checkpoints.newest() if store.processes.first else None)
+    if saved is None:
+        log.info("Training %s: %d epochs, loss %s", what, training.epochs, training.module.loss_name)
+    else:
+        log.info("Continuing to train %s from %s", what, saved)
+    return _fit(folder, training, data, checkpoints, saved, on_row)
 
 
 def stored_prediction(

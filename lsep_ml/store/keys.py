@@ -24,6 +24,9 @@ FORMAT_VERSION = 1
 PREDICTIONS = "predictions"
 """Kind of a trained network with its history, and of the states that a killed training continues from."""
 
+RATES = "rates"
+"""Kind of the search for a learning rate: what was tried, and what was chosen."""
+
 FEATURES = "features"
 """Kind of the features of all images by a frozen backbone."""
 
@@ -52,13 +55,14 @@ PREDICTION_PARTS = (
 DECISION_PARTS = ("decision", "fitting")
 """What stage 2 adds."""
 
-RUN_PARTS = (*PREDICTION_PARTS, "extraction", "predictor", *DECISION_PARTS)
+RUN_PARTS = (*PREDICTION_PARTS, "rates", "extraction", "predictor", *DECISION_PARTS)
 """All that makes a run; `predictor` is empty where the scores are the network's own."""
 
 NEUTRAL = {
     "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers", "max_bytes"},
     "decision": {"shift_invariant"},
     "model": {"strict"},
+    "rates": {"sgd", "adam", "adamw", "of"},  # what of them is used is the optimizer's
     "extraction": {
         "batch_size",
         "channels_last",
@@ -92,6 +96,7 @@ AT_FIRST: dict[str, dict[str, Any]] = {
     "lsep_ml.decisions.GlobalThreshold": _OF_CRITERIA,
     "lsep_ml.decisions.CappedThreshold": _OF_CRITERIA,
     "lsep_ml.decisions.PerClassThreshold": {"miss_cost": 1.0},
+    "rates": {"search": None},
 }
 """Options of a part, or of what a `_target_` builds, that came later, at the value that means what was done before:
 left out, so that it is still found."""
@@ -128,6 +133,11 @@ def prediction_made_by(
         "label_names": list(label_names),
         "initial_weights": initial_weights,
     }
+
+
+def search_made_by(search: Mapping[str, Any], prediction: Mapping[str, Any]) -> dict[str, Any]:
+    """Say what the search for a rate is made by: its options, and what makes the network at the rate it begins with."""
+    return {"search": dict(search), "prediction": dict(prediction)}
 
 
 def features_made_by(

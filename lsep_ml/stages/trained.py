@@ -1,0 +1,60 @@
+"""The stages that work on images, training and extraction, in all processes of a job."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from lsep_ml.data import ImageDataModule
+from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
+from lsep_ml.stages.job import Job
+from lsep_ml.stages.prediction import OnRow, train_prediction
+from lsep_ml.stages.probe import solve_prediction
+from lsep_ml.stages.rates import AtRates, search_rate
+from lsep_ml.store.entries import Entry
+from lsep_ml.store.keys import PREDICTIONS, RATES, identity_of, search_made_by
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What the stages that work on images leave; searched: the search for the rate, None where there was none."""
+
+    prediction: Entry
+    extraction: Extraction
+    searched: Entry | None
+
+
+def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]], None]) -> Trained:
+    """The stages that work on images, in all processes of the job; `on_use` is told of what a search works on."""
+    searched = None
+
+    def train(source: ImageDataModule) -> Entry:
+        nonlocal searched
+        training, made_by = job.training, job.made_by
+        if job.config.rates.get("search"):
+            rates = AtRates(job.config, job.network, training, made_by)
+            in_use = {RATES: identity_of(search_made_by(rates.options, made_by))}
+            on_use(in_use)
+            searched = search_rate(job.store, rates, source)
+            training, made_by = rates.at(searched.facts["lr"])
+            on_use(in_use | {PREDICTIONS: identity_of(made_by)})
+        return train_prediction(job.store, made_by, job.network, training, source, on_row)
+
+    def features() -> Entry:
+        return extract_features(
+            job.store, job.made_by["config"], job.network, job.data, job.device, job.running
+        )
+
+    if job.config.training.probe:  # the backbone is never trained: its features come first
+        extracted = features()
+        source = job.data.on_features(feature_tensors(extracted))
+        if job.solving is None:
+            prediction = train(source)
+        else:
+            prediction = solve_prediction(
+                job.store, job.made_by, job.network, job.solving, source.data_set, on_row
+            )
+    else:
+        prediction = train(job.data)
+        extracted = features()
+    extraction = extract_scores(job.store, extracted, job.network.score_layer, job.data.eval_batch_size)
+    job.processes.disconnect()
+    return Trained(prediction, replace(extraction, prediction=prediction), searched)
