@@ -36,7 +36,7 @@ class ClassifierGraph(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         scores, features = self.network(images)
-        decided = self.decision(scores, features)
+        decided = self.decision.constrained(scores, features)
         by = [getattr(decided, name) for name in self.decision.decides_by]
         return scores, decided.label_sets.to(torch.uint8), *by
 

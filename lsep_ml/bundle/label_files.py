@@ -150,6 +150,7 @@ def fingerprint(classifier: Classifier) -> dict[str, Any]:
         "transform": dict(classifier.parts.transform),
         "network": weights_hash(classifier.network),
         "decision": [type(decision).__name__, decision.options(), weights_hash(decision)],
+        **({"constraints": decision.constraints.plain()} if decision.constraints else {}),
     }
 
 

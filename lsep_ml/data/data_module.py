@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import pytorch_lightning as pl
@@ -17,6 +18,7 @@ from lsep_ml.data.cores import available_cores
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.content import MAX_BYTES, at_most
+from lsep_ml.data.label_groups import LabelGroups, read_label_groups
 from lsep_ml.data.loading import Batch, BatchedSplit, TrainingLoader
 from lsep_ml.data.mixing import UNMIXED, Mixing
 from lsep_ml.data.order import WHOLE, FixedOrder, Part, TrainingOrder, repeat_factors
@@ -43,6 +45,7 @@ class ImageDataModule(pl.LightningDataModule):
         persistent_workers: whether they live on from epoch to epoch.
         pin_memory: whether batches are put where a GPU copies from at once; None: where there is a GPU.
         max_bytes: the largest image file that is read; a larger one is as one that cannot be decoded.
+        groups_of_labels: a JSON file of label groups, relative to the reader's `root`, see `read_label_groups`.
         drop_labels, dropped_as, long_tail: what is withheld of training and validation, see `Withheld`; by the reader's
             `seed`.
         mixing: how training images are mixed with each other.
@@ -71,6 +74,7 @@ class ImageDataModule(pl.LightningDataModule):
         drop_labels: float | SinglePositive = 0.0,
         dropped_as: DroppedAs = "unknown",
         long_tail: float | None = None,
+        groups_of_labels: str | None = None,
         mixing: Mixing = UNMIXED,
         part: Part = WHOLE,
         **options: Any,
@@ -87,6 +91,10 @@ class ImageDataModule(pl.LightningDataModule):
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         with at_most(max_bytes):
             self.data_set = withheld.of(reader(**options), options.get("seed", 0))
+        groups = None if groups_of_labels is None else Path(options.get("root", "")) / groups_of_labels
+        self.label_groups = (
+            LabelGroups() if groups is None else read_label_groups(groups, self.data_set.label_names)
+        )
         if self.data_set.feature_width is not None:
             self.transform, self.num_workers = None, 0
             if mixing:

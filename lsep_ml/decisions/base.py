@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lsep_ml.decisions.checks import Array, check_fit, check_scores, row_blocks
+from lsep_ml.decisions.constraints import Constraints
 from lsep_ml.decisions.criteria import check_criterion, criterion_metric
-from lsep_ml.decisions.saved import write_saved
+from lsep_ml.decisions.saved import WITH_CONSTRAINTS, write_saved
 from lsep_ml.metrics import Metric
 from lsep_ml.metrics.functional import as_numpy
 
@@ -63,6 +64,9 @@ class Decision(nn.Module, ABC):
     needs_features: bool = False
     """Whether it decides from features too."""
 
+    promises: ClassVar[Literal["recall", "precision"] | None] = None
+    """What it has a guarantee on, which constraints may not break."""
+
     num_labels: Any  # int, or a buffer that `fit` sets
 
     def __init__(self, fit_on: FitOn) -> None:
@@ -71,10 +75,30 @@ class Decision(nn.Module, ABC):
             raise ValueError(f"fit_on={fit_on!r}: expected 'train', 'val', 'both' or 'crossfit'")
         self.fit_on = fit_on
         self.label_names: list[str] | None = None
+        self.constraints = Constraints()
 
     @abstractmethod
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
         """Decide by float32 scores (N, K) and features (N, D) on the decision's device; nothing is checked."""
+
+    def constrain(self, constraints: Constraints) -> Self:
+        """Have every label set keep `constraints`; they are saved with the decision, and no part of its fit.
+
+        Raises ValueError where they break what the decision promises: labels taken away from a promised recall, or
+        added to a promised precision.
+        """
+        broken = {"recall": constraints.removes, "precision": constraints.adds, None: False}[self.promises]
+        if broken:
+            raise ValueError(
+                f"{type(self).__name__} promises {self.promises}, which min_labels, max_labels or groups of labels "
+                "would break: choose another decision, or leave them out"
+            )
+        self.constraints = constraints
+        return self
+
+    def constrained(self, scores: Tensor, features: Tensor | None = None) -> Decided:
+        """What `forward` decides, changed to keep the constraints; tensor operations alone."""
+        return self.constraints.apply(scores, self(scores, features))
 
     def decide(self, scores: Array, features: Array | None = None) -> Decided:
         """Decide by scores (N, K) and, where they are needed, features (N, D); the results are where the scores are.
@@ -95,7 +119,9 @@ class Decision(nn.Module, ABC):
         `decisions.load` gives a decision with identical predictions. Each file appears whole or not at all.
         """
         names = {} if self.label_names is None else {"label_names": list(self.label_names)}
-        record = {"decision": type(self).__name__, "options": self.options(), **names}
+        record: dict[str, Any] = {"decision": type(self).__name__, "options": self.options(), **names}
+        if self.constraints:
+            record |= {"format": WITH_CONSTRAINTS, "constraints": self.constraints.plain()}
         write_saved(Path(path), record, self.state_dict(), beside=any(True for _ in self.parameters()))
 
     def choices(self) -> dict[str, Any]:
@@ -111,7 +137,9 @@ class Decision(nn.Module, ABC):
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def _decided_blocks(self, scores: Array, features: Array | None) -> list[Decided]:
-        return self._in_blocks(self, scores, features)
+        if int(self.num_labels):
+            self.constraints.check(int(self.num_labels))
+        return self._in_blocks(self.constrained, scores, features)
 
     def _in_blocks(
         self, function: Callable[[Tensor, Tensor | None], P], scores: Array, features: Array | None

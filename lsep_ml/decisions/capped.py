@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from lsep_ml.decisions.base import Decided, FitOn, Rule
-from lsep_ml.decisions.rules import highest, ranks
+from lsep_ml.decisions.constraints import ranks
+from lsep_ml.decisions.rules import highest
 from lsep_ml.decisions.search import Bools, Scores, exact_threshold, rank_entries
 
 

@@ -1,7 +1,7 @@
 """A threshold with a guarantee on the expected share of missed labels."""
 
 import math
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ class ConformalRisk(ThresholdRule):
     chosen on one part of the images (drawn from `seed`), and one shift for all of them calibrated on the
     other, a share `calibration` of the images.
     """
+
+    promises: ClassVar[Literal["recall", "precision"] | None] = "recall"
 
     def __init__(
         self,

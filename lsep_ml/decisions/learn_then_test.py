@@ -1,7 +1,7 @@
 """A threshold with a guarantee on the precision of label sets."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -27,6 +27,8 @@ class LearnThenTest(ThresholdRule):
     images, which have chosen nothing else, such as the epoch of the network. Unknown labels enter neither share; images
     with none known are left out. Where already the first test fails, nothing is predicted, which is said.
     """
+
+    promises: ClassVar[Literal["recall", "precision"] | None] = "precision"
 
     def __init__(
         self,

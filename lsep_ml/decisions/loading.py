@@ -9,6 +9,7 @@ import torch
 
 from lsep_ml.decisions.base import Decision
 from lsep_ml.decisions.catalogue import DECISIONS
+from lsep_ml.decisions.constraints import Constraints
 from lsep_ml.decisions.saved import read_saved
 from lsep_ml.files import reading
 
@@ -36,6 +37,7 @@ def load(path: str | Path) -> Decision:
         decision = kinds[name](**record["options"])
         _fill(decision, state)
         decision.label_names = _label_names(record, int(decision.num_labels))
+        decision.constrain(Constraints.of_plain(record.get("constraints", {})))
         if not decision.needs_features or hasattr(decision, "num_features"):
             decision.decide(*_blank_image(decision))  # sizes that do not belong together fail here
     return decision.eval()

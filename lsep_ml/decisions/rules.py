@@ -9,17 +9,8 @@ from torch import Tensor
 
 from lsep_ml.decisions.base import Decided, FitOn, Rule
 from lsep_ml.decisions.checks import Array
+from lsep_ml.decisions.constraints import ranks
 from lsep_ml.decisions.search import best_k, exact_threshold, grid_threshold, rank_entries
-
-
-def ranks(scores: Tensor) -> Tensor:
-    """The place of every label in its image's ranking, (N, K), 0 = the highest score.
-
-    Of equal scores the lower label index comes first.
-    """
-    order = scores.argsort(dim=1, descending=True, stable=True)
-    places = torch.arange(scores.shape[1], device=scores.device).expand_as(order)
-    return torch.empty_like(order).scatter_(1, order, places)
 
 
 def highest(scores: Tensor, counts: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lsep_ml.files import atomic_write, reading, write_json
 
-FORMAT = 1
+FORMAT, WITH_CONSTRAINTS = 1, 2
+"""Of decisions without constraints, and of those that an earlier version would decide by without them."""
 
 
 def write_saved(path: Path, record: dict[str, Any], state: Mapping[str, Tensor], *, beside: bool) -> None:
@@ -49,8 +50,10 @@ def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if not isinstance(record["decision"], str):
             raise ValueError(f"decision = {record['decision']!r:.40}, no name")
         version = record["format"]
-    if version != FORMAT:
-        raise ValueError(f"{path}: format {version}, this version reads format {FORMAT}")
+    if version not in (FORMAT, WITH_CONSTRAINTS):
+        raise ValueError(
+            f"{path}: format {version}, this version reads formats {FORMAT} and {WITH_CONSTRAINTS}"
+        )
     if "weights" in record:
         weights = record["weights"]
         with reading(path, "a saved decision"):

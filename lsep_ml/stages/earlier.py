@@ -41,7 +41,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
     same = identity == identity_of(job.made_by)
     config = current_names(config)
-    parts = ("predictor", "extraction", "rates", *DECISION_PARTS)
+    parts = ("predictor", "extraction", "rates", *DECISION_PARTS, "label_sets")
     then = plain_parts({part: config.get(part, {}) for part in parts}, parts)
     same = same and then == plain_parts(now, parts)
     if same:
@@ -62,6 +62,7 @@ def _same_parts(then: dict[str, Any], now: dict[str, Any]) -> bool:
         "predictor": {},
         "extraction": {},
         "rates": {},
+        "label_sets": {},
     }  # which records of earlier versions lack
     try:
         return plain_parts(added | then, RUN_PARTS) == plain_parts(added | now, RUN_PARTS)

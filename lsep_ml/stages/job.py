@@ -19,12 +19,12 @@ from lsep_ml.data.known import check_known
 from lsep_ml.data.mixing import Mixing
 from lsep_ml.data.order import Part
 from lsep_ml.decisions import Decision, LearntDecision
-from lsep_ml.decisions.estimation import largest_count
 from lsep_ml.losses import ClassCounts, with_class_counts
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
+from lsep_ml.stages.job_decision import constrained, with_label_groups, with_max_count
 from lsep_ml.stages.prediction import Training
 from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.preprocessing import with_preprocessing
@@ -124,7 +124,8 @@ def build_job(config: DictConfig) -> Job:
     config = with_max_count(config, data.data_set.train)
     instantiate(config.fitting.optimizer)  # which stage 2 builds; what cannot be built is said now
     predictor = instantiate(config.predictor) if config.predictor else None
-    decision = instantiate(config.decision) if config.decision else None
+    config = with_label_groups(config, data.label_groups)
+    decision = constrained(config, instantiate(config.decision) if config.decision else None)
     check_predictor(config, predictor, data.data_set.train)
     if config.trainer.precision == "16-mixed" and device.type == "cpu":
         raise ValueError("trainer.precision=16-mixed: needs a GPU; on the CPU take bf16-mixed or 32-true")
@@ -193,15 +194,6 @@ def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
             "take: model=given"
         )
     return cast(DictConfig, OmegaConf.merge(config, {"model": {"width": width}}))
-
-
-def with_max_count(config: DictConfig, train: Split) -> DictConfig:
-    """The configuration with the largest label count that is left to the training images, which is said."""
-    if "max_count" not in config.decision or config.decision.max_count is not None:
-        return config
-    count = largest_count(train.targets, train.mask)
-    log.info("decision.max_count = %d: it covers the labels of 99%% of the training images", count)
-    return cast(DictConfig, OmegaConf.merge(config, {"decision": {"max_count": count}}))
 
 
 def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:

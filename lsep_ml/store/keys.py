@@ -55,11 +55,20 @@ PREDICTION_PARTS = (
 DECISION_PARTS = ("decision", "fitting")
 """What stage 2 adds."""
 
-RUN_PARTS = (*PREDICTION_PARTS, "rates", "extraction", "predictor", *DECISION_PARTS)
-"""All that makes a run; `predictor` is empty where the scores are the network's own."""
+RUN_PARTS = (*PREDICTION_PARTS, "rates", "extraction", "predictor", *DECISION_PARTS, "label_sets")
+"""All that makes a run; `predictor` is empty where the scores are the network's own, `label_sets` where these are what
+the decision says."""
 
 NEUTRAL = {
-    "data": {"root", "num_workers", "cache", "pin_memory", "persistent_workers", "max_bytes"},
+    "data": {
+        "root",
+        "num_workers",
+        "cache",
+        "pin_memory",
+        "persistent_workers",
+        "max_bytes",
+        "groups_of_labels",
+    },
     "decision": {"shift_invariant"},
     "model": {"strict"},
     "rates": {"sgd", "adam", "adamw", "of"},  # what of them is used is the optimizer's
@@ -92,6 +101,7 @@ AT_FIRST: dict[str, dict[str, Any]] = {
         "decay_all": True,
         "patience": None,
     },
+    "label_sets": {"min_labels": 0, "max_labels": None, "groups": None},
     "lsep_ml.decisions.TopK": _OF_CRITERIA,
     "lsep_ml.decisions.GlobalThreshold": _OF_CRITERIA,
     "lsep_ml.decisions.CappedThreshold": _OF_CRITERIA,
