@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -176,10 +177,17 @@ def stratified_folds(
         raise ValueError(f"{count} folds of {number} images or groups: at least 2 of each")
     together = np.zeros((number, targets.shape[1]), np.uint8)
     np.maximum.at(together, places, targets)
-    of_group = np.empty(number, np.int64)
+    return _folds(together.tobytes(), number, min(count, number), seed)[places]
+
+
+@lru_cache(maxsize=2)  # seconds, and the jobs of a sweep ask for the same
+def _folds(targets: bytes, rows: int, count: int, seed: int) -> NDArray[np.int64]:
+    """The fold of each of `rows` rows of uint8 targets, (N,)."""
     from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
-    splitter = MultilabelStratifiedKFold(n_splits=min(count, number), shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(np.arange(number), together)):
-        of_group[held_out] = fold
-    return of_group[places]
+    folds = np.empty(rows, np.int64)
+    matrix = np.frombuffer(targets, np.uint8).reshape(rows, -1)
+    splitter = MultilabelStratifiedKFold(n_splits=count, shuffle=True, random_state=seed)
+    for fold, (_, held_out) in enumerate(splitter.split(np.arange(rows), matrix)):
+        folds[held_out] = fold
+    return folds

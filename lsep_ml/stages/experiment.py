@@ -188,7 +188,8 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
         decision.save(folder / DECISION)
     write_history(folder / HISTORY, rows)
     names = config.names
-    write_files(folder, outcome, data.data_set, f"{names.data} test: {names.method} + {names.decision}")
+    title = f"{names.data} test: {names.method} + {names.decision}"
+    write_files(folder, outcome, data.data_set, title, pictures=config.get("pictures", True))
     seconds["decision"] = round(fitted - started, 3)
     seconds["evaluation"] = round(time.perf_counter() - fitted, 3)
     return {

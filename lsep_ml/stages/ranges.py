@@ -35,6 +35,7 @@ RANGES: Mapping[str, Kind] = {
     "deterministic": Switch(),
     "force": Switch(),
     "plan": Switch(),
+    "pictures": Switch(),
     "checkpoint.every_n_steps": Range(1, null=True),
     "checkpoint.every_minutes": Range(0, real=True, above=True, null=True),
     "training.compile": Text(null=True),

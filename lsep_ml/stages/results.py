@@ -19,8 +19,13 @@ from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 _THUMBNAIL = 160
 
 
-def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -> None:
-    """Write into `folder` the arrays of both splits, thumbnails, and the figures, as far as the run has scores."""
+def write_files(
+    folder: Path, outcome: Outcome, data_set: DataSet, title: str, *, pictures: bool = True
+) -> None:
+    """Write into `folder` the arrays of both splits, thumbnails, and the figures, as far as the run has scores.
+
+    pictures: whether the figures are drawn.
+    """
     _write_split(folder / VALIDATION, outcome.val, data_set.label_names)
     test = _write_split(folder / TEST, outcome.test, data_set.label_names)
     rows = rows_to_show(test.get("scores"), test["targets"], test["mask"], test.get("thresholds"))
@@ -30,7 +35,8 @@ def write_files(folder: Path, outcome: Outcome, data_set: DataSet, title: str) -
         data_set.label_names, test["predictions"], test["targets"], test["mask"], test.get("scores")
     )
     write_per_class(folder / PER_CLASS, of_labels)
-    draw_run(folder, test, thumbnails, title)
+    if pictures:
+        draw_run(folder, test, thumbnails, title)
 
 
 def _write_split(path: Path, outcome: SplitOutcome, label_names: Sequence[str]) -> Arrays:

@@ -105,6 +105,11 @@ def is_convex(loss: Loss) -> bool:
     return _function(loss) in _CONVEX and not _is_weighted(loss)
 
 
+def has_kinks(loss: Loss) -> bool:
+    """Tell whether `loss` is descended over kinks: of WARP alone, other hinges are rounded; no curvature is known."""
+    return _function(loss) is warp_loss
+
+
 def _is_weighted(loss: Loss) -> bool:
     return bool(getattr(loss, "keywords", {}).get("weighted", False))
 

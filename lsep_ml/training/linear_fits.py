@@ -1,8 +1,7 @@
 """Linear thresholds fitted on rows without some of their folds, and the weight decay they are fitted with.
 
 A cross-fit whose choices are cross-fitted too asks for many such fits: on all rows, without each fold, without each
-two. They share the features, which are put on their principal axes once: there the curvature of the objective is known
-well enough for L-BFGS to need a few steps, whatever the weight decay.
+two. They share the features, which are put on their principal axes once.
 """
 
 import copy
@@ -18,14 +17,13 @@ from torch.nn import functional as F
 from lsep_ml.decisions.checks import float_tensor
 from lsep_ml.decisions.linear import LOG_SCALE, LinearThresholds
 from lsep_ml.training.folds import Bools, Rows
+from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
 from lsep_ml.training.solver import Solution, minimise
 
 TOLERANCE, MAX_ITERATIONS = 1e-3, 1000
 _STEPS, _WIDEST = (0, -1, -2), 12
 """Weight decays are 10^(step / 2): the steps tried first, and how far from 0 they may go."""
 
-_MOST_AXES = 2048  # features above which the axes are the features' own: their principal ones would cost more
-_ROWS_OF_AXES = 8192  # rows that the axes are computed from
 _CURVATURE = 0.5  # at the minimum, against scores that know nothing: what p (1 - p) falls to, roughly
 
 Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
@@ -90,8 +88,7 @@ class Found(NamedTuple):
 class Problem:
     """The objective of linear thresholds (`LinearThresholds.loss`) on `rows` or some of them, and its minimum.
 
-    It is minimised in coordinates in which its curvature is about 1 everywhere: weights on the principal axes of the
-    features, each divided by the root of an estimate of its curvature. That changes no minimum.
+    It is minimised in coordinates in which its curvature is about 1 everywhere (`PrincipalAxes`).
     """
 
     def __init__(self, decision: LinearThresholds, rows: Rows) -> None:
@@ -101,15 +98,15 @@ class Problem:
         self._started.reset(rows.scores, rows.targets, rows.features, rows.known)
         with torch.no_grad():
             inputs = self._started.standardised(float_tensor(rows.features))
-            self.axes, self.variances = _principal_axes(inputs)
-            self.inputs = inputs if self.axes is None else inputs @ self.axes
+            some = inputs[:: max(1, -(-len(inputs) // ROWS))]
+            self.axes = PrincipalAxes.of([some], inputs.shape[1])
+            self.inputs = self.axes.onto(inputs)
 
     def decision(self, found: Found, weight_decay: float) -> LinearThresholds:
         """The linear thresholds of a minimum, without offsets."""
         decision = copy.deepcopy(self._started)
-        weight = found.weight if self.axes is None else found.weight @ self.axes.T.double()
         with torch.no_grad():
-            decision.weight.copy_(weight)
+            decision.weight.copy_(self.axes.to(found.weight).back(found.weight))
             decision.linear.bias.copy_(found.bias)
             decision.log_scale.copy_(found.log_scale)
         decision.decay.fill_(weight_decay)
@@ -150,7 +147,7 @@ class Problem:
         if variance <= 1e-12 * scores.square().mean():  # one row, say: any scale will do
             variance = torch.ones_like(variance)
         initial = -0.5 * variance.log()
-        of_weight = curvature[:, None] * self.variances.to(dtype) + 2 * weight_decay
+        of_weight = curvature[:, None] * self.axes.variances.to(dtype) + 2 * weight_decay
         of_weight = of_weight.clamp_min(1e-6 * of_weight.max()).sqrt()
         of_bias = curvature.sqrt()
         of_scale = ((curvature * spread).sum() / variance).clamp_min(1e-6 * curvature.sum()).sqrt()
@@ -206,18 +203,6 @@ def choose_weight_decay(problem: Problem) -> float:
         best = min(sorted(losses, reverse=True), key=lambda step: losses[step])
         ahead = [step for step in (best + 1, best - 1) if step not in losses and abs(step) <= _WIDEST]
     return float(10 ** (best / 2))
-
-
-def _principal_axes(inputs: Tensor) -> tuple[Tensor | None, Tensor]:
-    """The principal axes (D, D) of standardised features (N, D), in columns, and the variances (D,) along them.
-
-    Of many features, None and ones: the axes of the features themselves.
-    """
-    if inputs.shape[1] > _MOST_AXES:
-        return None, torch.ones(inputs.shape[1])
-    some = inputs[:: -(-len(inputs) // _ROWS_OF_AXES)]
-    variances, axes = torch.linalg.eigh(some.T @ some / len(some))
-    return axes, variances.clamp_min(0)
 
 
 def _scale(log_scale: Tensor) -> Tensor:

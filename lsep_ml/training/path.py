@@ -86,7 +86,7 @@ class DecayPath:
         features, targets, mask = _tensors(self.train)
         self.images = ProbeImages(
             features, Standardisation.of(features), targets, mask, device=solving.device
-        )
+        ).on_axes()
         self.zero, self.coarse = self.images.start(self.loss)
         self.layers: dict[float, ScoreLayer] = {}
         self.rows: list[dict[str, Any]] = []

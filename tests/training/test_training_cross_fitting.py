@@ -102,7 +102,7 @@ def test_log_odds_of_a_fold_do_not_depend_on_its_targets(kind, monkeypatch):
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-4, 0.1, 30.0])
 @pytest.mark.parametrize("most_axes", [2, 2048])
 def test_a_minimum_on_the_axes_is_one_of_the_loss(most_axes, weight_decay, masked, monkeypatch):
-    monkeypatch.setattr("lsep_ml.training.linear_fits._MOST_AXES", most_axes)
+    monkeypatch.setattr("lsep_ml.training.principal_axes._MOST", most_axes)
     rows = case()
     rng = np.random.default_rng(0)
     features = (rows.features @ rng.normal(size=(8, 8)) * 50 + 20).astype(np.float32)  # correlated
