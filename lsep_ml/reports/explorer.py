@@ -1,7 +1,7 @@
 """The decision explorer's data: runs as counts at every step of a slider, small enough to sit inside the page.
 
 The page never sees a score matrix. For each step it has every label-set metric and the counts of `count_label_sets`
-class by class; scores themselves are there for the few images that it shows.
+class by class; scores themselves are there for the few images that it shows, label sets for those on the map.
 """
 
 import base64
@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 
 from lsep_ml.metrics import LABEL_SET_KEYS, LABELS_PER_IMAGE, LabelCounts, label_set_metrics, labels_per_image
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
-from lsep_ml.reports.figures.of_run import SPREAD, spread_rows
+from lsep_ml.reports.errors import MOST_LABELS, bits, confusions, label_ap, map_places
+from lsep_ml.reports.figures.of_run import spread_rows
 from lsep_ml.reports.figures.saving import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.paper import method_name
 from lsep_ml.reports.records import LeftOut
 from lsep_ml.runs.arrays import Arrays, read_arrays
+from lsep_ml.runs.feature_map import FeatureMap, read_feature_map
 from lsep_ml.runs.files import TEST
 from lsep_ml.runs.finished import Run
 from lsep_ml.runs.record import RecordError
 
 HIGHEST_K = 10
+PICTURES = 60
+"""The page shows at most so many test images of a data set."""
+
 Json = dict[str, Any]
 Cuts = dict[str, Thresholded | Ranked]
 
@@ -49,9 +54,9 @@ def explore(
     for run in runs:
         by_scores.setdefault((run.scores, run.seed), []).append(run)
     shown = np.array(list(files.thumbnails), np.intp)
-    shown = shown[spread_rows(len(shown), SPREAD)]
-    group: Json = {"name": files.group.name, "models": [], "runs": []}
-    problems = []
+    shown = shown[spread_rows(len(shown), PICTURES)]
+    group: Json = {"name": files.group.name, "models": [], "runs": [], "map": None}
+    problems: list[LeftOut] = []
     for sharing in by_scores.values():
         try:
             test = read_arrays(sharing[0], TEST, "scores", "targets", "mask", "image_ids")
@@ -61,6 +66,12 @@ def explore(
             ]
             continue
         model, cuts = _model(test, sharing, shown)
+        found = _feature_map(sharing, test, problems)
+        if found is not None and group["map"] is None:
+            group["map"] = _mapped_images(test, found)
+        if found is not None and group["map"]["rows"] != found.rows.tolist():
+            found = None
+        model["map"] = None if found is None else map_places(found)
         if "images" not in group:
             group |= _test_split(files, test, shown)
         for run in sharing:
@@ -70,7 +81,7 @@ def explore(
                 problems.append(LeftOut(run.folder, f"{error}; left out of the decision explorer"))
                 continue
             place = {"model": len(group["models"]), "variant": variants.get(run, "")}
-            group["runs"].append(place | _run(run, own, test, cuts, shown))
+            group["runs"].append(place | _run(run, own, test, cuts, shown, found))
         group["models"].append(model)
     return group, problems
 
@@ -86,21 +97,57 @@ def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp]) -> tuple[J
     cuts: Cuts = {"theta": Thresholded(scores, mask, thetas), "k": Ranked(scores, mask, highest)}
     model = {
         "scores": _pack(scores[shown], np.float32),
+        "ap": label_ap(test),
         "theta": _steps(thetas, cuts["theta"].counts(targets)),
         "k": _steps(np.arange(1, highest + 1), cuts["k"].counts(targets)),
     }
     return model, cuts
 
 
-def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp]) -> Json:
-    """Pack a run's own label sets, and how many images keep them, or stay right, at each step of `cuts`."""
+def _feature_map(sharing: list[Run], test: Arrays, problems: list[LeftOut]) -> FeatureMap | None:
+    """Read the map of the first run that left one, where there are not too many labels to show on it."""
+    if test["targets"].shape[1] > MOST_LABELS:
+        return None
+    for run in sharing:
+        try:
+            found = read_feature_map(run, len(test["targets"]))
+        except RecordError as error:
+            problems.append(LeftOut(run.folder, f"{error}; left out of the map"))
+        else:
+            if found is not None:
+                return found
+    return None
+
+
+def _mapped_images(test: Arrays, found: FeatureMap) -> Json:
+    """Pack what is known of the images of a map, which all maps of a split share."""
+    rows = found.rows
+    return {
+        "rows": rows.tolist(),
+        "ids": [str(name) for name in test["image_ids"][rows]],
+        "true": _pack(bits(test["targets"][rows]), np.uint8),
+        "known": _pack(bits(test["mask"][rows]), np.uint8),
+    }
+
+
+def _run(
+    run: Run,
+    own: Arrays,
+    test: Arrays,
+    cuts: Cuts,
+    shown: NDArray[np.intp],
+    found: FeatureMap | None,
+) -> Json:
+    """Pack a run's own label sets and errors, and how many images keep them, or stay right, at each step of `cuts`."""
     targets, known = test["targets"], test["mask"] != 0
     right = ~((own["predictions"] != targets) & known).any(1) & known.any(1)
-    found: Json = {
+    packed: Json = {
         "label": f"{method_name(*run.method)}, seed {run.seed}",
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
         "predictions": _pack(own["predictions"][shown], np.uint8),
+        "confusions": confusions(own["predictions"], targets, test["mask"]),
+        "onMap": None if found is None else _pack(bits(own["predictions"][found.rows]), np.uint8),
     }
     steps = {}
     if "thresholds" in own and np.ptp(own["thresholds"], axis=0).any():
@@ -108,12 +155,12 @@ def _run(run: Run, own: Arrays, test: Arrays, cuts: Cuts, shown: NDArray[np.intp
         shifts = slider_grid(margins, targets, [0.0])
         cuts = {**cuts, "shift": Thresholded(margins, test["mask"], shifts)}
         steps["shift"] = _steps(shifts, cuts["shift"].counts(targets))
-        found["thresholds"] = _pack(own["thresholds"][shown], np.float32)
+        packed["thresholds"] = _pack(own["thresholds"][shown], np.float32)
     every = np.ones(len(targets), bool)
     for mode, cut in cuts.items():
         same, still_right = cut.exact(own["predictions"], every), cut.exact(targets, right)
-        found[mode] = steps.get(mode, {}) | {"same": same.tolist(), "stillRight": still_right.tolist()}
-    return found
+        packed[mode] = steps.get(mode, {}) | {"same": same.tolist(), "stillRight": still_right.tolist()}
+    return packed
 
 
 def _steps(values: NDArray[Any], counts: LabelCounts) -> Json:
@@ -138,6 +185,7 @@ def _test_split(files: GroupFiles, test: Arrays, shown: NDArray[np.intp]) -> Jso
         "actual": ((test["targets"] != 0) & known).sum(0).tolist(),
         "shown": [
             {
+                "row": row,
                 "id": str(test["image_ids"][row]),
                 "picture": picture_uri(files.thumbnails[row]),
                 "true": np.flatnonzero(test["targets"][row] & test["mask"][row]).tolist(),

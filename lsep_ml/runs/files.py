@@ -15,6 +15,9 @@ HISTORY = "history.csv"
 PER_CLASS = "per_class.csv"
 """What the test split says of each label."""
 
+FEATURE_MAP = "feature_map.npz"
+"""Where test images lie by their features, in two coordinates."""
+
 TEST, VALIDATION = "predictions.npz", "validation.npz"
 """Scores, targets and label sets of a split."""
 

@@ -12,7 +12,8 @@ from lsep_ml.data import DataSet
 from lsep_ml.data.cores import available_cores
 from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
 from lsep_ml.runs.arrays import Arrays, write_predictions, write_thumbnails
-from lsep_ml.runs.files import PER_CLASS, TEST, THUMBNAILS, VALIDATION
+from lsep_ml.runs.feature_map import map_features, write_feature_map
+from lsep_ml.runs.files import FEATURE_MAP, PER_CLASS, TEST, THUMBNAILS, VALIDATION
 from lsep_ml.runs.per_class import per_class_rows, write_per_class
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 
@@ -22,7 +23,7 @@ _THUMBNAIL = 160
 def write_files(
     folder: Path, outcome: Outcome, data_set: DataSet, title: str, *, pictures: bool = True
 ) -> None:
-    """Write into `folder` the arrays of both splits, thumbnails, and the figures, as far as the run has scores.
+    """Write into `folder` the arrays of both splits, thumbnails, tables and figures, as far as the run has scores.
 
     pictures: whether the figures are drawn.
     """
@@ -35,6 +36,7 @@ def write_files(
         data_set.label_names, test["predictions"], test["targets"], test["mask"], test.get("scores")
     )
     write_per_class(folder / PER_CLASS, of_labels)
+    write_feature_map(folder / FEATURE_MAP, map_features(outcome.test.arrays.features))
     if pictures:
         draw_run(folder, test, thumbnails, title)
 

@@ -17,8 +17,10 @@ from selenium.webdriver.support.ui import Select
 
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
 from lsep_ml.reports import BuiltReport, build_report
+from lsep_ml.reports.errors import confusions
 from lsep_ml.reports.figures.of_run import spread_rows
 from lsep_ml.reports.paper import method_name
+from lsep_ml.runs.feature_map import map_features, write_feature_map
 
 LABELS = 9
 
@@ -38,6 +40,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> BuiltReport:
     paper = {"data": "voc2007", "model": "vgg16", "labels": 20, "colour": True, "intervals": False}
     for loss, decision in (("lsep", "thresh_est"), ("warp", "topk"), ("warp", "threshold")):
         write_run(folder, loss=loss, decision=decision, **paper)
+    for run in folder.glob("digits/*"):
+        with np.load(run / "predictions.npz") as arrays:
+            write_feature_map(run / "feature_map.npz", map_features(arrays["scores"]))
     write_failure(folder, "ValueError: <b>bold</b>", ["loss=warp"])
     return build_report(folder, replicates=100)
 
@@ -264,6 +269,113 @@ def test_images_can_be_filtered(page: webdriver.Chrome, report: BuiltReport) -> 
     Select(by_id(page, "label")).select_by_visible_text("3")
     shown = page.find_elements(By.CSS_SELECTOR, "#explorer-images figure:not([hidden])")
     assert len(shown) == (sets[:, 3] | (true & known)[:, 3]).sum()
+
+
+def shown_ids(page: webdriver.Chrome) -> list[str]:
+    where = "#explorer-images figure:not([hidden]) .id"
+    script = "return [...document.querySelectorAll(arguments[0])].map(id => id.textContent)"
+    found: list[str] = page.execute_script(script, where)
+    return found
+
+
+def test_images_are_filtered_by_what_became_of_them_and_by_error_and_sorted(
+    page: webdriver.Chrome, report: BuiltReport
+) -> None:
+    choose(page, "LSEP (θ), seed 0", "theta")
+    arrays = arrays_of(report, "threshold")
+    rows = spread_rows(160)
+    value = move(page, int(by_id(page, "slider").get_attribute("max")) // 2)
+    sets, ids = label_sets(arrays, "theta", value)[rows], arrays["image_ids"][rows]
+    true, known, own = (arrays[name][rows] == 1 for name in ("targets", "mask", "predictions"))
+    right, was_right = (~((found != true) & known).any(1) for found in (sets, own))
+    for name, wanted in {"gained": right & ~was_right, "lost": was_right & ~right}.items():
+        Select(by_id(page, "show")).select_by_value(name)
+        assert shown_ids(page) == ids[wanted].tolist()
+    Select(by_id(page, "show")).select_by_value("all")
+    kinds = {"found": sets & true & known, "wrong": sets & ~true & known, "missed": ~sets & true & known}
+    for label in (None, 2):
+        if label is not None:
+            Select(by_id(page, "label")).select_by_visible_text(str(label))
+        for name, entries in kinds.items():
+            Select(by_id(page, "kind")).select_by_value(name)
+            wanted = entries.any(1) if label is None else entries[:, label]
+            assert shown_ids(page) == ids[wanted].tolist()
+    Select(by_id(page, "kind")).select_by_value("")
+    there = (sets | (true & known))[:, 2]
+    scores = arrays["scores"][rows][:, 2]
+    for name, order in {
+        "high": np.argsort(-scores, kind="stable"),
+        "low": np.argsort(scores, kind="stable"),
+    }.items():
+        Select(by_id(page, "order")).select_by_value(name)
+        assert shown_ids(page) == [ids[i] for i in order if there[i]]
+    Select(by_id(page, "label")).select_by_visible_text("any label")
+    assert by_id(page, "order").get_attribute("value") == ""  # a score is a label's
+    Select(by_id(page, "order")).select_by_value("errors")
+    errors = ((sets != true) & known).sum(1)
+    assert shown_ids(page) == ids[np.argsort(-errors, kind="stable")].tolist()
+
+
+def test_a_picture_is_shown_large_with_its_scores(page: webdriver.Chrome, report: BuiltReport) -> None:
+    choose(page, "LSEP (θ), seed 0", "theta")
+    arrays, rows = arrays_of(report, "threshold"), spread_rows(160)
+    page.find_elements(By.CSS_SELECTOR, "#explorer-images .enlarge")[3].click()
+    dialog = by_id(page, "large")
+    assert dialog.get_attribute("open") is not None
+    for position in (3, 4):
+        assert by_id(page, "large-title").text == arrays["image_ids"][rows[position]]
+        scores = arrays["scores"][rows[position]]
+        lines = dialog.find_elements(By.CSS_SELECTOR, "tbody tr")
+        told = [[cell.text for cell in line.find_elements(By.CSS_SELECTOR, "th, td")] for line in lines]
+        names = [line[0].split(" ")[-1] for line in told]
+        assert [float(line[1]) for line in told] == pytest.approx([scores[int(k)] for k in names], abs=0.0051)
+        assert [float(line[1]) for line in told] == sorted((float(line[1]) for line in told), reverse=True)
+        there = arrays["targets"][rows[position]] & arrays["mask"][rows[position]]
+        assert {str(k) for k in np.flatnonzero(there)} <= set(names)
+        page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert dialog.get_attribute("open") is None
+
+
+def test_confusions_lead_to_their_pictures(page: webdriver.Chrome, report: BuiltReport) -> None:
+    choose(page, "LSEP (θ), seed 0", "theta")
+    arrays, rows = arrays_of(report, "threshold"), spread_rows(160)
+    expected = confusions(arrays["predictions"], arrays["targets"], arrays["mask"])
+    lines = by_id(page, "confusions").find_elements(By.CSS_SELECTOR, "tbody tr")
+    told = [[cell.text for cell in line.find_elements(By.CSS_SELECTOR, "th, td")][:4] for line in lines]
+    assert told == [[str(j), str(k), str(n), f"{100 * n / misses:.1f}%"] for j, k, n, misses in expected]
+    j, k, *_ = expected[0]
+    lines[0].find_element(By.TAG_NAME, "button").click()
+    own, true, known = (arrays[name][rows] == 1 for name in ("predictions", "targets", "mask"))
+    wanted = (own & ~true & known)[:, j] & (~own & true & known)[:, k]
+    assert shown_ids(page) == arrays["image_ids"][rows][wanted].tolist()
+    assert by_id(page, "none").is_displayed() == (not wanted.any())
+    by_id(page, "pair").click()
+    assert len(shown_ids(page)) == 24
+
+
+def test_the_map_shows_what_is_right_and_each_label(page: webdriver.Chrome, report: BuiltReport) -> None:
+    choose(page, "LSEP (θ), seed 0", "theta")
+    arrays = arrays_of(report, "threshold")
+    own, true, known = (arrays[name] == 1 for name in ("predictions", "targets", "mask"))
+    right = ~((own != true) & known).any(1)
+
+    def points() -> dict[str, int]:
+        kinds = page.execute_script(
+            "return [...document.querySelectorAll('#explorer-map .point')].map(one => one.classList[1])"
+        )
+        return {kind: kinds.count(kind) for kind in set(kinds)}
+
+    assert points() == {"right": right.sum(), "failed": (~right).sum()}
+    Select(by_id(page, "map-label")).select_by_visible_text("1")
+    parts = {"found": own & true, "wrong": own & ~true, "missed": ~own & true, "absent": ~own & ~true}
+    assert points() == {name: n for name, part in parts.items() if (n := (part & known)[:, 1].sum())}
+    point = page.find_element(By.CSS_SELECTOR, "#explorer-map .pictured")
+    point.send_keys(Keys.ENTER)
+    assert by_id(page, "large-title").text in arrays["image_ids"][spread_rows(160)]
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    Select(by_id(page, "run")).select_by_index(len(Select(by_id(page, "run")).options) - 1)
+    assert not by_id(page, "map-section").is_displayed()  # these runs left no map
 
 
 def test_a_narrow_window_shows_f1_and_exact_match_first(page: webdriver.Chrome) -> None:

@@ -1,4 +1,5 @@
 // The decision explorer: metrics and counts at every step of a slider, and label sets from a few images' scores.
+// gallery.js shows these, errors.js what does not move with the slider.
 "use strict";
 (() => {
   const { keys, marks, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
@@ -41,12 +42,6 @@
 
   const percent = (x) => (100 * x).toFixed(1);
   const change = (x) => (Math.abs(x) < 5e-4 ? "0.0" : (x < 0 ? "−" : "+") + Math.abs(100 * x).toFixed(1));
-  const element = (name, properties, ...children) => {
-    const made = Object.assign(document.createElement(name), properties);
-    made.append(...children);
-    return made;
-  };
-
   const showMetrics = (values) => {
     $("metrics").tBodies[0].replaceChildren(...keys.map(({ key, name, note, higher_is_better }) => {
       const reported = run.reported[key];
@@ -77,42 +72,14 @@
 
   const showImages = (value) => {
     const labels = group.actual.length;
-    const reported = (run.unpackedPredictions ??= unpack(run.predictions, Uint8Array));
-    let other = 0;
-    const tiles = group.shown.map((image, i) => {
-      const set = labelSet(i, value);
-      const [found, wrong, missed] = [[], [], []];
-      let differs = false;
-      let right = true;
-      for (let k = 0; k < labels; k++) {
-        if (image.unknown.includes(k)) continue;
-        const there = image.true.includes(k);
-        const moved = set[k] !== (reported[i * labels + k] === 1);
-        differs ||= moved;
-        right &&= set[k] === there;
-        const kind = set[k] ? (there ? "found" : "wrong") : there ? "missed" : moved ? "dropped" : null;
-        if (kind === null) continue;
-        ({ found, wrong }[kind] ?? missed).push(element("span", {
-          className: `chip ${kind}${moved ? " moved" : ""}`,
-          textContent: `${marks[kind] ?? marks.wrong} ${group.labels[k]}`,
-        }));
-      }
-      other += differs;
-      const chips = [...found, ...wrong, ...missed];
-      if (!chips.length) chips.push(element("span", { className: "faint", textContent: "none" }));
-      const wanted = { all: true, differs, wrong: !right, right }[$("show").value];
-      const label = $("label").value === "" || image.true.includes(Number($("label").value)) || set[$("label").value];
-      return element("figure", { className: differs ? "tile differs" : "tile", hidden: !(wanted && label) },
-        element("img", { src: image.picture, alt: `test image ${image.id}` }),
-        element("figcaption", {},
-          element("span", { className: "verdict", textContent: `${right ? "right" : "not right"}${differs ? ", changed" : ""}` }),
-          element("span", { className: "chips" }, ...chips),
-          element("span", { className: "faint id", textContent: image.id })));
+    const own = mode === "shift" ? run.unpackedThresholds ??= unpack(run.thresholds, Float32Array) : null;
+    gallery.show({
+      group, marks,
+      sets: group.shown.map((_, i) => labelSet(i, value)),
+      reported: (run.unpackedPredictions ??= unpack(run.predictions, Uint8Array)),
+      scores: (model.unpackedScores ??= unpack(model.scores, Float32Array)),
+      cut: mode === "k" ? null : (i, k) => value + (own ? own[i * labels + k] : 0),
     });
-    $("images").replaceChildren(...tiles);
-    const shown = tiles.filter((tile) => !tile.hidden).length;
-    $("changed").textContent = tiles.length
-      ? `${shown} of ${tiles.length} shown; ${other} of ${tiles.length} change` : "no thumbnails in these runs";
   };
 
   const showClasses = (step) => {
@@ -120,7 +87,8 @@
     const labels = group.actual.length;
     const rows = group.labels.map((name, k) => {
       const [c, p, a] = [correct[step * labels + k], predicted[step * labels + k], group.actual[k]];
-      const numbers = [[a, a], [p, p], ...[ratio(c, p), ratio(c, a), ratio(2 * c, p + a)].map((x) => [x, percent(x)])];
+      const shares = [ratio(2 * c, p + a), model.ap[k], ratio(c, p), ratio(c, a)];
+      const numbers = [...shares.map((x) => (x === null ? ["", "–"] : [x, percent(x)])), [a, a], [p, p]];
       return element("tr", {}, element("th", { scope: "row", textContent: name }), ...numbers.map(([raw, text]) => {
         const cell = element("td", { className: "num", textContent: text });
         cell.dataset.value = raw;
@@ -203,6 +171,9 @@
     const known = $("label").value;
     $("label").replaceChildren(new Option("any label", ""), ...group.labels.map((name, k) => new Option(name, k)));
     $("label").value = known in group.labels ? known : "";
+    gallery.forget();
+    errors.showConfusions({ group, run });
+    errors.showMap({ group, run, model }, unpack);
     const modes = ["shift", "theta", "k"].filter((name) => run[name]);
     const kept = Object.fromEntries(modes.map((name) => [name, Math.max(...run[name].same)]));
     choose(modes.reduce((best, name) => (kept[name] > kept[best] ? name : best)));
@@ -229,7 +200,6 @@
     $("slider").value = Math.round(share * (steps.values.length - 1));
     update();
   });
-  ["show", "label"].forEach((name) => $(name).addEventListener("change", update));
   const start = [...$("run").options].find((option) => option.textContent.startsWith(`${groups[0].best}, seed `));
   if (start) $("run").value = start.value;
   chooseRun();

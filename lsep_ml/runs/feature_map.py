@@ -1,0 +1,84 @@
+"""A map of the test images by their features: two coordinates an image, for a report that has no features."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.files import atomic_write
+from lsep_ml.runs.files import FEATURE_MAP
+from lsep_ml.runs.finished import Run
+from lsep_ml.runs.record import RecordError, check_file
+
+POINTS = 400
+"""A map has at most so many images, evenly spaced over the split."""
+
+
+class FeatureMap(NamedTuple):
+    """Holds where images lie: their `rows` in the split (P,), `points` float32 (P, 2), and each axis's `share` (2,).
+
+    share: of the variance of the features of these images.
+    """
+
+    rows: NDArray[np.int64]
+    points: NDArray[np.float32]
+    share: NDArray[np.float32]
+
+
+def map_features(features: NDArray[Any]) -> FeatureMap:
+    """Compute the first two principal components of `features` (N, D), of at most POINTS evenly spaced rows.
+
+    The points are the rows of U S for X = U S V^T, X the features less their mean; the larger end of each axis is
+    positive. Axes that the features do not have are 0, and so is every point where one is not finite.
+    """
+    images = len(features)
+    rows = np.unique(np.linspace(0, images - 1, min(POINTS, images)).round().astype(np.int64))
+    some = np.asarray(features[rows], np.float64)
+    if not np.isfinite(some).all():
+        some = np.zeros_like(some)
+    centred = some - some.mean(axis=0)
+    # The images are few and the features many: the eigenvectors of X X^T are U, its eigenvalues S squared.
+    squares, vectors = np.linalg.eigh(centred @ centred.T)
+    squares, vectors = squares[::-1].clip(min=0), vectors[:, ::-1]
+    points, share = np.zeros((len(rows), 2)), np.zeros(2)
+    total = float(np.square(centred).sum())
+    for axis in range(min(2, len(rows))):
+        if total > 0 and squares[axis] > 1e-12 * total:
+            column = vectors[:, axis] * np.sqrt(squares[axis])
+            points[:, axis] = column * np.sign(column[np.abs(column).argmax()])
+            share[axis] = squares[axis] / total
+    return FeatureMap(rows, points.astype(np.float32), share.astype(np.float32))
+
+
+def write_feature_map(path: Any, found: FeatureMap) -> None:
+    """Write `found` to `path` as .npz."""
+    with atomic_write(path, "wb") as file:
+        np.savez_compressed(file, **found._asdict())
+
+
+def read_feature_map(run: Run, images: int) -> FeatureMap | None:
+    """Read the map that `run` left, whose test split has so many `images`; None where it left none.
+
+    Raises:
+        RecordError: it is damaged, or of another split.
+    """
+    path = run.folder / FEATURE_MAP
+    if not path.exists():
+        return None
+    try:
+        check_file(path, run.files)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            found = FeatureMap(*(arrays[name] for name in FeatureMap._fields))
+    except RecordError:
+        raise
+    except Exception as error:  # whatever a damaged archive makes NumPy and zlib say
+        raise RecordError(f"{FEATURE_MAP}: damaged ({error}); run the job again") from None
+    rows, points, share = found
+    fits = rows.ndim == 1 and points.shape == (len(rows), 2) and share.shape == (2,)
+    if (
+        not fits
+        or not np.isfinite(points).all()
+        or (len(rows) and not 0 <= rows.min() <= rows.max() < images)
+    ):
+        raise RecordError(f"{FEATURE_MAP}: no map of {images} images; run the job again")
+    return found
