@@ -20,7 +20,7 @@ from lsep_ml.processes.group import Processes
 from lsep_ml.stages.running import Running
 from lsep_ml.stages.sealed_rows import SealedRows, save_array
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import FEATURES, SCORES, features_made_by, scores_made_by, weights_hash
+from lsep_ml.store.keys import FEATURES, SCORES, features_made_by, scores_made_by, taken_made_by, weights_hash
 from lsep_ml.terminal import console
 
 log = logging.getLogger(__name__)
@@ -166,6 +166,26 @@ def extract_features(
     return features
 
 
+def take_features(store: Store, stored: Entry, data: ImageDataModule) -> Entry:
+    """Features of `data`, all of whose images the `stored` features are of, in other splits; found again by both."""
+
+    def build(folder: Path) -> dict[str, Any]:
+        if not store.processes.first:
+            return {}
+        started = time.perf_counter()
+        ids = np.concatenate([_open(stored, f"{split}_image_ids") for split in SPLITS])
+        features = np.concatenate([_open(stored, f"{split}_features") for split in SPLITS])
+        ids, first = np.unique(ids, return_index=True)
+        for split in SPLITS:
+            source = data.data_set.split(split)
+            _write_labels(folder, split, source)
+            rows = first[np.searchsorted(ids, source.image_ids)]
+            save_array(folder / f"{split}_features.npy", features[rows])
+        return {"seconds": round(time.perf_counter() - started, 3), "width": stored.facts["width"]}
+
+    return store.get_or_build(FEATURES, taken_made_by(stored.identity, data.data_set.content), build)
+
+
 def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_size: int) -> Extraction:
     """Scores by the score layer from stored features, found again by the features and the layer's state.
 
@@ -234,10 +254,7 @@ def _feature_rounds(
 def _write_features(
     folder: Path, split: str, source: Split, kept: SealedRows, rounds: Iterable[list[Rows]]
 ) -> None:
-    save_array(folder / f"{split}_targets.npy", source.targets)
-    save_array(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
-    if source.mask is not None:
-        save_array(folder / f"{split}_mask.npy", source.mask)
+    _write_labels(folder, split, source)
     started, before = time.perf_counter(), kept.done
     for computed in rounds:
         for rows, values in computed:
@@ -250,6 +267,13 @@ def _write_features(
                 "  features of %s: %d of %d images, %.1f a second, about %d s left",
                 *(split, kept.done, len(source), rate, left),
             )
+
+
+def _write_labels(folder: Path, split: str, source: Split) -> None:
+    save_array(folder / f"{split}_targets.npy", source.targets)
+    save_array(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
+    if source.mask is not None:
+        save_array(folder / f"{split}_mask.npy", source.mask)
 
 
 @torch.inference_mode()

@@ -64,6 +64,7 @@ class Job:
     device: torch.device
     running: Running  # of the frozen backbone
     made_by: dict[str, Any]  # the trained network
+    first_fold: ImageDataModule | None = None  # of a probe in folds: of whose features the others' are taken
 
     @property
     def processes(self) -> Processes:
@@ -165,6 +166,7 @@ def build_job(config: DictConfig) -> Job:
         device=device,
         running=Running.on(device, config.extraction, config.training.eval_batch_size),
         made_by=prediction_made_by(parts, data.data_set.content, label_names, weights_hash(network)),
+        first_fold=first_fold(config, processes) if config.training.probe else None,
     )
 
 
@@ -198,14 +200,7 @@ def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
 
 def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:
     """The datamodule of a configuration; says what it found, and what its splits lack (`check_known`)."""
-    data: ImageDataModule = instantiate(config.data)(
-        transform=instantiate(config.transform),
-        batch_size=config.training.batch_size,
-        eval_batch_size=config.training.eval_batch_size,
-        training_seed=config.seed,
-        mixing=Mixing(config.training.mixup, config.training.cutmix),
-        part=Part(processes.rank, processes.count),
-    )
+    data = _read(config, processes)
     found = data.data_set
     check_known(found)
     images = ", ".join(f"{len(found.split(name))} {name}" for name in SPLITS)
@@ -218,6 +213,31 @@ def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataMod
         labels,
     )
     return data
+
+
+def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
+    data: ImageDataModule = instantiate(config.data)(
+        transform=instantiate(config.transform),
+        batch_size=config.training.batch_size,
+        eval_batch_size=config.training.eval_batch_size,
+        training_seed=config.seed,
+        mixing=Mixing(config.training.mixup, config.training.cutmix),
+        part=Part(processes.rank, processes.count),
+    )
+    return data
+
+
+def first_fold(config: DictConfig, processes: Processes) -> ImageDataModule | None:
+    """The data of the first fold, where the configuration is of another one or of all; they are read in silence."""
+    if config.data.get("folds") is None or config.data.fold == 0:
+        return None
+    said = logging.getLogger("lsep_ml.data")
+    level = said.level
+    said.setLevel(logging.ERROR)
+    try:
+        return _read(cast(DictConfig, OmegaConf.merge(config, {"data": {"fold": 0}})), processes)
+    finally:
+        said.setLevel(level)
 
 
 def build_loss(config: DictConfig, train: Split) -> Loss:

@@ -2,15 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
-from lsep_ml.data import ImageDataModule
-from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores, feature_tensors
+from lsep_ml.data import DataSet, ImageDataModule
+from lsep_ml.data.data_set import SPLITS
+from lsep_ml.stages.extraction import (
+    Extraction,
+    extract_features,
+    extract_scores,
+    feature_tensors,
+    take_features,
+)
 from lsep_ml.stages.job import Job
 from lsep_ml.stages.prediction import OnRow, train_prediction
 from lsep_ml.stages.probe import solve_prediction
 from lsep_ml.stages.rates import AtRates, search_rate
 from lsep_ml.store.entries import Entry
 from lsep_ml.store.keys import PREDICTIONS, RATES, identity_of, search_made_by
+
+
+def image_ids(data_set: DataSet) -> set[str]:
+    """The ids of all images, in whatever split."""
+    return {name for split in SPLITS for name in data_set.split(split).image_ids.tolist()}
 
 
 @dataclass(frozen=True)
@@ -38,13 +51,21 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
             on_use(in_use | {PREDICTIONS: identity_of(made_by)})
         return train_prediction(job.store, made_by, job.network, training, source, on_row)
 
-    def features() -> Entry:
-        return extract_features(
-            job.store, job.made_by["config"], job.network, job.data, job.device, job.running
-        )
+    parts = job.made_by["config"]
+
+    def features(data: ImageDataModule = job.data, parts: dict[str, Any] = parts) -> Entry:
+        return extract_features(job.store, parts, job.network, data, job.device, job.running)
+
+    def of_folds(first: ImageDataModule) -> Entry:
+        """The network runs once for all folds: the features are those of the first one's images."""
+        own, known = (image_ids(source.data_set) for source in (job.data, first))
+        if not own <= known:  # a long tail is cut from each fold's training images
+            return features()
+        stored = features(first, {**parts, "data": {**parts["data"], "fold": 0}})
+        return take_features(job.store, stored, job.data)
 
     if job.config.training.probe:  # the backbone is never trained: its features come first
-        extracted = features()
+        extracted = features() if job.first_fold is None else of_folds(job.first_fold)
         source = job.data.on_features(feature_tensors(extracted))
         if job.solving is None:
             prediction = train(source)

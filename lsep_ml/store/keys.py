@@ -183,6 +183,12 @@ def features_made_by(
     }
 
 
+def taken_made_by(features: str, images: Mapping[str, str]) -> dict[str, Any]:
+    """Say what features are made by that are taken from others: the identity of these `features`, and the hashes of the
+    split and of the images that they are now in (`DataSet.content`)."""
+    return {"features": features, **images}
+
+
 def scores_made_by(features: str, score_layer: str) -> dict[str, Any]:
     """Say what scores are made by: the identity of the `features`, and `weights_hash` of the `score_layer`."""
     return {"features": features, "score_layer": score_layer}

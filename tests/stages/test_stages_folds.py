@@ -10,9 +10,14 @@ from jobs import compose_here, run_job_here
 from sklearn.metrics import f1_score
 
 from lsep_ml.bundle.sources import read_parts
+from lsep_ml.data.data_set import SPLITS
+from lsep_ml.models import Network
 from lsep_ml.reports.records import find_runs
 from lsep_ml.runs.files import FOLDS, RESULT
-from lsep_ml.stages import experiment
+from lsep_ml.stages import experiment, trained
+from lsep_ml.stages.extraction import Extraction, extract_features
+from lsep_ml.stages.job import build_job
+from lsep_ml.stages.trained import train_and_extract
 
 FEW = ("data=csv", "data.folds=3", "data.num_workers=0", "transform=small", "trainer=cpu", "fitting.epochs=2")
 FINETUNE = (*FEW, "training.epochs=1")
@@ -79,7 +84,7 @@ def test_what_is_done_is_found_again(photographs, tmp_path, monkeypatch):
     how = arguments(photographs, *PROBE, "decision=threshold")
     first, folder = run_job_here(tmp_path, *how)
     built = []
-    monkeypatch.setattr(experiment, "solve_prediction", lambda *_: built.append("solved"))
+    monkeypatch.setattr(trained, "solve_prediction", lambda *_: built.append("solved"))
     assert run_job_here(tmp_path, *how)[0] == first
     monkeypatch.undo()
     (folder / RESULT).unlink()  # as if it had been killed before its own end
@@ -89,6 +94,42 @@ def test_what_is_done_is_found_again(photographs, tmp_path, monkeypatch):
     assert again["reused"]["prediction"]
     found = json.loads((folder / FOLDS / "1" / RESULT).read_text())
     assert found["reused"] == {"prediction": True, "extraction": True}
+
+
+def test_the_network_of_a_probe_runs_once_for_all_folds(photographs, tmp_path, monkeypatch):
+    shown, real = [], Network.extract
+
+    def counted(network, images):
+        shown.append(len(images))
+        return real(network, images)
+
+    monkeypatch.setattr(Network, "extract", counted)
+    _, folder = run_job_here(tmp_path, *arguments(photographs, *PROBE, "decision=threshold"))
+    assert sum(shown) == 36
+    monkeypatch.undo()
+    run_job_here(tmp_path / "alone", *arguments(photographs, *PROBE, "decision=threshold", "data.fold=2"))
+    arrays = [
+        np.load(where / "predictions.npz", allow_pickle=False)
+        for where in (folder / FOLDS / "2", next((tmp_path / "alone").rglob(RESULT)).parent)
+    ]
+    np.testing.assert_array_equal(arrays[0]["scores"], arrays[1]["scores"])
+    np.testing.assert_array_equal(arrays[0]["image_ids"], arrays[1]["image_ids"])
+
+
+def test_taken_features_are_those_of_their_images(photographs, tmp_path):
+    how = arguments(photographs, *PROBE, "decision=threshold")
+    config, _ = compose_here(tmp_path, *how)
+    job = build_job(config)
+    assert job.first_fold is not None
+    direct = extract_features(
+        job.store, job.made_by["config"], job.network, job.data, job.device, job.running
+    )
+    taken = train_and_extract(job, lambda row: None, lambda in_use: None).extraction
+    for split in SPLITS:
+        expected, found = Extraction(direct, direct).split(split), taken.split(split)
+        assert found.image_ids.tolist() == expected.image_ids.tolist()
+        np.testing.assert_array_equal(found.targets, expected.targets)
+        np.testing.assert_allclose(found.features, expected.features, rtol=1e-4, atol=1e-5)
 
 
 def test_one_fold_alone_is_what_the_run_takes(photographs, tmp_path):
