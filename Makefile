@@ -15,10 +15,13 @@ setup: $(STAMP)  ## create .venv with the locked packages and this package in it
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "make: $(PYTHON) is older than Python 3.11; name a newer one: make setup PYTHON=python3.12"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
-	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@test -x $(BIN)/python || { echo "make: making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "make: fetching and installing $$(grep -c '==' requirements.lock) packages, torch among them: some GB, a few minutes"
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	@echo "make: installing lsep_ml"
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
+	@echo "make: ready; next: make run, or source $(BIN)/activate and lsep-ml --help"
 
 run: setup  ## the main job: train and evaluate on the embedded digit scenes (a few minutes on 2 cores)
 	$(BIN)/python run.py

@@ -3,17 +3,37 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lsep_ml.bundle.commands import bundle_command, export_command, predict_command
 from lsep_ml.data.commands import check_command, convert_command, pack_command, prepare_command
 from lsep_ml.demo.command import demo_command
 from lsep_ml.terminal import console, net, say
-from lsep_ml.terminal.safety_net import DEBUG
+from lsep_ml.terminal.safety_net import BEGINS_ANEW, DEBUG, Interrupted
+
+_GOES_ON = {
+    "predict": "the rows that were made are kept beside the table, and the same command goes on from there",
+    "prepare": "the files that were unpacked are kept, and the same command goes on from there",
+}
+"""The verbs that Ctrl-C costs little, and what is said then; `run` says it itself."""
+
+
+class Verbs(TyperGroup):
+    """The verbs, after which Ctrl-C ends the program with a word on what is kept."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the verb."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Interrupted(_GOES_ON.get(ctx.invoked_subcommand, BEGINS_ANEW)) from None
+
 
 app = typer.Typer(
+    cls=Verbs,
     help="Multi-label image classification by pairwise ranking. `lsep-ml run --help` explains experiments.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from report_runs import write_sweep
 from typer.main import get_group as click_group
@@ -73,8 +74,8 @@ def test_tune_saves_the_best_and_apply_runs_it(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "200 label sets" in done.output
-    rows = np.loadtxt(tmp_path / "labels.csv", delimiter=",", skiprows=1)
-    assert (rows.astype(bool) == load(out).predict(scores).numpy()).all()
+    table = pl.read_csv(tmp_path / "labels.csv").select(pl.selectors.starts_with("predicted_"))
+    assert (table.to_numpy().astype(bool) == load(out).predict(scores).numpy()).all()
 
 
 def test_report_makes_a_page(tmp_path: Path) -> None:
@@ -103,6 +104,56 @@ def test_bad_input_ends_with_one_message(
     said = capsys.readouterr().err
     assert message in " ".join(said.split())
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "call", [[], ["tune"], ["tune", "x.npz", "--folds", "two"], ["trian"], ["run", "--nope"]]
+)
+def test_a_command_that_is_none_has_done_nothing(
+    call: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["lsep_ml", *call])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 1
+    said = capsys.readouterr()
+    assert "Usage" in said.out + said.err or "usage" in said.err
+
+
+@pytest.mark.parametrize(
+    ("call", "target", "words"),
+    [
+        (["tune", "x.npz"], "lsep_ml.tuning.tune", "nothing is finished, and the same command begins anew"),
+        (
+            ["predict", "x", "x.png"],
+            "lsep_ml.bundle.inputs.image_files",
+            "kept beside the table, and the same command",
+        ),
+        (
+            ["prepare", "coco", "--from", "x", "--root", "x"],
+            "lsep_ml.data.prepare.prepared.prepare",
+            "files that were unpacked are kept",
+        ),
+    ],
+)
+def test_ctrl_c_ends_a_verb_with_what_is_kept(
+    call: list[str],
+    target: str,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(target, interrupted)
+    monkeypatch.setattr(sys, "argv", ["lsep_ml", *call])
+    with pytest.raises(SystemExit) as stopped:
+        cli.main()
+    assert stopped.value.code == 130
+    [said] = capsys.readouterr().err.splitlines()
+    assert said.startswith("interrupted; ")
+    assert words in said
 
 
 def test_the_version_is_that_of_the_package() -> None:

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from lsep_ml.bundle.label_files import Labelled
 
 SHOWN_PROBLEMS = 20
-UNREADABLE = 3
-"""Exit code of `predict` when some images could not be read; the others are labelled."""
+NOTHING, PROBLEMS = 1, 3
+"""Exit codes of `predict` when images could not be used: of all of them, and of some, where the others are labelled."""
 
 Source = Annotated[Path, typer.Argument(help="A bundle, or the folder of a finished run.")]
 Device = Annotated[
@@ -96,7 +96,7 @@ def predict_command(
     device: Device = None,
     allow: Allow = None,
 ) -> None:
-    """Label images; can be interrupted. Exit code 3: some could not be used, the others are labelled."""
+    """Label images; can be interrupted. Exit code 3: some could not be used, the others are labelled; 1: none could."""
     from functools import partial
 
     from lsep_ml.bundle.classifier import load
@@ -127,7 +127,7 @@ def predict_command(
         )
     _report(labelled, out)
     if labelled.problems:
-        raise typer.Exit(UNREADABLE)
+        raise typer.Exit(PROBLEMS if labelled.images else NOTHING)
 
 
 def _report(labelled: "Labelled", out: Path) -> None:

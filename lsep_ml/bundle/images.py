@@ -1,18 +1,17 @@
 """How whatever a person has as an image becomes a uint8 tensor (C, H, W)."""
 
-import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images.content import MAX_BYTES, read_content
-from lsep_ml.data.images.decode import decode_image
+from lsep_ml.data.images.decode import decode_image, decode_pil
 
 ImageLike = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -44,7 +43,7 @@ def read_image(image: ImageLike, max_bytes: int = MAX_BYTES) -> Tensor:
     if isinstance(image, str | Path):
         return read_file(Path(image), max_bytes)
     if isinstance(image, Image.Image):
-        return _from_pil(image)
+        return decode_pil(image)
     if isinstance(image, np.ndarray):
         array = image[:, :, None] if image.ndim == 2 else image
         # a copy, since an array may be read-only or of negative strides
@@ -68,21 +67,6 @@ def read_file(path: Path, max_bytes: int = MAX_BYTES) -> Tensor:
         raise ImageError(f"{path}: {error.strerror}") from error
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
-
-
-def _from_pil(image: Image.Image) -> Tensor:
-    upright = ImageOps.exif_transpose(image)
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-    elif upright.mode in ("HSV", "YCbCr"):  # a TIFF has the first never, and loses rows of the second
-        upright = upright.convert("RGB")
-    content = io.BytesIO()
-    try:
-        # as an uncompressed file, so that one set of rules serves every mode
-        upright.save(content, "TIFF")
-    except (OSError, ValueError, KeyError) as error:
-        raise ImageError(f"PIL image of mode {image.mode!r} and size {image.size}: {error}") from error
-    return decode_image(content.getvalue())
 
 
 def _checked(image: Any, channel_axis: int, given: Any) -> Any:

@@ -42,7 +42,7 @@ def check_command(
 
     report = check(data, root, cache=cache or default_folder(), **parse_options(options or ()))
     if as_json:
-        print(json.dumps(report.summary, ensure_ascii=False))
+        print(json.dumps(report.summary))  # ASCII: what a terminal's letters are changes nothing of it
     else:
         print_report(report, console, all_items=everything)
     raise typer.Exit(report.exit_code)

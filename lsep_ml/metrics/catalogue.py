@@ -270,7 +270,7 @@ METRICS: tuple[Metric, ...] = (
 LABELS_PER_IMAGE = Quantity(
     key="labels_per_image",
     name="labels predicted an image",
-    short_name="labels an image",
+    short_name="labels predicted an image",
     note="mean number of labels predicted",
     unit="labels",
 )

@@ -30,7 +30,7 @@ def print_result(record: dict[str, Any], folder: Path, console: Console) -> None
     ):
         low, high = record["intervals"]["test"].get(quantity.key, (None, None))
         values = val[quantity.key], test.get(quantity.key)
-        unit = "" if quantity.unit == "%" else f", {quantity.unit}"
+        unit = "" if quantity.unit == "%" or quantity.unit in quantity.name else f", {quantity.unit}"
         table.add_row(
             quantity.label + unit,
             *map(quantity.show, values),
@@ -63,16 +63,20 @@ def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
         raise ValueError(f"--by={by}: no run has that validation metric; there are {known}")
     name = BY_KEY[by].label if by in BY_KEY else by
     title = f"{len(inventory.runs)} finished runs, by {name} on validation, the best first"
-    runs = Table("run", by, "called with", "size", title=title, title_justify="left")
+    say(title, on=console, style="italic")
     measured = [item for item in inventory.runs if by in item.validation]
     measured.sort(key=lambda item: gain(by, item.validation[by]), reverse=True)
     for item in [*measured, *(item for item in inventory.runs if by not in item.validation)]:
         value = f"{item.validation[by]:.4f}" if by in item.validation else DASH
-        runs.add_row(plain(item.runs[0]), value, plain(" ".join(item.overrides)), decimal(item.size))
-    stored = Table("stored", "identity", "size", "used by", title=f"{len(inventory.stored)} stored results")
+        say(
+            f"{value:>8}  {decimal(item.size):>9}  {item.folder}", on=console
+        )  # whole, so that it can be copied
+        say(f"{'':21}{' '.join(item.overrides) or 'the defaults'}", on=console, style="dim")
+    title = f"{len(inventory.stored)} stored results"
+    stored = Table("stored", "identity", "size", "used by", title=title, title_justify="left")
     for item in inventory.stored:
-        stored.add_row(item.kind, item.folder.name, decimal(item.size), f"{len(item.runs)} runs")
-    console.print(runs)
+        users = f"{len(item.runs)} {'run' if len(item.runs) == 1 else 'runs'}"
+        stored.add_row(plain(item.kind), plain(item.folder.name), decimal(item.size), users)
     console.print(stored)
     total = sum(item.size for item in inventory.stored)
     unused = sum(item.size for item in inventory.unused)

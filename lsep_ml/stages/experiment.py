@@ -174,14 +174,15 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     if outcome.unseen is not None:
         images = len(outcome.test.predictions)
         log.info("%d of %d test images have a label set that no candidate is", outcome.unseen, images)
+    level = logging.INFO if sweeping() else logging.WARNING  # a sweep names them once, at its end
     for warning in outcome.warnings:
-        log.warning("%s on validation: %s", config.names.decision, warning)
+        log.log(level, "%s on validation: %s", config.names.decision, warning)
     of_training = [
         *([] if searched is None else searched.facts["warnings"]),
         *prediction.facts.get("warnings", []),
     ]
     for warning in of_training:
-        log.warning("%s: %s", config.names.loss, warning)
+        log.log(level, "%s: %s", config.names.loss, warning)
     link_or_copy(prediction.folder / CHECKPOINT, folder / CHECKPOINT)
     data.data_set.write_split(folder / SPLIT)
     if decision is not None:

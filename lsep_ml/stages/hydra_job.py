@@ -45,7 +45,7 @@ def run_job(config: DictConfig) -> float | None:
     if own_rank() == 0 and not config.plan:
         (folder / ERROR).unlink(missing_ok=True)
     overrides = list(hydra_config.overrides.task)
-    ended: dict[str, Any] = {"called": " ".join(overrides) or "the defaults", "folder": str(folder)}
+    ended: dict[str, Any] = {"folder": str(folder)}
     try:
         if config.plan:
             with _no_trace(folder, Path(config.paths.output).absolute()):
@@ -65,7 +65,7 @@ def run_job(config: DictConfig) -> float | None:
                 write_json(folder / ERROR, failure)
         if in_sweep:
             log.info("%s", failure["error"])
-            tell(hydra_config.job.num, ended | {"error": failure["error"]})
+            tell(hydra_config.job.num, overrides, ended | {"error": failure["error"]})
             return float("nan")
         log.error("%s", failure["error"])
         if debugging():
@@ -75,6 +75,7 @@ def run_job(config: DictConfig) -> float | None:
         found = record["finished"] < started
         tell(
             hydra_config.job.num,
+            overrides,
             ended | {"metrics": record["metrics"], "found": found, "warnings": record["warnings"]},
         )
     return validation[config.objective]

@@ -32,7 +32,13 @@ FOLDER = "LSEP_ML_SWEEP"
 NAME = "LSEP_ML_SWEEP_NAME"
 """The environment variable that names the sweep: its experiment's name, or the time at which it began."""
 
+CALLED = "called.json"
+"""In that folder: the overrides that all jobs of the sweep have."""
+
 FAILED, PROBLEMS = 1, 3
+SHOWN_JOBS = 3
+"""So many jobs are named behind a warning that several have."""
+
 SHOWN = tuple(BY_KEY[key] for key in ("f1", "exact_match", "map"))
 
 
@@ -46,7 +52,11 @@ class Sweep(Callback):
         """Name the sweep and the folder for what its jobs say, in every job's environment, wherever it runs."""
         began = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         os.environ[NAME] = config.hydra.runtime.choices.get("experiment") or began
-        os.environ[FOLDER] = str(Path(config.paths.output).absolute() / "sweeps" / uuid.uuid4().hex)
+        folder = Path(config.paths.output).absolute() / "sweeps" / uuid.uuid4().hex
+        os.environ[FOLDER] = str(folder)
+        if not config.plan:
+            with suppress(OSError):  # which Hydra meets too, and says
+                write_json(folder / CALLED, list(config.hydra.overrides.task))
         with read_write(config), open_dict(config):
             for variable in (NAME, FOLDER):
                 value = QuotedString(os.environ[variable], Quote.single).with_quotes()
@@ -56,20 +66,22 @@ class Sweep(Callback):
         """Print the table, the best run by the validation metric `config.objective`, and what to do next."""
         folder = Path(os.environ.pop(FOLDER))
         del os.environ[NAME]
-        files = sorted(folder.glob("*.json"), key=lambda file: int(file.stem))
+        files = sorted(folder.glob("[0-9]*.json"), key=lambda file: int(file.stem))
         ended = [read_json(file) for file in files]
-        for file in files:
-            file.unlink()
+        given = _given(folder)
+        for file in (*files, folder / CALLED):
+            file.unlink(missing_ok=True)
         with suppress(OSError):  # which is raised where there is none, or another sweep has one too
             folder.rmdir()
             folder.parent.rmdir()
         done = [job for job in ended if "error" not in job]
         failed = [job for job in ended if "error" in job]
         if done:
+            if common := " ".join(word for word in given if _in_all(word, ended)):
+                say(f"all called with {common}")
             console.print(_table(done))
-            for job in done:
-                for warning in job["warnings"]:
-                    say(f"(!) {job['called']}: {warning}", style="yellow")
+            for line in _warnings(done):
+                say(line, style="yellow")
             say(_best(done, config.objective))
             for line in outdone([Path(job["folder"]) for job in done], config.objective):
                 say(line)
@@ -96,20 +108,54 @@ def only_problems() -> None:
             handler.setLevel(logging.WARNING)
 
 
-def tell(number: int, ended: dict[str, Any]) -> None:
+def tell(number: int, overrides: Sequence[str], ended: dict[str, Any]) -> None:
     """Print the line of a job that ended, and leave it for the end of the sweep.
 
-    ended: `called` (its overrides) and `folder`; and of a job that failed `error`, of one that is done its `metrics`
+    overrides: of the job. ended: its `folder`; and of a job that failed `error`, of one that is done its `metrics`
     (val and test) and `warnings`, as in result.json, and whether it was `found`.
     """
+    folder = os.environ.get(FOLDER)
+    given = [] if folder is None else _given(Path(folder))
+    own = [word for word in overrides if word not in given]
+    ended = {**ended, "overrides": list(overrides), "called": " ".join(own or overrides) or "the defaults"}
     if "error" in ended:
         say(f"#{number}  {ended['called']}: failed: {ended['error']}", style="red")
     else:
         values = ", ".join(metric.told(ended["metrics"]["test"].get(metric.key)) for metric in SHOWN)
-        say(f"#{number}  {ended['called']}: {values}{', found finished' if ended['found'] else ''}")
-    folder = os.environ.get(FOLDER)
+        say(f"#{number}  {_marked(ended)}: {values}{', found finished' if ended['found'] else ''}")
     if folder is not None:
         write_json(Path(folder) / f"{number}.json", ended)
+
+
+def _given(folder: Path) -> list[str]:
+    """The overrides that the sweep was called with; its jobs have those of them that list no values."""
+    try:
+        given: list[str] = read_json(folder / CALLED)
+    except OSError:
+        return []
+    return given
+
+
+def _in_all(word: str, ended: Sequence[dict[str, Any]]) -> bool:
+    return all(word in job["overrides"] for job in ended)
+
+
+def _marked(job: dict[str, Any]) -> str:
+    """What a job was called with, and a mark where there is a warning."""
+    return f"{job['called']} (!)" if job["warnings"] else str(job["called"])
+
+
+def _warnings(done: list[dict[str, Any]]) -> list[str]:
+    """Each warning once, with the jobs that have it."""
+    jobs: dict[str, list[str]] = {}
+    for job in done:
+        for warning in job["warnings"]:
+            jobs.setdefault(warning, []).append(job["called"])
+    lines = []
+    for warning, called in jobs.items():
+        more = f" and {len(called) - SHOWN_JOBS} more" if len(called) > SHOWN_JOBS else ""
+        lines.append(f"(!) {warning}: {'; '.join(called[:SHOWN_JOBS])}{more}")
+    return lines
 
 
 def _table(done: list[dict[str, Any]]) -> Table:
@@ -119,8 +165,7 @@ def _table(done: list[dict[str, Any]]) -> Table:
         table.add_column(metric.short_name, justify="right")
     for job in done:
         test = job["metrics"]["test"]
-        marked = f"{job['called']} (!)" if job["warnings"] else job["called"]
-        table.add_row(plain(marked), *(metric.show(test.get(metric.key)) for metric in SHOWN))
+        table.add_row(plain(_marked(job)), *(metric.show(test.get(metric.key)) for metric in SHOWN))
     return table
 
 

@@ -45,3 +45,11 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
     def format(self, record: logging.LogRecord) -> str:
         """The message with its control characters escaped."""
         return _visible(super().format(record))
+
+
+class ErrorHandler(logging.Handler):
+    """Logs to what standard error is at the moment, as `say` prints."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message with its control characters escaped."""
+        say(self.format(record), on=errors)

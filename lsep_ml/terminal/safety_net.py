@@ -1,14 +1,15 @@
 """The net below every program of this package: whatever is raised ends it with one message and an exit code."""
 
 import errno
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lsep_ml.terminal.printing import errors, say
+from lsep_ml.terminal.printing import ErrorHandler, errors, say
 
-INTERRUPTED = 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 DEBUG = "HYDRA_FULL_ERROR"
 """The environment variable that asks for tracebacks, Hydra's own; --debug sets it."""
 
@@ -17,6 +18,10 @@ _ASKED = "LSEP_ML_DEBUG"
 
 UNEXPECTED = "not expected here"
 """Said of an error that may be this program's fault."""
+
+GOES_ON = "what was finished is kept, and the same command goes on from there"
+BEGINS_ANEW = "nothing is finished, and the same command begins anew"
+"""Said after Ctrl-C."""
 
 _KNOWN = (ValueError, OSError, ImportError, FloatingPointError)
 """What bad input raises; anything else may be this program's fault, and the message says how to see where."""
@@ -40,29 +45,37 @@ def hydras_errors_here() -> Iterator[None]:
             os.environ |= {} if value is None else {name: value}
 
 
+class Interrupted(BaseException):
+    """Ctrl-C was pressed in a verb; says what is kept and how to go on."""
+
+
 @contextmanager
 def net() -> Iterator[None]:
     """Catch what the block raises: one message on standard error, then exit code 1; 130 after Ctrl-C.
 
-    A message names the error's own words. With --debug or HYDRA_FULL_ERROR=1 the traceback is shown instead.
+    A message names the error's own words. With --debug or HYDRA_FULL_ERROR=1 the traceback is shown instead. A command
+    that is none ends with 1 too.
     """
+    logging.lastResort = ErrorHandler(logging.WARNING)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter shows its code
             stream.reconfigure(errors="backslashreplace")
     try:
         yield
-    except KeyboardInterrupt:
-        say("interrupted; what was finished is kept, and the same command goes on from there", on=errors)
+    except (KeyboardInterrupt, Interrupted) as error:
+        say(f"interrupted; {str(error) or GOES_ON}", on=errors)
         raise SystemExit(INTERRUPTED) from None
+    except SystemExit as ended:
+        raise (SystemExit(FAILED) if ended.code == USAGE else ended) from None
     except BrokenPipeError:
         # The reader of a pipe (head, less) has seen enough; nothing more can be flushed to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(1) from None
+        raise SystemExit(FAILED) from None
     except Exception as error:
         if debugging():
             raise
         say(message(error), on=errors, style="red")
-        raise SystemExit(1) from None
+        raise SystemExit(FAILED) from None
 
 
 def message(error: BaseException) -> str:
@@ -79,7 +92,7 @@ def message(error: BaseException) -> str:
 def _of_file(error: OSError) -> str:
     """What the operating system said of a file, after its name."""
     place = "" if error.filename is None else f"{error.filename}: "
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT) and "make room" not in error.strerror
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT) and "make room" not in str(error.strerror)
     return f"{place}{error.strerror}{'; make room and start the same command again' if full else ''}"
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from lsep_ml.decisions import Decision, LearntDecision, Rule
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.terminal import console
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.folds import checked_rows, draw_folds
@@ -210,7 +211,7 @@ class _OrderState(pl.Callback):
 
 @contextmanager
 def _epoch_bar(name: str, epochs: int, shown: bool) -> Iterator[OnEpoch]:
-    with Progress(disable=not shown) as bar:
+    with Progress(console=console, disable=not shown, transient=True) as bar:
         task = bar.add_task(name, total=epochs)
         yield lambda epoch, loss: bar.update(
             task, completed=epoch + 1, description=f"{name}, loss {loss:.4f}"

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from lsep_ml import terminal
 from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.decisions import DECISIONS, Decision, load
 from lsep_ml.decisions.catalogue import DecisionRow
@@ -104,7 +104,7 @@ def tune(
         raise ValueError(f"folds={folds}: expected 2 to {len(targets)}, the number of images")
     trial = _Trial(table, criterion, folds, epochs, replicates, seed)
     tried = []
-    with Progress(disable=not progress) as bar:
+    with Progress(console=terminal.console, disable=not progress, transient=True) as bar:
         task = bar.add_task("", total=len(rows) * (folds + 1))
         for row in rows:
             bar.update(task, description=row.key)
@@ -159,11 +159,11 @@ def print_tuning(tuning: Tuning, console: Console) -> None:
     table.add_column("decision", no_wrap=True)  # a name that is cut stands for several
     for heading in (
         *(metric.short_name for metric in shown),
-        LABELS_PER_IMAGE.short_name,
+        "labels an image",
         f"{criterion.short_name} gap",
-        "seconds",
+        "s",
     ):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", min_width=max(map(len, heading.split())))
     for tuned in ordered:
         cells = []
         for metric in shown:
@@ -172,12 +172,13 @@ def print_tuning(tuning: Tuning, console: Console) -> None:
         labels = LABELS_PER_IMAGE.show(tuned.metrics[LABELS_PER_IMAGE.key])
         table.add_row(tuned.name, *cells, labels, f"{100 * tuned.gap:+.1f}", f"{tuned.seconds:.1f}")
     console.print(table)
-    every = Table(title="Every metric, out of fold, in %", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    every.add_column("metric")
-    for tuned in ordered:
-        every.add_column(tuned.name, justify="right")
+    title = "\nEvery metric, out of fold, in %"
+    every = Table(title=title, box=None, padding=(0, 1, 0, 0), pad_edge=False, title_justify="left")
+    every.add_column("decision", no_wrap=True)
     for metric in LABEL_SET_METRICS:
-        every.add_row(metric.label, *(metric.show(tuned.metrics[metric.key]) for tuned in ordered))
+        every.add_column(metric.short_name, justify="right", overflow="fold")
+    for tuned in ordered:
+        every.add_row(tuned.name, *(metric.show(tuned.metrics[metric.key]) for metric in LABEL_SET_METRICS))
     console.print(every)
     console.print(f"gap: {criterion.short_name} on the images a decision was fitted on, minus out of fold")
 

@@ -74,10 +74,10 @@ def test_tune_calls_every_metric_by_its_name(tmp_path: Path) -> None:
     print_tuning(tuning, console)
     text = text_of(console)
     ordered = sorted(tuning.tried, key=lambda tuned: -tuned.metrics["f1"])
-    for metric in LABEL_SET_METRICS:
-        assert (
-            " ".join([metric.label, *(metric.show(tuned.metrics[metric.key]) for tuned in ordered)]) in text
-        )
+    assert "decision " + " ".join(metric.short_name for metric in LABEL_SET_METRICS) in text
+    for tuned in ordered:
+        values = [metric.show(tuned.metrics[metric.key]) for metric in LABEL_SET_METRICS]
+        assert " ".join([tuned.name, *values]) in text
 
 
 def test_the_report_calls_every_metric_by_its_name(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_runs_are_listed_with_the_lowest_first_where_lower_is_better() -> None:
     print_inventory(Inventory(runs, []), console, "ranking_loss")
     text = text_of(console)
     assert "by ranking loss on validation, the best first" in text
-    places = [text.index(f"│ {name} ") for name in ("low", "middle", "high", "none")]
+    places = [text.index(f" {name} ") for name in ("low", "middle", "high", "none")]
     assert places == sorted(places)
 
 

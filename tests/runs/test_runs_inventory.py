@@ -44,6 +44,9 @@ def test_runs_are_listed_by_a_validation_metric(output: Path) -> None:
     assert text.index("digits/high") < text.index("digits/low")
     assert "loss=high" in text
     assert "2 runs" in text
+    narrow = Console(record=True, width=30)  # a path is whole, so that it can be given to another verb
+    print_inventory(take_inventory(output), narrow, "f1")
+    assert str(output / "runs" / "digits" / "high") in narrow.export_text()
     with pytest.raises(ValueError, match="--by=f2: no run has that validation metric; there are f1"):
         print_inventory(take_inventory(output), console, "f2")
 

@@ -20,23 +20,29 @@ METRICS = {
 }
 
 
-def done(called: str, found: bool = False) -> dict[str, Any]:
-    return {
-        "called": called,
-        "folder": f"runs/{called}",
-        "metrics": METRICS[called],
-        "found": found,
-        "warnings": [],
-    }
+GIVEN = ["data.train=64", "decision=topk,threshold", "seed=1"]
+LAST = "the best epoch is the last of 2"
+
+
+def done(called: str, found: bool = False, warnings: tuple[str, ...] = ()) -> dict[str, Any]:
+    ended = {"metrics": METRICS[called], "found": found, "warnings": list(warnings)}
+    return {"called": called, "folder": f"runs/{called}", **ended}
 
 
 def failed(called: str) -> dict[str, Any]:
     return {"called": called, "folder": f"runs/{called}", "error": "ValueError: decision.max_k=[0]"}
 
 
+def told(number: int, job: dict[str, Any]) -> None:
+    """The job ends as it does in a sweep, which is called with what all of its jobs are too."""
+    tell(number, ["data.train=64", job["called"], "seed=1"], {k: v for k, v in job.items() if k != "called"})
+
+
 def composed(output: Path, experiment: str | None = None) -> DictConfig:
-    hydra = {"runtime": {"choices": {"experiment": experiment}}, "overrides": {"hydra": []}}
-    return OmegaConf.create({"paths": {"output": str(output)}, "objective": "f1", "hydra": hydra})
+    hydra = {"runtime": {"choices": {"experiment": experiment}}, "overrides": {"hydra": [], "task": GIVEN}}
+    return OmegaConf.create(
+        {"paths": {"output": str(output)}, "objective": "f1", "plan": False, "hydra": hydra}
+    )
 
 
 def test_every_job_knows_its_sweep_wherever_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +76,7 @@ def test_the_end_of_a_sweep(
     sweep = Sweep()
     sweep.on_multirun_start(config)
     for number, job in enumerate(jobs):
-        tell(number, job)
+        told(number, job)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(jobs)
     for number, (job, line) in enumerate(zip(jobs, lines, strict=True)):
@@ -89,10 +95,36 @@ def test_the_end_of_a_sweep(
         assert f"best by validation f1: {best}" in said.out
         assert f"python -m lsep_ml report {tmp_path}" in said.out
         assert "61.0" in said.out
+        assert "all called with data.train=64 seed=1\n" in said.out
     for job in jobs:
         if "error" in job:
             assert f"{job['called']}: {job['error']} ({job['folder']})" in said.err
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_a_warning_is_said_once_with_the_jobs_that_have_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, config = Sweep(), composed(tmp_path)
+    sweep.on_multirun_start(config)
+    for number, called in enumerate(("decision=topk", "decision=threshold") * 2 + ("decision=topk",)):
+        told(number, done(called, warnings=(LAST,) if number else ("constant", LAST)))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 5
+    assert all(" (!): F1 " in line for line in lines)
+    sweep.on_multirun_end(config)
+    said = capsys.readouterr().out
+    assert said.count(LAST) == 1
+    topk, threshold = "decision=topk", "decision=threshold"
+    assert f"(!) {LAST}: {topk}; {threshold}; {topk} and 2 more\n" in said
+    assert f"(!) constant: {topk}\n" in said
+
+
+def test_a_job_without_a_sweep_of_its_own_is_told_with_all_it_was_called_with(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told(3, done("decision=topk"))
+    assert capsys.readouterr().out.startswith("#3  data.train=64 decision=topk seed=1: F1 ")
 
 
 def test_decisions_that_validation_tells_apart_from_the_best_are_named(tmp_path: Path) -> None:

@@ -128,6 +128,18 @@ def test_lines_go_to_the_standard_output_of_the_moment(monkeypatch: pytest.Monke
         assert page.getvalue() == "epoch \\x1b[2J1\n"
 
 
+def test_a_log_of_a_verb_is_printed_as_it_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "lastResort", logging.lastResort)
+    log = logging.Logger("verb")
+    with net():
+        monkeypatch.setattr(logging.root, "handlers", [])
+        log.warning("a\x1b[2J [bold] %s", "b.png")
+        log.info("nothing of this")
+    assert capsys.readouterr().err == "a\\x1b[2J [bold] b.png\n"
+
+
 def test_a_terminal_without_the_letters_shows_their_codes() -> None:
     code = "from lsep_ml.terminal import net, say\nwith net(): say('\\u00fcn\\u2013')"
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}

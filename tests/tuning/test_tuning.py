@@ -1,5 +1,7 @@
 """The tuner: files in and out, cross-fitting, the choice of the best."""
 
+import io
+
 import numpy as np
 import polars as pl
 import pytest
@@ -141,10 +143,12 @@ def test_learnt_decisions_join_where_there_are_features(tmp_path):
     )
 
 
-def test_progress_is_shown(tmp_path, capfd):
+def test_progress_is_shown(tmp_path, monkeypatch):
+    page = io.StringIO()
+    monkeypatch.setattr("lsep_ml.terminal.console", Console(file=page, force_terminal=True))
     source = written(tmp_path / "scores.npz", case())
     tune(source, decisions=["topk"], replicates=10)
-    assert "topk" in capfd.readouterr().out
+    assert "topk" in page.getvalue()
 
 
 def test_labels_in_another_order_are_refused(tmp_path):

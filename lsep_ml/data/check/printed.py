@@ -1,12 +1,12 @@
 """The check's report for a terminal."""
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from lsep_ml.data.check.statistics import LabelStatistics
 from lsep_ml.data.check.verdict import Report
+from lsep_ml.terminal import plain
 
 SHOWN_ITEMS = 10
 SHOWN_PAIRS = 10
@@ -18,12 +18,12 @@ def print_report(report: Report, console: Console | None = None, all_items: bool
     console = console or Console()
     parts: list[RenderableType] = [] if report.statistics is None else _statistics(report.statistics)
     for finding in report.findings:
-        parts.append(Text(f"{finding.severity}: {finding.message}", style=STYLES[finding.severity]))
+        parts.append(plain(f"{finding.severity}: {finding.message}", STYLES[finding.severity]))
         shown = finding.items if all_items else finding.items[:SHOWN_ITEMS]
-        parts += [Text(f"  {item}") for item in shown]
+        parts += [plain(f"  {item}") for item in shown]
         if len(shown) < len(finding.items):
             parts.append(Text(f"  ... and {len(finding.items) - len(shown):,} more", style="dim"))
-    parts.append(Text(f"\n{report.data} in {report.root}: {report.verdict}", style="bold"))
+    parts.append(plain(f"\n{report.data} in {report.root}: {report.verdict}", "bold"))
     console.print(Group(*parts), soft_wrap=True)
 
 
@@ -39,10 +39,10 @@ def _statistics(statistics: LabelStatistics) -> list[RenderableType]:
     frequency = _table("Images with each label", "label", *statistics.positives, "share")
     for column, name in enumerate(statistics.label_names):
         counts = [int(of_part[column]) for of_part in statistics.positives.values()]
-        frequency.add_row(escape(name), *(f"{count:,}" for count in counts), f"{sum(counts) / total:.1%}")
+        frequency.add_row(plain(name), *(f"{count:,}" for count in counts), f"{sum(counts) / total:.1%}")
     pairs = _table("Labels seen together most", "pair", "images", "lift")
     for first, second, number, lift in statistics.most_together(SHOWN_PAIRS):
-        pairs.add_row(escape(f"{first}, {second}"), f"{number:,}", f"{lift:.2f}")
+        pairs.add_row(plain(f"{first}, {second}"), f"{number:,}", f"{lift:.2f}")
     summary = f"{statistics.mean_labels:.2f} labels per image"
     if statistics.unknown:
         summary += f"; {statistics.unknown:,} entries unknown"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images.content import read_content
@@ -23,6 +23,10 @@ MAX_PIXELS = Image.MAX_IMAGE_PIXELS or 2**27
 
 HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 """Brands of the containers that phones put their images in."""
+
+PNG = b"\x89PNG\r\n\x1a\n"
+TEXTS = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")
+"""Chunks of a PNG that are no pixels, and may be large."""
 
 Image.init()
 if find_spec("pillow_heif") is not None:  # the extra lsep-ml[heic]
@@ -72,7 +76,8 @@ def decode_image(content: bytes) -> "Tensor":
     """An image file's content as a uint8 tensor (3, H, W), upright.
 
     JPEG in grey or colour goes through torchvision, everything else (CMYK, PNG, WebP, ...) through Pillow:
-    the first frame, transparency on white, 16 bits reduced to 8, EXIF rotation applied.
+    the first frame, transparency on white, 16 bits reduced to 8, EXIF rotation applied. Of a PNG whose texts or colour
+    profile Pillow refuses, for their size or damage, the pixels are read.
 
     Raises:
         ImageError: empty, no image, truncated, more than MAX_PIXELS pixels, or a kind without a meaning as
@@ -80,6 +85,35 @@ def decode_image(content: bytes) -> "Tensor":
     """
     if not content:
         raise ImageError("the file is empty (0 bytes)")
+    try:
+        return _decode(content)
+    except ImageError:
+        pixels = _without_texts(content)
+        if len(pixels) == len(content):
+            raise
+    return _decode(pixels)
+
+
+def decode_pil(image: Image.Image) -> "Tensor":
+    """A PIL image of any mode as `decode_image` gives the pixels of a file of it.
+
+    Raises:
+        ImageError: its pixels cannot be read, are more than MAX_PIXELS, or without a meaning as RGB.
+    """
+    from torchvision.transforms.v2.functional import pil_to_tensor
+
+    try:
+        _check_pixels(image)
+        if 0 in image.size:
+            raise ImageError("no pixels")
+        return pil_to_tensor(_as_rgb(ImageOps.exif_transpose(image)))
+    except MemoryError:
+        raise
+    except Exception as error:  # what it was opened from may be damaged, or closed
+        raise ImageError(f"PIL image of mode {image.mode!r} and size {image.size}: {error}") from error
+
+
+def _decode(content: bytes) -> "Tensor":
     # Here, so that a check which remembers all images is done before torch would be loaded.
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg
@@ -112,10 +146,31 @@ def _read_header(content: bytes) -> Image.Image:
             raise ImageError(
                 "HEIC, which needs pillow-heif (pip install 'lsep-ml[heic]'); or convert it to JPEG"
             ) from error
-        raise ImageError("not an image, or of a kind that cannot be read") from error
-    if header.width * header.height > MAX_PIXELS:
-        raise ImageError(f"{header.width} x {header.height} pixels, more than {MAX_PIXELS:,}")
+        if isinstance(error, UnidentifiedImageError):
+            raise ImageError("not an image, or of a kind that cannot be read") from error
+        raise ImageError(f"it cannot be decoded: {error}") from error
+    _check_pixels(header)
     return header
+
+
+def _check_pixels(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"{image.width} x {image.height} pixels, more than {MAX_PIXELS:,}")
+
+
+def _without_texts(content: bytes) -> bytes:
+    """A PNG without its chunks that say nothing of the pixels; any other file as it is."""
+    if not content.startswith(PNG):
+        return content
+    kept, place = [PNG], len(PNG)
+    while place < len(content):
+        end = (
+            place + 12 + int.from_bytes(content[place : place + 4], "big")
+        )  # length, kind and checksum are 12 bytes
+        if content[place + 4 : place + 8] not in TEXTS:
+            kept.append(content[place:end])
+        place = end
+    return b"".join(kept)
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -33,8 +33,10 @@ class Prepared:
 
     @property
     def exit_code(self) -> int:
-        """1 where a file stood in the way of another one from an archive, else 0."""
-        return int(any(done.differing for done in self.unpacked.values()))
+        """0; 3 where a file stood in the way of another one from an archive, 1 where nothing else was unpacked."""
+        if not any(done.differing for done in self.unpacked.values()):
+            return 0
+        return 3 if any(done.written or done.present for done in self.unpacked.values()) else 1
 
     def lines(self) -> list[str]:
         """The outcome in words, and what to do next."""

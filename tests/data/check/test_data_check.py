@@ -42,6 +42,20 @@ def test_a_sound_tree_is_good(trees, data, tmp_path):
     assert f"python run.py data={data} data.root={trees(data)}" in report.verdict
 
 
+def test_what_is_printed_of_a_tree_sends_nothing_to_the_terminal(tmp_path):
+    root = tmp_path / "a\x1b[31m[bold]"
+    said = printed(check("csv", root, cache=None))
+    assert "\x1b" not in said
+    assert said.count("a\\x1b[31m[bold]") == 2
+    write_csv(root)
+    table = root / "labels.csv"
+    table.write_text(table.read_text().replace("apple", "[red]apple[/red]"))
+    (root / "photos" / "000.jpg").unlink()
+    said = printed(check("csv", root, cache=None))
+    assert "\x1b" not in said
+    assert "[red]apple[/red] " in said
+
+
 def test_golden_counts_of_the_real_sets():
     voc, coco, nuswide = (sources()[name].published for name in ("voc2007", "coco", "nuswide"))
     assert list(voc.positives) == list(CLASSES)

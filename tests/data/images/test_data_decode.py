@@ -11,7 +11,7 @@ from data_trees import picture
 from PIL import Image, ImageOps
 
 from lsep_ml.data.errors import ImageError
-from lsep_ml.data.images.decode import MAX_PIXELS, decode_image
+from lsep_ml.data.images.decode import MAX_PIXELS, decode_image, decode_pil
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
@@ -125,6 +125,59 @@ UNUSABLE = {
 def test_unusable_content_is_refused_with_the_reason(content, message):
     with pytest.raises(ImageError, match=message):
         decode_image(content)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+LARGE = b"a" * 5_000_000
+TEXTS = {
+    "compressed": chunk(b"zTXt", b"note\0\0" + zlib.compress(LARGE)),
+    "plain": chunk(b"tEXt", b"note\0" + LARGE * 14),
+    "unicode": chunk(b"iTXt", b"note\0\1\0\0\0" + zlib.compress(LARGE)),
+    "damaged": chunk(b"zTXt", b"note\0\0no zlib at all"),
+    "a colour profile": chunk(b"iCCP", b"mine\0\0" + zlib.compress(LARGE)),
+}
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("end", [False, True], ids=["before the pixels", "after them"])
+def test_the_pixels_of_a_png_are_read_whatever_its_texts_are(text, end):
+    content = encoded(PICTURE, "PNG")
+    place = content.index(b"IEND") - 4 if end else 33  # behind the header
+    assert torch.equal(decode_image(content[:place] + text + content[place:]), by_pillow(content))
+
+
+def test_a_png_with_large_texts_that_is_damaged_too_says_why():
+    content = encoded(PICTURE, "PNG")
+    with pytest.raises(ImageError, match="PNG cannot be decoded"):
+        decode_image(content[:33] + TEXTS["compressed"] + content[33:-200])
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "tiff_lzw", "group4", None])
+def test_a_pil_image_is_what_its_file_is(compression):
+    image = PICTURE.convert("1") if compression == "group4" else PICTURE
+    content = encoded(
+        image, "TIFF", compression=compression, **({"quality": 20} if compression == "jpeg" else {})
+    )
+    opened = Image.open(io.BytesIO(content))
+    assert torch.equal(decode_pil(opened), by_pillow(content))
+    assert torch.equal(decode_pil(opened), decode_image(content))
+
+
+def test_a_pil_image_that_cannot_be_read_is_an_image_error():
+    cut = Image.open(io.BytesIO(encoded(PICTURE)[:-300]))
+    with pytest.raises(ImageError, match=r"PIL image of mode 'RGB' and size \(\d+, \d+\): .*truncated"):
+        decode_pil(cut)
+    closed = Image.open(io.BytesIO(encoded(PICTURE)))
+    closed.close()
+    for image, reason in (
+        (closed, "PIL image"),
+        (Image.new("RGB", (0, 3)), "no pixels"),
+    ):
+        with pytest.raises(ImageError, match=reason):
+            decode_pil(image)
 
 
 def test_truncated_anywhere_is_refused():

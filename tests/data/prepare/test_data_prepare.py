@@ -12,8 +12,8 @@ from typing import NamedTuple
 import pytest
 
 from lsep_ml.data import DataError
-from lsep_ml.data.prepare.archives import unpack
-from lsep_ml.data.prepare.prepared import prepare
+from lsep_ml.data.prepare.archives import Unpacked, unpack
+from lsep_ml.data.prepare.prepared import Prepared, prepare
 from lsep_ml.data.sources.coco import read_coco
 from lsep_ml.data.sources.nuswide import read_nuswide
 from lsep_ml.data.sources.nuswide.paper_split import read_split_file
@@ -136,7 +136,9 @@ def test_what_is_there_is_never_overwritten(voc_archive, tmp_path):
     mine.write_text("mine")
     prepared = prepare("voc2007", voc_archive.parent, root, archives=described(voc_archive))
     assert mine.read_text() == "mine"
-    assert prepared.exit_code == 1
+    assert prepared.exit_code == 3
+    unpacked = {"a.tar": Unpacked(differing=["000001.jpg"])}
+    assert Prepared("voc2007", str(root), unpacked, ()).exit_code == 1
     assert any("left as it is" in line and "000001.jpg" in line for line in prepared.lines())
 
 
