@@ -1,0 +1,79 @@
+"""Which images are left to a person: those whose label sets are decided by the least."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lsep_ml.decisions.base import Decided
+from lsep_ml.decisions.checks import Array, float_tensor
+from lsep_ml.metrics.counts import compare_label_sets
+from lsep_ml.metrics.functional import as_numpy, group_ends
+from lsep_ml.metrics.metric import ratio
+
+
+class Abstention(NamedTuple):
+    """Asks a person about images of a confidence below `least`.
+
+    coverage, exact_match: on the images it was chosen on, the share that is answered, and of these the share whose
+    whole label set is right.
+    """
+
+    least: float
+    coverage: float
+    exact_match: float
+
+    def asks(self, scores: Array, decided: Decided) -> Tensor:
+        """Whether a person is asked about each image, bool (N,)."""
+        return confidence(scores, decided) < self.least
+
+
+def confidence(scores: Array, decided: Decided) -> Tensor:
+    """Return how far the closest label of each image is from being decided otherwise, float32 (N,), at least 0.
+
+    By thresholds, the smallest |f_k - theta_k|; by counts, the gap between the lowest score (or probability) that is
+    named and the highest that is not, infinite where all or none are; else the smallest |p_k - 1/2|.
+    """
+    values = float_tensor(scores)
+    if decided.thresholds is not None:
+        return (values - decided.thresholds).abs().amin(1)
+    if decided.probabilities is not None:
+        values = decided.probabilities
+    if decided.counts is None:
+        return (values - 0.5).abs().amin(1)
+    named = values.masked_fill(~decided.label_sets, torch.inf).amin(1)
+    return (named - values.masked_fill(decided.label_sets, -torch.inf).amax(1)).clamp_min(0)
+
+
+def choose_abstention(
+    scores: Array, decided: Decided, targets: Array, mask: Array | None = None, *, exact_match: float
+) -> Abstention:
+    """Choose the lowest confidence to answer at, so that of the answered images `exact_match` have a right label set.
+
+    decided: of scores (N, K) that did not fit the decision, or out of fold; targets 0/1 and mask (N, K), True = known.
+    Images without a known label do not count. Images of equal confidence are answered together.
+
+    Raises:
+        ValueError: a share outside (0, 1]; no image with a known label; no part of the images is right so often.
+    """
+    if not 0 < exact_match <= 1:
+        raise ValueError(f"exact_match={exact_match}: expected a share in (0, 1]")
+    known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
+    compared = compare_label_sets(as_numpy(decided.label_sets), as_numpy(targets), known)
+    counted = known.any(1)
+    if not counted.any():
+        raise ValueError("mask: no image has a known label, so none can be judged")
+    right = ~(compared.wrong | compared.missed).any(1)[counted]
+    certain: NDArray[np.float32] = confidence(scores, decided).cpu().numpy()[counted]
+    order = np.argsort(-certain, kind="stable")
+    shares = ratio(right[order].cumsum(), np.arange(1, len(order) + 1))
+    enough = np.flatnonzero((shares >= exact_match - 1e-12) & group_ends(certain[order]))
+    if not len(enough):
+        best = float(shares[group_ends(certain[order])].max())
+        raise ValueError(
+            f"exact_match={exact_match}: no part of the images reaches it; the most is {best:.3f}"
+        )
+    last = int(enough[-1])
+    return Abstention(float(certain[order[last]]), (last + 1) / len(order), float(shares[last]))
