@@ -71,6 +71,15 @@ class Job:
         """The processes that this job is worked on by."""
         return self.store.processes
 
+    @property
+    def shown(self) -> tuple[dict[str, Any], ImageDataModule]:
+        """The images that a frozen backbone is shown, and the parts of the configuration that say which: this job's, or
+        those of the first fold."""
+        parts = self.made_by["config"]
+        if self.first_fold is None:
+            return parts, self.data
+        return {**parts, "data": {**parts["data"], "fold": 0}}, self.first_fold
+
 
 _OURS = {
     "callbacks": "callbacks are those of the job",

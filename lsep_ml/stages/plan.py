@@ -54,7 +54,8 @@ def _search(job: Job) -> str:
 def _work(job: Job) -> str:
     if not job.config.training.probe:
         return "trains network"
-    made_by = features_key(job.made_by["config"], job.network, job.data, job.running)
+    parts, data = job.shown
+    made_by = features_key(parts, job.network, data, job.running)
     identity = identity_of(made_by)
     if identity in _planned:
         return "shares features and trains a score layer, network"

@@ -51,21 +51,21 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
             on_use(in_use | {PREDICTIONS: identity_of(made_by)})
         return train_prediction(job.store, made_by, job.network, training, source, on_row)
 
-    parts = job.made_by["config"]
-
-    def features(data: ImageDataModule = job.data, parts: dict[str, Any] = parts) -> Entry:
+    def features(parts: dict[str, Any], data: ImageDataModule) -> Entry:
         return extract_features(job.store, parts, job.network, data, job.device, job.running)
 
-    def of_folds(first: ImageDataModule) -> Entry:
-        """The network runs once for all folds: the features are those of the first one's images."""
-        own, known = (image_ids(source.data_set) for source in (job.data, first))
-        if not own <= known:  # a long tail is cut from each fold's training images
-            return features()
-        stored = features(first, {**parts, "data": {**parts["data"], "fold": 0}})
-        return take_features(job.store, stored, job.data)
+    def frozen_features() -> Entry:
+        """Of a backbone that runs once for all folds, on the images of the first one."""
+        parts, data = job.shown
+        if not image_ids(job.data.data_set) <= image_ids(
+            data.data_set
+        ):  # a long tail is cut from each fold's own
+            return features(job.made_by["config"], job.data)
+        stored = features(parts, data)
+        return stored if data is job.data else take_features(job.store, stored, job.data)
 
     if job.config.training.probe:  # the backbone is never trained: its features come first
-        extracted = features() if job.first_fold is None else of_folds(job.first_fold)
+        extracted = frozen_features()
         source = job.data.on_features(feature_tensors(extracted))
         if job.solving is None:
             prediction = train(source)
@@ -75,7 +75,7 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
             )
     else:
         prediction = train(job.data)
-        extracted = features()
+        extracted = features(job.made_by["config"], job.data)
     extraction = extract_scores(job.store, extracted, job.network.score_layer, job.data.eval_batch_size)
     job.processes.disconnect()
     return Trained(prediction, replace(extraction, prediction=prediction), searched)

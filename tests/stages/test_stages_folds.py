@@ -1,6 +1,7 @@
 """Cross-testing end to end: a run a fold, one table over all images, one network for use, all of it resumed."""
 
 import json
+import logging
 import shutil
 
 import numpy as np
@@ -17,6 +18,7 @@ from lsep_ml.runs.files import FOLDS, RESULT
 from lsep_ml.stages import experiment, trained
 from lsep_ml.stages.extraction import Extraction, extract_features
 from lsep_ml.stages.job import build_job
+from lsep_ml.stages.plan import plan
 from lsep_ml.stages.trained import train_and_extract
 
 FEW = ("data=csv", "data.folds=3", "data.num_workers=0", "transform=small", "trainer=cpu", "fitting.epochs=2")
@@ -130,6 +132,15 @@ def test_taken_features_are_those_of_their_images(photographs, tmp_path):
         assert found.image_ids.tolist() == expected.image_ids.tolist()
         np.testing.assert_array_equal(found.targets, expected.targets)
         np.testing.assert_allclose(found.features, expected.features, rtol=1e-4, atol=1e-5)
+
+
+def test_a_plan_says_that_folds_share_features(photographs, tmp_path, caplog):
+    config, folder = compose_here(tmp_path, *arguments(photographs, *PROBE, "decision=threshold"))
+    with caplog.at_level(logging.INFO):
+        for of_job, below in (*experiment.fold_jobs(config, folder), (config, folder)):
+            plan(build_job(of_job), below)
+    assert caplog.text.count("extracts its features") == 1
+    assert caplog.text.count("shares features") == 3
 
 
 def test_one_fold_alone_is_what_the_run_takes(photographs, tmp_path):
