@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lsep_ml.bundle.commands import bundle_command, export_command, predict_command
+from lsep_ml.bundle.commands import bundle_command, export_command, label_next_command, predict_command
 from lsep_ml.data.commands import check_command, convert_command, pack_command, prepare_command
 from lsep_ml.demo.command import demo_command
 from lsep_ml.terminal import console, net, say
@@ -158,6 +158,7 @@ def report_command(
 app.command("bundle")(bundle_command)
 app.command("predict")(predict_command)
 app.command("export")(export_command)
+app.command("label-next")(label_next_command)
 app.command("demo")(demo_command)
 
 

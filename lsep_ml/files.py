@@ -116,6 +116,11 @@ def inert(text: str) -> str:
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
+def spoken(text: str) -> str:
+    """The text that `inert` marked, or any other as it is."""
+    return text[1:] if text[:1] == "'" and inert(text[1:]) != text[1:] else text
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` the same file as `source`, without its cost on disk where the file system can, else a copy."""
     beside = _beside(target)

@@ -30,6 +30,7 @@ VERBS = (
         "bundle",
         "predict",
         "export",
+        "label-next",
         "demo",
     ),
     *("backbones", "list", "dashboard", "prune", "run"),

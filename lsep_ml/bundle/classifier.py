@@ -94,14 +94,19 @@ class Classifier:
         Raises:
             ImageError: the network cannot take images of such a size.
         """
+        return self._decide(*self.outputs(images))
+
+    @torch.inference_mode()
+    def outputs(self, images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Compute scores float32 (N, K) and features (N, D) of images as `predict_prepared` takes them, on the CPU."""
         sizes = {image.shape for image in images}
         if len(sizes) == 1:
-            return self._decide(*self._run(torch.stack(list(images))))
+            return self._run(torch.stack(list(images)))
         rows = [[row for row, image in enumerate(images) if image.shape == size] for size in sizes]
         outputs = [self._run(torch.stack([images[row] for row in group])) for group in rows]
         order = torch.argsort(torch.tensor([row for group in rows for row in group]))
         scores, features = (torch.cat(part)[order] for part in zip(*outputs, strict=True))
-        return self._decide(scores, features)
+        return scores, features
 
     def override(self, *, top: int | None = None, threshold: float | None = None) -> None:
         """Decide by the `top` highest scores, or by one threshold, in place of the decision it came with.

@@ -173,3 +173,71 @@ def export_command(
         f"{out}: on {agreement.images} images, the largest difference of a score from torch's is "
         f"{agreement.largest:.1e}, and {agreement.differing} label sets differ"
     )
+
+
+def label_next_command(
+    source: Source,
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(help="Images without labels: files, folders; those below --root, if not given."),
+    ] = None,
+    *,
+    root: Annotated[Path, typer.Option("--root", help="The folder with labels, as for data=own.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="The table of images to label, the first ones first.")
+    ] = Path("next.csv"),
+    count: Annotated[int, typer.Option("--count", min=1, help="Images in the table.")] = 200,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="label_studio or fiftyone: a file for that tool, in place of a table."),
+    ] = None,
+    tool_root: Annotated[
+        Path | None,
+        typer.Option("--tool-root", help="With --to: the folder that the tool serves images from."),
+    ] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--data", help="How to read --root, as for run.py: group=patient.")
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Folds of the learning curve.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of the folds and the bootstrap.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a finished table.")] = False,
+    device: Device = None,
+    allow: Allow = None,
+) -> None:
+    """Say whether more labels would help, label by label, and which images to label next."""
+    import os
+
+    from lsep_ml.bundle.classifier import load
+    from lsep_ml.bundle.exports import export
+    from lsep_ml.bundle.inputs import image_files
+    from lsep_ml.bundle.label_next import label_next, print_curve, write_curve
+    from lsep_ml.bundle.label_table import check_out
+    from lsep_ml.bundle.tables import Columns, rows_of, write_table
+    from lsep_ml.data.cache import default_folder
+    from lsep_ml.data.check.options import parse_options
+    from lsep_ml.data.sources.own import own_annotations
+
+    check_out(out, to, overwrite=overwrite)
+    annotations = own_annotations(root, **parse_options(options or ()))
+    others = image_files(images or [str(root)])
+    classifier = load(source, device=device, allow=allow or ())
+    found = label_next(
+        classifier, annotations, others, count=count, folds=folds, seed=seed, cache=default_folder()
+    )
+    names = annotations.label_names
+    print_curve(found, names, console)
+    curve = out.with_suffix(".curve.csv")
+    write_curve(curve, found, names)
+    if to is None:
+        write_table(
+            out, rows_of(found.images, found.predictions), Columns(names, thresholds=True, probabilities=True)
+        )
+    else:
+        export(
+            out, to, rows_of(list(map(os.path.abspath, found.images)), found.predictions), names, tool_root
+        )
+    say(
+        f"{len(found.images)} images to label next: {out}; {found.twins} near-duplicates left out; curve: {curve}"
+    )
+    for image, problem in list(found.problems.items())[:SHOWN_PROBLEMS]:
+        say(f"  {image!r}: {problem}", on=errors)

@@ -61,7 +61,7 @@ def label_files(
     problems: dict[str, str] = {}
     with _progress_bar(console) as bar:
         task = bar.add_task("", total=len(images), completed=found, broken="")
-        for names, tensors, broken in _decoded(classifier, waiting):
+        for names, tensors, broken in decoded(classifier, waiting):
             problems |= broken
             for part, predictions in _predicted(classifier, names, tensors, problems):
                 if on_batch is not None:
@@ -93,8 +93,8 @@ def _predicted(
 Decoded = tuple[list[str], list[Tensor], dict[str, str]]
 
 
-def _decoded(classifier: Classifier, images: Sequence[str]) -> Iterator[Decoded]:
-    """Batches of readable images as the network takes them, and the unreadable ones met on the way."""
+def decoded(classifier: Classifier, images: Sequence[str]) -> Iterator[Decoded]:
+    """Give batches of readable images as the network takes them, and the unreadable ones met on the way."""
     size = classifier.batch_size
     with ThreadPoolExecutor(available_cores()) as pool:  # threads: decoding releases the interpreter
         pending: deque[list[tuple[str, Future[Tensor]]]] = deque()

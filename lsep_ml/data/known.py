@@ -23,9 +23,14 @@ def lacking(targets: NDArray[Any], mask: NDArray[Any] | None) -> str:
     mask: bool (N, K), True where the target is known; None: everywhere.
     """
     if mask is None:
-        found = (targets.size > 0, targets.any(), not targets.all())
+        found = [targets.size > 0, bool(targets.any()), not targets.all()]
     else:
-        found = (mask.any(), (targets.astype(bool) & (mask != 0)).any(), ((targets == 0) & (mask != 0)).any())
+        known = mask != 0
+        found = [
+            bool(known.any()),
+            bool(((targets != 0) & known).any()),
+            bool(((targets == 0) & known).any()),
+        ]
     lack = (
         what for what, there in zip(("known label", "positive", "negative"), found, strict=True) if not there
     )

@@ -21,6 +21,7 @@ from lsep_ml.data.predicted import beside_labels, label_names_of
 from lsep_ml.data.sources.csv_labels import csv_annotations, read_csv
 from lsep_ml.data.sources.own import own_annotations, read_own
 from lsep_ml.decisions import DECISIONS, GlobalThreshold
+from lsep_ml.files import inert, spoken
 from lsep_ml.tuning import apply, read_scores
 
 IMAGES = 16
@@ -285,3 +286,20 @@ def test_a_table_of_scores_beside_labels_is_refused_where_it_is_none(tmp_path: P
     (tmp_path / "labels.csv").write_text("image,labels,cat\na.png,x|y,1\n")
     with pytest.raises(DataError, match="column 'cat' beside labels"):
         csv_annotations(tmp_path)
+
+
+def test_a_table_marked_for_a_spreadsheet_comes_back(tmp_path: Path) -> None:
+    """Names of files and labels that a spreadsheet would take for formulas."""
+    names, files = ("-1", "@home", "plain"), [f"{first}{row}.png" for row, first in enumerate("=+-@x" * 4)]
+    rng = np.random.default_rng(5)
+    for file in files:
+        Image.fromarray(rng.integers(0, 256, (9, 8, 3), np.uint8)).save(tmp_path / file)
+    scores = rng.standard_normal((len(files), 3)).astype(np.float32)
+    found = Predictions(names, scores, scores > 0, None, None)
+    write_table(tmp_path / "labels.csv", rows_of(files, found), Columns(names, spreadsheet=True))
+    assert "'=0.png" in (tmp_path / "labels.csv").read_text()
+    annotations = own_annotations(tmp_path)
+    assert annotations.label_names == names
+    assert annotations.image_ids.tolist() == files
+    assert np.array_equal(annotations.targets, found.label_sets)
+    assert [spoken(inert(text)) for text in ("=1", "'=1", "'a", "a")] == ["=1", "=1", "'a", "a"]

@@ -65,7 +65,7 @@ def read_tags(folder: Folder, files: dict[str, str], options: Options) -> Listed
     """
     texts = {image: read_text(folder.root / file) for image, file in files.items()}
     separator = options.separator
-    notes = []
+    notes: list[str] = []
     if separator is None:
         separator = next(
             (one for one in (",", ";", "|") if any(one in text for text in texts.values())), None

@@ -13,6 +13,7 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.image_names import has_image_suffix, is_junk, looks_like_an_image
 from lsep_ml.data.images.packed import packed_images
 from lsep_ml.data.tree import GUIDE
+from lsep_ml.files import spoken
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """How an annotation tool renames what is uploaded to it."""
@@ -148,7 +149,7 @@ class Folder:
 
 def path_parts(listed: str) -> list[str]:
     """The parts of the path that a listed name carries: of an address what it points to, with "/" between folders."""
-    text = listed.strip()
+    text = spoken(listed.strip())
     if "://" in text or "?d=" in text:
         address = urlsplit(text)
         query = [

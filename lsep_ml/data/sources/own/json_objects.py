@@ -29,19 +29,19 @@ Named = Iterator[tuple[str, list[str] | None]]
 def find(folder: Folder, options: Options) -> list[Candidate]:
     """The objects of all images, and those beside images."""
     found = []
-    for file in folder.of_suffix(".json"):
-        if file == options.file or (options.file is None and file.count("/") < DEPTH):
+    files = folder.of_suffix(".json")
+    named = {f"{stem_of(image)}.json": image for image in folder.images}
+    shapes = {named[file]: file for file in files if file in named}
+    for file in files:
+        if file == options.file or (options.file is None and file.count("/") < DEPTH and file not in named):
             kind = _kind(folder.root / file)
             if kind is not None:
                 name, read = kind
                 found.append(Candidate(name, (file,), partial(_read, folder, file, name, read)))
-    if options.file is None and not found:
-        beside = {image: f"{stem_of(image)}.json" for image in folder.images}
-        files = set(folder.files)
-        shapes = {image: file for image, file in beside.items() if file in files}
-        if shapes and _starts_with(folder.root / next(iter(shapes.values())), b'"shapes"', b'"imagePath"'):
-            read_shapes = partial(_read_shapes, folder, shapes)
-            found.append(Candidate("labelme's JSON", tuple(shapes.values()), read_shapes, weak=True))
+    first = next(iter(shapes.values()), None) if options.file is None and not found else None
+    if first is not None and _starts_with(folder.root / first, b'"shapes"', b'"imagePath"'):
+        read_shapes = partial(_read_shapes, folder, shapes)
+        found.append(Candidate("labelme's JSON", tuple(shapes.values()), read_shapes, weak=True))
     return found
 
 
@@ -167,7 +167,8 @@ def _set(value: Any) -> list[str]:
 
 def _read_shapes(folder: Folder, files: dict[str, str]) -> Listed:
     """Every image below the folder, with the labels of the shapes, and the flags that are set, in its JSON."""
-    names, without = [], []
+    names: list[list[str]] = []
+    without: list[str] = []
     for image in folder.images:
         if image not in files:
             without.append(image)

@@ -36,7 +36,10 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
     if options.labels is not None:
         roles.cell = named(frame, options.labels, "data.labels")
     else:
-        roles.cell = _cell(frame, left, values)
+        numbered = _numbered(frame, left, values)
+        roles.cell, roles.further = (
+            (numbered[0], numbered[1:]) if numbered else (_cell(frame, left, values), [])
+        )
     if roles.cell is None:
         candidates = [at for at in left if values[at].kind in ("values", "nearly")]
         if not candidates:
@@ -67,15 +70,33 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
                     "is not listed is unknown"
                 )
             )
-        if options.labels is None:
+        if roles.further:
+            roles.notes.append(
+                Reading(
+                    f"labels: one in each of the columns {shown_names(frame, [roles.cell, *roles.further])}"
+                )
+            )
+        elif options.labels is None:
             note = f"labels: column {frame.names[roles.cell]!r} (data.labels)"
             roles.notes.append(Reading(note) if plain(frame.names[roles.cell]) in LABEL_NAMES else note)
-    used = {roles.cell, roles.verdict, *roles.labels}
+    used = {roles.cell, roles.verdict, *roles.labels, *roles.further}
     rest = [at for at in left if at not in used]
     if rest:
         note = f"columns left out: {_left_out(frame, rest, values)}"
         maybe = any(values[at].kind == "values" for at in rest)  # these could be labels
         roles.notes.append(note if maybe else Reading(note))
+
+
+def _numbered(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> list[int]:
+    """The columns label_1, label_2, ... (or tag 1, ...) that hold a label each: at least two, none with several."""
+    found: dict[str, list[int]] = {}
+    for at in left:
+        stem = re.fullmatch(r"(.*[^0-9])[0-9]+", plain(frame.names[at]))
+        if stem and stem[1] in LABEL_NAMES and values[at].kind in ("words", "empty"):
+            found.setdefault(stem[1], []).append(at)
+    columns = next(iter(found.values())) if len(found) == 1 else []
+    several = any(frame.column(at).str.contains(r"[|;,\t\n\[{]").any() for at in columns)
+    return columns if len(columns) > 1 and not several else []
 
 
 def predicted_names(frame: Frame) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ class Roles:
     split, validation, group, verdict: of the split, of a mark on validation images, of the group, and of
     whether a label
     of the cell is present (1) or absent (0). names: the labels of a table that predict or apply wrote, in their order.
+    further: of the label beside `cell` where each has one, as label_1, label_2, ...
     """
 
     image: int
@@ -26,6 +27,7 @@ class Roles:
     group: int | None = None
     verdict: int | None = None
     names: tuple[str, ...] = ()
+    further: list[int] = field(default_factory=list)
     values: dict[int, Values] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
@@ -19,6 +20,7 @@ from lsep_ml.data.sources.own.label_columns import predicted_names
 from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNKNOWN, Candidate, Listed, Options
 from lsep_ml.data.sources.own.notes import image_notes, some
 from lsep_ml.data.sources.own.tasks import is_export
+from lsep_ml.files import spoken
 
 DEPTH = 3  # parts of the path of a table that is found by itself
 PROBLEMS = ".problems.csv"  # what predict lists beside its table
@@ -111,8 +113,12 @@ def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_spli
     what = f"table with one column a label ({file})"
     if roles.cell is None:
         return _from_columns(frame, roles, what, notes, values)
-    separator = options.separator or (SEPARATOR if roles.names else None)
-    labels = read_cells(frame.column(roles.cell), frame.names[roles.cell], separator, frame.place)
+    separator = options.separator or (SEPARATOR if roles.names or roles.further else None)
+    cells = frame.column(roles.cell)
+    if roles.further:
+        columns = [frame.column(at).fill_null("") for at in (roles.cell, *roles.further)]
+        cells = pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator=SEPARATOR)).to_series()
+    labels = read_cells(cells, frame.names[roles.cell], separator, frame.place)
     if roles.names:
         return _of_predicted(roles.names, labels, len(frame), file, problems, notes, values)
     codes, rest = np.full(len(labels.rows), PRESENT, np.uint8), np.full(len(frame), ABSENT, np.uint8)
@@ -157,12 +163,14 @@ def _of_predicted(
     values: dict[str, Any],
 ) -> Listed:
     """The labels of a table of predict or apply, in the order of its scores, those that a person added after them."""
-    added = [name for name in labels.names if name not in set(names)]
+    number_of = {name: number for number, name in enumerate(names)}
+    listed = [name if name in number_of else spoken(name) for name in labels.names]
+    added = [name for name in dict.fromkeys(listed) if name not in number_of]
     if added:
         notes.append(f"labels that the table has no scores of, which were added by hand: {some(added)}")
     every = [*names, *added]
     number_of = {name: number for number, name in enumerate(every)}
-    numbers = np.array([number_of[name] for name in labels.names], np.int64)
+    numbers = np.array([number_of[name] for name in listed], np.int64)
     return Listed(
         f"table of predict or apply ({file})",
         label_names=every,

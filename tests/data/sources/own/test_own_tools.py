@@ -273,11 +273,17 @@ def written_by_r(root):
     table(root, "labels.csv", [["", "file", *NAMES], *rows], quoting=csv.QUOTE_NONNUMERIC)
 
 
+def numbered_columns(root):
+    write_images(root)
+    rows = [[f"images/{r}.png", *(names(r) + [""] * 4)[:4], 20 + r] for r in ROWS]
+    table(root, "labels.csv", [["image", "label_1", "label_2", "label_3", "label_4", "age"], *rows])
+
+
 TOOLS = (
     cvat_tags, cvat_boxes, labelme_shapes, labelme_flags, via_regions, via_project, fiftyone_numbers, fiftyone_objects,
     openmmlab, openmmlab_names, mapping, mapping_of_flags, labelimg, darknet, roboflow_classes, hugging_face_objects,
     label_studio_csv, label_studio_min, coco_with_captions, inaturalist, kaggle_planet, kaggle_posters,
-    german_spreadsheet, written_by_r,
+    german_spreadsheet, written_by_r, numbered_columns,
 )  # fmt: skip
 
 
