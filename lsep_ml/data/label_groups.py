@@ -66,7 +66,7 @@ def read_label_groups(path: Path, label_names: Sequence[str]) -> LabelGroups:
             seen[label] = group
         of_rule[entry["rule"]].append(labels)
     implied = [
-        (*numbers("implies", [label]), parent)
+        (numbers("implies", [label])[0], parent)
         for label, parents in _object(path, "implies", content).items()
         for parent in numbers(f"what {label!r} implies", parents)
     ]
