@@ -1,5 +1,6 @@
 """How a solver of smooth problems reaches the minimum of each loss: at once, or through others that lead to it."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,9 @@ HINGE_TOLERANCE = 1e-4
 
 HINGE_GRADIENT = 1e-3
 
+NEARLY = 0.02
+"""The norm of the gradient of rounded hinges from which their minimum is near."""
+
 _CONVEX = {
     *(
         bce_loss,
@@ -59,10 +63,10 @@ _CONVEX = {
 
 _FROM_BCE = {asl_loss, focal_loss, hill_loss, soft_f1_loss, splc_loss}
 
-KINKED = 100
-"""Iterations of a descent that may end at a kink."""
+KINKED = 60
+"""Evaluations of a descent that may end at a kink."""
 
-ROUNDS = 5
+ROUNDS = 10
 """How often at most a descent of WARP begins anew where it stands."""
 
 
@@ -119,10 +123,10 @@ def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solu
 
     Smooth convex losses are minimised at once. The ranking loss is followed through hinges whose kinks are rounded less
     and less; `converged` means that its value lies within HINGE_TOLERANCE of its minimum, which is certain: the rounded
-    slopes are a point of the dual problem. WARP begins, on the path, at the solution of the rounded ranking loss and
-    descends until it stands at a kink: `converged` means that beginning anew lowers it by no more than
-    HINGE_TOLERANCE of it; its gradient is nowhere small. What changes binary cross entropy (`_FROM_BCE`) begins at its
-    solution, LSEP with weights at that of LSEP.
+    slopes are a point of the dual problem. WARP begins, on the path, at the solution of the rounded ranking loss, and
+    descends, there once and in the end until it stands at a kink: `converged` means that beginning anew lowers it by no
+    more than HINGE_TOLERANCE of it; its gradient is nowhere small. What changes binary cross entropy (`_FROM_BCE`)
+    begins at its solution, LSEP with weights at that of LSEP.
 
     Args:
         loss: a function of `lsep_ml.losses`, its options bound.
@@ -150,9 +154,17 @@ def _function(loss: Loss) -> Callable[..., Tensor]:
     return getattr(loss, "func", loss)
 
 
-def _minimise(loss: Loss, problem: Problem, tolerance: float, max_iterations: int = 1000) -> Solution:
+def is_of_hinges(loss: Loss) -> bool:
+    """Tell whether `loss` is one of hinges, whose minimum is approached in float32 before it is known in float64."""
+    return _function(loss) in (ranking_loss, warp_loss)
+
+
+def _minimise(loss: Loss, problem: Problem, tolerance: float, max_evaluations: int | None = None) -> Solution:
     return minimise(
-        problem.parameters, lambda: problem.value(loss), tolerance=tolerance, max_iterations=max_iterations
+        problem.parameters,
+        lambda: problem.value(loss),
+        tolerance=tolerance,
+        max_evaluations=max_evaluations,
     )
 
 
@@ -169,7 +181,7 @@ def _rounded(problem: Problem, margin: float, width: float) -> Loss:
 def _reach_hinges(loss: Loss, problem: Problem, tolerance: float, fine: bool) -> Solution:
     margin = getattr(loss, "keywords", {}).get("margin", 1.0)
     iterations = 0
-    for width in FINE_WIDTHS if fine else (COARSE_WIDTH,):
+    for width in _widths_left(problem, margin) if fine else (COARSE_WIDTH,):
         rounded = _rounded(problem, margin, width)
         solution = _minimise(rounded, problem, max(tolerance, HINGE_GRADIENT))
         iterations += solution.iterations
@@ -179,6 +191,16 @@ def _reach_hinges(loss: Loss, problem: Problem, tolerance: float, fine: bool) ->
         if known:
             break
     return Solution(value, solution.gradient_norm, iterations, known if fine else solution.converged)
+
+
+def _widths_left(problem: Problem, margin: float) -> tuple[float, ...]:
+    """FINE_WIDTHS from the narrowest on at whose minimum, nearly, the parameters already are; all where at none."""
+    for place in reversed(range(len(FINE_WIDTHS))):
+        value = problem.value(_rounded(problem, margin, FINE_WIDTHS[place]))
+        gradients = torch.autograd.grad(value, problem.parameters)
+        if math.sqrt(sum(float(g.double().square().sum()) for g in gradients)) <= NEARLY:
+            return FINE_WIDTHS[place:]
+    return FINE_WIDTHS
 
 
 def _gap(loss: Loss, rounded: Loss, problem: Problem, margin: float) -> float:
@@ -205,8 +227,8 @@ def _reach_warp(loss: Loss, problem: Problem, tolerance: float, fine: bool) -> S
         iterations = _minimise(rounded, problem, max(tolerance, HINGE_GRADIENT)).iterations
     with torch.no_grad():
         value = float(problem.value(loss))
-    for _ in range(ROUNDS):
-        before, solution = value, _minimise(loss, problem, tolerance, max_iterations=KINKED)
+    for _ in range(ROUNDS if fine else 1):
+        before, solution = value, _minimise(loss, problem, tolerance, max_evaluations=KINKED)
         iterations, value = iterations + solution.iterations, solution.value
         stands = before - value <= HINGE_TOLERANCE * abs(value)
         if stands:

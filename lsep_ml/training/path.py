@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from lsep_ml.data import DataSet, Split
 from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.metrics.functional import ranking_metrics
 from lsep_ml.training.checkpoints import UNREADABLE, read_checkpoint, write_checkpoint
-from lsep_ml.training.continuation import is_convex
+from lsep_ml.training.continuation import is_convex, is_of_hinges
 from lsep_ml.training.probe import (
     WIDEST,
     Blocks,
@@ -155,7 +155,14 @@ class DecayPath:
         def make() -> dict[str, Any]:
             blocks = self.images.blocks(torch.float64)
             tolerance = self.solving.tolerance
-            layer, found = self._solve(decay, self.layers[decay], self.images, blocks, tolerance, fine=True)
+            start, iterations = self.layers[decay], 0
+            if is_of_hinges(self.loss):  # float64 takes twice as long
+                start, near = self._solve(
+                    decay, start, self.images, self.images.blocks(), self.coarse, fine=True
+                )
+                iterations = near.iterations
+            layer, found = self._solve(decay, start, self.images, blocks, tolerance, fine=True)
+            found = replace(found, iterations=iterations + found.iterations)
             return {**layer._asdict(), "found": vars(found)}
 
         made = self.kept.get("end", make)

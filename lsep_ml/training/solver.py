@@ -37,6 +37,7 @@ def minimise(
     *,
     tolerance: float,
     max_iterations: int = 1000,
+    max_evaluations: int | None = None,
 ) -> Solution:
     """Minimise a smooth function of `parameters`, in place, by L-BFGS with a strong Wolfe line search.
 
@@ -52,6 +53,8 @@ def minimise(
         objective: computes a scalar from them, differentiable.
         tolerance: above 0; on the Euclidean norm of the gradient.
         max_iterations: the largest number of line searches.
+        max_evaluations: of the objective, at whose end or soon after it stops; None: as many as that takes. At a kink a
+            line search takes dozens and finds nothing.
 
     Returns:
         The value and gradient norm at what the parameters were left at.
@@ -90,7 +93,9 @@ def minimise(
 
     optimizer = LBFGS(
         parameters,
-        max_eval=2 * _ROUND,  # where there are kinks, a line search of torch would not end by itself
+        max_eval=2 * _ROUND
+        if max_evaluations is None
+        else max_evaluations,  # where there are kinks, a line search of torch would not end by itself
         tolerance_grad=1.0,
         tolerance_change=0.0,
         history_size=_HISTORY,
@@ -106,7 +111,8 @@ def minimise(
             value, norm, largest = evaluate(), _norm(parameters), _largest(parameters)
             reached = largest / tolerance <= options["tolerance_grad"]
             stands = before[0] - value <= _PROGRESS * abs(value) and norm > _PROGRESS_OF_NORM * before[1]
-            if norm <= tolerance or (stands and not reached) or state["n_iter"] >= max_iterations:
+            spent = state["n_iter"] >= max_iterations or evaluations >= (max_evaluations or math.inf)
+            if norm <= tolerance or (stands and not reached) or spent:
                 break
             before = (value, norm)
             # torch stops by the largest entry of the gradient, which is lowered until the norm is small enough.

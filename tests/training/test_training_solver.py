@@ -139,3 +139,16 @@ def test_a_tolerance_is_a_number_above_0(tolerance: float) -> None:
 def test_without_parameters_there_is_nothing_to_do() -> None:
     with pytest.raises(ValueError, match="none to minimise over"):
         minimise([], lambda: torch.ones(1).sum(), tolerance=1.0)
+
+
+def test_a_kink_takes_no_more_evaluations_than_it_is_given() -> None:
+    start = torch.tensor([3.0, -2.0], dtype=torch.float64)
+    x, calls = start.clone().requires_grad_(), []
+
+    def objective() -> Tensor:
+        calls.append(1)
+        return x.abs().sum() + 0.1 * x.square().sum()
+
+    found = minimise([x], objective, tolerance=1e-9, max_evaluations=40)
+    assert len(calls) <= 40 + 30  # a line search that has begun is ended
+    assert found.value < float(start.abs().sum())
