@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint report tables lock clean
+.PHONY: help setup run test lint report tables photos lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -49,6 +49,11 @@ tables: report  ## renew what experiments/*_digits/ keeps of the report
 	  cp outputs/report/tables/verdicts_digits.md experiments/$${table}_digits/verdicts.md; done
 	cp outputs/report/tables/all_digits.csv experiments/table1_digits/all.csv
 	cp outputs/report/tables/runs.csv experiments/table1_digits/runs.csv
+
+photos: setup  ## the photographs' tables, of a folder like that of experiments/photos: make photos DIR=FOLDER
+	$(BIN)/python run.py -m experiment=table1_photos data.root=$(DIR)
+	$(BIN)/python run.py -m experiment=table2_photos data.root=$(DIR)
+	$(BIN)/python experiments/photos/tables.py outputs
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra onnx --extra dashboard --extra demo --extra joblib \

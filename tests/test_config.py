@@ -88,6 +88,27 @@ def test_the_model_brings_its_transform_and_digits_are_not_mirrored() -> None:
     assert composed().transform.channels == composed().model.in_channels == 1
 
 
+@pytest.mark.parametrize(
+    ("overrides", "decision"),
+    [
+        ([], "ThresholdEstimation"),
+        (["data=voc2007"], "ThresholdEstimation"),
+        (["data=features"], "ThresholdEstimation"),
+        (["data=own"], "LabelSetSupport"),
+        (["data=csv"], "LabelSetSupport"),
+        (["data=coco_json"], "LabelSetSupport"),
+        (["data=csv", "decision=topk"], "TopK"),
+        (["data=own", "predictor=br"], None),
+        (["data=own", "predictor=br", "decision=threshold"], "GlobalThreshold"),
+    ],
+)
+def test_the_default_decision_is_the_papers_or_for_peoples_own_images_support(
+    overrides: list[str], decision: str | None
+) -> None:
+    found = composed(*overrides).decision.get("_target_")
+    assert (found and found.rpartition(".")[2]) == decision
+
+
 def test_rates_belong_to_data_and_model_together() -> None:
     assert composed("model=vgg16").optimizer.lr == 0.001
     assert composed().optimizer.lr == composed().rates.sgd > 0.001

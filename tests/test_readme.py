@@ -51,3 +51,32 @@ def test_the_comparison_of_decisions_is_the_experiments() -> None:
                 float(cells[decision, metric][key]) for key in ("mean", "std", "low", "high")
             )
             assert shown.rstrip(" |") == f"{mean:.1f} ± {std:.1f} [{low:.1f}, {high:.1f}]"
+
+
+PHOTOS = ROOT / "experiments" / "photos"
+
+
+def test_the_photographs_tables_are_the_experiments() -> None:
+    kept = (PHOTOS / "tables.md").read_text()
+    [section] = re.findall(r"## Results on photographs\n(.*?)\n## ", README, re.DOTALL)
+    rows = [line for line in section.splitlines() if line.startswith("| ")]
+    assert len(rows) == 18
+    assert [row for row in rows if row not in kept] == []
+    told = re.findall(r"[+−][0-9.]+ \[[+−][0-9.]+, [+−][0-9.]+\]", section)
+    assert len(told) > 10
+    assert [difference for difference in told if difference not in kept] == []
+
+
+def test_the_photographs_tables_are_the_runs() -> None:
+    with (PHOTOS / "runs.csv").open() as file:
+        runs = list(csv.DictReader(file))
+    kept = (PHOTOS / "tables.md").read_text().split("## Split ")[1]
+    shown = 0
+    for run in runs:
+        if run["split"] == "0" and run["loss"] in ("lsep", "bce", "two_way"):
+            cells = []
+            for key in ("f1", "exact_match"):
+                mean, low, high = (100 * float(run[f"test_{key}{end}"]) for end in ("", "_low", "_high"))
+                cells.append(f"{mean:.1f} [{low:.1f}, {high:.1f}]")
+            shown += f"| {' / '.join(cells)} |" in kept
+    assert shown == 21
