@@ -8,7 +8,13 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from lsep_ml.bundle.commands import bundle_command, export_command, label_next_command, predict_command
+from lsep_ml.bundle.commands import (
+    Spreadsheet,
+    bundle_command,
+    export_command,
+    label_next_command,
+    predict_command,
+)
 from lsep_ml.data.commands import check_command, convert_command, pack_command, prepare_command
 from lsep_ml.demo.command import demo_command
 from lsep_ml.terminal import console, net, say
@@ -122,11 +128,12 @@ def apply_command(
     root: Annotated[
         Path | None, typer.Option("--root", help="With --to: the folder that image_ids are relative to.")
     ] = None,
+    spreadsheet: Spreadsheet = False,
 ) -> None:
     """Run a saved decision on new scores."""
     from lsep_ml.tuning import apply
 
-    predictions, metrics = apply(decision, scores, out, tool=to, root=root)
+    predictions, metrics = apply(decision, scores, out, tool=to, root=root, spreadsheet=spreadsheet)
     say(f"{len(predictions)} label sets, {predictions.sum() / len(predictions):.2f} labels each: {out}")
     if metrics is not None:
         from lsep_ml.metrics.catalogue import LABEL_SET_METRICS

@@ -24,6 +24,14 @@ Allow = Annotated[
     typer.Option("--allow", help="A backbone outside this package that may be imported, by its dotted name."),
 ]
 
+Spreadsheet = Annotated[
+    bool,
+    typer.Option(
+        "--spreadsheet",
+        help="Mark as text what a spreadsheet would take for a formula: = + - @ at the start.",
+    ),
+]
+
 
 def bundle_command(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
@@ -67,13 +75,7 @@ def predict_command(
         bool,
         typer.Option("--scores/--no-scores", help="Scores too; without them, data=csv trains on the CSV."),
     ] = True,
-    spreadsheet: Annotated[
-        bool,
-        typer.Option(
-            "--spreadsheet",
-            help="Mark as text what a spreadsheet would take for a formula: = + - @ at the start.",
-        ),
-    ] = False,
+    spreadsheet: Spreadsheet = False,
     max_bytes: Annotated[
         int | None,
         typer.Option("--max-bytes", min=1, help="Larger files are problems; 512 MiB, if not given."),

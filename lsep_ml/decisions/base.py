@@ -124,6 +124,12 @@ class Decision(nn.Module, ABC):
             record |= {"format": WITH_CONSTRAINTS, "constraints": self.constraints.plain()}
         write_saved(Path(path), record, self.state_dict(), beside=any(True for _ in self.parameters()))
 
+    def __repr__(self) -> str:
+        labels = int(self.num_labels)
+        chosen = [f"{name} = {_short(value)}" for name, value in self.choices().items()] if labels else []
+        fitted = ", ".join([f"{labels} labels", *chosen]) if labels else "not fitted"
+        return f"{type(self).__name__}({fitted})"
+
     def choices(self) -> dict[str, Any]:
         """The hyperparameters that fitting chose, by name."""
         return {}
@@ -172,6 +178,14 @@ class Decision(nn.Module, ABC):
     def _rows_at_once(self) -> int | None:
         """How many rows are decided at a time, where memory asks for fewer than usual."""
         return None
+
+
+def _short(value: Any) -> str:
+    """A number to four digits; of more numbers, the first three."""
+    if isinstance(value, list):
+        more = [f"... {len(value)} in all"] if len(value) > 3 else []
+        return f"[{', '.join([*map(_short, value[:3]), *more])}]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 class Rule(Decision):

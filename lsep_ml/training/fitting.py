@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pytorch_lightning as pl
@@ -14,7 +14,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
-from lsep_ml.decisions import Decision, LearntDecision, Rule
+from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.terminal import console
@@ -39,7 +39,7 @@ class DecisionWarning(UserWarning):
 
 
 def fit_decision(
-    decision: D,
+    decision: D | str,
     scores: Array,
     targets: Array,
     features: Array | None = None,
@@ -58,6 +58,9 @@ def fit_decision(
     further: tuple[Array, Array | None] | None = None,
 ) -> D:
     """Fit `decision`, in place, and return it: a rule by its search, a learnt one by training from scratch.
+
+    A decision's name, such as "per_class" (the keys of `lsep_ml.decisions.DECISIONS`), stands for a new one with its
+    default options, of the sizes of these arrays.
 
     Linear thresholds and label-set support are neither: their log odds are fitted by a solver and asked about rows that
     they were not fitted on, in `folds`; what these decisions choose is chosen there.
@@ -79,9 +82,12 @@ def fit_decision(
 
     Warns (DecisionWarning) when a learnt head is constant over the data or predicts empty label sets only, and when the
     solver did not reach its tolerance.
-    Raises ValueError for data that cannot be fitted on and for missing features, before any training.
+    Raises ValueError for data that cannot be fitted on, missing features, and a name that no decision has, before any
+    training.
     """
     check_fit(scores, targets, mask)
+    if isinstance(decision, str):
+        decision = cast(D, _named(decision, scores, features))
     if isinstance(decision, Rule):
         decision.fit(scores, targets, mask)
         return decision
@@ -112,6 +118,18 @@ def fit_decision(
     decision.eval()
     _warn(decision, decision.problems(scores, features))
     return decision
+
+
+def _named(name: str, scores: Array, features: Array | None) -> Decision:
+    """The decision of this name for K labels, and D features where it decides from them."""
+    rows = {row.key: row for row in DECISIONS}
+    if name not in rows:
+        raise ValueError(f"decision={name!r}: there are {', '.join(rows)}")
+    if features is None and rows[name].load().needs_features:
+        raise ValueError(f"decision={name!r} decides from features; give features=, (N, D)")
+    return rows[name].build(
+        num_labels=scores.shape[1], num_features=0 if features is None else features.shape[1]
+    )
 
 
 def _warn(decision: Decision, problems: Sequence[str]) -> None:

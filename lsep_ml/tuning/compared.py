@@ -116,12 +116,19 @@ def tune(
 
 
 def apply(
-    decision: Path, source: Path, output: Path, *, tool: str | None = None, root: Path | None = None
+    decision: Path,
+    source: Path,
+    output: Path,
+    *,
+    tool: str | None = None,
+    root: Path | None = None,
+    spreadsheet: bool = False,
 ) -> tuple[np.ndarray, dict[str, float] | None]:
     """Run the decision saved in `decision` on the scores in `source` and write the label sets to `output`.
 
     By its suffix `output` is npz as a run's predictions.npz, or the table that `predict` writes: CSV, JSONL or parquet;
     or it is JSON for a `tool`: "fiftyone", "cleanlab" or "label_studio". root: what image_ids are relative to, for it.
+    spreadsheet: whether texts of a CSV that a spreadsheet would take for formulas are marked as text.
 
     Returns:
         The label sets, bool (N, K), and their metrics where the file has targets.
@@ -143,7 +150,8 @@ def apply(
     predictions = decided.label_sets.numpy()
     thresholds, counts, probabilities = (None if values is None else values.numpy() for values in decided[1:])
     if tool is None:
-        write_label_sets(output, table, predictions, thresholds, counts=counts, probabilities=probabilities)
+        others = {"counts": counts, "probabilities": probabilities}
+        write_label_sets(output, table, predictions, thresholds, **others, spreadsheet=spreadsheet)
     else:
         found = Predictions(table.names, table.scores, predictions, thresholds, counts, probabilities)
         export_label_sets(output, table, found, tool, root)

@@ -36,10 +36,12 @@ def write_label_sets(
     *,
     counts: np.ndarray | None = None,
     probabilities: np.ndarray | None = None,
+    spreadsheet: bool = False,
 ) -> None:
     """Write the label sets `predictions`, bool (N, K), to `path`: npz as a run's predictions.npz, or `predict`'s table.
 
-    Images without image_ids are called by their row, from 0.
+    Images without image_ids are called by their row, from 0. For a `spreadsheet`, texts of a CSV that it would take for
+    formulas are marked as text.
 
     Raises:
         ValueError: the name has another suffix.
@@ -59,7 +61,7 @@ def write_label_sets(
         return
     found = Predictions(names, table.scores, predictions, thresholds, counts, probabilities)
     thresholded, probable, counted = (values is not None for values in (thresholds, probabilities, counts))
-    columns = Columns(names, True, thresholded, probable, counted, predicted=True)
+    columns = Columns(names, True, thresholded, probable, counted, predicted=True, spreadsheet=spreadsheet)
     write_table(path, rows_of(table.images, found), columns)
 
 

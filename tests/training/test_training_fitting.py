@@ -10,7 +10,14 @@ import pytest
 import torch
 
 import lsep_ml
-from lsep_ml.decisions import CountEstimation, GlobalThreshold, ThresholdClass, ThresholdEstimation, TopK
+from lsep_ml.decisions import (
+    DECISIONS,
+    CountEstimation,
+    GlobalThreshold,
+    ThresholdClass,
+    ThresholdEstimation,
+    TopK,
+)
 from lsep_ml.training import fitting
 from lsep_ml.training.fitting import DecisionWarning, fit_decision
 from lsep_ml.training.resume import Saving, States
@@ -230,3 +237,35 @@ def test_steps_are_those_of_a_plain_loop_however_many_batches_are_loaded_at_once
             optimizer.step()
     for state in found:
         assert all(torch.equal(value, state[key]) for key, value in plain.state_dict().items())
+
+
+@pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # an epoch teaches nothing
+@pytest.mark.parametrize("row", DECISIONS, ids=lambda row: row.key)
+def test_a_decision_by_its_name_is_the_one_of_default_options(row):
+    scores, targets, inputs = learnable(rows=300, labels=4)
+    named = lsep_ml.fit_decision(row.key, scores, targets, inputs, epochs=1)
+    built = fit_decision(row.build(num_labels=4, num_features=24), scores, targets, inputs, epochs=1)
+    assert type(named) is row.load()
+    assert torch.equal(named.predict(scores, inputs), built.predict(scores, inputs))
+    assert repr(named).startswith(f"{row.class_name}(4 labels")
+    assert "\n" not in repr(named)
+
+
+def test_a_name_that_cannot_be_fitted_is_said():
+    scores, targets, _ = learnable(rows=40)
+    with pytest.raises(ValueError, match="decision='magic': there are topk, threshold, "):
+        fit_decision("magic", scores, targets)
+    with pytest.raises(ValueError, match="decision='thresh_est' decides from features; give features="):
+        fit_decision("thresh_est", scores, targets)
+
+
+def test_what_python_shows_of_a_decision():
+    scores, targets, _ = learnable(rows=200)
+    assert repr(TopK()) == "TopK(not fitted)"
+    fitted = fit_decision("topk", scores, targets)
+    assert repr(fitted) == f"TopK(5 labels, k = {int(fitted.k)})"
+    by_label = fit_decision("per_class", scores, targets)
+    first = ", ".join(f"{value:.4g}" for value in by_label.theta.tolist()[:3])
+    assert repr(by_label).startswith(
+        f"PerClassThreshold(5 labels, theta = [{first}, ... 5 in all], shrinkage = "
+    )

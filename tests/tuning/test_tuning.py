@@ -256,3 +256,17 @@ def test_predictions_of_nameless_scores(tmp_path):
     }
     with pytest.raises(ValueError, match=r"expected a name with \.npz"):
         write_label_sets(tmp_path / "out.txt", table, np.zeros((2, 2), bool), None)
+
+
+def test_texts_that_a_spreadsheet_would_run_are_marked_if_asked_for(tmp_path):
+    scores = np.array([[1, -1], [-1, 1]], np.float32)
+    arrays = {"label_names": np.array(["=1+1", "cat"]), "image_ids": np.array(["@a", "b"])}
+    np.savez(tmp_path / "scores.npz", scores=scores, targets=(scores > 0).astype(np.uint8), **arrays)
+    decision = tmp_path / "decision.json"
+    GlobalThreshold().fit(scores, scores > 0).save(decision)
+    for marked in (False, True):
+        apply(decision, tmp_path / "scores.npz", tmp_path / "out.csv", spreadsheet=marked)
+        table = pl.read_csv(tmp_path / "out.csv", infer_schema=False)
+        assert table["image"].to_list() == (["'@a", "b"] if marked else ["@a", "b"])
+        assert table["labels"].to_list() == (["'=1+1", "cat"] if marked else ["=1+1", "cat"])
+        assert all(name[0] not in "=+-@" for name in table.columns)
