@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -254,7 +255,16 @@ def test_a_plan_leaves_what_failed_on_record(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_what_would_be_done_and_does_nothing(tmp_path: Path) -> None:
-    done = run(tmp_path, "-m", "plan=true", "decision=topk,threshold")
+    output = tmp_path / "outputs"
+    for before in (b"of an earlier sweep", None):  # None: there was none
+        (output / "runs").mkdir(parents=True)
+        if before is not None:
+            (output / "runs" / "multirun.yaml").write_bytes(before)
+        done = run(tmp_path, "-m", "plan=true", "decision=topk,threshold", f"paths.output={output}")
+        if before is not None:
+            assert [file.read_bytes() for file in output.rglob("*") if file.is_file()] == [before]
+            shutil.rmtree(output)
+    assert not output.exists()
     assert "trains network" in done.stdout
     assert "by an earlier job of this sweep" in done.stdout
     assert not list(tmp_path.rglob("*.ckpt"))

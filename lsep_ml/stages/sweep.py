@@ -48,13 +48,18 @@ class Sweep(Callback):
     The program ends with exit code 3 when some jobs failed, with 1 when all did.
     """
 
+    _before: bytes | None = None
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Name the sweep and the folder for what its jobs say, in every job's environment, wherever it runs."""
         began = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         os.environ[NAME] = config.hydra.runtime.choices.get("experiment") or began
         folder = Path(config.paths.output).absolute() / "sweeps" / uuid.uuid4().hex
         os.environ[FOLDER] = str(folder)
-        if not config.plan:
+        if config.plan:
+            written = _written_by_hydra(config)
+            self._before = written.read_bytes() if written.exists() else None
+        else:
             with suppress(OSError):  # which Hydra meets too, and says
                 write_json(folder / CALLED, list(config.hydra.overrides.task))
         with read_write(config), open_dict(config):
@@ -66,6 +71,9 @@ class Sweep(Callback):
         """Print the table, the best run by the validation metric `config.objective`, and what to do next."""
         folder = Path(os.environ.pop(FOLDER))
         del os.environ[NAME]
+        if config.plan:
+            self._leave_nothing(_written_by_hydra(config), Path(config.paths.output).absolute())
+            return
         files = sorted(folder.glob("[0-9]*.json"), key=lambda file: int(file.stem))
         ended = [read_json(file) for file in files]
         given = _given(folder)
@@ -94,6 +102,22 @@ class Sweep(Callback):
             for job in failed:
                 say(f"  {job['called']}: {job['error']} ({job['folder']})", on=errors)
             raise SystemExit(PROBLEMS if done else FAILED)
+
+    def _leave_nothing(self, written: Path, output: Path) -> None:
+        """Put back what was written of an earlier sweep, and remove folders up to `output` that hold nothing."""
+        if self._before is not None:
+            written.write_bytes(self._before)
+            return
+        written.unlink(missing_ok=True)
+        with suppress(OSError):  # which is raised where something is in one
+            for empty in written.parents:
+                if empty == output or output in empty.parents:
+                    empty.rmdir()
+
+
+def _written_by_hydra(config: DictConfig) -> Path:
+    """What Hydra keeps of a sweep, also of one that only plans."""
+    return Path(config.hydra.sweep.dir).absolute() / "multirun.yaml"
 
 
 def sweeping() -> bool:

@@ -1,5 +1,6 @@
 """fit_decision: one training loop that is quiet, deterministic, and alive."""
 
+import io
 import random
 import warnings
 from contextlib import nullcontext
@@ -8,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 import lsep_ml
 from lsep_ml.decisions import (
@@ -118,8 +120,10 @@ def test_nothing_is_printed_or_written(tmp_path, monkeypatch, capfd):
     fit_decision(ThresholdEstimation(24, 5), *learnable(rows=50), epochs=2)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
+    page = io.StringIO()
+    monkeypatch.setattr(fitting, "console", Console(file=page, force_terminal=True))
     fit_decision(ThresholdEstimation(24, 5), *learnable(rows=50), epochs=2, progress=True)
-    assert "ThresholdEstimation, loss" in capfd.readouterr().out
+    assert "ThresholdEstimation, loss" in page.getvalue()
 
 
 @pytest.mark.parametrize("kind", KINDS)
