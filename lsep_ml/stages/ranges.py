@@ -29,6 +29,7 @@ RANGES: Mapping[str, Kind] = {
     "solver": Text(("lbfgs", "sgd")),
     "max_count": Range(1, null=True),
     "objective": Text(tuple(QUANTITIES)),
+    "rates.of.*": Text(null=True),
     "rates.sgd": _POSITIVE,
     "rates.adam*": _POSITIVE,
     "*.epochs": _COUNT,
