@@ -17,7 +17,7 @@ from lsep_ml.reports.records import find_runs
 from lsep_ml.runs.finished import FIRST_METRICS
 from lsep_ml.runs.inventory import Inventory, Item
 from lsep_ml.runs.printed import print_inventory, print_result
-from lsep_ml.trackers.dashboard import build_workspace
+from lsep_ml.trackers.dashboard import build_dashboard
 from lsep_ml.tuning import print_tuning, tune
 
 ROOT = Path(__file__).parents[2]
@@ -109,10 +109,11 @@ def test_the_report_calls_every_metric_by_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_the_workspace_charts_every_metric() -> None:
-    titles = [panel.title for part in build_workspace("me", "lsep_ml").sections for panel in part.panels]
+def test_the_dashboard_charts_every_metric() -> None:
+    blocks = build_dashboard("me", "lsep_ml", "digits").blocks
+    titles = [panel.title for block in blocks for panel in getattr(block, "panels", [])]
     for metric in METRICS:
-        assert f"test {metric.label} by loss" in titles
+        assert f"test {metric.label}" in titles
 
 
 def test_runs_are_listed_with_the_lowest_first_where_lower_is_better() -> None:
