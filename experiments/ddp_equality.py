@@ -24,7 +24,7 @@ from lsep_ml.data import DataSet
 from lsep_ml.files import file_digest
 from lsep_ml.processes.start import launch
 from lsep_ml.runs.arrays import write_predictions
-from lsep_ml.stages.decision import fit
+from lsep_ml.stages.decision import FitRows, fit
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features, extract_scores
 from lsep_ml.stages.job import Job, build_data, build_job
@@ -73,6 +73,7 @@ def configuration(folder: Path, *overrides: str) -> DictConfig:
 @quiet_lightning()
 def measure(by_images: dict[int, DictConfig], by_decision: dict[str, DictConfig], folder: Path) -> Found:
     """In every process of a job: extract for each number of images; in the first, fit and evaluate all decisions."""
+    register_resolvers()  # in a process that was started for this, nobody has
     return measure_job(build_job(by_images[IMAGES[0]]), by_images, by_decision, folder)
 
 
@@ -109,7 +110,8 @@ def measure_job(
 
 def _decided(config: Any, extraction: Extraction, data_set: DataSet, file: Path) -> Found:
     decision = instantiate(config.decision)
-    judged = fit(config, decision, extraction, data_set, lambda row: None)
+    rows = FitRows.of(decision, extraction, data_set, config.seed)
+    judged = fit(config, decision, rows, lambda row: None)
     outcome = evaluate(decision, extraction, judged)
     arrays = {
         "predictions": outcome.test.predictions,

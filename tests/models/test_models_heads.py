@@ -126,6 +126,40 @@ def test_ml_decoder_is_what_loops_give() -> None:
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
+def test_ml_decoder_has_the_gradient_of_its_equation() -> None:
+    torch.manual_seed(4)
+    head = QueryHead(2, 3, 2, hidden=8).double().eval()
+    row = torch.randn(2, 2 + 3 * 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(head, (row,))
+
+    # Of the weights, against the plain loops, one number of each tensor moved a little.
+    x = places(row.detach(), 2, 3)
+    out = torch.randn(2, 2, dtype=torch.float64)
+    (head(row.detach()) * out).sum().backward()
+
+    def by_loops() -> float:
+        scores = torch.tensor([ml_decoder_by_loops(head, image) for image in x.tolist()], dtype=torch.float64)
+        return float((scores * out).sum())
+
+    checked = 0
+    for name, weight in head.named_parameters():
+        if not weight.requires_grad:
+            continue
+        assert weight.grad is not None, name
+        flat, index, step = weight.data.view(-1), weight.numel() // 2, 1e-6
+        before = float(flat[index])
+        flat[index] = before + step
+        above = by_loops()
+        flat[index] = before - step
+        below = by_loops()
+        flat[index] = before
+        assert float(weight.grad.view(-1)[index]) == pytest.approx((above - below) / (2 * step), abs=1e-7), (
+            name
+        )
+        checked += 1
+    assert checked >= 15
+
+
 def test_labels_beyond_a_hundred_share_queries() -> None:
     head = QueryHead(2, 5, 130, hidden=16)
     assert head.decoder.embed_len_decoder == 100

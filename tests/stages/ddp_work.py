@@ -16,7 +16,10 @@ from lsep_ml.data.mixing import UNMIXED, Mixing
 from lsep_ml.losses import lsep_loss, two_way_loss
 from lsep_ml.models import Network, SmallCNN
 from lsep_ml.models.batch_norm import sync_batch_norm
+from lsep_ml.models.heads import packed
+from lsep_ml.models.pooling import Pooling
 from lsep_ml.stages.job import Job, build_job, build_prediction
+from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.recipe import Loss
 
@@ -39,6 +42,39 @@ class Plain(nn.Module):
         return self.layers(images)
 
 
+def small_lsep(scores: Tensor, targets: Tensor, **options: Any) -> Tensor:
+    """LSEP at a hundredth, for a head whose steps would else be too large to be compared."""
+    return lsep_loss(scores, targets, **options) / 100
+
+
+class Places(nn.Module):
+    """A backbone of a map and a pooling, for heads that read places or for the pooled vector alone."""
+
+    def __init__(self, pool: str, head: str) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 5, 5, stride=4)
+        self.head, self.head_lambda, self.token_width = head, 0.3, 5
+        self.pooling = Pooling(pool, Mapping(), self._map(torch.zeros(1, 1, 24, 24)))
+        self.num_features = self.pooling(Mapping(), self._map(torch.zeros(1, 1, 24, 24))).shape[1]
+
+    def _map(self, images: Tensor) -> Tensor:
+        return self.conv(images).sigmoid()
+
+    def forward(self, images: Tensor) -> Tensor:
+        places = self._map(images)
+        features = self.pooling(Mapping(), places)
+        return features if self.head == "linear" else packed(features, places.flatten(2).transpose(1, 2))
+
+
+class Mapping:
+    """What `Pooling` asks of a timm network, of a map of 5 channels and nothing behind it."""
+
+    num_features = 5
+
+    def forward_head(self, places: Tensor) -> Tensor:
+        return places.mean(dim=(2, 3))
+
+
 def _train_in_double(
     job: Job, backbone: nn.Module, loss: Loss, mixing: Mixing = UNMIXED
 ) -> dict[str, np.ndarray]:
@@ -48,6 +84,11 @@ def _train_in_double(
         if hasattr(layer, "reset_parameters"):
             layer.reset_parameters()
     network = Network(backbone, 10, [0.1], [0.2])
+    for layer in network.modules():  # what drops out is drawn anew on each process
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+        if isinstance(layer, nn.MultiheadAttention):
+            layer.dropout = 0.0
     if job.processes.count > 1:
         sync_batch_norm(network, job.device)
     module = build_prediction(job.config, network, job.processes)
@@ -73,11 +114,16 @@ def train_and_measure(
     by_images: dict[int, Any], by_decision: dict[str, Any], folder: Path
 ) -> tuple[dict[str, dict[str, np.ndarray]], Found]:
     """The networks after training in double precision, and what `measure_job` finds."""
+    register_resolvers()  # in a process that was started for this, nobody has
     job = build_job(by_images[97])
     nets = {
         "plain": (Plain(), lsep_loss),
         "batch norm": (SmallCNN(widths=(4, 4), num_features=6), lsep_loss),
         "two-way": (Plain(), two_way_loss),
+        "csra": (Places("mean", "csra"), lsep_loss),
+        "ml_decoder": (Places("max", "ml_decoder"), small_lsep),
+        "gem": (Places("gem", "linear"), lsep_loss),
+        "mean_max": (Places("mean_max", "linear"), lsep_loss),
         "mixed": (Plain(), lsep_loss, Mixing(mixup=0.4, cutmix=1.0)),
         "two-way, mixed": (Plain(), two_way_loss, Mixing(mixup=0.4)),
     }

@@ -48,11 +48,24 @@ def test_every_decision_gives_the_same_bits_on_1_2_and_3_processes(found: dict) 
     assert others == [(trained, one) for trained, _ in others]
 
 
-@pytest.mark.parametrize("network", ["plain", "batch norm", "two-way", "mixed", "two-way, mixed"])
+NETWORKS = (
+    "plain",
+    "batch norm",
+    "two-way",
+    "mixed",
+    "two-way, mixed",
+    "csra",
+    "ml_decoder",
+    "gem",
+    "mean_max",
+)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
 def test_training_agrees_in_double_precision_with_the_same_global_batch(found: dict, network: str) -> None:
     one = found[1][0][network]
-    start = np.abs(one["network.score_layer.weight"]).max()
-    assert start > 0.01
+    layer = "decoder.duplicate_pooling" if network == "ml_decoder" else "weight"
+    assert np.abs(one[f"network.score_layer.{layer}"]).max() > 0.01
     for processes in (2, 3):
         other = found[processes][0][network]
         assert other.keys() == one.keys()

@@ -2,6 +2,10 @@
 
 import json
 import logging
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +143,56 @@ def test_a_killed_extraction_goes_on_to_the_same_bits(
     for split in ("train", "val", "test"):
         assert array(entry, split).tobytes() == array(whole, split).tobytes()
     assert not list((tmp_path / "killed").rglob("*.kept"))
+
+
+SLOW = """
+import sys, time
+from lsep_ml.models import Network
+from lsep_ml.stages import sealed_rows
+sys.path.insert(0, sys.argv.pop(1))
+from jobs import run_job_here
+sealed_rows.SECONDS, extract = 0.0, Network.extract
+def slow(self, images):
+    time.sleep(0.1)
+    return extract(self, images)
+Network.extract = slow
+run_job_here(*sys.argv[1:])
+"""
+"""A run that seals every batch, and takes its time over each."""
+
+
+def test_sigkill_costs_what_was_not_sealed_and_the_bits_are_the_same(tree: Path, tmp_path: Path) -> None:
+    place = ("data=csv", f"data.root={tree}", f"paths.data={tree.parent}", "data.num_workers=0")
+    options = (*place, *NET, "extraction.batch_size=4", "training=probe", "decision=threshold", "loss=bce")
+    record, _ = run_job_here(tmp_path / "whole", *options)
+    killed = tmp_path / "killed"
+    words = [sys.executable, "-c", SLOW, str(Path(__file__).parents[1]), str(killed), *options]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while process.poll() is None and sealed(killed) < 3:
+        time.sleep(0.005)
+    process.kill()
+    said = process.communicate()[0].decode()
+    assert process.returncode == -signal.SIGKILL, said
+    kept = sealed(killed)
+    assert kept >= 3
+    with pytest.MonkeyPatch.context() as patch:
+        calls = count_calls(patch, None)
+        again, _ = run_job_here(killed, *options)
+    assert again["metrics"] == record["metrics"]
+    images = again["counts"]["images"].values()
+    assert calls["all"] <= sum(-(-number // 4) for number in images) - kept
+    for split in ("train", "val", "test"):
+        one, other = (
+            next((output / "store/features").glob(f"*/{split}_features.npy")).read_bytes()
+            for output in (tmp_path / "whole", killed)
+        )
+        assert one == other
+
+
+def sealed(output: Path) -> int:
+    """Parts of training features that are sealed."""
+    files = list(output.glob("store/features/*.kept/train_features.parts.json"))
+    return len(json.loads(files[0].read_text())) if files else 0
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch, dies_at: int | None) -> dict[str, Any]:
