@@ -18,7 +18,7 @@ from lsep_ml.metrics.catalogue import gain
 from lsep_ml.reports.paper import IMAGES, method_order
 from lsep_ml.reports.records import LeftOut
 from lsep_ml.runs.finished import Method, Run
-from lsep_ml.store.keys import NEUTRAL, RUN_PARTS
+from lsep_ml.store.keys import NEUTRAL, RUN_PARTS, as_at_first
 
 _PROTOCOL_DATA = ("seed", "difficult", "unlabelled", "split", "label_order")
 _NO_SETTINGS = {
@@ -144,10 +144,13 @@ def network(run: Run) -> str:
 
 
 def settings(run: Run) -> dict[str, str]:
-    """Return every setting of `run` that makes a row, the seed aside: dotted key -> value as JSON."""
+    """Return every setting of `run` that makes a row, the seed aside: dotted key -> value as JSON.
+
+    Runs of an earlier version, which lack options that came later, have those of a run that leaves them as they are.
+    """
     flat: dict[str, str] = {}
     for part in RUN_PARTS:
-        flat |= _flatten(part, run.config.get(part, {}))
+        flat |= _flatten(part, as_at_first(part, run.config.get(part, {})))
     if run.rate.get("chosen") == "search":  # each seed's own
         flat.pop("optimizer.lr", None)
     return {key: value for key, value in flat.items() if key not in _NO_SETTINGS}

@@ -268,14 +268,20 @@ def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, 
                 neutral = neutral | {"twins"}
             if part == "training" and value.get("solver") == "sgd":
                 neutral = neutral | _OF_SOLVED_PROBES
-            first = {**AT_FIRST.get(part, {}), **AT_FIRST.get(str(value.get("_target_")), {})}
-            value = {
-                key: item
-                for key, item in value.items()
-                if key not in neutral and not (key in first and item == first[key])
-            }
-        plain[part] = first_names(value)
+            value = {key: item for key, item in value.items() if key not in neutral}
+        plain[part] = as_at_first(part, value)
     return plain
+
+
+def as_at_first(part: str, value: Any) -> Any:
+    """Return `value`, the plain data of a `part`, as an earlier version would have had it where it means the same.
+
+    Options that came later are left out at the value of `AT_FIRST`, and names of ours are those that they had first.
+    """
+    if isinstance(value, Mapping):
+        first = {**AT_FIRST.get(part, {}), **AT_FIRST.get(str(value.get("_target_")), {})}
+        value = {key: item for key, item in value.items() if not (key in first and item == first[key])}
+    return first_names(value)
 
 
 def weights_hash(module: "nn.Module") -> str:

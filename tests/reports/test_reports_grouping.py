@@ -106,6 +106,20 @@ def test_where_data_lie_and_what_computes_is_no_setting(tmp_path: Path) -> None:
     assert [row.seeds for row in group.rows] == [(0, 1)]
 
 
+def test_a_run_of_an_earlier_version_is_averaged_with_one_that_leaves_later_options_alone(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path, seed=0)
+    for seed, mixup in ((1, 0.0), (2, 0.5)):
+        folder = write_run(tmp_path, seed=seed)
+        record = json.loads((folder / "result.json").read_text())
+        record["config"]["training"] = {**record["config"].get("training", {}), "mixup": mixup}
+        record["config"]["label_sets"] = {"min_labels": 0, "max_labels": None, "groups": None}
+        edit_record(folder, config=record["config"])
+    [group], _ = groups_below(tmp_path)
+    assert sorted(row.seeds for row in group.rows) == [(0, 1), (2,)]
+
+
 def test_a_copy_counts_once(tmp_path: Path) -> None:
     folder = write_run(tmp_path)
     shutil.copytree(folder, tmp_path / "digits" / "zz-copy")
