@@ -197,10 +197,11 @@ def training_warnings(rows: Sequence[Mapping[str, Any]], constant: float) -> lis
     """
     epochs, chosen = len(rows), _chosen(rows)
     warnings = []
-    if chosen.get("train_clamped_rows", 0) > 0:
-        count = round(chosen["train_clamped_rows"])
+    clamped = {split: round(chosen.get(f"{split}_clamped_rows", 0)) for split in ("train", "val")}
+    if any(clamped.values()):
         warnings.append(
-            f"the loss sat at its clamp on {count} images of the chosen epoch; lower optimizer.lr"
+            f"the loss sat at its clamp on {clamped['train']} training and {clamped['val']} validation images of the "
+            "chosen epoch; lower optimizer.lr"
         )
     if chosen["val_map"] <= constant:
         warnings.append(

@@ -24,7 +24,7 @@ class Objective:
         prediction alone, as the paper does.
     decision_weight: factor on the decision's loss.
     diagnostics: name -> function of (scores, targets, mask) that counts rows of a batch; the counts are summed over an
-        epoch and logged as train/<name>.
+        epoch and logged as train/<name>, those of validation as val/<name>.
     label_smoothing: how far the targets of training are moved, in [0, 1) (`lsep_ml.losses.smoothed`); validation has
         them as they are.
 

@@ -1,16 +1,17 @@
 """What a training says of itself."""
 
+import csv
 from typing import Any
 
 import pytest
-from jobs import compose_here
+from jobs import compose_here, run_job_here
 
 from lsep_ml.stages.prediction import training_warnings
 
 
-def rows(*maps: float, clamped: float = 0) -> list[dict[str, Any]]:
+def rows(*maps: float, clamped: float = 0, **more: float) -> list[dict[str, Any]]:
     return [
-        {"epoch": number + 1, "val_map": value, "train_clamped_rows": clamped}
+        {"epoch": number + 1, "val_map": value, "train_clamped_rows": clamped, **more}
         for number, value in enumerate(maps)
     ]
 
@@ -23,13 +24,26 @@ def rows(*maps: float, clamped: float = 0) -> list[dict[str, Any]]:
         (rows(0.6, 0.5), ["best epoch is the first of 2"]),
         (rows(0.5, 0.6), ["best epoch is the last of 2"]),
         (rows(0.05, 0.1, 0.05), ["mAP 10.0% is not above the 10.0% of a constant predictor"]),
-        (rows(0.5, 0.6, 0.55, clamped=7), ["at its clamp on 7 images"]),
+        (rows(0.5, 0.6, 0.55, clamped=7), ["at its clamp on 7 training and 0 validation images"]),
+        (rows(0.5, 0.6, 0.55, val_clamped_rows=3), ["at its clamp on 0 training and 3 validation images"]),
     ],
 )
 def test_a_suspicious_training_is_said(history: list[dict[str, Any]], said: list[str]) -> None:
     found = training_warnings(history, constant=0.1)
     assert len(found) == len(said)
     assert all(part in warning for part, warning in zip(said, found, strict=True))
+
+
+def test_a_training_whose_validation_loss_is_at_the_clamp_says_so(tmp_path: Any) -> None:
+    record, folder = run_job_here(
+        tmp_path,
+        *("loss=bpmll", "rates.sgd=100", "training.epochs=2", "training.batch_size=32", "trainer=cpu"),
+        *("data.train=64", "data.val=32", "data.test=32", "decision=topk", "pictures=false"),
+    )
+    with (folder / "history.csv").open() as history:
+        counted = [float(row["val_clamped_rows"]) for row in csv.DictReader(history)]
+    assert counted[0] > 0
+    assert f"and {counted[0]:.0f} validation images of the chosen epoch" in record["warnings"][0]
 
 
 def test_bpmll_has_a_bounded_gradient_with_every_data_set(tmp_path: Any) -> None:
