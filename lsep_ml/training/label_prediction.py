@@ -182,9 +182,7 @@ class LabelPrediction(LightningModule):
             loss = math.fsum(losses.tolist()) / len(losses)
         val = {"loss": loss, **ranking_metrics(scores, targets, known)}
         for name, count in self.objective.diagnostics.items():
-            val[name] = count(
-                torch.from_numpy(scores), torch.from_numpy(targets), torch.from_numpy(known != 0)
-            )
+            val[name] = float(count(*map(torch.from_numpy, (scores, targets, known != 0))))
         values = {f"train/{key}": value for key, value in self._training_values().items()}
         values |= {f"val/{key}": float(value) for key, value in val.items()}
         self.log_dict({key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()})
