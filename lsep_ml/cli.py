@@ -28,7 +28,7 @@ _GOES_ON = {
 
 
 class Verbs(TyperGroup):
-    """The verbs, after which Ctrl-C ends the program with a word on what is kept."""
+    """Holds the verbs, after which Ctrl-C ends the program with a word on what is kept."""
 
     def invoke(self, ctx: Any) -> Any:
         """Call the verb."""

@@ -90,12 +90,12 @@ def atomic_write(path: Path, mode: str = "w", *, sync: bool = True) -> Iterator[
 
 
 def _beside(path: Path) -> Path:
-    """A name of its own beside `path`, for what is to become it."""
+    """Return a name of its own beside `path`, for what is to become it."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether `path` has the name of a file that was being written: a writer that is killed leaves it."""
+    """Return whether `path` has the name of a file that was being written: a writer that is killed leaves it."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
@@ -107,17 +107,18 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value stored by `write_json`."""
+    """Return the value stored by `write_json`."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def inert(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: an apostrophe goes before one that begins as a formula does."""
+    """Return a text that no spreadsheet takes for a formula: an apostrophe goes before one that begins as a formula
+    does."""
     return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text
 
 
 def spoken(text: str) -> str:
-    """The text that `inert` marked, or any other as it is."""
+    """Return the text that `inert` marked, or any other as it is."""
     return text[1:] if text[:1] == "'" and inert(text[1:]) != text[1:] else text
 
 
@@ -135,7 +136,7 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hex; a process reads a file again only when it was written to since."""
+    """Return sha256 of a file's bytes, in hex; a process reads a file again only when it was written to since."""
     found = path.stat()
     key = (path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
     # The clock of a file system may tick slowly: of a file just written, a second write could leave the same time.
@@ -150,6 +151,6 @@ def _remembered_digest(path: Path, inode: int, size: int, written: int) -> str:
 
 
 def content_hash(value: Any, length: int = 16) -> str:
-    """The first `length` hex digits of the sha256 of plain data in canonical JSON."""
+    """Return the first `length` hex digits of the sha256 of plain data in canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -136,7 +136,7 @@ def _write_onnx(classifier: Classifier, path: Path, opset: int) -> None:
 
 
 def _image_shape(classifier: Classifier) -> tuple[int, int | str, int | str]:
-    """(C, H, W) of prepared images; a size that is the image's own has a name in place of a number."""
+    """Compute (C, H, W) of prepared images; a size that is the image's own has a name in place of a number."""
     transform = classifier.transform
     size = (transform.crop or transform.resize) if transform.fixed_size else None
     height, width = size or ("height", "width")

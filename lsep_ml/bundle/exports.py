@@ -123,7 +123,8 @@ def _write_fiftyone(
 
 
 def _classification(row: Row, number: int, label: str) -> dict[str, Any]:
-    """A label with its score and threshold; `confidence` is a probability, there only where the decision has one."""
+    """Return a label with its score and threshold; `confidence` is a probability, there only where the decision has
+    one."""
     found: dict[str, Any] = {"label": label}
     if row.probabilities is not None:
         found["confidence"] = float(row.probabilities[number])
@@ -157,7 +158,7 @@ def _write_label_studio(
 
 
 def _below(image: str, root: Path | None) -> str:
-    """The path of an image from `root` on; that of a relative name, which is from there, as it is."""
+    """Return the path of an image from `root` on; that of a relative name, which is from there, as it is."""
     path = Path(image)
     if root is None or not path.is_absolute():
         return path.as_posix()
@@ -168,7 +169,7 @@ def _below(image: str, root: Path | None) -> str:
 
 
 def _config(label_names: Sequence[str]) -> str:
-    """The tool's labelling configuration: an image, and any number of the labels."""
+    """Return the tool's labelling configuration: an image, and any number of the labels."""
     choices = "\n".join(f"    <Choice value={quoteattr(name)}/>" for name in label_names)
     return (
         f'<View>\n  <Image name="{IMAGE}" value="${IMAGE}"/>\n'

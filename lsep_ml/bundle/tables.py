@@ -62,7 +62,7 @@ class Columns:
 
     @property
     def of_labels(self) -> list[tuple[str, str]]:
-        """The beginnings of the names of columns that each label has, with the field of `Row` that they hold."""
+        """Return the beginnings of the names of columns that each label has, with the field of `Row` that they hold."""
         fields = {"score": "scores", "threshold": "thresholds", "probability": "probabilities"}
         return [(kind, fields[kind]) for kind in OF_LABELS if self.scores and getattr(self, fields[kind])]
 

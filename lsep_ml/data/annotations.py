@@ -248,7 +248,7 @@ def _say_small_validation(annotations: Annotations) -> None:
 
 
 def indicator(labels_of_image: Sequence[Sequence[int]], num_labels: int) -> NDArray[np.uint8]:
-    """The 0/1 matrix (N, num_labels) of lists of label numbers."""
+    """Return the 0/1 matrix (N, num_labels) of lists of label numbers."""
     targets = np.zeros((len(labels_of_image), num_labels), np.uint8)
     rows = np.repeat(np.arange(len(labels_of_image)), [len(labels) for labels in labels_of_image])
     targets[rows, [label for labels in labels_of_image for label in labels]] = 1

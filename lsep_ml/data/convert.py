@@ -94,7 +94,7 @@ def _labels(annotations: Annotations, row: int) -> list[str]:
 
 
 def _more(annotations: Annotations) -> dict[str, list[Any]]:
-    """The columns of the split and of the groups, as far as there are."""
+    """Return the columns of the split and of the groups, as far as there are."""
     more: dict[str, list[Any]] = {}
     if annotations.parts.any():
         more["split"] = annotations.parts.tolist()

@@ -116,7 +116,7 @@ class ImageDataModule(pl.LightningDataModule):
         self._place: dict[str, Any] = {"batches": 0}
 
     def on_features(self, features: Mapping[str, Tensor]) -> Self:
-        """The same rows, targets and orders, with each split's features (N, D) in the place of its images.
+        """Return the same rows, targets and orders, with each split's features (N, D) in the place of its images.
 
         Features are not augmented: they stand for the images as evaluation sees them.
         """
@@ -135,8 +135,8 @@ class ImageDataModule(pl.LightningDataModule):
         return self._training
 
     def state_dict(self) -> dict[str, Any]:
-        """The place in the epoch of the training loader. (Lightning saves it with the loader too, but does not give
-        it back when it has asked for the loader before, to count its batches.)
+        """Return the place in the epoch of the training loader. (Lightning saves it with the loader too, but does not
+        give it back when it has asked for the loader before, to count its batches.)
         """
         return self._place if self._training is None else self._training.state_dict()
 
@@ -161,11 +161,11 @@ class ImageDataModule(pl.LightningDataModule):
         return DataLoader(batches, sampler=order, **self._loading)
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """The validation split, fixed."""
+        """Return the validation split, fixed."""
         return self.evaluation_dataloader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """The test split, fixed."""
+        """Return the test split, fixed."""
         return self.evaluation_dataloader("test")
 
     @property

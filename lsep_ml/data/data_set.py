@@ -121,7 +121,8 @@ class DataSet:
 
     @property
     def feature_width(self) -> int | None:
-        """The number of features that stand in the place of each image (data=features); None where there are images."""
+        """Return the number of features that stand in the place of each image (data=features); None where there are
+        images."""
         from torch import Tensor
 
         images = self.train.images
@@ -185,7 +186,7 @@ class DataSet:
 
 
 def _shares(positives: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, float]]:
-    """The share of each label's positives that each split has; 0 where there are none."""
+    """Return the share of each label's positives that each split has; 0 where there are none."""
     totals = {label: sum(of_split[label] for of_split in positives.values()) for label in positives["train"]}
     return {
         name: {label: round(count / max(totals[label], 1), 4) for label, count in of_split.items()}

@@ -39,8 +39,8 @@ def grouped_parts(
 
 
 def deviation(counts: NDArray[np.float64], parts: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
-    """How far the parts are from their shares: the squared differences of the share of the images, plus the mean over
-    the labels of those of the label's images, summed over the parts.
+    """Return how far the parts are from their shares: the squared differences of the share of the images, plus the mean
+    over the labels of those of the label's images, summed over the parts.
 
     Args:
         counts: (G, 1 + K), images of each group, and its images with each label.
@@ -52,7 +52,7 @@ def deviation(counts: NDArray[np.float64], parts: NDArray[np.int64], shares: NDA
 
 
 def _weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What makes a squared difference of counts one of shares, the labels together as heavy as the images."""
+    """Return what makes a squared difference of counts one of shares, the labels together as heavy as the images."""
     total = counts.sum(axis=0)
     present = np.maximum((total[1:] > 0).sum(), 1)
     weights = np.where(total > 0, 1 / np.maximum(total, 1) ** 2, 0.0)
@@ -71,7 +71,7 @@ def _counts(group_of: NDArray[np.int64], targets: NDArray[np.uint8]) -> NDArray[
 def _placed(
     counts: NDArray[np.float64], shares: NDArray[np.float64], rng: np.random.Generator, any_order: bool
 ) -> NDArray[np.int64]:
-    """The groups one after the other, the largest first or in any order, where each does least harm."""
+    """Return the groups one after the other, the largest first or in any order, where each does least harm."""
     weights = _weights(counts)
     order = rng.permutation(len(counts))
     if not any_order:
@@ -127,7 +127,7 @@ def _swapped(
     over: NDArray[np.float64],
     weights: NDArray[np.float64],
 ) -> bool:
-    """Whether the group changed places with another one, the best, in place."""
+    """Return whether the group changed places with another one, the best, in place."""
     own = parts[group]
     change = counts - counts[group]  # what the group's part would be given, and the other's lose
     harm = (weights * change * (2 * change + 2 * over[own] - 2 * over[parts])).sum(axis=1)

@@ -17,18 +17,18 @@ _FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder of this name is no part of anyone's data."""
+    """Return whether a file or folder of this name is no part of anyone's data."""
     return name.startswith(".") or name.lower() in JUNK
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether the file's name ends as an image's does."""
+    """Return whether the file's name ends as an image's does."""
     dot = name.rfind(".")
     return dot > 0 and name[dot:].lower() in SUFFIXES
 
 
 def looks_like_an_image(path: Path) -> bool:
-    """Whether a file whose name has no suffix begins as an image does."""
+    """Return whether a file whose name has no suffix begins as an image does."""
     try:
         with path.open("rb") as file:
             start = file.read(12)

@@ -18,7 +18,8 @@ _CONSEQUENCES = {
 
 
 def lacking(targets: NDArray[Any], mask: NDArray[Any] | None) -> str:
-    """What 0/1 targets (N, K) have none of: "known label", "positive" or "negative"; "" where they have all three.
+    """Return what 0/1 targets (N, K) have none of: "known label", "positive" or "negative"; "" where they have all
+    three.
 
     mask: bool (N, K), True where the target is known; None: everywhere.
     """

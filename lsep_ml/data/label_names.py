@@ -17,7 +17,8 @@ _JOINERS = "\u200c\u200d"  # invisible, but part of how some scripts are written
 
 
 def needs_lists(label_names: Sequence[str]) -> bool:
-    """Whether a cell of several of these labels has to be a JSON list: a name would be taken apart, or for none."""
+    """Return whether a cell of several of these labels has to be a JSON list: a name would be taken apart, or for
+    none."""
     return any(
         _TAKEN_APART & set(name) or name != name.strip() or name[:1] in "[{(" or name.lower() in _NO_NAMES
         for name in label_names
@@ -30,7 +31,7 @@ def label_cell(labels: Sequence[str], lists: bool) -> str:
 
 
 def listed_in_cell(cell: str, separator: str) -> list[str]:
-    """The labels in a cell that `label_cell` wrote, or that has names with `separator` between them."""
+    """Return the labels in a cell that `label_cell` wrote, or that has names with `separator` between them."""
     if cell[:1] == "[" and cell[-1:] == "]":
         try:
             found = json.loads(cell)
@@ -78,7 +79,7 @@ def check_label_names(data: str, label_names: Sequence[str], separator: str | No
 
 
 def folded(name: str) -> str:
-    """The name without regard to case, blanks and Unicode form."""
+    """Return the name without regard to case, blanks and Unicode form."""
     plain = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
     return " ".join(plain.split())
 
@@ -96,7 +97,8 @@ def _refuse_alike(where: str, label_names: Sequence[str]) -> None:
 
 
 def _unshowable(character: str) -> bool:
-    """Whether a character is a control character, a line's end, half of one, or turns or hides what is around it."""
+    """Return whether a character is a control character, a line's end, half of one, or turns or hides what is around
+    it."""
     if character in _JOINERS:
         return False
     return unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")

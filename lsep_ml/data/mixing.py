@@ -32,7 +32,8 @@ class Mix(NamedTuple):
 
 @dataclass(frozen=True)
 class Mixing:
-    """How training images are mixed: by mixup (Zhang et al. 2018), cutmix (Yun et al. 2019), or either with a coin.
+    """Says how training images are mixed: by mixup (Zhang et al. 2018), cutmix (Yun et al. 2019), or either with a
+    coin.
 
     mixup, cutmix: alpha of the Beta(alpha, alpha) that a batch's share is drawn from; 0 leaves it out.
 

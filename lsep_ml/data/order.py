@@ -128,7 +128,7 @@ class FixedOrder(Sampler[BatchKey]):
     """
 
     def __init__(self, num_rows: int, batch_size: int, part: Part = WHOLE, first: int = 0) -> None:
-        """`first`: the batch to begin with, below their number; those before it are left out and shared out to none."""
+        """Begin with the batch `first`, below their number; those before it are left out and shared out to none."""
         _check_batch_size(batch_size)
         self.num_rows = num_rows
         self.batch_size = batch_size

@@ -33,8 +33,8 @@ _BLOCK = 512  # bytes that a tar file counts in
 
 @dataclass(frozen=True)
 class Packed:
-    """What `pack` wrote: the number of images, of tar files and of files copied beside them, and the images that are
-    packed and cannot be decoded (path -> why), or could not be read and are not there (path -> why)."""
+    """Says what `pack` wrote: the number of images, of tar files and of files copied beside them, and the images that
+    are packed and cannot be decoded (path -> why), or could not be read and are not there (path -> why)."""
 
     images: int
     packs: int
@@ -93,7 +93,7 @@ def pack(root: Path, out: Path, pack_bytes: int = PACK_BYTES) -> Packed:
 
 
 def _planned(root: Path, images: Sequence[str], pack_bytes: int) -> list[list[str]]:
-    """The images of each pack: in their order, as many as `pack_bytes` hold, and at least one."""
+    """Return the images of each pack: in their order, as many as `pack_bytes` hold, and at least one."""
     packs: list[list[str]] = [[]]
     filled = 0
     for image in images:
@@ -107,7 +107,7 @@ def _planned(root: Path, images: Sequence[str], pack_bytes: int) -> list[list[st
 
 
 def _kept(path: Path, root: Path, names: Sequence[str]) -> pl.DataFrame | None:
-    """The table of a pack that an earlier call has finished; None where there is none of these very files."""
+    """Return the table of a pack that an earlier call has finished; None where there is none of these very files."""
     try:
         table = pl.read_ipc(table_of(path))
     except (OSError, pl.exceptions.PolarsError):

@@ -28,5 +28,5 @@ def label_names_of(columns: Sequence[str], scores: str | None = None) -> tuple[s
 
 
 def beside_labels(column: str) -> bool:
-    """Whether a column of a predicted table holds what the labels were decided from."""
+    """Return whether a column of a predicted table holds what the labels were decided from."""
     return column in OTHERS or column.startswith(PER_LABEL)

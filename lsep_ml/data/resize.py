@@ -13,7 +13,8 @@ _FILTERS = {
 
 
 def pillow_resize(images: Tensor, size: list[int], interpolation: str) -> Tensor:
-    """Images uint8 (..., C, H, W), C in {1, 3}, at another height and width, antialiased; bit for bit Pillow's."""
+    """Resize images uint8 (..., C, H, W), C in {1, 3}, at another height and width, antialiased; bit for bit
+    Pillow's."""
     height, width = size
     flat = images.reshape(-1, *images.shape[-3:]).permute(0, 2, 3, 1).contiguous().numpy()
     resized = [

@@ -142,7 +142,7 @@ def _draw(targets: NDArray[np.uint8], shares: Sequence[float], seed: int) -> NDA
 def _divide(
     rows: NDArray[np.int64], targets: NDArray[np.uint8], share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rows in two, neither empty, the second with about this share of them."""
+    """Return the rows in two, neither empty, the second with about this share of them."""
     size = min(max(round(share * len(rows)), 1), len(rows) - 1)
     from iterstrat.ml_stratifiers import (
         MultilabelStratifiedShuffleSplit,  # scikit-learn with it takes seconds
@@ -182,7 +182,7 @@ def stratified_folds(
 
 @lru_cache(maxsize=2)  # seconds, and the jobs of a sweep ask for the same
 def _folds(targets: bytes, rows: int, count: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each of `rows` rows of uint8 targets, (N,)."""
+    """Return the fold of each of `rows` rows of uint8 targets, (N,)."""
     from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 
     folds = np.empty(rows, np.int64)

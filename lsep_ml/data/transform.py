@@ -111,7 +111,7 @@ class Transform:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What evaluation does, as plain data: `Transform(**settings)` does it again."""
+        """Return what evaluation does, as plain data: `Transform(**settings)` does it again."""
         sizes = {"resize": self.resize, "crop": self.crop, "mean": self.mean, "std": self.std}
         return {
             **{key: None if value is None else list(value) for key, value in sizes.items()},
@@ -125,12 +125,12 @@ class Transform:
 
     @property
     def fixed_size(self) -> bool:
-        """Whether images of all sizes come out at one size, so that they fit in one batch."""
+        """Return whether images of all sizes come out at one size, so that they fit in one batch."""
         return self.crop is not None or (self.resize is not None and len(self.resize) == 2)
 
     @property
     def is_random(self) -> bool:
-        """Whether training differs from evaluation."""
+        """Return whether training differs from evaluation."""
         return self.crop is not None or self.flip or len(self.augment) > 0
 
     def __call__(self, images: Tensor, draws: Sequence[float] | None = None, seed: int = 0) -> Tensor:
@@ -157,7 +157,7 @@ class Transform:
         return self.augment(images, seed) if len(self.augment) else images
 
     def _scaled(self, images: Tensor, training: bool) -> Tensor:
-        """Images that only have to be cropped."""
+        """Return images that only have to be cropped."""
         if self.geometry is None or self.crop is None:
             return images if self.resize is None else self._resize(images, _resized(self.resize, images))
         enlarged = training or self.geometry == "center"
@@ -199,14 +199,14 @@ def _within(size: list[int], images: Tensor) -> list[int]:
 
 
 def _padded(images: Tensor, size: list[int], fill: list[int]) -> Tensor:
-    """Images in the middle of an area of `size` in the colour `fill`."""
+    """Put images in the middle of an area of `size` in the colour `fill`."""
     missing = [wanted - given for wanted, given in zip(size, images.shape[-2:], strict=True)]
     top, left = missing[0] // 2, missing[1] // 2
     return F.pad(images, [left, top, missing[1] - left, missing[0] - top], fill=fill)
 
 
 def _random_crop(images: Tensor, size: tuple[int, ...], draws: Sequence[float]) -> Tensor:
-    """The crop whose top left corner is uniform over all that fit."""
+    """Return the crop whose top left corner is uniform over all that fit."""
     missing = [max(wanted - given, 0) for wanted, given in zip(size, images.shape[-2:], strict=True)]
     if any(missing):
         top, left = missing[0] // 2, missing[1] // 2

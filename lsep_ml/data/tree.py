@@ -124,7 +124,7 @@ def find_forms(root: Path, listed: Sequence[str]) -> list[str]:
 
 
 class _Tree:
-    """What each folder below `root` holds, by name: files, folders, and images that are packed.
+    """Says what each folder below `root` holds, by name: files, folders, and images that are packed.
 
     Raises:
         DataError: as `packed_images`.

@@ -26,7 +26,7 @@ class Twins:
 
     @cached_property
     def has_twin(self) -> NDArray[np.bool_]:
-        """Which images have a twin among all of them, (N,)."""
+        """Return which images have a twin among all of them, (N,)."""
         _, place, sizes = self._distinct
         found = sizes > 1
         found[self._pairs.reshape(-1)] = True
@@ -67,7 +67,7 @@ class Twins:
 
     @cached_property
     def _distinct(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-        """The distinct hashes, the place of each image's among them, and how many images have each."""
+        """Return the distinct hashes, the place of each image's among them, and how many images have each."""
         return np.unique(self.hashes, return_inverse=True, return_counts=True)
 
     @cached_property
@@ -107,7 +107,7 @@ def near_pairs(hashes: NDArray[np.uint64], distance: int = DISTANCE) -> NDArray[
 
 
 def _flips(width: int, most: int) -> list[np.uint64]:
-    """All numbers of `width` bits of which at most `most` are 1."""
+    """Return all numbers of `width` bits of which at most `most` are 1."""
     chosen = [places for number in range(most + 1) for places in combinations(range(width), number)]
     return [np.uint64(sum(1 << place for place in places)) for places in chosen]
 
@@ -115,8 +115,8 @@ def _flips(width: int, most: int) -> list[np.uint64]:
 def _pairings(
     starts: NDArray[np.int64], sizes: NDArray[np.int64], left: NDArray[np.int64], right: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Every member of each of the runs `left` with every member of the run at the same place of `right`, about CHUNK
-    pairs at a time; a run has a start and a size."""
+    """Return every member of each of the runs `left` with every member of the run at the same place of `right`, about
+    CHUNK pairs at a time; a run has a start and a size."""
     rows = np.repeat(np.arange(len(left)), sizes[left])  # one for each member of a run in `left`
     member = starts[left][rows] + _counted(sizes[left])
     partners = sizes[right][rows]

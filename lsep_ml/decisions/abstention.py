@@ -26,7 +26,7 @@ class Abstention(NamedTuple):
     exact_match: float
 
     def asks(self, scores: Array, decided: Decided) -> Tensor:
-        """Whether a person is asked about each image, bool (N,)."""
+        """Return whether a person is asked about each image, bool (N,)."""
         return confidence(scores, decided) < self.least
 
 

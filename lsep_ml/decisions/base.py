@@ -24,7 +24,7 @@ FIT_ON = get_args(FitOn)
 
 
 class Decided(NamedTuple):
-    """What a decision says of N images and K labels; None for what it does not decide by.
+    """Says what a decision says of N images and K labels; None for what it does not decide by.
 
     label_sets: bool (N, K). thresholds: float32 (N, K); the label sets are the scores above them. counts: int64 (N,),
     the sizes of the label sets, where these are the highest scores or the most probable labels. probabilities: float32
@@ -37,7 +37,7 @@ class Decided(NamedTuple):
     probabilities: Tensor | None = None
 
     def to(self, device: torch.device) -> "Decided":
-        """The same on `device`."""
+        """Return the same on `device`."""
         return Decided._make(None if values is None else values.to(device) for values in self)
 
 
@@ -97,7 +97,7 @@ class Decision(nn.Module, ABC):
         return self
 
     def constrained(self, scores: Tensor, features: Tensor | None = None) -> Decided:
-        """What `forward` decides, changed to keep the constraints; tensor operations alone."""
+        """Return what `forward` decides, changed to keep the constraints; tensor operations alone."""
         return self.constraints.apply(scores, self(scores, features))
 
     def decide(self, scores: Array, features: Array | None = None) -> Decided:
@@ -110,7 +110,7 @@ class Decision(nn.Module, ABC):
         return Decided._make(None if column[0] is None else torch.cat(column) for column in columns)
 
     def predict(self, scores: Array, features: Array | None = None) -> Tensor:
-        """The label sets of `decide`, bool (N, K)."""
+        """Return the label sets of `decide`, bool (N, K)."""
         return torch.cat([decided.label_sets for decided in self._decided_blocks(scores, features)])
 
     def save(self, path: str | Path) -> None:
@@ -131,15 +131,15 @@ class Decision(nn.Module, ABC):
         return f"{type(self).__name__}({fitted})"
 
     def choices(self) -> dict[str, Any]:
-        """The hyperparameters that fitting chose, by name."""
+        """Return the hyperparameters that fitting chose, by name."""
         return {}
 
     def problems(self, scores: Array, features: Array | None = None) -> list[str]:
-        """What is suspicious about the fitted decision on these data."""
+        """Return what is suspicious about the fitted decision on these data."""
         return []
 
     def options(self) -> dict[str, Any]:
-        """The constructor's arguments: with the state_dict, all there is to know about the decision."""
+        """Return the constructor's arguments: with the state_dict, all there is to know about the decision."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def _decided_blocks(self, scores: Array, features: Array | None) -> list[Decided]:
@@ -150,7 +150,7 @@ class Decision(nn.Module, ABC):
     def _in_blocks(
         self, function: Callable[[Tensor, Tensor | None], P], scores: Array, features: Array | None
     ) -> list[P]:
-        """What a function of scores and features gives for blocks of checked rows, each where the scores are."""
+        """Return what a function of scores and features gives for blocks of checked rows, each where the scores are."""
         if int(self.num_labels) == 0:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(scores, targets) or load it")
         check_scores(scores, int(self.num_labels))
@@ -172,16 +172,16 @@ class Decision(nn.Module, ABC):
                 self._buffers[name] = torch.empty_like(state_dict[prefix + name], device=buffer.device)
 
     def _checked_features(self, features: Array | None, rows: int) -> Array | None:
-        """The features it decides from; None where it needs none."""
+        """Return the features it decides from; None where it needs none."""
         return None
 
     def _rows_at_once(self) -> int | None:
-        """How many rows are decided at a time, where memory asks for fewer than usual."""
+        """Return how many rows are decided at a time, where memory asks for fewer than usual."""
         return None
 
 
 def _short(value: Any) -> str:
-    """A number to four digits; of more numbers, the first three."""
+    """Return a number to four digits; of more numbers, the first three."""
     if isinstance(value, list):
         more = [f"... {len(value)} in all"] if len(value) > 3 else []
         return f"[{', '.join([*map(_short, value[:3]), *more])}]"
@@ -218,7 +218,7 @@ class Rule(Decision):
 
     @property
     def metric(self) -> Metric:
-        """What the criterion computes."""
+        """Return what the criterion computes."""
         return criterion_metric(self.criterion, self.beta, self.miss_cost, by_label=self.by_label)
 
     @abstractmethod

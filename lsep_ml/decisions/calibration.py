@@ -20,7 +20,7 @@ _LEAST = 1e-6  # the probability that stands for 0 where log odds are asked for
 
 
 class Calibrated(Rule, LogOddsEstimator):
-    """The labels with P(k in Y | f_k(x)) > 1/2, calibrated label by label.
+    """Names the labels with P(k in Y | f_k(x)) > 1/2, calibrated label by label.
 
     If the labels are independent given the scores, this is the most probable label set, the one of highest
     expected exact match. method: "platt", a logistic curve of the score, fitted to Platt's smoothed targets

@@ -13,7 +13,7 @@ from lsep_ml.decisions.search import Bools, Scores, exact_threshold, rank_entrie
 
 
 class CappedThreshold(Rule):
-    """The labels with f_k(x) > theta, but at least the m highest scores of an image and at most the k highest.
+    """Names the labels with f_k(x) > theta, but at least the m highest scores of an image and at most the k highest.
 
     m = min_labels, k = max_labels (K where there are fewer); of equal scores the lower label index comes first. theta
     is the best of every distinct cut-off by the criterion of the label sets so capped (midway between neighbouring

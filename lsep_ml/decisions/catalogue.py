@@ -43,13 +43,13 @@ class DecisionRow:
         return self.kind.rpartition(".")[2]
 
     def load(self) -> type["Decision"]:
-        """The class."""
+        """Return the class."""
         module, _, name = self.kind.rpartition(".")
         found: type[Decision] = getattr(import_module(f"lsep_ml.decisions.{module}"), name)
         return found
 
     def build(self, **given: Any) -> "Decision":
-        """The decision, not fitted; `given` are arguments, of which the class takes those it has."""
+        """Return the decision, not fitted; `given` are arguments, of which the class takes those it has."""
         kind = self.load()
         known = signature(kind).parameters
         return kind(**{**{name: value for name, value in given.items() if name in known}, **self.options})

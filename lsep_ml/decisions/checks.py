@@ -14,14 +14,14 @@ BLOCK = 8192  # rows read at a time
 
 
 def float_tensor(values: Array) -> Tensor:
-    """A float32 tensor; a NumPy array is copied, so that a read-only memory map is never written."""
+    """Return a float32 tensor; a NumPy array is copied, so that a read-only memory map is never written."""
     if isinstance(values, np.ndarray):
         return torch.from_numpy(np.array(values, dtype=np.float32))
     return values.to(torch.float32)
 
 
 def row_blocks(values: Array, size: int | None = None) -> Iterator[Tensor]:
-    """The rows as float32 tensors, `size` (None: `BLOCK`) at a time: a memory map is never read as a whole."""
+    """Return the rows as float32 tensors, `size` (None: `BLOCK`) at a time: a memory map is never read as a whole."""
     size = size or BLOCK
     for start in range(0, max(len(values), 1), size):
         yield float_tensor(values[start : start + size])
@@ -40,7 +40,7 @@ def check_scores(scores: Array, num_labels: int = 0) -> None:
 
 
 def check_features(features: Array | None, rows: int, num_features: int, name: str) -> Array:
-    """The features; raises ValueError when missing or not (rows, num_features). `name` is the decision's."""
+    """Return the features; raises ValueError when missing or not (rows, num_features). `name` is the decision's."""
     if features is None:
         raise ValueError(f"{name} decides from features, got none; pass features=(N, {num_features})")
     if tuple(features.shape) != (rows, num_features):

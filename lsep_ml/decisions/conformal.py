@@ -15,7 +15,7 @@ from lsep_ml.metrics.functional import ratio
 
 
 class ConformalRisk(ThresholdRule):
-    """The labels with f_k(x) > theta_k, with E[missed share of an image's labels] <= alpha on new images.
+    """Names the labels with f_k(x) > theta_k, with E[missed share of an image's labels] <= alpha on new images.
 
     Conformal risk control (Angelopoulos et al., 2024) for any sample size n and any distribution: the largest
     threshold whose risk R on the calibration images keeps (n R + 1) / (n + 1) <= alpha. An image without
@@ -75,7 +75,7 @@ class ConformalRisk(ThresholdRule):
 
 
 def _critical_margin(margins: NDArray[np.float64], positive: Bools, alpha: float) -> float:
-    """The highest margin that must be predicted to keep the risk; the largest one where none must."""
+    """Return the highest margin that must be predicted to keep the risk; the largest one where none must."""
     weight = positive * ratio(1, positive.sum(1))[:, None]  # a missed label's share of its image's labels
     order = np.argsort(margins[positive], kind="stable")
     ranked, missed = margins[positive][order], weight[positive][order].cumsum()

@@ -15,7 +15,7 @@ _ULP = 2.0**-23  # of float32: x - |x| 2^-23 is below x
 
 @dataclass(frozen=True)
 class Constraints:
-    """What the label sets of a decision must keep. Labels are numbers, their columns.
+    """Says what the label sets of a decision must keep. Labels are numbers, their columns.
 
     It is applied in this order to what the decision says, by the margins of its labels: scores minus thresholds, where
     it has thresholds, else probabilities, else scores. Of equal margins the lower label index comes first.
@@ -68,16 +68,16 @@ class Constraints:
 
     @property
     def adds(self) -> bool:
-        """Whether a label may be added to what the decision says."""
+        """Return whether a label may be added to what the decision says."""
         return self.min_labels > 0 or bool(self.one_of) or bool(self.implied)
 
     @property
     def removes(self) -> bool:
-        """Whether a label may be taken away."""
+        """Return whether a label may be taken away."""
         return self.max_labels is not None or bool(self.one_of) or bool(self.at_most_one)
 
     def closure(self) -> tuple[tuple[int, int], ...]:
-        """Each label with everything that it implies, its parents' parents too."""
+        """Return each label with everything that it implies, its parents' parents too."""
         parents: dict[int, set[int]] = {}
         for label, parent in self.implied:
             parents.setdefault(label, set()).add(parent)
@@ -107,7 +107,7 @@ class Constraints:
 
     @classmethod
     def of_plain(cls, plain: Mapping[str, Any]) -> "Constraints":
-        """What `plain` gave, from JSON too. Raises ValueError for anything else."""
+        """Return what `plain` gave, from JSON too. Raises ValueError for anything else."""
         try:
             return cls(**plain)
         except TypeError as error:
@@ -172,7 +172,7 @@ def _indicator(labels: tuple[int, ...], scores: Tensor) -> Tensor:
 
 
 def ranks(values: Tensor) -> Tensor:
-    """The place of every label in its image's ranking, (N, K), 0 = the highest value.
+    """Return the place of every label in its image's ranking, (N, K), 0 = the highest value.
 
     Of equal values the lower label index comes first.
     """

@@ -11,7 +11,7 @@ CRITERIA = (*LABEL_SET_KEYS, FBETA, COST, BREAK_EVEN)
 
 
 def f_beta(beta: float) -> Share:
-    """(1 + beta^2) N^c / (N^p + beta^2 N^g): recall counts beta times as much as precision."""
+    """Compute (1 + beta^2) N^c / (N^p + beta^2 N^g): recall counts beta times as much as precision."""
 
     def share(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
         return (1 + beta**2) * correct, predicted + beta**2 * actual
@@ -20,7 +20,7 @@ def f_beta(beta: float) -> Share:
 
 
 def cost(miss_cost: float) -> Share:
-    """(b (N^g - N^c) + N^p - N^c) of all known entries: a miss costs b times a false alarm."""
+    """Compute (b (N^g - N^c) + N^p - N^c) of all known entries: a miss costs b times a false alarm."""
 
     def share(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
         return miss_cost * (actual - correct) + (predicted - correct), known

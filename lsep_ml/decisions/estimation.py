@@ -46,7 +46,7 @@ class CountEstimation(LearntDecision):
         self.lowest, self.highest = lowest, highest
 
     def counts(self, features: Array) -> Tensor:
-        """The estimated label counts k^, int64 (N,)."""
+        """Return the estimated label counts k^, int64 (N,)."""
         return self._estimates(features, len(features))
 
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:

@@ -9,12 +9,12 @@ _TIE = 1e-12
 
 
 def rows_at_once(num_labels: int) -> int:
-    """How many images `best_sizes` should be given at a time."""
+    """Return how many images `best_sizes` should be given at a time."""
     return max(1, _CELLS // (num_labels + 1) ** 2)
 
 
 def best_sizes(probabilities: Tensor) -> Tensor:
-    """How many of an image's most probable labels to take, int64 (N,), from probabilities float64 (N, K)."""
+    """Return how many of an image's most probable labels to take, int64 (N,), from probabilities float64 (N, K)."""
     expected = expected_f1(probabilities.sort(dim=1, descending=True, stable=True).values)
     best = expected >= expected.amax(1, keepdim=True) - _TIE
     return (best.int().cumsum(1) == 0).sum(1)  # the first of the best

@@ -62,7 +62,7 @@ def _check(rule: GlobalThreshold | PerClassThreshold) -> None:
 
 
 def _extent(blocks: Iterable[LabelBlock], steps: int) -> tuple[int, int, Scores]:
-    """Images, labels and the grid of thresholds from the lowest to the highest score."""
+    """Return images, labels and the grid of thresholds from the lowest to the highest score."""
     low, high, images, labels = np.inf, -np.inf, 0, 0
     for block in blocks:
         if not np.isfinite(block.scores).all():
@@ -78,7 +78,7 @@ def _extent(blocks: Iterable[LabelBlock], steps: int) -> tuple[int, int, Scores]
 def _thresholds_together(
     rule: GlobalThreshold | PerClassThreshold, blocks: Iterable[LabelBlock], grid: Scores, folds: Rows
 ) -> list[float]:
-    """The threshold for all labels together from all rows, and from the rows outside of each fold."""
+    """Return the threshold for all labels together from all rows, and from the rows outside of each fold."""
     found: list[list[tuple[Any, ...]]] = [[] for _ in folds]
     for block in blocks:
         known = np.ones(block.targets.shape, bool)
@@ -104,7 +104,7 @@ def _own(
     folds: Rows,
     of_folds: Sequence[float],
 ) -> tuple[Scores, Integers, Floats]:
-    """Each label's own threshold and positives, (K,), and its gain out of fold by every prior, (priors, K)."""
+    """Return each label's own threshold and positives, (K,), and its gain out of fold by every prior, (priors, K)."""
     own: list[Scores] = []
     positives: list[Integers] = []
     gains: list[Floats] = []

@@ -26,7 +26,7 @@ _SWEEPS = 20
 
 
 class LabelCurve(NamedTuple):
-    """What a label's cut-offs give, from the largest: nothing predicted, then those just below a positive.
+    """Says what a label's cut-offs give, from the largest: nothing predicted, then those just below a positive.
 
     Cut-offs that end on negatives are never better by any criterion but break-even. cutoffs (J,), correct (J,),
     predicted (J,); actual: the number of positives; order: the rows by descending score; ends (J - 1,): last place
@@ -42,7 +42,7 @@ class LabelCurve(NamedTuple):
 
 
 def label_curve(ranking: Ranking, *, every: bool = False) -> LabelCurve:
-    """The curve of the entries of one label, or of several pooled; there is at least one entry.
+    """Return the curve of the entries of one label, or of several pooled; there is at least one entry.
 
     every: whether cut-offs that end on negatives are in it.
     """
@@ -57,7 +57,7 @@ def label_curve(ranking: Ranking, *, every: bool = False) -> LabelCurve:
 
 
 def label_curves(ranking: Ranking, *, every: bool = False) -> list[LabelCurve | None]:
-    """The curve of every label, see `label_curve`; None where no entry of a label is known."""
+    """Return the curve of every label, see `label_curve`; None where no entry of a label is known."""
     order, stops = by_label(ranking)
     grouped = ranking.take(order)
     starts = np.append(0, stops[:-1])
@@ -115,7 +115,7 @@ def _moves(
     others: tuple[Integers, Integers, Integers, Integers],
     criterion: Metric,
 ) -> LabelCounts:
-    """The counts for each cut-off of one label, the other labels as they are, (J, K) and (J,).
+    """Return the counts for each cut-off of one label, the other labels as they are, (J, K) and (J,).
 
     positive: (N,), the label's targets. others: `image_counts` when the label is predicted nowhere.
     """

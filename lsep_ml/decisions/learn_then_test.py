@@ -16,7 +16,8 @@ from lsep_ml.metrics.metric import Floats
 
 
 class LearnThenTest(ThresholdRule):
-    """The labels with f_k(x) > theta, where with probability 1 - delta the mean false share of label sets is <= alpha.
+    """Names the labels with f_k(x) > theta, where with probability 1 - delta the mean false share of label sets is <=
+    alpha.
 
     The false share of an image is its wrong labels over its predicted ones, 0 of an empty set (the false discovery
     proportion). Learn then test (Angelopoulos et al., 2021): thresholds are tested from the highest down, each by a
@@ -84,7 +85,7 @@ class LearnThenTest(ThresholdRule):
 
 
 def false_shares(scores: Scores, targets: Bools, known: Bools, thresholds: Scores) -> Floats:
-    """The false share of each image's label set at each threshold, (N, T), in [0, 1]; 0 of an empty set."""
+    """Return the false share of each image's label set at each threshold, (N, T), in [0, 1]; 0 of an empty set."""
     shares = []
     for theta in thresholds:
         chosen = (scores > theta) & known
@@ -93,7 +94,8 @@ def false_shares(scores: Scores, targets: Bools, known: Bools, thresholds: Score
 
 
 def p_value(risk: NDArray[np.float64], images: int, alpha: float) -> Floats:
-    """The Hoeffding-Bentkus p-value of "the expected risk exceeds alpha", from the mean risk of `images` in [0, 1].
+    """Return the Hoeffding-Bentkus p-value of "the expected risk exceeds alpha", from the mean risk of `images` in [0,
+    1].
 
     The smaller of exp(-n h(min(r, alpha), alpha)), h the relative entropy of two coins, and e P(Bin(n, alpha) <=
     ceil(n r)) (Bates et al., 2021).

@@ -52,16 +52,16 @@ class LearntDecision(Decision):
         self._draw(torch.Generator().manual_seed(0), torch.zeros(num_outputs))
 
     def outputs(self, features: Tensor) -> Tensor:
-        """The head's outputs for features (N, D), differentiable, in the head's dtype."""
+        """Return the head's outputs for features (N, D), differentiable, in the head's dtype."""
         return self.head(self.standardised(features))
 
     def standardised(self, features: Tensor) -> Tensor:
-        """The features (N, D) as the head takes them, in its dtype."""
+        """Return the features (N, D) as the head takes them, in its dtype."""
         return (features.to(self.feature_mean.dtype) - self.feature_mean) * self.feature_scale
 
     @abstractmethod
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The training loss, a mean over images; differentiable in scores, features and the head."""
+        """Return the training loss, a mean over images; differentiable in scores, features and the head."""
 
     def reset(
         self, scores: Array, targets: Array, features: Array, mask: Array | None = None, *, seed: int = 0
@@ -79,7 +79,7 @@ class LearntDecision(Decision):
         self._draw(torch.Generator().manual_seed(seed), self._constant(scores, targets, mask))
 
     def problems(self, scores: Array, features: Array | None = None) -> list[str]:
-        """What is suspicious about a fitted head on these data: constant, or only empty label sets."""
+        """Return what is suspicious about a fitted head on these data: constant, or only empty label sets."""
         decided = self.decide(scores, features)
         estimates = decided.thresholds if decided.thresholds is not None else decided.counts
         assert estimates is not None
@@ -96,7 +96,7 @@ class LearntDecision(Decision):
 
     @abstractmethod
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
-        """The best constant output, up to a simple estimate."""
+        """Return the best constant output, up to a simple estimate."""
 
     @torch.no_grad()
     def _draw(self, generator: torch.Generator, bias: Tensor) -> None:
@@ -111,26 +111,27 @@ class LearntDecision(Decision):
 
     @torch.no_grad()
     def _estimates(self, features: Array | None, rows: int) -> Tensor:
-        """What `_estimate` says of checked features, block by block."""
+        """Return what `_estimate` says of checked features, block by block."""
         device = self.feature_mean.device
         blocks = row_blocks(self._checked_features(features, rows))
         return torch.cat([self._estimate(block.to(device)) for block in blocks])
 
     @abstractmethod
     def _estimate(self, features: Tensor) -> Tensor:
-        """What the head estimates for each image: thresholds float32 (N, K) or (N, 1), or counts int64 (N,)."""
+        """Return what the head estimates for each image: thresholds float32 (N, K) or (N, 1), or counts int64 (N,)."""
 
     def _checked_features(self, features: Array | None, rows: int) -> Array:
         return check_features(features, rows, self.num_features, type(self).__name__)
 
 
 class LearntThresholds(LearntDecision):
-    """The labels with f_k(x) > theta_k(x), the head's outputs: one for each label, or one for all of an image's."""
+    """Names the labels with f_k(x) > theta_k(x), the head's outputs: one for each label, or one for all of an
+    image's."""
 
     decides_by: ClassVar[tuple[str, ...]] = ("thresholds",)
 
     def thresholds(self, features: Array | None, n: int) -> Tensor:
-        """theta(x) for the `n` images and every label, float32 (n, K)."""
+        """Return theta(x) for the `n` images and every label, float32 (n, K)."""
         return self._estimates(features, n).expand(n, self.num_labels)
 
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:

@@ -26,7 +26,7 @@ LOG_SCALE = 20.0
 
 
 class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
-    """The labels with f_k(x) > theta_k(x) = (b_k + w_k x + offset_k) / s, for standardised features x.
+    """Names the labels with f_k(x) > theta_k(x) = (b_k + w_k x + offset_k) / s, for standardised features x.
 
     z = s f - b - W x are log odds: W (K, D), b (K,) and one s > 0 minimise cross entropy (`loss`), which is convex.
     Cross entropy cuts at probability one half; the offset moves the cut to where the criterion is highest on log odds
@@ -86,12 +86,12 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
 
     @property
     def scale(self) -> Tensor:
-        """s; within bounds, since scores that separate all labels ask for an infinite one."""
+        """Return s, within bounds, since scores that separate all labels ask for an infinite one."""
         return torch.exp(self.log_scale.clamp(-LOG_SCALE, LOG_SCALE))
 
     @property
     def linear(self) -> nn.Linear:
-        """x -> b + W x."""
+        """Return the layer x -> b + W x."""
         layer = self.head[0]
         assert isinstance(layer, nn.Linear)
         return layer
@@ -148,7 +148,7 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
         return found
 
     def _to_choose(self, rows: HonestRows) -> bool:
-        """Whether there is anything to choose between: known entries of both kinds."""
+        """Return whether there is anything to choose between: known entries of both kinds."""
         positive = rows.targets[rows.known]
         return bool(positive.any() and not positive.all())
 
@@ -170,6 +170,6 @@ class LinearThresholds(LearntThresholds, LogOddsEstimator, LogOddsDecision):
 
 
 def _by_label(criterion: str) -> bool:
-    """Whether a criterion is a mean over labels, so that each label can be chosen for on its own."""
+    """Return whether a criterion is a mean over labels, so that each label can be chosen for on its own."""
     formula = BY_KEY[criterion].formula
     return isinstance(formula, Average) and formula.over == "labels"

@@ -20,7 +20,7 @@ def save(decision: Decision, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Decision:
-    """The decision that `save` wrote.
+    """Return the decision that `save` wrote.
 
     Raises FileNotFoundError when a file is missing and ValueError when it is not a saved decision, of another
     format version, of an unknown kind, edited so that nothing can be decided by it, or when the weights are not
@@ -76,7 +76,7 @@ def _blank_image(decision: Decision) -> tuple[torch.Tensor, torch.Tensor | None]
 
 
 def _subclasses(base: type[Decision]) -> dict[str, type[Decision]]:
-    """Every decision class by name, those of other packages too, the abstract bases left out."""
+    """Return every decision class by name, those of other packages too, the abstract bases left out."""
     found: dict[str, type[Decision]] = {}
     for kind in base.__subclasses__():
         found |= _subclasses(kind)

@@ -18,10 +18,10 @@ class LogOddsEstimator(Decision):
 
     @abstractmethod
     def log_odds_of(self, scores: Tensor, features: Tensor | None = None) -> Tensor:
-        """The log odds (N, K) by float32 scores (N, K) and features (N, D) on the decision's device."""
+        """Return the log odds (N, K) by float32 scores (N, K) and features (N, D) on the decision's device."""
 
     def log_odds(self, scores: Array, features: Array | None = None) -> Tensor:
-        """The log odds (N, K), where the scores are; read and checked as in `decide`."""
+        """Return the log odds (N, K), where the scores are; read and checked as in `decide`."""
         return torch.cat(self._in_blocks(self.log_odds_of, scores, features))
 
 
@@ -46,7 +46,7 @@ class LogOddsDecision(Decision):
     @property
     @abstractmethod
     def estimator(self) -> LogOddsEstimator:
-        """What gives the log odds; the decision itself, where it does."""
+        """Return what gives the log odds; the decision itself, where it does."""
 
     @abstractmethod
     def choose(self, rows: HonestRows) -> None:

@@ -33,7 +33,7 @@ PRIORS = (1e6, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0, 0.0)
 
 
 class PerClassThreshold(ThresholdRule):
-    """The labels with f_k(x) > theta_k, one theta a label.
+    """Names the labels with f_k(x) > theta_k, one theta a label.
 
     By default theta is the best by the criterion: label by label where that is a mean over labels (F-beta also as
     `criterion="f1"` with `beta`; a cost; break-even), for every other criterion by coordinate ascent over the labels,
@@ -97,7 +97,7 @@ class PerClassThreshold(ThresholdRule):
     def _tune(
         self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking
     ) -> tuple[Scores, float, Integers]:
-        """Each label's own threshold (K,), the one best for all labels, the positives of each label (K,)."""
+        """Return each label's own threshold (K,), the one best for all labels, the positives of each label (K,)."""
         together = self._global(scores, targets, known, ranking)
         if self.separable():
             theta = self.own_thresholds(ranking, together)
@@ -107,24 +107,26 @@ class PerClassThreshold(ThresholdRule):
         return theta, together, (targets & known).sum(0)
 
     def own_thresholds(self, ranking: Ranking, together: float) -> Scores:
-        """Each label's own threshold, (K,), for a separable goal; `together` where no entry of a label is known."""
+        """Return each label's own threshold, (K,), for a separable goal; `together` where no entry of a label is
+        known."""
         curves = label_curves(ranking, every=self.criterion == BREAK_EVEN)
         best = [together if curve is None else curve.cutoffs[self._best(curve)] for curve in curves]
         return np.array(best, np.float32)
 
     def separable(self) -> bool:
-        """Whether every label can be tuned on its own."""
+        """Return whether every label can be tuned on its own."""
         constrained = self.min_precision is not None or self.min_recall is not None
         formula = self.metric.formula
         return constrained or (isinstance(formula, Average) and formula.over == "labels")
 
     def pooled(self) -> bool:
-        """Whether the threshold for all labels together is that of all entries in one, the goal not the criterion."""
+        """Return whether the threshold for all labels together is that of all entries in one, the goal not the
+        criterion."""
         of_f1 = self.criterion == "f1" and self.beta != 1
         return self.min_precision is not None or self.min_recall is not None or of_f1
 
     def _global(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
-        """The threshold for all labels together."""
+        """Return the threshold for all labels together."""
         if not self.pooled():
             if self.search == "grid":
                 return grid_threshold(scores, targets, known, self.metric, self.steps)
@@ -133,7 +135,7 @@ class PerClassThreshold(ThresholdRule):
         return float(curve.cutoffs[self._best(curve)])
 
     def _best(self, curve: LabelCurve) -> int:
-        """The best cut-off of one label by its own curve."""
+        """Return the best cut-off of one label by its own curve."""
         counts = curve.correct, curve.predicted, np.array(curve.actual)
         known = np.array(len(curve.order))
         if self.min_precision is not None:
@@ -148,7 +150,7 @@ class PerClassThreshold(ThresholdRule):
         return first_best(self.own_gain(*counts, known))
 
     def own_gain(self, correct: Any, predicted: Any, actual: Any, known: Any) -> Floats:
-        """A label's part of a criterion that is a mean over labels, negated where lower is better."""
+        """Return a label's part of a criterion that is a mean over labels, negated where lower is better."""
         formula = self.metric.formula
         assert isinstance(formula, Average)  # or the criterion would not be separable
         if formula.of is f1:
@@ -158,7 +160,7 @@ class PerClassThreshold(ThresholdRule):
         return gains
 
     def _cross_fit(self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking) -> float:
-        """The prior that does best on images that did not tune the thresholds."""
+        """Return the prior that does best on images that did not tune the thresholds."""
         rows = np.flatnonzero(known.any(1))
         if len(rows) < 2:
             return PRIORS[0]
@@ -175,12 +177,12 @@ class PerClassThreshold(ThresholdRule):
         return PRIORS[first_best(np.array([self._held_out_gain(total) for total in totals]))]
 
     def held_out(self, rows: Integers) -> list[Integers]:
-        """The `rows` in folds, drawn from the seed; each fold is judged by what was tuned on the others."""
+        """Return the `rows` in folds, drawn from the seed; each fold is judged by what was tuned on the others."""
         drawn = np.random.default_rng(self.seed).permutation(rows)
         return np.array_split(drawn, min(self.folds, len(rows)))
 
     def _held_out_gain(self, counts: LabelCounts) -> float:
-        """What the guard maximises: the criterion, or minus the mean shortfall of what is demanded."""
+        """Return what the guard maximises: the criterion, or minus the mean shortfall of what is demanded."""
         per_label = counts.correct, counts.predicted, counts.actual
         if self.min_precision is not None:
             short = self.min_precision - per_class_metric("precision", *per_label)
@@ -194,7 +196,7 @@ class PerClassThreshold(ThresholdRule):
 
 
 def shrunk(own: Scores, together: float, positives: Integers, prior: float | None) -> Scores:
-    """own and global thresholds, weighted n_k : prior; without a prior, each label's own."""
+    """Weigh own and global thresholds n_k : prior; without a prior, each label's own."""
     if prior is None:
         return own
     weight = ratio(positives, positives + prior)

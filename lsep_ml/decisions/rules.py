@@ -14,12 +14,14 @@ from lsep_ml.decisions.search import best_k, exact_threshold, grid_threshold, ra
 
 
 def highest(scores: Tensor, counts: Tensor) -> Tensor:
-    """The `counts` (N,) highest scores (N, K) of each image, bool (N, K); of equal ones the lower label index."""
+    """Return the `counts` (N,) highest scores (N, K) of each image, bool (N, K); of equal ones the lower label
+    index."""
     return ranks(scores) < counts[:, None]
 
 
 class TopK(Rule):
-    """The k highest scores of every image, exactly k labels also with ties (the lower label index first).
+    """Names the labels of the k highest scores of every image, exactly k labels also with ties (the lower label index
+    first).
 
     k in min_k..min(max_k, K) is the best by the criterion; the smaller on a tie. min_k = max_k fixes it.
     """
@@ -58,7 +60,7 @@ class TopK(Rule):
 
 
 class ThresholdRule(Rule):
-    """The labels with f_k(x) > theta_k; theta, one number or one a label, is the same for every image."""
+    """Names the labels with f_k(x) > theta_k; theta, one number or one a label, is the same for every image."""
 
     decides_by: ClassVar[tuple[str, ...]] = ("thresholds",)
     theta: Tensor
@@ -71,7 +73,7 @@ class ThresholdRule(Rule):
         return {"theta": self.theta.tolist()}
 
     def thresholds(self, features: Array | None, n: int) -> Tensor:
-        """theta for each of `n` images and every label, float32 (n, K)."""
+        """Return theta for each of `n` images and every label, float32 (n, K)."""
         return self.theta.expand(n, int(self.num_labels))
 
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
@@ -80,7 +82,7 @@ class ThresholdRule(Rule):
 
 
 class GlobalThreshold(ThresholdRule):
-    """The labels with f_k(x) > theta, one theta for the data set.
+    """Names the labels with f_k(x) > theta, one theta for the data set.
 
     search: "grid", the paper's `steps` = 50 equally spaced values from the lowest to the highest score, or
     "exact", every distinct cut-off (midway between neighbouring scores). theta is the best by the criterion; the
@@ -118,7 +120,7 @@ def check_search(search: str, steps: int) -> None:
 
 
 class ZeroThreshold(ThresholdRule):
-    """The labels with f_k(x) > 0, for losses that fix the zero of the scores, such as BCE and ZLPR.
+    """Names the labels with f_k(x) > 0, for losses that fix the zero of the scores, such as BCE and ZLPR.
 
     loss: the name of what trained the scores, for the message. shift_invariant: whether that loss only compares the
     scores of one image, as the paper's five and the pairwise logistic loss do. Those are refused: adding a constant

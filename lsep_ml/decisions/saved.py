@@ -37,7 +37,8 @@ def write_saved(path: Path, record: dict[str, Any], state: Mapping[str, Tensor],
 
 
 def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The plain data that `write_saved` wrote, and the tensors by name; as nested lists where they stood in the JSON.
+    """Return the plain data that `write_saved` wrote, and the tensors by name; as nested lists where they stood in the
+    JSON.
 
     Raises FileNotFoundError when a file is missing and ValueError when it is not a saved decision, of another
     format version, or when the weights are not the ones it was saved with.

@@ -22,31 +22,31 @@ TIE = 1e-9  # criterion values this close are a tie: far above the rounding of t
 
 
 def first_best(gains: Floats) -> int:
-    """The first index whose gain is the maximum, up to rounding."""
+    """Return the first index whose gain is the maximum, up to rounding."""
     return int((gains >= gains.max() - TIE).argmax())
 
 
 def gain(criterion: Metric, counts: LabelCounts) -> Floats:
-    """What the search maximises, (...), from counts."""
+    """Return what the search maximises, (...), from counts."""
     gains: Floats = criterion.gain(label_set_value(criterion.formula, counts))
     return gains
 
 
 def add_counts(first: LabelCounts, second: LabelCounts) -> LabelCounts:
-    """The counts of two sets of images together."""
+    """Return the counts of two sets of images together."""
     sums = {share: total + second.image_sums[share] for share, total in first.image_sums.items()}
     return LabelCounts._make([*(a + b for a, b in zip(first[:-1], second[:-1], strict=True)), sums])
 
 
 def grid_threshold(scores: Scores, targets: Bools, known: Bools, criterion: Metric, steps: int) -> float:
-    """The best of `steps` equally spaced thresholds from lowest to highest score; the larger on a tie."""
+    """Return the best of `steps` equally spaced thresholds from lowest to highest score; the larger on a tie."""
     grid = search_grid(scores, steps)
     counts = Thresholded(scores, known, grid).counts(targets, image_shares(criterion.formula))
     return float(grid[::-1][first_best(gain(criterion, counts)[::-1])])
 
 
 def best_k(scores: Scores, targets: Bools, known: Bools, criterion: Metric, lowest: int, highest: int) -> int:
-    """The best k of lowest..highest for the k highest scores of every image; the smaller on a tie."""
+    """Return the best k of lowest..highest for the k highest scores of every image; the smaller on a tie."""
     counts = Ranked(scores, known, highest).counts(targets, image_shares(criterion.formula))
     return lowest + first_best(gain(criterion, counts)[lowest - 1 :])
 
@@ -94,12 +94,12 @@ def rank_entries(scores: Scores, targets: Bools, known: Bools) -> Ranking:
 
 
 def _ordered(bits: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The bits of floats as integers of the same order, and back."""
+    """Return the bits of floats as integers of the same order, and back."""
     return bits ^ ((bits >> 31) & 0x7FFFFFFF)
 
 
 def exact_threshold(ranking: Ranking, criterion: Metric) -> float:
-    """The best of all distinct cut-offs of the known scores, the larger on a tie, in O(NK log NK).
+    """Return the best of all distinct cut-offs of the known scores, the larger on a tie, in O(NK log NK).
 
     ranking: of all known entries, one finite at least. Cut-offs lie midway between neighbouring distinct scores; two
     more predict nothing and everything. Entries of score inf are predicted by every cut-off, those of -inf by none.
@@ -113,7 +113,7 @@ def exact_threshold(ranking: Ranking, criterion: Metric) -> float:
 
 
 def by_label(ranking: Ranking) -> tuple[Integers, Integers]:
-    """The order that groups a ranking by label, (M,), and where each label's entries end in it, (K,)."""
+    """Return the order that groups a ranking by label, (M,), and where each label's entries end in it, (K,)."""
     labels = ranking.labels
     small = labels.astype(np.uint16) if ranking.num_labels <= 2**16 else labels  # sorted by radix
     return np.argsort(small, kind="stable"), np.bincount(labels, minlength=ranking.num_labels).cumsum()
@@ -127,7 +127,7 @@ def cutoffs(distinct: Scores) -> Scores:
 
 
 def _curve(ranking: Ranking, formula: Formula) -> tuple[Any, Floats]:
-    """A metric's value when nothing is predicted, and after each entry of a ranking has been, (M,).
+    """Return a metric's value when nothing is predicted, and after each entry of a ranking has been, (M,).
 
     One entry changes the counts of one label and of one image alone, so a mean over either is the running sum of its
     changes.
@@ -156,7 +156,7 @@ def _curve(ranking: Ranking, formula: Formula) -> tuple[Any, Floats]:
 
 
 def _by_image(ranking: Ranking) -> tuple[Integers, NDArray[np.uint32]]:
-    """The order that groups a ranking by image, (M,), and each entry's image, (M,)."""
+    """Return the order that groups a ranking by image, (M,), and each entry's image, (M,)."""
     images = ranking.rows
     keys = (images.astype(np.int64) << 32) | np.arange(len(images))
     keys.sort()  # faster than a sort of indices

@@ -32,7 +32,7 @@ _CELLS = 2**22  # images times label sets that stand in memory at a time
 
 
 class LabelSetSupport(LogOddsDecision):
-    """The label set Y of highest z . Y + alpha (log share(Y) - sum_k log P_ind(Y_k)) + beta |Y|.
+    """Names the label set Y of highest z . Y + alpha (log share(Y) - sum_k log P_ind(Y_k)) + beta |Y|.
 
     In the literature, support inference: the candidates are the label sets that the images have whose labels are all
     known. z are log odds of the labels. share(Y) is the share of these images that have exactly Y; P_ind(Y_k) is the
@@ -121,7 +121,8 @@ class LabelSetSupport(LogOddsDecision):
         self.left_out = torch.tensor(int((table.counts > 0).sum()) - len(candidates.sets))
 
     def seen(self, targets: Array) -> Bools:
-        """Which images have one of the candidates as their label set, bool (N,); no other can be decided rightly."""
+        """Return which images have one of the candidates as their label set, bool (N,); no other can be decided
+        rightly."""
         ours = {row.tobytes() for row in np.packbits(as_numpy(self.sets), axis=1)}
         return np.array([row.tobytes() in ours for row in np.packbits(as_numpy(targets) != 0, axis=1)], bool)
 
@@ -163,11 +164,11 @@ class _Candidates(NamedTuple):
     lift: Floats
 
     def bonus(self, alpha: float, beta: float) -> Floats:
-        """What is added to z . Y, (S,)."""
+        """Return what is added to z . Y, (S,)."""
         return alpha * self.lift + beta * self.sets.sum(1)
 
     def judge(self, log_odds: NDArray[np.float32], targets: Bools, known: Bools) -> list[LabelCounts]:
-        """The counts of the label sets that each pair of `GRID` gives for some images."""
+        """Return the counts of the label sets that each pair of `GRID` gives for some images."""
         totals = log_odds.astype(np.float64) @ self.sets.T.astype(np.float64)
         return [
             count_label_sets(self.sets[(totals + self.bonus(*pair)).argmax(1)], targets, known)
@@ -176,7 +177,8 @@ class _Candidates(NamedTuple):
 
 
 class _SetTable(NamedTuple):
-    """How often each label set occurs. sets: bool (S, K); counts (S,); by_fold: fold -> counts of its rows (S,)."""
+    """Says how often each label set occurs. sets: bool (S, K); counts (S,); by_fold: fold -> counts of its rows
+    (S,)."""
 
     sets: Bools
     counts: Integers
@@ -202,12 +204,12 @@ class _SetTable(NamedTuple):
         return cls(sets, np.bincount(place, minlength=size), by_fold)
 
     def without(self, fold: int) -> "_SetTable":
-        """The table of the images outside a fold; of all, where there are none outside."""
+        """Return the table of the images outside a fold; of all, where there are none outside."""
         counts = self.counts - self.by_fold.get(int(fold), 0)
         return self._replace(counts=counts) if counts.any() else self
 
     def candidates(self, max_sets: int) -> _Candidates:
-        """The most frequent sets, the smaller by label order first among equals."""
+        """Return the most frequent sets, the smaller by label order first among equals."""
         order = np.argsort(-self.counts, kind="stable")[:max_sets]
         order = order[self.counts[order] > 0]
         sets, images = self.sets[order], self.counts.sum()

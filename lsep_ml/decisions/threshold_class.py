@@ -11,7 +11,7 @@ from lsep_ml.decisions.learnt import LearntThresholds, middle_threshold
 
 
 class ThresholdClass(LearntThresholds):
-    """The labels with f_k(x) > theta(x), a learnt threshold an image, by ATLOP's adaptive thresholding loss.
+    """Names the labels with f_k(x) > theta(x), a learnt threshold an image, by ATLOP's adaptive thresholding loss.
 
     With TH a class whose score is theta(x), P the positives and N the negatives of an image (Zhou et al.,
     AAAI 2021): loss = - sum_{u in P} log( exp f_u / sum_{j in P + TH} exp f_j ) - log( exp theta / sum_{j in
@@ -30,7 +30,7 @@ class ThresholdClass(LearntThresholds):
         super().__init__(num_features, num_labels, 1, hidden, standardize, fit_on)
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The adaptive thresholding loss over the known entries, averaged over the images."""
+        """Return the adaptive thresholding loss over the known entries, averaged over the images."""
         theta = self.outputs(features)
         scores, positive = scores.to(theta.dtype), targets != 0
         negative = ~positive
@@ -46,5 +46,5 @@ class ThresholdClass(LearntThresholds):
 
 
 def _logsumexp_with(theta: Tensor, scores: Tensor, members: Tensor) -> Tensor:
-    """log( exp theta + sum over the members of exp f_j ), (N,)."""
+    """Compute log( exp theta + sum over the members of exp f_j ), (N,)."""
     return torch.cat([theta, scores.masked_fill(~members, -torch.inf)], 1).logsumexp(1)

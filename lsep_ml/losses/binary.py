@@ -77,7 +77,8 @@ def bce_loss(
 def _sparse_cross_entropies(
     scores: Tensor, targets: LabelIndices, mask: Tensor | None, weights: Tensor | None
 ) -> Tensor:
-    """- sum_u w_u log s(f_u) - sum_v log(1 - s(f_v)) of every row (N,); gradient s(f_v), and - s(-f_u) where w is 1."""
+    """Compute - sum_u w_u log s(f_u) - sum_v log(1 - s(f_v)) of every row (N,); gradient s(f_v), and - s(-f_u) where w
+    is 1."""
 
     def formula(f: Tensor) -> Tensor:
         return sum_of_terms(
@@ -139,7 +140,7 @@ def focal_loss(
     weight_u, weight_v = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
 
     def term(logits: Tensor) -> Tensor:
-        """- (1 - p)^gamma log p."""
+        """Compute - (1 - p)^gamma log p."""
         return -power(torch.sigmoid(-logits), gamma) * F.logsigmoid(logits)
 
     losses = sum_of_terms(

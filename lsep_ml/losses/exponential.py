@@ -194,7 +194,7 @@ def pair_exponents(
 
 @torch.no_grad()
 def _log_rank_weights(scores: Tensor, labels: Labels, margin: float) -> Tensor:
-    """log w(r_u) in the shape of the positives, about -1e30 for a positive without a violator."""
+    """Compute log w(r_u) in the shape of the positives, about -1e30 for a positive without a violator."""
     positives = labels.positives(scores)
     _, ranks = violations(labels.negatives(scores), positives - margin)
     return harmonic(ranks).log().masked_fill(ranks == 0, -FAR)

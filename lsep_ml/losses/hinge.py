@@ -120,7 +120,7 @@ def smoothed_hinges(
 def _hinges(
     scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, margin: float, weight: Weight | None
 ) -> Tensor:
-    """sum_u w_u sum_v max(0, a + f_v - f_u) of every row (N,)."""
+    """Compute sum_u w_u sum_v max(0, a + f_v - f_u) of every row (N,)."""
     f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype, search=True)
     with torch.no_grad():
@@ -140,7 +140,8 @@ def _sampled_warp(
     margin: float,
     generator: torch.Generator | None,
 ) -> Tensor:
-    """sum_u w(floor(|not-Y| / n)) max(0, a + f_v - f_u) of every row (N,), v being a violator drawn at the n-th try."""
+    """Compute sum_u w(floor(|not-Y| / n)) max(0, a + f_v - f_u) of every row (N,), v being a violator drawn at the n-th
+    try."""
     f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype, search=True)
     bounds, negatives = labels.positives(f) - margin, labels.negatives(f)
@@ -157,11 +158,11 @@ def _sampled_warp(
 
 
 def _tries_until(probabilities: Tensor, generator: torch.Generator | None) -> Tensor:
-    """How many independent tries it takes to the first success: geometric numbers, infinite at probability 0."""
+    """Return how many independent tries it takes to the first success: geometric numbers, infinite at probability 0."""
     failures = torch.log1p(-_uniform_like(probabilities, generator)) / torch.log1p(-probabilities)
     return failures.floor().add(1).where(probabilities > 0, torch.inf)
 
 
 def _uniform_like(values: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform in [0, 1)."""
+    """Draw numbers uniform in [0, 1)."""
     return torch.rand(values.shape, dtype=values.dtype, device=values.device, generator=generator)

@@ -73,7 +73,8 @@ def blockwise_loss(
 
 
 class _RowNumbers(torch.autograd.Function):
-    """What a loss needs of the scores W x + b: one number a row, (N,), accumulated over blocks, and the positives'."""
+    """Says what a loss needs of the scores W x + b: one number a row, (N,), accumulated over blocks, and the
+    positives'."""
 
     @staticmethod
     def forward(
@@ -122,7 +123,7 @@ class _RowNumbers(torch.autograd.Function):
 def _scores(
     features: Tensor, weight: Tensor, bias: Tensor, indices: Tensor, kind: Statistic, labels: slice
 ) -> Tensor:
-    """The scores of a block of labels; with "logsumexp of negatives" about -1e30 at the positives."""
+    """Return the scores of a block of labels; with "logsumexp of negatives" about -1e30 at the positives."""
     scores = torch.addmm(bias[labels], features, weight[labels].T)
     if kind == "logsumexp of negatives":
         within = (indices >= labels.start) & (indices < labels.start + scores.shape[1])
@@ -132,7 +133,7 @@ def _scores(
 
 
 def _exponents(others: Tensor, positives: Tensor, present: Tensor, has_negatives: Tensor) -> Tensor:
-    """A of eqn 7, about -1e30 for a row without a pair."""
+    """Return a of eqn 7, about -1e30 for a row without a pair."""
     least, rest = log_sum_exp(torch.where(present, -positives, -FAR))
     return torch.where(present.any(1) & has_negatives, others + (least + rest), -FAR)
 

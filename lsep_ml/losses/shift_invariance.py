@@ -13,5 +13,5 @@ def shift_invariant(loss: Loss) -> Loss:
 
 
 def is_shift_invariant(loss: Callable[..., Any]) -> bool:
-    """Whether `loss`, or what it is a `functools.partial` of, is marked so."""
+    """Return whether `loss`, or what it is a `functools.partial` of, is marked so."""
     return getattr(getattr(loss, "func", loss), "shift_invariant", False)

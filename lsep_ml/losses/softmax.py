@@ -53,7 +53,8 @@ def softmax_loss(
 
 
 def _cross_entropies(scores: Tensor, labels: Labels) -> Tensor:
-    """|Y| logsumexp_j(f_j) - sum_u f_u of every row (N,), from the largest score on; gradient |Y| softmax(f) - y."""
+    """Compute |Y| logsumexp_j(f_j) - sum_u f_u of every row (N,), from the largest score on; gradient |Y| softmax(f) -
+    y."""
 
     def formula(f: Tensor) -> Tensor:
         largest, over_known = log_sum_exp(labels.known(f))

@@ -62,7 +62,7 @@ def tkpr_loss(
 
 
 def _over_top(scores: Tensor, labels: Labels, top_k: int) -> Tensor:
-    """sum_u sum_{i <= k} log(1 + exp(f_[i] - f_u)) of every row (N,)."""
+    """Compute sum_u sum_{i <= k} log(1 + exp(f_[i] - f_u)) of every row (N,)."""
     highest = labels.known(scores.detach()).sort(dim=1, descending=True, stable=True).indices[:, :top_k]
 
     def formula(f: Tensor) -> Tensor:

@@ -123,7 +123,7 @@ class PairedBootstrap:
         mask: NDArray[np.uint8],
         content: str,
     ) -> Replicates:
-        """The label-set metrics (R, M) of every replicate, in the order of LABEL_SET_KEYS.
+        """Return the label-set metrics (R, M) of every replicate, in the order of LABEL_SET_KEYS.
 
         predictions, targets, mask: 0/1 (N, K); `content` names targets and mask, whose counts are kept.
         """
@@ -136,7 +136,7 @@ class PairedBootstrap:
         return np.stack([values[key] for key in LABEL_SET_KEYS], axis=1)
 
     def mean_over_seeds(self, runs: Sequence[Replicates]) -> Replicates:
-        """A row's replicates (R, M): the mean over its runs, which are drawn with replacement too.
+        """Return a row's replicates (R, M): the mean over its runs, which are drawn with replacement too.
 
         Rows of equally many runs draw the same positions, so that their seeds stay paired.
         """
@@ -155,7 +155,7 @@ class PairedBootstrap:
         return (weights.astype(groups.dtype, copy=False) @ groups).astype(np.float64)
 
     def _draws_of(self, images: int) -> Draws:
-        """How often each group is drawn in each replicate, (R, G), and the images group by group."""
+        """Return how often each group is drawn in each replicate, (R, G), and the images group by group."""
         if images not in self._draws:
             generator, groups = np.random.default_rng(self._seed), min(images, GROUPS)
             order = generator.permutation(images)
@@ -166,12 +166,13 @@ class PairedBootstrap:
 
 
 def percentiles(values: Floats, level: float = LEVEL) -> Floats:
-    """The percentile interval (2, ...) over the first axis."""
+    """Return the percentile interval (2, ...) over the first axis."""
     return np.quantile(values, [(1 - level) / 2, 1 - (1 - level) / 2], axis=0)
 
 
 def intervals_of(values: dict[str, Floats], level: float, images: int) -> Intervals:
-    """The interval (low, high) of each metric from its values in the replicates, (R,), of `images` that were drawn.
+    """Return the interval (low, high) of each metric from its values in the replicates, (R,), of `images` that were
+    drawn.
 
     It is the percentile interval; where that has no width, for every sample gave the same share, Wilson's of the share
     with the images as trials.
@@ -208,7 +209,7 @@ def replicate_weights(images: int, replicates: int, seed: int) -> Iterator[NDArr
 
 
 def _columns(predictions: Any, targets: Any, known: Any) -> tuple[NDArray[Any], NDArray[Any], Floats]:
-    """What a replicate sums over its images: of label sets (N, 2K), of targets (N, 2K + 1), of images (N, S).
+    """Return what a replicate sums over its images: of label sets (N, 2K), of targets (N, 2K + 1), of images (N, S).
 
     All bool (N, K), False where unknown. Each image's shares are float64, all else is bool.
     """
@@ -221,7 +222,7 @@ def _columns(predictions: Any, targets: Any, known: Any) -> tuple[NDArray[Any], 
 
 
 def _counts(of_sets: Floats, of_targets: Floats, of_images: Floats) -> LabelCounts:
-    """The counts of every replicate from the sums of `_columns`."""
+    """Return the counts of every replicate from the sums of `_columns`."""
     correct, predicted = np.split(of_sets, 2, axis=1)
     actual, known = np.split(of_targets[:, :-1], 2, axis=1)
     sums = dict(zip(IMAGE_SHARES, of_images.T, strict=True))
@@ -234,18 +235,18 @@ def _product(weights: NDArray[np.uint8], columns: NDArray[Any]) -> Floats:
 
 
 def _exact_type(columns: NDArray[Any]) -> type[np.floating[Any]]:
-    """float32, twice as fast, where it is exact: products and sums of integers below 2^24."""
+    """Return float32, twice as fast, where it is exact: products and sums of integers below 2^24."""
     return np.float32 if columns.dtype == bool and len(columns) < 2**24 else np.float64
 
 
 def _ranking(scores: NDArray[Any], targets: Any, known: Any) -> ResampledRanking | None:
-    """The ranking of the known entries of all columns; None without a positive."""
+    """Return the ranking of the known entries of all columns; None without a positive."""
     positive = (targets & known)[known]
     return ResampledRanking(scores[known], positive, np.nonzero(known)[0]) if positive.any() else None
 
 
 def _label_means(rankings: Sequence[ResampledRanking | None], drawn: DrawnImages) -> dict[str, Floats]:
-    """The mean over the labels of each formula, (R,)."""
+    """Return the mean over the labels of each formula, (R,)."""
     formulas = ranking_formulas("labels")
     total, defined = np.zeros((2, len(formulas), drawn.weights.shape[1]))
     for ranking in rankings:
@@ -260,7 +261,7 @@ def _label_means(rankings: Sequence[ResampledRanking | None], drawn: DrawnImages
 
 
 def _pooled(ranking: ResampledRanking | None, drawn: DrawnImages, entries: int) -> dict[str, Floats]:
-    """Each formula of all entries pooled, (R,); 0 where it is not defined."""
+    """Return each formula of all entries pooled, (R,); 0 where it is not defined."""
     formulas, replicates = ranking_formulas("entries"), drawn.weights.shape[1]
     values = {key: np.zeros(replicates) for key in formulas}
     size = max(_FEWEST, _BLOCK // entries)

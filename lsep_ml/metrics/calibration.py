@@ -9,7 +9,7 @@ from lsep_ml.metrics.metric import Floats
 
 
 def sigmoid(logits: NDArray[Any]) -> Floats:
-    """1 / (1 + exp(-x)) in float64, without overflow."""
+    """Compute 1 / (1 + exp(-x)) in float64, without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
 
 

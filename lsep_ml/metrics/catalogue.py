@@ -23,12 +23,12 @@ def recall(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, 
 
 
 def f1(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
-    """2 N^c / (N^p + N^g)."""
+    """Compute 2 N^c / (N^p + N^g)."""
     return 2 * correct, predicted + actual
 
 
 def exact(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
-    """1 where every known entry is predicted rightly."""
+    """Return 1 where every known entry is predicted rightly."""
     return (correct == predicted) & (correct == actual), known > 0
 
 
@@ -69,7 +69,8 @@ def auroc(cutoffs: Cutoffs) -> Floats:
 
 
 def sensitivity_at_95(cutoffs: Cutoffs) -> Floats:
-    """The highest recall at a specificity of at least 95%, a twentieth of the negatives found at most; NaN as above."""
+    """Return the highest recall at a specificity of at least 95%, a twentieth of the negatives found at most; NaN as
+    above."""
     _, true_positives, above, _, negatives = cutoffs
     highest = np.where(20 * (above - true_positives) <= negatives, true_positives, 0).max(0)
     return np.where(true_positives[-1] * negatives > 0, ratio(highest, true_positives[-1]), np.nan)
@@ -82,18 +83,18 @@ def misordered_pairs(ranks: ImageRanks) -> Floats:
 
 
 def coverage(ranks: ImageRanks) -> Floats:
-    """How far down the ranking the last positive stands, counted from 1."""
+    """Return how far down the ranking the last positive stands, counted from 1."""
     return (ranks.above * ranks.positive).max(1).astype(np.float64)
 
 
 def one_error(ranks: ImageRanks) -> Floats:
-    """1 where the highest score belongs to a negative."""
+    """Return 1 where the highest score belongs to a negative."""
     wrong = (ranks.positive_above[:, 0] < ranks.above[:, 0]) & (ranks.positives > 0)
     return wrong.astype(np.float64)
 
 
 def label_ranking_precision(ranks: ImageRanks) -> Floats:
-    """The mean over an image's positives of the precision down to them; 1 where there is nothing to rank."""
+    """Return the mean over an image's positives of the precision down to them; 1 where there is nothing to rank."""
     total = np.where(ranks.positive, ratio(ranks.positive_above, ranks.above), 0.0).sum(1)
     trivial = (ranks.positives == 0) | (ranks.positives == ranks.known)
     return np.where(trivial, 1.0, ratio(total, ranks.positives))
@@ -296,5 +297,5 @@ PAPER_KEYS = tuple(metric.key for metric in METRICS if metric.paper)
 
 
 def gain(key: str, value: float) -> float:
-    """What an ordering by the quantity `key` maximises: its value, negated where lower is better."""
+    """Return what an ordering by the quantity `key` maximises: its value, negated where lower is better."""
     return float(BY_KEY[key].gain(value)) if key in BY_KEY else value

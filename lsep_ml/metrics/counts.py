@@ -28,7 +28,7 @@ class LabelCounts(NamedTuple):
 
     @property
     def exact(self) -> Any:
-        """Images whose label set is right on every known entry, (...)."""
+        """Count the images whose label set is right on every known entry, (...)."""
         return np.rint(self.image_sums[exact]).astype(np.int64)
 
 
@@ -64,7 +64,7 @@ class ComparedLabels(NamedTuple):
 
 
 def compare_label_sets(predictions: Any, targets: Any, mask: Any = None) -> ComparedLabels:
-    """Which labels `predictions` finds, predicts wrongly and misses; all 0/1 or bool (..., K).
+    """Return which labels `predictions` finds, predicts wrongly and misses; all 0/1 or bool (..., K).
 
     mask: True where the target is known; an unknown entry is none of the three.
     """
@@ -74,7 +74,7 @@ def compare_label_sets(predictions: Any, targets: Any, mask: Any = None) -> Comp
 
 
 def image_shares(*formulas: Formula) -> tuple[Share, ...]:
-    """What the formulas average over images, each share once."""
+    """Return what the formulas average over images, each share once."""
     parts = [
         part
         for formula in formulas
@@ -98,7 +98,7 @@ def image_numerators(predictions: Any, targets: Any, known: Any) -> dict[Share, 
 
 
 def image_counts(predictions: Any, targets: Any, known: Any) -> tuple[Any, Any, Any, Any]:
-    """Each image's labels predicted rightly, predicted, true and known, (..., N); see `image_numerators`."""
+    """Return each image's labels predicted rightly, predicted, true and known, (..., N); see `image_numerators`."""
     correct = (predictions & targets).sum(-1)
     of_known = np.broadcast_to(targets.shape[-1], correct.shape) if known is None else known.sum(-1)
     return correct, predictions.sum(-1), targets.sum(-1), of_known
@@ -114,7 +114,8 @@ def numerators_by_denominator(numerator: Any, denominator: Any, highest: int) ->
 
 
 def sum_of_ratios(numerators: Any) -> Floats:
-    """The sum of all ratios, (...), from `numerators_by_denominator`; a ratio with the denominator 0 counts 0."""
+    """Return the sum of all ratios, (...), from `numerators_by_denominator`; a ratio with the denominator 0 counts
+    0."""
     numerators = as_numpy(numerators)[..., 1:]
     return np.asarray((numerators / np.arange(1, numerators.shape[-1] + 1)).sum(-1))
 
@@ -146,7 +147,7 @@ def binary(name: str, values: Any, known: NDArray[np.bool_] | None) -> NDArray[n
 
 
 def as_numpy(values: Any) -> Any:
-    """A NumPy view of an array, or of a torch tensor on any device (bfloat16 as float32: NumPy lacks it)."""
+    """Return a NumPy view of an array, or of a torch tensor on any device (bfloat16 as float32: NumPy lacks it)."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values

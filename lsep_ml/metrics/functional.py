@@ -46,7 +46,8 @@ _PER_CLASS: Mapping[PerClass, Share] = {"precision": precision, "recall": recall
 
 
 def label_set_value(formula: Formula, counts: LabelCounts) -> Floats:
-    """A label-set metric's value from counts, (...); a ratio with a zero denominator counts 0 and stays in the mean."""
+    """Return a label-set metric's value from counts, (...); a ratio with a zero denominator counts 0 and stays in the
+    mean."""
     if isinstance(formula, HarmonicMean):
         return harmonic_mean(*(label_set_value(part, counts) for part in formula))
     if formula.over == "images":
@@ -58,12 +59,12 @@ def label_set_value(formula: Formula, counts: LabelCounts) -> Floats:
 
 
 def label_set_metrics(counts: LabelCounts) -> dict[str, Floats]:
-    """Every label-set metric of the catalogue from counts, as fractions; see `label_set_value`."""
+    """Return every label-set metric of the catalogue from counts, as fractions; see `label_set_value`."""
     return {metric.key: label_set_value(metric.formula, counts) for metric in LABEL_SET_METRICS}
 
 
 def labels_per_image(counts: LabelCounts) -> Floats:
-    """The mean number of labels predicted, over the images with a known entry."""
+    """Return the mean number of labels predicted, over the images with a known entry."""
     return ratio(as_numpy(counts.predicted).sum(-1), as_numpy(counts.images))
 
 
@@ -78,7 +79,8 @@ def per_class_metrics(correct: Any, predicted: Any, actual: Any) -> dict[PerClas
 
 
 def ranking_metrics(scores: Any, targets: Any, mask: Any = None) -> dict[str, float]:
-    """Every ranking metric of the catalogue on raw scores, (N, K), and map_classes; ties count against the prediction.
+    """Return every ranking metric of the catalogue on raw scores, (N, K), and map_classes; ties count against the
+    prediction.
 
     They are scikit-learn's. Unknown entries leave the ranking, and an image without any known entry is left out. A mean
     over labels skips those for which the formula is not defined (map_classes says how many remain in map); it is 0
@@ -106,13 +108,13 @@ def ranking_metrics(scores: Any, targets: Any, mask: Any = None) -> dict[str, fl
 
 
 def ranking_formulas(over: str) -> dict[str, Callable[..., Floats]]:
-    """The formulas of the ranking metrics that are averaged over "labels", "images" or "entries", by key."""
+    """Return the formulas of the ranking metrics that are averaged over "labels", "images" or "entries", by key."""
     rows = [(metric.key, metric.formula) for metric in RANKING_METRICS]
     return {key: part.of for key, part in rows if isinstance(part, Average) and part.over == over}
 
 
 def mean_of_defined(values: Floats) -> float:
-    """The mean of the values that are not NaN; 0 where all are."""
+    """Return the mean of the values that are not NaN; 0 where all are."""
     defined = values[~np.isnan(values)]
     return float(defined.mean()) if len(defined) else 0.0
 
@@ -150,7 +152,7 @@ def label_values(
     known: NDArray[Any] | None,
     *formulas: Callable[[Cutoffs], Floats],
 ) -> NDArray[np.float64]:
-    """What the formulas give for every label, (F, K), from one sort a label; NaN where one is not defined."""
+    """Return what the formulas give for every label, (F, K), from one sort a label; NaN where one is not defined."""
     values = np.full((len(formulas), scores.shape[1]), np.nan)
     for label in range(scores.shape[1]):
         rows = slice(None) if known is None else known[:, label]
@@ -162,7 +164,7 @@ def label_values(
 
 
 def label_cutoffs(scores: NDArray[Any], positive: NDArray[Any]) -> Cutoffs:
-    """The cut-offs of one ranking, of scores and bool targets (M,), M > 0; every tie is there."""
+    """Return the cut-offs of one ranking, of scores and bool targets (M,), M > 0; every tie is there."""
     order = np.argsort(scores)[::-1]
     ends = np.flatnonzero(group_ends(scores[order]))
     true_positives, above = np.cumsum(positive[order])[ends], ends + 1

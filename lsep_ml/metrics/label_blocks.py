@@ -19,7 +19,8 @@ from lsep_ml.metrics.metric import ratio
 
 
 class LabelBlock(NamedTuple):
-    """The labels `start` to `start` + B: their scores float32 (N, B) and targets bool (N, B), all of them known."""
+    """Holds the labels `start` to `start` + B: their scores float32 (N, B) and targets bool (N, B), all of them
+    known."""
 
     start: int
     scores: NDArray[np.float32]
@@ -27,7 +28,7 @@ class LabelBlock(NamedTuple):
 
     @property
     def labels(self) -> slice:
-        """Where the labels stand among all K."""
+        """Return where the labels stand among all K."""
         return slice(self.start, self.start + self.scores.shape[1])
 
 
@@ -77,7 +78,7 @@ class CountsByBlock:
             self._replicates.append(tuple(self._weights @ of.astype(np.float32) for of in sets))
 
     def counts(self) -> LabelCounts:
-        """As `count_label_sets` of all labels at once."""
+        """Count as `count_label_sets` of all labels at once."""
         correct, predicted, actual = (np.concatenate(of) for of in zip(*self._labels, strict=True))
         image = *self._of_images, np.int64(len(actual))
         sums = {
@@ -88,7 +89,7 @@ class CountsByBlock:
         return LabelCounts(correct, predicted, actual, known, np.int64(self.images), sums)
 
     def intervals(self, level: float = LEVEL) -> Intervals:
-        """As `bootstrap_label_sets` of all labels at once; there are replicates."""
+        """Compute as `bootstrap_label_sets` of all labels at once; there are replicates."""
         assert self._weights is not None
         correct, predicted, actual = (
             np.concatenate(of, axis=1).astype(np.float64) for of in zip(*self._replicates, strict=True)

@@ -13,7 +13,7 @@ Share = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
 class Average(NamedTuple):
-    """The mean of `of` over the labels (macro) or the images (samples), or `of` all entries pooled (micro).
+    """Takes the mean of `of` over the labels (macro) or the images (samples), or `of` all entries pooled (micro).
 
     of: for label sets a `Share`; for scores a function of `Cutoffs` (labels, entries) or of `ImageRanks` (images).
     """
@@ -23,7 +23,7 @@ class Average(NamedTuple):
 
 
 class HarmonicMean(NamedTuple):
-    """2 a b / (a + b) of two metrics of label sets."""
+    """Computes 2 a b / (a + b) of two metrics of label sets."""
 
     first: Average
     second: Average
@@ -36,7 +36,8 @@ Formula = Average | HarmonicMean
 
 
 class Cutoffs(NamedTuple):
-    """What the cut-offs of one ranking give, from the highest score; one a tie, (G, ...), trailing axes are replicates.
+    """Says what the cut-offs of one ranking give, from the highest score; one a tie, (G, ...), trailing axes are
+    replicates.
 
     found: positives in each tie. true_positives, above: positives, and all entries, down to its end. tied: negatives in
     it. negatives: in the whole ranking, (...). Ties without a positive may be left out.
@@ -50,7 +51,7 @@ class Cutoffs(NamedTuple):
 
 
 class ImageRanks(NamedTuple):
-    """The labels of each image by descending score, (N, K); unknown ones last.
+    """Holds the labels of each image by descending score, (N, K); unknown ones last.
 
     positive: which are true. above, positive_above: known labels, and true ones, with at least this score. positives,
     known: how many an image has, (N,).
@@ -76,12 +77,12 @@ class Quantity:
 
     @property
     def label(self) -> str:
-        """The name, and the short one where it is another."""
+        """Return the name, and the short one where it is another."""
         return self.name if self.name == self.short_name else f"{self.name} ({self.short_name})"
 
     @property
     def heading(self) -> str:
-        """The short name, and the unit where it is not %."""
+        """Return the short name, and the unit where it is not %."""
         return self.short_name if self.unit == "%" else f"{self.short_name} ({self.unit})"
 
     @property
@@ -91,15 +92,15 @@ class Quantity:
 
     @property
     def decimals(self) -> int:
-        """How many are shown."""
+        """Return how many are shown."""
         return 1 if self.unit == "%" else 2
 
     def show(self, value: float | None) -> str:
-        """The value in its unit, without it; a dash for None."""
+        """Return the value in its unit, without it; a dash for None."""
         return DASH if value is None else f"{self.scale * value:.{self.decimals}f}"
 
     def told(self, value: float | None) -> str:
-        """The short name and the value with its unit."""
+        """Return the short name and the value with its unit."""
         return f"{self.short_name} {self.show(value)}{'%' if self.unit == '%' else f' {self.unit}'}"
 
 
@@ -113,12 +114,12 @@ class Metric(Quantity):
     paper: bool = False
 
     def gain(self, values: Any) -> Any:
-        """The values, negated where lower is better: what every search and every ordering maximises."""
+        """Return the values, negated where lower is better: what every search and every ordering maximises."""
         return values if self.higher_is_better else -values
 
 
 def ratio(numerator: Any, denominator: Any) -> Floats:
-    """`numerator / denominator` in float64, 0 where the denominator is 0."""
+    """Compute `numerator / denominator` in float64, 0 where the denominator is 0."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     result = np.zeros(numerator.shape)
     np.divide(numerator, denominator, out=result, where=denominator != 0, dtype=np.float64)
@@ -126,5 +127,5 @@ def ratio(numerator: Any, denominator: Any) -> Floats:
 
 
 def harmonic_mean(precision: Floats, recall: Floats) -> Floats:
-    """2 p r / (p + r), 0 where both are 0."""
+    """Compute 2 p r / (p + r), 0 where both are 0."""
     return ratio(2 * precision * recall, precision + recall)

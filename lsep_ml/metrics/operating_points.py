@@ -47,7 +47,8 @@ class Thresholded:
         )
 
     def exact(self, sets: Matrix, images: Matrix) -> NDArray[np.int64]:
-        """How many of `images`, bool (N,), have exactly the label sets `sets`, 0/1 (N, K), at each theta, (T,)."""
+        """Return how many of `images`, bool (N,), have exactly the label sets `sets`, 0/1 (N, K), at each theta,
+        (T,)."""
         wanted = self._sets(sets)
         first = np.where(self.known & ~wanted, self.places, 0).max(0).astype(np.intp)
         end = np.where(wanted, self.places, self.steps).min(0).astype(np.intp)
@@ -56,7 +57,7 @@ class Thresholded:
         return (starts - ends).cumsum()[: self.steps]
 
     def _image_sum(self, share: Share, targets: Matrix, positive: Matrix) -> NDArray[Any]:
-        """The sum of a share over the images at each theta, (T,): the changes of the entries above it."""
+        """Return the sum of a share over the images at each theta, (T,): the changes of the entries above it."""
         if share is exact:
             return self.exact(targets, np.ones(self.places.shape[1], bool))
         images, labels = np.nonzero((self.known & self.places.astype(bool)).T)
@@ -80,7 +81,8 @@ class Thresholded:
 
 
 class Ranked:
-    """The `highest` first labels of every image, to count the label sets of the k highest scores for k = 1..highest.
+    """Holds the `highest` first labels of every image, to count the label sets of the k highest scores for k =
+    1..highest.
 
     Of equal scores the lower label is first; unknown entries take part in the ranking, as in `TopK.predict`.
     """
@@ -91,7 +93,7 @@ class Ranked:
         self._counted = np.take_along_axis(self.known, self.order, 1)
 
     def counts(self, targets: Matrix, shares: Sequence[Share] = IMAGE_SHARES) -> LabelCounts:
-        """As `count_label_sets` of the top-k label sets, targets and mask; leading axis k.
+        """Count as `count_label_sets` of the top-k label sets, targets and mask; leading axis k.
 
         shares: which of the sums over images are needed.
         """
@@ -108,7 +110,8 @@ class Ranked:
         )
 
     def exact(self, sets: Matrix, images: Matrix) -> NDArray[np.int64]:
-        """How many of `images`, bool (N,), have exactly the label sets `sets`, 0/1 (N, K), at each k, (highest,)."""
+        """Return how many of `images`, bool (N,), have exactly the label sets `sets`, 0/1 (N, K), at each k,
+        (highest,)."""
         wanted = (sets != 0) & self.known
         found = np.take_along_axis(wanted, self.order, 1).cumsum(1)
         right = (found == wanted.sum(1)[:, None]) & (found == self._counted.cumsum(1))
@@ -128,7 +131,7 @@ class Ranked:
 def group_changes(
     share: Share, groups: NDArray[np.integer[Any]], positive: NDArray[np.bool_], actual: Matrix, known: Matrix
 ) -> tuple[Floats, Floats]:
-    """How much each entry changes its group's share when entries are predicted one after another.
+    """Return how much each entry changes its group's share when entries are predicted one after another.
 
     groups, positive: (M,), each entry's label or image, ascending, and its target; within a group in the order in which
     they are predicted. actual, known: (G,), of each group. Returns the shares of the groups when nothing is predicted,
@@ -149,7 +152,7 @@ def group_changes(
 
 
 def search_grid(scores: Matrix, steps: int = 50) -> NDArray[np.float32]:
-    """The paper's candidates for one threshold: `steps` equally spaced values from lowest to highest score."""
+    """Return the paper's candidates for one threshold: `steps` equally spaced values from lowest to highest score."""
     return np.linspace(scores.min(), scores.max(), steps, dtype=np.float64).astype(np.float32)
 
 

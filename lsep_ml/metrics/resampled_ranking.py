@@ -14,14 +14,14 @@ _CHUNK = 1 << 16  # entries gathered at a time: they stay in the cache
 
 
 class DrawnImages:
-    """How often each image is drawn in each replicate, uint8 (N, R); every replicate draws N images in all."""
+    """Says how often each image is drawn in each replicate, uint8 (N, R); every replicate draws N images in all."""
 
     def __init__(self, weights: NDArray[np.uint8]) -> None:
         self.weights = weights
         self._packed: dict[type, NDArray[np.uint64]] = {}
 
     def lanes(self, highest: int) -> "Lanes":
-        """The weights for sums of at most `highest`."""
+        """Return the weights for sums of at most `highest`."""
         kind = np.uint16 if highest < 2**16 else np.uint32
         if kind not in self._packed:
             images, replicates = self.weights.shape
@@ -65,7 +65,7 @@ class ResampledRanking:
         self._entries = np.bincount(images)  # how many each image has
 
     def cutoffs(self, drawn: DrawnImages) -> Cutoffs:
-        """The cut-offs in each replicate, (G, R)."""
+        """Return the cut-offs in each replicate, (G, R)."""
         lanes = drawn.lanes(int(self._entries.max()) * len(drawn.weights))
         found = self._found.sums(lanes.packed)
         true_positives = lanes.unpacked(found.cumsum(0))
@@ -78,7 +78,7 @@ class ResampledRanking:
         )
 
     def _all_entries(self, weights: NDArray[np.uint8]) -> NDArray[np.int64]:
-        """How many entries of the ranking each replicate has, (R,)."""
+        """Return how many entries of the ranking each replicate has, (R,)."""
         if len(self._entries) == len(weights) and np.ptp(self._entries) == 0:
             return np.full(weights.shape[1], self._entries.sum())
         return np.asarray(self._entries @ weights[: len(self._entries)].astype(np.int64))
@@ -97,7 +97,7 @@ class _Ties:
         self._chunks = np.unique(np.append(first, len(self._starts)))
 
     def sums(self, packed: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """The sums of the images' rows, (G, C); (1, C) zeros where there is no entry at all."""
+        """Return the sums of the images' rows, (G, C); (1, C) zeros where there is no entry at all."""
         if not len(self._images):
             return np.zeros((1, packed.shape[1]), np.uint64)
         rows = self._gathered(packed)

@@ -21,7 +21,8 @@ from lsep_ml.metrics.metric import Share
 
 
 class LabelSetMetrics(Metric):
-    """The label-set metrics of the catalogue (`label_set_metrics`): pc_p pc_r ov_p ov_r f1 exact_match cf1 of1 and on.
+    """Computes the label-set metrics of the catalogue (`label_set_metrics`): pc_p pc_r ov_p ov_r f1 exact_match cf1 of1
+    and on.
 
     The state is integer counts, so batching, order and number of processes change nothing. `compute` returns
     float64 scalars on the CPU, fractions in [0, 1].
@@ -58,7 +59,7 @@ class LabelSetMetrics(Metric):
         state += torch.as_tensor(np.array(count), device=state.device)
 
     def compute(self) -> dict[str, Tensor]:
-        """Every label-set metric as a float64 scalar."""
+        """Return every label-set metric as a float64 scalar."""
         sums = {share: sum_of_ratios(getattr(self, _state_of(share))) for share in IMAGE_SHARES}
         counts = LabelCounts(self.correct, self.predicted, self.actual, self.known, self.images, sums)
         return {
@@ -72,7 +73,7 @@ def _state_of(share: Share) -> str:
 
 
 class RankingMetrics(Metric):
-    """The ranking metrics of the catalogue on raw scores (`ranking_metrics`): map ranking_loss coverage and on.
+    """Computes the ranking metrics of the catalogue on raw scores (`ranking_metrics`): map, ranking_loss and on.
 
     Scores are kept (they are needed together for map) and never squashed; half precision is kept as float32,
     exactly. `compute` returns float64 scalars on the CPU that do not depend on batching, order or number of
@@ -103,7 +104,7 @@ class RankingMetrics(Metric):
         self.targets.append(torch.where(known, (targets != 0).to(torch.int8), -1))  # -1: unknown
 
     def compute(self) -> dict[str, Tensor]:
-        """The ranking metrics as float64 scalars."""
+        """Return the ranking metrics as float64 scalars."""
         scores, targets = (
             np.concatenate([part.cpu().numpy() for part in as_list(state)])
             for state in (self.scores, self.targets)
@@ -113,7 +114,7 @@ class RankingMetrics(Metric):
 
 
 def as_list(state: list[Tensor] | Tensor) -> list[Tensor]:
-    """A list state; torchmetrics hands it over as one tensor after a sync between processes."""
+    """Return a list state; torchmetrics hands it over as one tensor after a sync between processes."""
     return state if isinstance(state, list) else [state]
 
 

@@ -8,7 +8,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def sync_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module, every batch norm in it replaced by a synced one for this device: same state, under the same names."""
+    """Return the module, every batch norm in it replaced by a synced one for this device: same state, under the same
+    names."""
     if device.type != "cpu":
         from timm.layers import convert_sync_batchnorm
 
@@ -28,7 +29,7 @@ def sync_batch_norm(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """(x - E[x]) / sqrt(Var[x] + eps) * weight + bias, input (n, C, ...) -> the same shape.
+    """Computes (x - E[x]) / sqrt(Var[x] + eps) * weight + bias, input (n, C, ...) -> the same shape.
 
     In training, E and Var are over the rows of all processes, which may have different numbers of them, and are
     differentiated through. Layers inside come after it, as in timm's norms, which have an activation in them.
@@ -66,7 +67,7 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over the processes; on the way back, of the gradients."""
+    """Takes the sum over the processes; on the way back, of the gradients."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:

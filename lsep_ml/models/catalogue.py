@@ -48,7 +48,7 @@ class Known:
     licence: str | None
 
     def values(self) -> dict[str, Any]:
-        """The keys of `backbones --json`; size is [channels, height, width]."""
+        """Return the keys of `backbones --json`; size is [channels, height, width]."""
         wants = self.wants
         return {
             "name": self.name,
@@ -63,7 +63,7 @@ class Known:
 
 
 def known_backbones(pattern: str = "") -> list[Known]:
-    """timm's pretrained names that match a pattern, in timm's order; nothing is built or downloaded.
+    """Return timm's pretrained names that match a pattern, in timm's order; nothing is built or downloaded.
 
     Args:
         pattern: as timm takes it ("vit_*dinov3*", "resnet50" for all its tags); where nothing matches, a part of the
@@ -104,7 +104,7 @@ def _measured() -> dict[str, tuple[int, int | None, str]]:
 
 
 def table_lines(backbones: Sequence[Known]) -> Iterator[str]:
-    """The same as a table in text, a line a network below a line of heads."""
+    """Return the same as a table in text, a line a network below a line of heads."""
     rows = [_HEAD, *(_cells(known) for known in backbones)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:

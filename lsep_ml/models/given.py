@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 
 class GivenFeatures(nn.Module):
-    """The identity on features (N, `width`), which stand in the place of images; it has no `weights`.
+    """Is the identity on features (N, `width`), which stand in the place of images; it has no `weights`.
 
     Raises:
         ValueError: no number of features, as with data that has images.

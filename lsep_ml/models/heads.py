@@ -13,12 +13,12 @@ HEADS = ("linear", "csra", "ml_decoder")
 
 
 def packed(features: Tensor, tokens: Tensor) -> Tensor:
-    """f'(x) (N, D) and the places (N, T, C) in one row, (N, D + T C)."""
+    """Compute f'(x) (N, D) and the places (N, T, C) in one row, (N, D + T C)."""
     return torch.cat([features, tokens.flatten(1)], dim=1)
 
 
 def places(row: Tensor, num_features: int, width: int) -> Tensor:
-    """The places (N, T, C) of what was packed, C = `width`."""
+    """Return the places (N, T, C) of what was packed, C = `width`."""
     return row[:, num_features:].unflatten(1, (-1, width))
 
 
@@ -89,7 +89,7 @@ class QueryHead(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """What a score is made by from its query's answer; on the device that the head is on."""
+        """Return what a score is made by from its query's answer; on the device that the head is on."""
         weight: Tensor = self.decoder.duplicate_pooling
         return weight
 
@@ -99,7 +99,7 @@ class QueryHead(nn.Module):
 
 
 def build_head(backbone: Any, num_labels: int) -> nn.Module:
-    """The head that a backbone was asked to give places for, or a linear layer.
+    """Return the head that a backbone was asked to give places for, or a linear layer.
 
     Args:
         backbone: with `num_features`, and with `head`, `head_lambda` and `token_width` where it gives places.

@@ -30,7 +30,7 @@ class Source:
     cfg: PretrainedCfg = field(default_factory=PretrainedCfg)
 
     def weights(self) -> Path:
-        """The file with its weights, downloaded if need be.
+        """Return the file with its weights, downloaded if need be.
 
         Raises:
             FileNotFoundError: it is not to be had.
@@ -48,7 +48,7 @@ class Source:
 
 
 def source_of(name: str) -> Source | None:
-    """The folder that a name with a prefix stands for; None for a name of timm's own.
+    """Return the folder that a name with a prefix stands for; None for a name of timm's own.
 
     Raises:
         ValueError: a prefix that is neither hf-hub nor local-dir, a path without one, or a network that timm has not.
@@ -79,7 +79,7 @@ def _tuples(value: Any) -> Any:
 
 
 def pretrained_cfg(name: str) -> PretrainedCfg:
-    """What timm knows of the weights of a name (of the default ones for a name without a tag).
+    """Return what timm knows of the weights of a name (of the default ones for a name without a tag).
 
     Raises:
         ValueError: unknown name or tag; says which are close.

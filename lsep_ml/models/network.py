@@ -18,14 +18,14 @@ class Backbone(Protocol):
 
 
 class Prediction(NamedTuple):
-    """What the network says of a batch: label scores f(x) and the features f'(x) they are made from."""
+    """Says what the network says of a batch: label scores f(x) and the features f'(x) they are made from."""
 
     scores: Tensor  # float (N, K)
     features: Tensor  # float (N, D)
 
 
 class Network(nn.Module):
-    """f(x) = W f'(x) + b on images normalised where they are computed on.
+    """Computes f(x) = W f'(x) + b on images normalised where they are computed on.
 
     Args:
         backbone: module with `num_features`, mapping float images (N, C, H, W) to features (N, D).
@@ -86,7 +86,8 @@ class Network(nn.Module):
         return number
 
     def extract(self, images: Tensor) -> Tensor:
-        """Images (N, C, H, W) -> features f'(x) (N, D), with the places behind them where the head reads places.
+        """Compute from images (N, C, H, W) their features f'(x) (N, D), with the places behind them where the head
+        reads places.
 
         With `test_flip`, in evaluation, the mean with those of the mirror image. Features that are given in their place
         are not normalised.
@@ -132,7 +133,7 @@ def take_score_rows(
 
 
 class Probe(nn.Module):
-    """The end of a network whose backbone is never trained: features that were extracted before -> scores.
+    """Is the end of a network whose backbone is never trained: features that were extracted before -> scores.
 
     It holds the score layer itself, not a copy: training the one trains the other.
     """
@@ -145,5 +146,5 @@ class Probe(nn.Module):
         self.num_features = network.num_features
 
     def extract(self, features: Tensor) -> Tensor:
-        """The features themselves."""
+        """Return the features themselves."""
         return features

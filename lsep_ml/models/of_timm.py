@@ -139,7 +139,7 @@ def _load(
 
 
 def _with_published_weights(name: str, cfg: PretrainedCfg, options: Mapping[str, Any]) -> Any:
-    """The model with the weights that timm publishes under a name, found on this machine or downloaded."""
+    """Return the model with the weights that timm publishes under a name, found on this machine or downloaded."""
     try:
         overlay = _file_on_disk(cfg)
         return timm.create_model(
@@ -153,7 +153,7 @@ def _with_published_weights(name: str, cfg: PretrainedCfg, options: Mapping[str,
 
 
 def _file_on_disk(cfg: PretrainedCfg) -> dict[str, Any] | None:
-    """What to tell timm of the file that it should read; None: it finds its own.
+    """Return what to tell timm of the file that it should read; None: it finds its own.
 
     Raises:
         FileNotFoundError: there is none and nobody to ask for it.
@@ -177,7 +177,8 @@ def _height_and_width(size: int | Sequence[int]) -> tuple[int, int]:
 
 
 def resolved_model(model: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved `config.model` with timm's name and options in the place of a folder's name, which is then `source`.
+    """Return a resolved `config.model` with timm's name and options in the place of a folder's name, which is then
+    `source`.
 
     What is built later, from a bundle for instance, needs no folder. Others are returned as they are.
 

@@ -65,7 +65,7 @@ class Pooling(nn.Module):
         return torch.cat([self._after(model, part) for part in parts], dim=1)
 
     def _after(self, model: Any, part: Tensor) -> Tensor:
-        """What the network makes of a pooled vector: that of a map with this vector everywhere."""
+        """Return what the network makes of a pooled vector: that of a map with this vector everywhere."""
         if _attends(model):
             return model.fc_norm(part) if hasattr(model, "fc_norm") else part
         return model.forward_head(self.layout.constant(part)) if self.continues else part
@@ -81,7 +81,7 @@ class Pooling(nn.Module):
 
 
 class Layout:
-    """Where the places, the channels and the prefix tokens are in what a timm network has before its pooling.
+    """Says where the places, the channels and the prefix tokens are in what a timm network has before its pooling.
 
     Raises:
         ValueError: it is neither a map nor tokens.
@@ -110,7 +110,7 @@ class Layout:
         return before.flatten(1, 2) if self.is_map else before[:, self.prefix :]
 
     def constant(self, vector: Tensor) -> Tensor:
-        """A vector (N, D) as a map of one place, or as all tokens."""
+        """Return a vector (N, D) as a map of one place, or as all tokens."""
         if self.channels_first:
             return vector[:, :, None, None]
         if self.is_map:
@@ -119,5 +119,5 @@ class Layout:
 
 
 def _attends(model: Any) -> bool:
-    """Whether the network pools its tokens by attention, which is then left out."""
+    """Return whether the network pools its tokens by attention, which is then left out."""
     return getattr(model, "attn_pool", None) is not None

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How images reach a network, in the words of `lsep_ml.data.Transform`.
+    """Says how images reach a network, in the words of `lsep_ml.data.Transform`.
 
     crop: height and width in pixels. crop_pct: that size over the size that its publisher scales images to.
     interpolation: nearest, bilinear or bicubic. antialias: whether scaling down averages.
@@ -22,14 +22,14 @@ class Preprocessing:
     std: tuple[float, ...]
 
     def values(self) -> dict[str, Any]:
-        """The same as plain data, sequences as lists."""
+        """Return the same as plain data, sequences as lists."""
         return {
             key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()
         }
 
 
 def timm_preprocessing(name: str, img_size: Any = None, source: str | None = None, **_: Any) -> Preprocessing:
-    """timm's data configuration of a name, with or without the weights' tag (`timm.data.resolve_data_config`).
+    """Return timm's data configuration of a name, with or without the weights' tag (`timm.data.resolve_data_config`).
 
     Args:
         name: as `timm_backbone` takes it.
@@ -57,7 +57,7 @@ def timm_preprocessing(name: str, img_size: Any = None, source: str | None = Non
 
 
 def vgg16_preprocessing(**_: Any) -> Preprocessing:
-    """torchvision's `VGG16_Weights.IMAGENET1K_V1.transforms()`."""
+    """Return torchvision's `VGG16_Weights.IMAGENET1K_V1.transforms()`."""
     from torchvision.models import VGG16_Weights
 
     found = VGG16_Weights.IMAGENET1K_V1.transforms()
@@ -79,7 +79,8 @@ _OF: dict[str, Callable[..., Preprocessing]] = {
 
 
 def preprocessing_of(model: Mapping[str, Any]) -> Preprocessing | None:
-    """What the backbone of a resolved `config.model` wants of its images; None for one that starts from nothing."""
+    """Return what the backbone of a resolved `config.model` wants of its images; None for one that starts from
+    nothing."""
     options = {str(key): value for key, value in model.items() if key != "_target_"}
     find = _OF.get(model["_target_"])
     return None if find is None else find(**options)

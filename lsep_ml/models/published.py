@@ -12,7 +12,7 @@ _PATIENCE = 5.0  # seconds for a server to answer at all
 
 
 def hub_file(repository: str, names: Sequence[str]) -> Path:
-    """The first of several files that a repository of the hub has.
+    """Return the first of several files that a repository of the hub has.
 
     Looked for in `place_for` it, then in the hub's own cache, then on the hub.
 
@@ -53,7 +53,7 @@ def hub_file(repository: str, names: Sequence[str]) -> Path:
 
 
 def place_for(repository: str, name: str) -> Path:
-    """Where a file of a repository may be put by hand: below torch's folder of checkpoints (TORCH_HOME)."""
+    """Return where a file of a repository may be put by hand: below torch's folder of checkpoints (TORCH_HOME)."""
     return Path(torch.hub.get_dir()) / "checkpoints" / repository.replace("/", "--") / name
 
 

@@ -52,7 +52,7 @@ def _problem(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> st
 
 
 def _others(size: tuple[int, int], own: tuple[int, int]) -> Iterator[tuple[int, int]]:
-    """The network's own size, then squares of usual patches and strides near the one asked for."""
+    """Return the network's own size, then squares of usual patches and strides near the one asked for."""
     yield own
     near = {
         step * (side // step + more)

@@ -78,7 +78,7 @@ def load_weights(
 
 
 def _read(file: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
-    """A file's tensors, and its label names if it has any."""
+    """Return a file's tensors, and its label names if it has any."""
     if not file.is_file():
         raise FileNotFoundError(f"model.weights={file}: no such file")
     try:
@@ -116,7 +116,7 @@ def _within(name: str, layers: Sequence[str]) -> bool:
 
 
 def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
-    """The network's tensors that a state does not fill, and the state's that the network has no place for."""
+    """Return the network's tensors that a state does not fill, and the state's that the network has no place for."""
     own: Mapping[str, Tensor] = model.state_dict()
     missing = [
         name
@@ -128,7 +128,7 @@ def _misfits(model: nn.Module, state: Mapping[str, Tensor]) -> tuple[list[str], 
 
 
 def _converted(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state as timm's own conversion for the architecture makes it; as it is where there is none for it."""
+    """Return the state as timm's own conversion for the architecture makes it; as it is where there is none for it."""
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return state

@@ -12,7 +12,7 @@ _SMALLEST = 1e-12  # a probability nearer to 0 or 1 counts as this: every score 
 
 
 class Predicted(NamedTuple):
-    """What a predictor says of N images.
+    """Says what a predictor says of N images.
 
     label_sets: bool (N, K), the predictor's own. scores: float32 (N, K), log-odds of each label, or None.
     """

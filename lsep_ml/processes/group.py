@@ -34,7 +34,7 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this process has rank 0: the one that writes files and logs to the terminal."""
+        """Return whether this process has rank 0: the one that writes files and logs to the terminal."""
         return self.rank == 0
 
     def share(self, value: T) -> T:

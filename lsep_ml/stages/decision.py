@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FitRows:
-    """The rows that a decision is fitted on, arrays of N rows, training images before validation images.
+    """Holds the rows that a decision is fitted on, arrays of N rows, training images before validation images.
 
     val: which rows of the validation split are among them, the last ones: all or none. folds: (N,), rows that are left
     out together. further: targets and mask of the training images, where they are not among the rows.
@@ -50,7 +50,7 @@ class FitRows:
 
     @classmethod
     def of(cls, decision: Decision, extraction: Extraction, data_set: DataSet, seed: int) -> "FitRows":
-        """The rows that `decision.fit_on` asks for.
+        """Return the rows that `decision.fit_on` asks for.
 
         With "crossfit" these are the training images, by their out-of-fold scores, and the validation images; learnt
         decisions take the training images alone. Where there are no out-of-fold scores, the validation images.
@@ -93,7 +93,7 @@ class FitRows:
         fit_decision(decision, self.scores, self.targets, self.features, self.mask, **options)
 
     def by_log_odds(self, decision: LogOddsDecision) -> Rows:
-        """The rows as a decision by log odds is fitted on them.
+        """Return the rows as a decision by log odds is fitted on them.
 
         Raises ValueError for data that no decision can be fitted on.
         """
@@ -105,8 +105,8 @@ class FitRows:
 
 @dataclass(frozen=True)
 class Judged:
-    """What fits without an image say of it, for N images: label sets bool (N, K), and as far as the decision has them
-    thresholds and log odds, float32 (N, K).
+    """Says what fits without an image say of it, for N images: label sets bool (N, K), and as far as the decision has
+    them thresholds and log odds, float32 (N, K).
     """
 
     label_sets: NDArray[np.bool_]
@@ -115,7 +115,7 @@ class Judged:
 
 
 def linear_fits_key(decision: Decision, rows: FitRows, extraction: Extraction) -> dict[str, Any] | None:
-    """What the fits of linear thresholds that a decision goes by are made by; None: it goes by none.
+    """Return what the fits of linear thresholds that a decision goes by are made by; None: it goes by none.
 
     Decisions and criteria that ask for the same fits share them.
     """
@@ -131,7 +131,7 @@ def linear_fits_key(decision: Decision, rows: FitRows, extraction: Extraction) -
 
 
 def stored_fits(store: Store, made_by: dict[str, Any], decision: Decision, rows: FitRows) -> LinearFits:
-    """The fits of linear thresholds on the rows, without each fold and without each two, made now or found."""
+    """Return the fits of linear thresholds on the rows, without each fold and without each two, made now or found."""
     assert isinstance(decision, LogOddsDecision)
     assert isinstance(decision.estimator, LinearThresholds)
     estimator, given = decision.estimator, rows.by_log_odds(decision)
@@ -241,7 +241,7 @@ def ask(
 
 
 def log_odds_of(decision: Decision | None, scores: Any, features: Any) -> NDArray[np.float32] | None:
-    """The log odds (N, K) of a decision that estimates them from scores and features; None of others."""
+    """Return the log odds (N, K) of a decision that estimates them from scores and features; None of others."""
     if not isinstance(decision, LogOddsDecision) or not decision.needs_features or scores is None:
         return None
     estimated: NDArray[np.float32] = decision.estimator.log_odds(scores, features).float().numpy()

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
-    """The record of a run that finished in this folder, whose name holds the hash of its configuration.
+    """Return the record of a run that finished in this folder, whose name holds the hash of its configuration.
 
     None where there is none, or what it was made of is damaged or no longer the same, which is said aloud.
 
@@ -57,7 +57,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
 
 
 def _same_parts(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether two configurations, plain and resolved, make the same run; one that lacks a part is another."""
+    """Return whether two configurations, plain and resolved, make the same run; one that lacks a part is another."""
     added: dict[str, Any] = {
         "predictor": {},
         "extraction": {},

@@ -75,7 +75,7 @@ def evaluate(
 
 
 def _problems(decision: Decision | None, val: SplitOutcome) -> list[str]:
-    """What is suspicious about a decision on the validation split."""
+    """Return what is suspicious about a decision on the validation split."""
     if decision is None or val.arrays.scores is None:
         return []
     found = decision.problems(val.arrays.scores, val.arrays.features)
@@ -120,7 +120,7 @@ def _decide(decision: Decision | None, arrays: SplitArrays) -> tuple[np.ndarray,
 
 
 def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
-    """Every label-set and (with scores) ranking metric of a split, as fractions, and the mean number of labels.
+    """Return every label-set and (with scores) ranking metric of a split, as fractions, and the mean number of labels.
 
     Nothing where no label is known.
     """

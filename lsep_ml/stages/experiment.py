@@ -222,7 +222,7 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
 
 
 def _solution(prediction: Entry) -> dict[str, Any]:
-    """What the record says of how a probe was solved."""
+    """Return what the record says of how a probe was solved."""
     keys = ("value", "gradient_norm", "iterations", "converged", "convex")
     return {key: prediction.facts[key] for key in keys}
 

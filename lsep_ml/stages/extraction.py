@@ -47,7 +47,7 @@ OUT_OF_FOLD, FOLDS = "out_of_fold_scores", "folds"
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """The training images' scores by score layers that were fitted without them; memory-mapped and read-only.
+    """Holds the training images' scores by score layers that were fitted without them; memory-mapped and read-only.
 
     What is fitted on these is fitted on scores as new images have them, which the training images' own are not.
     """
@@ -60,7 +60,7 @@ class OutOfFold:
 
 @dataclass(frozen=True)
 class Extraction:
-    """The arrays of all splits and the store entries they lie in.
+    """Holds the arrays of all splits and the store entries they lie in.
 
     prediction: the trained network's entry, where the scores are its score layer's; None: they are a predictor's.
     """
@@ -70,14 +70,14 @@ class Extraction:
     prediction: Entry | None = None
 
     def out_of_fold(self) -> OutOfFold | None:
-        """The out-of-fold scores of "train", which a probe by the solver has; None: there are none."""
+        """Return the out-of-fold scores of "train", which a probe by the solver has; None: there are none."""
         found = None if self.prediction is None else _open_if_there(self.prediction, OUT_OF_FOLD)
         if self.prediction is None or found is None:
             return None
         return OutOfFold(found, _open(self.prediction, FOLDS))
 
     def split(self, name: str) -> SplitArrays:
-        """The arrays of "train", "val" or "test"."""
+        """Return the arrays of "train", "val" or "test"."""
         return SplitArrays(
             features=_open(self.features, f"{name}_features")[:, : self.features.facts.get("width")],
             scores=_open_if_there(self.scores, f"{name}_scores"),
@@ -100,7 +100,8 @@ def _open_if_there(entry: Entry, name: str) -> np.ndarray | None:
 def features_key(
     config: dict[str, Any], network: Network, data: ImageDataModule, running: Running
 ) -> dict[str, Any]:
-    """What the features of `data` by `network`'s backbone are made by; `config` holds the parts of the images."""
+    """Return what the features of `data` by `network`'s backbone are made by; `config` holds the parts of the
+    images."""
     backbone = weights_hash(network.backbone)
     return features_made_by(
         config,
@@ -207,7 +208,7 @@ def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_
 
 
 def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
-    """Each split's features (N, D) as a float32 tensor, memory-mapped where they are stored so."""
+    """Return each split's features (N, D) as a float32 tensor, memory-mapped where they are stored so."""
     # Copy on write: torch knows no read-only memory.
     files = {split: features.folder / f"{split}_features.npy" for split in SPLITS}
     return {

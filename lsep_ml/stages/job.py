@@ -68,13 +68,13 @@ class Job:
 
     @property
     def processes(self) -> Processes:
-        """The processes that this job is worked on by."""
+        """Return the processes that this job is worked on by."""
         return self.store.processes
 
     @property
     def shown(self) -> tuple[dict[str, Any], ImageDataModule]:
-        """The images that a frozen backbone is shown, and the parts of the configuration that say which: this job's, or
-        those of the first fold."""
+        """Return the images that a frozen backbone is shown, and the parts of the configuration that say which: this
+        job's, or those of the first fold."""
         parts = self.made_by["config"]
         if self.first_fold is None:
             return parts, self.data
@@ -189,14 +189,16 @@ def take_published_rows(network: Network, label_names: Sequence[str]) -> None:
 
 
 def with_current_names(config: DictConfig) -> DictConfig:
-    """The configuration, where it was written for an earlier version, with the names that its functions have now."""
+    """Return the configuration, where it was written for an earlier version, with the names that its functions have
+    now."""
     plain = OmegaConf.to_container(config, resolve=False)
     renamed = current_names(plain)
     return config if renamed == plain else OmegaConf.create(renamed)
 
 
 def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
-    """The configuration with the number of features that the data have in the place of images in `model=given`."""
+    """Return the configuration with the number of features that the data have in the place of images in
+    `model=given`."""
     if width is None:
         return config
     if "width" not in config.model or config.names.model != "given":
@@ -208,7 +210,7 @@ def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
 
 
 def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:
-    """The datamodule of a configuration; says what it found, and what its splits lack (`check_known`)."""
+    """Return the datamodule of a configuration; says what it found, and what its splits lack (`check_known`)."""
     data = _read(config, processes)
     found = data.data_set
     check_known(found)
@@ -237,7 +239,8 @@ def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
 
 
 def first_fold(config: DictConfig, processes: Processes) -> ImageDataModule | None:
-    """The data of the first fold, where the configuration is of another one or of all; they are read in silence."""
+    """Return the data of the first fold, where the configuration is of another one or of all; they are read in
+    silence."""
     if config.data.get("folds") is None or config.data.fold == 0:
         return None
     said = logging.getLogger("lsep_ml.data")

@@ -16,14 +16,14 @@ log = logging.getLogger(__name__)
 
 
 def with_label_groups(config: DictConfig, groups: LabelGroups) -> DictConfig:
-    """The configuration with what the file of label groups says in the place of its name."""
+    """Return the configuration with what the file of label groups says in the place of its name."""
     if "label_sets" not in config or config.label_sets.groups is None:
         return config
     return cast(DictConfig, OmegaConf.merge(config, {"label_sets": {"groups": asdict(groups)}}))
 
 
 def constrained(config: DictConfig, decision: Decision | None) -> Decision | None:
-    """The decision, its label sets kept to what `config.label_sets` asks for.
+    """Return the decision, its label sets kept to what `config.label_sets` asks for.
 
     Raises:
         ValueError: what cannot be kept together or by this decision, or label sets that no decision makes.
@@ -44,7 +44,7 @@ def constrained(config: DictConfig, decision: Decision | None) -> Decision | Non
 
 
 def with_max_count(config: DictConfig, train: Split) -> DictConfig:
-    """The configuration with the largest label count that is left to the training images, which is said."""
+    """Return the configuration with the largest label count that is left to the training images, which is said."""
     if "max_count" not in config.decision or config.decision.max_count is not None:
         return config
     count = largest_count(train.targets, train.mask)

@@ -7,7 +7,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Range:
-    """The values that an option takes: numbers from `low` to `high`, whole ones unless `real`.
+    """Holds the values that an option takes: numbers from `low` to `high`, whole ones unless `real`.
 
     above, below: whether `low` and `high` themselves are left out. null: whether null is a value. many: whether a list
     of such numbers is (or has to be, where `one` is false).
@@ -23,7 +23,7 @@ class Range:
     one: bool = True
 
     def takes(self, value: Any) -> bool:
-        """Whether `value`, a resolved value of a configuration, is in the range."""
+        """Return whether `value`, a resolved value of a configuration, is in the range."""
         if value is None:
             return self.null
         if isinstance(value, list):
@@ -50,12 +50,12 @@ class Range:
 
 @dataclass(frozen=True)
 class Switch:
-    """true or false; or null, which leaves the choice to the program."""
+    """Takes true or false; or null, which leaves the choice to the program."""
 
     null: bool = False
 
     def takes(self, value: Any) -> bool:
-        """Whether `value` is true, false or an allowed null."""
+        """Return whether `value` is true, false or an allowed null."""
         return isinstance(value, bool) or (self.null and value is None)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ class Text:
     other: Range | None = None
 
     def takes(self, value: Any) -> bool:
-        """Whether `value` is such a text."""
+        """Return whether `value` is such a text."""
         if isinstance(value, list):
             return self.many and all(map(self._takes_text, value))
         known = self.null if value is None else isinstance(value, str) and self._takes_text(value)

@@ -86,13 +86,13 @@ class Patience(Callback):
 
 
 def _chosen(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The epoch of highest validation mAP, the earlier on a tie."""
+    """Return the epoch of highest validation mAP, the earlier on a tie."""
     return max(rows, key=lambda row: row["val_map"])
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a network is trained.
+    """Says how a network is trained.
 
     module: holds the network, or in a probe its score layer. trainer: builds the Trainer, given what is the training's
     own. epochs, seed: of the configuration. saving: how often what a killed training continues from is saved. patience:

@@ -51,7 +51,8 @@ def predict(
     seed: int,
     on_row: OnRow,
 ) -> Extraction:
-    """The same extraction with a predictor's label sets and scores, where it has any, in place of the score layer's.
+    """Return the same extraction with a predictor's label sets and scores, where it has any, in place of the score
+    layer's.
 
     The predictor is fitted on the training split. Its result is found again by the features, its part of the
     configuration, and the seed. `on_row` is shown every row of its training, when it is made or when it is found.

@@ -18,8 +18,8 @@ _PIXELS = ("mean", "std", "interpolation", "antialias")
 
 
 def with_preprocessing(config: DictConfig, start: Parts | None, warn: bool = True) -> DictConfig:
-    """The configuration with the model's own in each place of the transform that says `model`, and a network that is
-    named by its folder named by timm's name.
+    """Return the configuration with the model's own in each place of the transform that says `model`, and a network
+    that is named by its folder named by timm's name.
 
     What says something else stays, and where it is not what the weights were trained with, a warning says so.
 
@@ -52,7 +52,7 @@ def with_preprocessing(config: DictConfig, start: Parts | None, warn: bool = Tru
 
 
 def _with_own_options(config: DictConfig) -> DictConfig:
-    """The configuration with timm's own name and options for a network that is named by its folder."""
+    """Return the configuration with timm's own name and options for a network that is named by its folder."""
     if config.model["_target_"] != "lsep_ml.models.timm_backbone":
         return config
     from lsep_ml.models.of_timm import resolved_model

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def solving_of(config: DictConfig, loss: Loss, device: torch.device) -> Solving | None:
-    """How the probe of `config` is solved with `loss`; None: it is trained by SGD.
+    """Return how the probe of `config` is solved with `loss`; None: it is trained by SGD.
 
     Raises:
         ValueError: an unknown solver, or a loss or a sampler that the solver has no use for.

@@ -189,12 +189,12 @@ def check_ranges(config: DictConfig) -> None:
 
 
 def find_range(key: str) -> Kind | None:
-    """What the option with this dotted key takes; None where anything may be asked of it."""
+    """Return what the option with this dotted key takes; None where anything may be asked of it."""
     return next((kind for pattern, kind in RANGES.items() if fnmatchcase(key, pattern)), None)
 
 
 def _leaves(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value that is not itself an object, or of which more is asked, with its dotted key."""
+    """Return every value that is not itself an object, or of which more is asked, with its dotted key."""
     for key, item in value.items():
         if isinstance(item, dict) and find_range(f"{prefix}{key}") is None:
             yield from _leaves(item, f"{prefix}{key}.")

@@ -49,7 +49,8 @@ def check_search(config: DictConfig) -> None:
 
 
 def next_step(maps: Mapping[int, float]) -> int | None:
-    """The half decade that a search goes on with after those in `maps`, which have their validation mAP; None: it ends.
+    """Return the half decade that a search goes on with after those in `maps`, which have their validation mAP; None:
+    it ends.
 
     FIRST, then on by decades while the best is the lowest or the highest of all, within WIDEST, then the neighbours of
     the best, so that at the end both of them have been tried.
@@ -67,12 +68,12 @@ def next_step(maps: Mapping[int, float]) -> int | None:
 
 
 def best_of(maps: Mapping[int, float]) -> int:
-    """The half decade of the highest validation mAP, the smaller rate on a tie."""
+    """Return the half decade of the highest validation mAP, the smaller rate on a tie."""
     return max(maps, key=lambda step: (maps[step], -step))
 
 
 def rate_at(given: float, step: int) -> float:
-    """The rate so many half decades from the `given` one, in two digits; the given one itself at 0."""
+    """Return the rate so many half decades from the `given` one, in two digits; the given one itself at 0."""
     return given if step == 0 else float(f"{given * 10 ** (step / 2):.2g}")
 
 
@@ -97,12 +98,12 @@ class AtRates:
 
     @property
     def options(self) -> dict[str, Any]:
-        """How the rate is searched, plain."""
+        """Return how the rate is searched, plain."""
         return cast(dict[str, Any], OmegaConf.to_container(self.config.rates.search, resolve=True))
 
     @property
     def given(self) -> float:
-        """The rate of the configuration."""
+        """Return the rate of the configuration."""
         return float(self.config.optimizer.lr)
 
     def at(self, rate: float, epochs: int | None = None) -> tuple[Training, dict[str, Any]]:
@@ -195,7 +196,7 @@ def _warnings(best: int, lr: float) -> list[str]:
 def rate_record(
     config: DictConfig, overrides: Sequence[str] | None, searched: Entry | None, given: str
 ) -> dict[str, Any]:
-    """What result.json says in `rate` of the learning rate of a run.
+    """Return what result.json says in `rate` of the learning rate of a run.
 
     `chosen`: solver (there is none), search, given (with the command), tuned (for this loss, by a recorded sweep),
     other (for the loss in `of`) or default (for none). `lr`. Of a search what it tried, and `given`, the identity at

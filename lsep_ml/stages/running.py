@@ -11,7 +11,7 @@ SMALL_BATCH = 16
 
 @dataclass(frozen=True)
 class Running:
-    """How the frozen backbone is run and what is kept.
+    """Says how the frozen backbone is run and what is kept.
 
     batch_size: of the fixed batches. channels_last: the memory layout. precision: what the backbone computes in.
     store: what its features are kept in.
@@ -33,7 +33,7 @@ class Running:
 
     @classmethod
     def on(cls, device: torch.device, config: DictConfig, validation_batch: int) -> "Running":
-        """What a resolved `config.extraction` means on a device; what it leaves open is what is fast there."""
+        """Return what a resolved `config.extraction` means on a device; what it leaves open is what is fast there."""
         cpu = device.type == "cpu"
         batch_size, channels_last = config.batch_size, config.channels_last
         if batch_size is None:
@@ -44,6 +44,6 @@ class Running:
 
     @property
     def options(self) -> dict[str, str]:
-        """What of it changes more than last bits, where it is not the default."""
+        """Return what of it changes more than last bits, where it is not the default."""
         chosen = {"computed_in": self.precision, "stored_in": self.store}
         return {key: value for key, value in chosen.items() if value != "float32"}

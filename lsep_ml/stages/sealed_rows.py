@@ -42,7 +42,7 @@ class SealedRows:
         self._sealed_at = time.monotonic()
 
     def _found(self, dtype: np.dtype, shape: tuple[int, int]) -> np.memmap | None:
-        """The array that a killed process left, with its whole parts; None where there is none of this kind."""
+        """Return the array that a killed process left, with its whole parts; None where there is none of this kind."""
         try:
             parts = read_json(self._parts_file)
             array: np.memmap = np.load(self.path, mmap_mode="r+", allow_pickle=False)
@@ -100,8 +100,8 @@ def save_array(path: Path, array: np.ndarray) -> None:
 
 
 def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
-    """A memory-mapped array in a new file whose room is taken at once: writing to a map on a full disk would not raise
-    an error but end the process.
+    """Return a memory-mapped array in a new file whose room is taken at once: writing to a map on a full disk would not
+    raise an error but end the process.
     """
     with no_room_named(path):
         array: np.memmap = open_memmap(path, mode="w+", dtype=dtype, shape=shape)

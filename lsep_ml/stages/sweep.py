@@ -116,12 +116,12 @@ class Sweep(Callback):
 
 
 def _written_by_hydra(config: DictConfig) -> Path:
-    """What Hydra keeps of a sweep, also of one that only plans."""
+    """Return what Hydra keeps of a sweep, also of one that only plans."""
     return Path(config.hydra.sweep.dir).absolute() / "multirun.yaml"
 
 
 def sweeping() -> bool:
-    """Whether this job is one of a sweep."""
+    """Return whether this job is one of a sweep."""
     return bool(HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
@@ -152,7 +152,7 @@ def tell(number: int, overrides: Sequence[str], ended: dict[str, Any]) -> None:
 
 
 def _given(folder: Path) -> list[str]:
-    """The overrides that the sweep was called with; its jobs have those of them that list no values."""
+    """Return the overrides that the sweep was called with; its jobs have those of them that list no values."""
     try:
         given: list[str] = read_json(folder / CALLED)
     except OSError:
@@ -165,12 +165,12 @@ def _in_all(word: str, ended: Sequence[dict[str, Any]]) -> bool:
 
 
 def _marked(job: dict[str, Any]) -> str:
-    """What a job was called with, and a mark where there is a warning."""
+    """Return what a job was called with, and a mark where there is a warning."""
     return f"{job['called']} (!)" if job["warnings"] else str(job["called"])
 
 
 def _warnings(done: list[dict[str, Any]]) -> list[str]:
-    """Each warning once, with the jobs that have it."""
+    """Return each warning once, with the jobs that have it."""
     jobs: dict[str, list[str]] = {}
     for job in done:
         for warning in job["warnings"]:

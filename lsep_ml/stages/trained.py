@@ -22,13 +22,13 @@ from lsep_ml.store.keys import PREDICTIONS, RATES, identity_of, search_made_by
 
 
 def image_ids(data_set: DataSet) -> set[str]:
-    """The ids of all images, in whatever split."""
+    """Return the ids of all images, in whatever split."""
     return {name for split in SPLITS for name in data_set.split(split).image_ids.tolist()}
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What the stages that work on images leave; searched: the search for the rate, None where there was none."""
+    """Says what the stages that work on images leave; searched: the search for the rate, None where there was none."""
 
     prediction: Entry
     extraction: Extraction
@@ -36,7 +36,8 @@ class Trained:
 
 
 def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]], None]) -> Trained:
-    """The stages that work on images, in all processes of the job; `on_use` is told of what a search works on."""
+    """Return the stages that work on images, in all processes of the job; `on_use` is told of what a search works
+    on."""
     searched = None
 
     def train(source: ImageDataModule) -> Entry:

@@ -12,7 +12,8 @@ errors = Console(stderr=True)
 
 
 def plain(value: object, style: str = "") -> Text:
-    """The text of `value` for a table's cell or a title: no markup is read in it, control characters are escaped."""
+    """Return the text of `value` for a table's cell or a title: no markup is read in it, control characters are
+    escaped."""
     return Text(_visible(str(value)), style=style)
 
 
@@ -43,7 +44,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
         raise AttributeError("a TerminalHandler always writes to the current standard output")
 
     def format(self, record: logging.LogRecord) -> str:
-        """The message with its control characters escaped."""
+        """Return the message with its control characters escaped."""
         return _visible(super().format(record))
 
 

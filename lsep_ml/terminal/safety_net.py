@@ -28,7 +28,7 @@ _KNOWN = (ValueError, OSError, ImportError, FloatingPointError)
 
 
 def debugging() -> bool:
-    """Whether tracebacks were asked for."""
+    """Return whether tracebacks were asked for."""
     return os.environ.get(_ASKED, os.environ.get(DEBUG, "0")) not in ("", "0")
 
 
@@ -79,7 +79,7 @@ def net() -> Iterator[None]:
 
 
 def message(error: BaseException) -> str:
-    """An error in one message: its kind and its words, and where to look where they may not be enough."""
+    """Return an error in one message: its kind and its words, and where to look where they may not be enough."""
     if type(error).__name__ == "InstantiationException":
         return _of_option(error)
     said = _of_file(error) if isinstance(error, OSError) and error.strerror else str(error)
@@ -90,15 +90,15 @@ def message(error: BaseException) -> str:
 
 
 def _of_file(error: OSError) -> str:
-    """What the operating system said of a file, after its name."""
+    """Return what the operating system said of a file, after its name."""
     place = "" if error.filename is None else f"{error.filename}: "
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) and "make room" not in str(error.strerror)
     return f"{place}{error.strerror}{'; make room and start the same command again' if full else ''}"
 
 
 def _of_option(error: BaseException) -> str:
-    """What a part of a configuration could not be built for: the cause, after the option's key where it is no word of
-    ours, which name the option themselves."""
+    """Return what a part of a configuration could not be built for: the cause, after the option's key where it is no
+    word of ours, which name the option themselves."""
     cause = error.__cause__
     if isinstance(cause, _KNOWN):
         return message(cause)

@@ -169,7 +169,7 @@ def _minimise(loss: Loss, problem: Problem, tolerance: float, max_evaluations: i
 
 
 def _rounded(problem: Problem, margin: float, width: float) -> Loss:
-    """The hinges of `problem`, rounded: a loss like the others, but of these targets alone."""
+    """Return the hinges of `problem`, rounded: a loss like the others, but of these targets alone."""
     targets = LabelIndices.of(problem.targets)
 
     def loss(scores: Tensor, _: Tensor, *, mask: Tensor | None) -> Tensor:

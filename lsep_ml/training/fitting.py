@@ -121,7 +121,7 @@ def fit_decision(
 
 
 def _named(name: str, scores: Array, features: Array | None) -> Decision:
-    """The decision of this name for K labels, and D features where it decides from them."""
+    """Return the decision of this name for K labels, and D features where it decides from them."""
     rows = {row.key: row for row in DECISIONS}
     if name not in rows:
         raise ValueError(f"decision={name!r}: there are {', '.join(rows)}")

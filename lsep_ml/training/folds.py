@@ -17,7 +17,7 @@ Bools = NDArray[np.bool_]
 
 
 def draw_folds(rows: int, seed: int, groups: Array | None = None, count: int = FOLDS) -> NDArray[np.int64]:
-    """The fold, 0..count - 1, of each row, (N,), of about equal size, drawn from `seed`; a group stays together.
+    """Return the fold, 0..count - 1, of each row, (N,), of about equal size, drawn from `seed`; a group stays together.
 
     With fewer rows (or groups) than folds, each is a fold of its own.
     """
@@ -41,7 +41,7 @@ def fold_pairs(folds: NDArray[np.int64], targets: Bools, known: Bools) -> Iterat
 
 @dataclass(frozen=True)
 class Rows:
-    """What a decision is fitted on.
+    """Says what a decision is fitted on.
 
     scores (N, K), targets and known bool (N, K), features (N, D) or None. folds: (N,), which rows are left out together
     where the decision is asked about rows that it was not fitted on. judges: bool (N,), the rows that a weight decay is
@@ -89,13 +89,13 @@ class Rows:
             yield (without if outside.all() else without | {fold}), inside
 
     def left_out(self, *, twice: bool) -> list[frozenset[int]]:
-        """The folds that a cross-fit leaves out: none, and each; `twice`, each two of them too."""
+        """Return the folds that a cross-fit leaves out: none, and each; `twice`, each two of them too."""
         once = [without for without, _ in self.out_of_fold()]
         nested = [pair for without in once if twice for pair, _ in self.out_of_fold(without)]
         return list(dict.fromkeys([frozenset(), *once, *nested]))
 
     def outside(self, folds: Collection[int]) -> Bools:
-        """Which rows are in none of the folds, bool (N,)."""
+        """Return which rows are in none of the folds, bool (N,)."""
         return ~np.isin(self.folds, list(folds))
 
 
@@ -109,7 +109,7 @@ def checked_rows(
     validation: Array | None,
     further: tuple[Array, Array | None] | None,
 ) -> Rows:
-    """The rows that a decision is fitted on, from arrays or tensors.
+    """Return the rows that a decision is fitted on, from arrays or tensors.
 
     Raises ValueError for another number of labels or rows, and for features that are missing or of another shape.
     """

@@ -70,7 +70,7 @@ class LabelPrediction(LightningModule):
 
     @property
     def loss_name(self) -> str:
-        """What messages call the loss: `objective.name`."""
+        """Return what messages call the loss: `objective.name`."""
         return self.objective.name
 
     def forward(self, images: Tensor) -> Prediction:

@@ -129,7 +129,7 @@ def _point(labelled: Labelled, share: float, folds: NDArray[np.int64], replicate
 def _out_of_fold(
     labelled: Labelled, rows: Sequence[NDArray[np.int64]], folds: NDArray[np.int64]
 ) -> tuple[float, NDArray[np.float32]]:
-    """The weight decay of the highest mAP, and the scores of each fold's images by the fit on its `rows`."""
+    """Return the weight decay of the highest mAP, and the scores of each fold's images by the fit on its `rows`."""
     images = _images(labelled)
     zero, tolerance = images.start(bce_loss)
     parts = [images.only(torch.from_numpy(part)) for part in rows]
@@ -187,7 +187,7 @@ def _resampled(
 
 
 def _interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The 95% interval of each column of (R, K), NaN left out: (K, 2)."""
+    """Return the 95% interval of each column of (R, K), NaN left out: (K, 2)."""
     ends = np.full((values.shape[1], 2), np.nan)
     for column in range(values.shape[1]):
         finite = values[np.isfinite(values[:, column]), column]

@@ -31,7 +31,7 @@ Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 
 
 class Fitted(NamedTuple):
-    """Whether every minimisation ended at its tolerance, and the largest gradient norm."""
+    """Says whether every minimisation ended at its tolerance, and the largest gradient norm."""
 
     converged: bool
     gradient_norm: float
@@ -86,7 +86,7 @@ class Found(NamedTuple):
 
 
 class Problem:
-    """The objective of linear thresholds (`LinearThresholds.loss`) on `rows` or some of them, and its minimum.
+    """Holds the objective of linear thresholds (`LinearThresholds.loss`) on `rows` or some of them, and its minimum.
 
     It is minimised in coordinates in which its curvature is about 1 everywhere (`PrincipalAxes`).
     """
@@ -103,7 +103,7 @@ class Problem:
             self.inputs = self.axes.onto(inputs)
 
     def decision(self, found: Found, weight_decay: float) -> LinearThresholds:
-        """The linear thresholds of a minimum, without offsets."""
+        """Return the linear thresholds of a minimum, without offsets."""
         decision = copy.deepcopy(self._started)
         with torch.no_grad():
             decision.weight.copy_(self.axes.to(found.weight).back(found.weight))
@@ -120,7 +120,8 @@ class Problem:
         return found
 
     def log_loss(self, found: Found, chosen: Bools) -> float:
-        """The sum over the known entries of the chosen rows of log(1 + exp(-z)) of positives, (z) of negatives."""
+        """Return the sum over the known entries of the chosen rows of log(1 + exp(-z)) of positives, (z) of
+        negatives."""
         scores, targets, known, inputs = self._tensors(chosen, torch.float32)
         linear = torch.addmm(found.bias.float(), inputs, found.weight.float().T)
         log_odds = _scale(found.log_scale).float() * scores - linear
@@ -179,7 +180,7 @@ class Problem:
 
 
 def choose_weight_decay(problem: Problem) -> float:
-    """The weight decay of lowest log loss on rows that were not fitted on; the larger on a tie.
+    """Return the weight decay of lowest log loss on rows that were not fitted on; the larger on a tie.
 
     The path, of powers of sqrt(10), is widened at the end where the best lies.
     """

@@ -37,7 +37,7 @@ OnRow = Callable[[dict[str, float | int | str]], None]
 
 @dataclass(frozen=True)
 class Solving:
-    """How a probe is solved.
+    """Says how a probe is solved.
 
     loss: of `lsep_ml.losses`, its options bound; name: what messages call it. weight_decay: None: chosen on validation
     mAP. tolerance: on the gradient's norm at the end. folds: for the out-of-fold scores. seed: of the folds. device:
@@ -54,7 +54,7 @@ class Solving:
 
 
 class Kept:
-    """What a solver has found so far, a file for each problem; a killed one finds it again."""
+    """Says what a solver has found so far, a file for each problem; a killed one finds it again."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -75,7 +75,7 @@ class Kept:
 
 
 class DecayPath:
-    """The path of weight decays of one loss, and what follows from the one that is chosen."""
+    """Holds the path of weight decays of one loss, and what follows from the one that is chosen."""
 
     def __init__(
         self, solving: Solving, data_set: DataSet, kept: Kept, on_row: Callable[[dict[str, Any]], None]
@@ -230,7 +230,7 @@ class DecayPath:
 
 
 def _tensors(split: Split) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The features, targets and mask of a split whose images are features."""
+    """Return the features, targets and mask of a split whose images are features."""
     assert isinstance(split.images, Tensor)
     mask = None if split.mask is None else torch.from_numpy(split.mask)
     return split.images, torch.from_numpy(split.targets), mask

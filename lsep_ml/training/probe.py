@@ -70,13 +70,13 @@ class Standardisation:
         return cls(mean, torch.where(constant, 1.0, deviation))
 
     def raw(self, layer: ScoreLayer) -> ScoreLayer:
-        """The layer of raw features, float32, whose scores are those of `layer` on standardised ones."""
+        """Return the layer of raw features, float32, whose scores are those of `layer` on standardised ones."""
         weight = layer.weight.double().cpu() / self.deviation
         return ScoreLayer(weight.float(), (layer.bias.double().cpu() - weight @ self.mean).float())
 
 
 class Blocks:
-    """The rows of features (N, D) standardised, a block at a time, in the type and on the device asked for.
+    """Holds the rows of features (N, D) standardised, a block at a time, in the type and on the device asked for.
 
     features may be memory-mapped: more of them than fit in memory are read anew at each pass. rows: of them; None: all.
     """
@@ -107,7 +107,7 @@ class Blocks:
         return self._made()
 
     def scores(self, layer: ScoreLayer) -> Tensor:
-        """(N, K), differentiable in the layer's weight and bias."""
+        """Compute (N, K), differentiable in the layer's weight and bias."""
         scores: Tensor = _Scores.apply(layer.weight, layer.bias, self)
         return scores
 
@@ -163,7 +163,7 @@ class ProbeImages:
         return Blocks(self.features, self.standardisation, rows=self.rows, dtype=dtype, device=self.device)
 
     def labels(self) -> tuple[Tensor, Tensor | None]:
-        """The targets and the mask of the rows."""
+        """Return the targets and the mask of the rows."""
         mask = self.mask
         if self.rows is None:
             return self.targets, mask
@@ -217,7 +217,8 @@ class ProbeImages:
         return bias - (shares * bias).sum() / shares.sum().clamp(min=1)
 
     def start(self, loss: Loss) -> tuple[ScoreLayer, float]:
-        """The layer whose scores are all 0, where a path begins, and the tolerance in float32, by the loss of it."""
+        """Return the layer whose scores are all 0, where a path begins, and the tolerance in float32, by the loss of
+        it."""
         labels = self.targets.shape[1]
         value = float(loss(torch.zeros(self.targets.shape), self.targets, mask=self.mask))
         layer = ScoreLayer(torch.zeros(labels, self.features.shape[1]), torch.zeros(labels))
@@ -239,17 +240,18 @@ def _curvature(loss: Loss, scores: Tensor, targets: Tensor, mask: Tensor | None)
 
 
 def weight_decay(half_decades: int) -> float:
-    """10 to the power of half of `half_decades`."""
+    """Return 10 to the power of half of `half_decades`."""
     return float(10 ** (half_decades / 2))
 
 
 def best_of(maps: Mapping[int, float]) -> int:
-    """The half decade of the highest validation mAP, the larger one (the simpler scores) on a tie."""
+    """Return the half decade of the highest validation mAP, the larger one (the simpler scores) on a tie."""
     return max(maps, key=lambda step: (maps[step], step))
 
 
 def next_on_path(maps: Mapping[int, float]) -> int | None:
-    """The half decade that a path goes on with after those in `maps`, which have their validation mAP; None: it ends.
+    """Return the half decade that a path goes on with after those in `maps`, which have their validation mAP; None: it
+    ends.
 
     PATH first, and then beyond the edge that is best, as far as WIDEST.
     """

@@ -16,7 +16,8 @@ Loss = Callable[..., Tensor]
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: `loss(scores, targets, mask=mask)`, and in joint training a decision's own loss beside it.
+    """Says what is minimised: `loss(scores, targets, mask=mask)`, and in joint training a decision's own loss beside
+    it.
 
     loss: a function of `lsep_ml.losses`, its options bound.
     name: what messages call the loss.
@@ -54,13 +55,13 @@ class Objective:
 
     @property
     def compares_images(self) -> bool:
-        """Whether the loss is no sum over images, but compares them."""
+        """Return whether the loss is no sum over images, but compares them."""
         return compares_images(self.loss)
 
 
 @dataclass(frozen=True)
 class Optimisation:
-    """How the objective is minimised.
+    """Says how the objective is minimised.
 
     optimizer: parameter groups -> optimizer.
     schedule: (optimizer, total number of steps) -> learning-rate schedule, stepped after every batch.

@@ -57,7 +57,7 @@ class States(Checkpoint):
 
     @property
     def last_good(self) -> Path | None:
-        """The state that was saved or found last."""
+        """Return the state that was saved or found last."""
         return self.saved[-1][0] if self.saved else None
 
     def newest(self) -> Path | None:

@@ -18,7 +18,7 @@ _PROGRESS, _PROGRESS_OF_NORM = 1e-6, 0.9  # a lower value by this share, or a no
 
 @dataclass(frozen=True)
 class Solution:
-    """Where a minimisation ended.
+    """Says where a minimisation ended.
 
     value: of the objective there. gradient_norm: the Euclidean norm of its gradient there, over all parameters.
     iterations: line searches. converged: whether the norm is at most the tolerance that was asked for; a caller says so

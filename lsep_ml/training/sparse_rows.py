@@ -30,7 +30,7 @@ class SparseRows(Dataset[Batch]):
         return Batch(features, self.label_indices(key.rows), None, torch.from_numpy(key.rows), key.weight)  # type: ignore[arg-type]
 
     def label_indices(self, rows: NDArray[np.int64]) -> LabelIndices:
-        """The positives of `rows`, as the losses take them."""
+        """Return the positives of `rows`, as the losses take them."""
         starts = self.targets.indptr[rows].astype(np.int64)
         lengths = self.targets.indptr[rows + 1] - starts
         places = starts[:, None] + np.arange(max(1, int(lengths.max(initial=0))))

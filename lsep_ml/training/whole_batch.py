@@ -15,7 +15,7 @@ Gather = Callable[[Any], list[Any]]
 def whole_batch_loss(
     loss: Callable[..., Tensor], scores: Tensor, batch: Batch, gather: Gather, rank: int
 ) -> Tensor:
-    """The loss of the whole batch, on every process, from the scores (n, K) of this one's part of it.
+    """Return the loss of the whole batch, on every process, from the scores (n, K) of this one's part of it.
 
     Its gradient reaches this part alone, multiplied so that, once the training has multiplied it by `batch.weight` and
     averaged it over the processes, it is the gradient of that one loss.

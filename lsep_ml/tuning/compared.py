@@ -248,7 +248,7 @@ class _Trial:
         return fit_decision(decision, *arrays, epochs=self.epochs, seed=self.seed)  # type: ignore[arg-type]
 
     def _largest_count(self, rows: Any) -> int:
-        """What `count_est` counts to: the label counts of nearly all of these rows of the table."""
+        """Return what `count_est` counts to: the label counts of nearly all of these rows of the table."""
         targets, mask = self.table.targets, self.table.mask
         assert targets is not None
         return largest_count(targets[rows], None if mask is None else mask[rows])

@@ -44,12 +44,12 @@ class ScoreTable:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The labels' names, or else their numbers from 0."""
+        """Return the labels' names, or else their numbers from 0."""
         return tuple(self.label_names or map(str, range(self.scores.shape[1])))
 
     @property
     def images(self) -> list[str]:
-        """The images' ids, or else their rows from 0."""
+        """Return the images' ids, or else their rows from 0."""
         return self.image_ids or [str(row) for row in range(len(self.scores))]
 
 

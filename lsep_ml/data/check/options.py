@@ -9,7 +9,7 @@ from lsep_ml.data.errors import DataError
 
 
 def parse_options(written: Iterable[str]) -> dict[str, Any]:
-    """The options in `data.NAME=VALUE` (or `NAME=VALUE`), values as YAML: `data.label_columns=[cat, dog]`.
+    """Return the options in `data.NAME=VALUE` (or `NAME=VALUE`), values as YAML: `data.label_columns=[cat, dog]`.
 
     Raises:
         DataError: one that is written otherwise.

@@ -42,7 +42,7 @@ class LabelStatistics:
         return float((counts * np.arange(len(counts))).sum() / counts.sum())
 
     def most_together(self, number: int) -> list[tuple[str, str, int, float]]:
-        """The pairs seen together most: both names, images, and lift (times as often as if independent)."""
+        """Return the pairs seen together most: both names, images, and lift (times as often as if independent)."""
         pairs = self.together.tocoo()
         above = pairs.row < pairs.col
         rows, columns, counts = pairs.row[above], pairs.col[above], pairs.data[above]

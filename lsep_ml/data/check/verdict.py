@@ -19,8 +19,8 @@ from lsep_ml.data.sources.source import Finding, Published
 
 @dataclass(frozen=True)
 class Report:
-    """What the check found; `statistics` is None where the annotations could not be read, `departs_from` the published
-    protocol whose counts the tree does not have, `usable` what of the annotations training can use."""
+    """Says what the check found; `statistics` is None where the annotations could not be read, `departs_from` the
+    published protocol whose counts the tree does not have, `usable` what of the annotations training can use."""
 
     data: str
     root: str
@@ -31,15 +31,16 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0: good; 3: readable, with something that is an error; 1: not readable, or no image that could be used."""
+        """Return 0: good; 3: readable, with something that is an error; 1: not readable, or no image that could be
+        used."""
         if self.statistics is None or self.usable is None or not len(self.usable):
             return 1
         return 3 if any(finding.severity == "error" for finding in self.findings) else 0
 
     @property
     def summary(self) -> dict[str, Any]:
-        """The report as plain values, whatever the verdict: what training can use, and in `warnings` all that is to be
-        said. `splits` is None where nothing says the split, `groups` where nothing names groups."""
+        """Return the report as plain values, whatever the verdict: what training can use, and in `warnings` all that is
+        to be said. `splits` is None where nothing says the split, `groups` where nothing names groups."""
         found = self.usable
         statistics = None if found is None else label_statistics(found)
         parts = set() if found is None else set(found.parts.tolist()) - {""}
@@ -62,7 +63,7 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """The outcome and what to do."""
+        """Return the outcome and what to do."""
         run = f"python run.py data={self.data} data.root={self.root}"
         if self.statistics is None:
             return "broken: the annotations cannot be read; put right what is said above and check again"

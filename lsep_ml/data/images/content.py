@@ -34,12 +34,12 @@ def at_most(num_bytes: int) -> Iterator[None]:
 
 
 def size_limit() -> int:
-    """The bytes that a file may have here; see `at_most`."""
+    """Return the bytes that a file may have here; see `at_most`."""
     return _LIMIT.get()
 
 
 def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """The content of a regular file.
+    """Return the content of a regular file.
 
     Raises:
         ImageError: a pipe, a device, a folder, or more than `max_bytes`; nothing of it is read.

@@ -40,7 +40,7 @@ FORMATS = [
 
 
 class ImageFiles:
-    """The images at these paths, files of their own or packed, decoded when they are asked for.
+    """Holds the images at these paths, files of their own or packed, decoded when they are asked for.
 
     Args:
         root: the folder that the paths are relative to.
@@ -73,7 +73,7 @@ class ImageFiles:
 
 
 def decode_image(content: bytes) -> "Tensor":
-    """An image file's content as a uint8 tensor (3, H, W), upright.
+    """Return an image file's content as a uint8 tensor (3, H, W), upright.
 
     JPEG in grey or colour goes through torchvision, everything else (CMYK, PNG, WebP, ...) through Pillow:
     the first frame, transparency on white, 16 bits reduced to 8, EXIF rotation applied. Of a PNG whose texts or colour
@@ -95,7 +95,7 @@ def decode_image(content: bytes) -> "Tensor":
 
 
 def decode_pil(image: Image.Image) -> "Tensor":
-    """A PIL image of any mode as `decode_image` gives the pixels of a file of it.
+    """Return a PIL image of any mode as `decode_image` gives the pixels of a file of it.
 
     Raises:
         ImageError: its pixels cannot be read, are more than MAX_PIXELS, or without a meaning as RGB.
@@ -159,7 +159,7 @@ def _check_pixels(image: Image.Image) -> None:
 
 
 def _without_texts(content: bytes) -> bytes:
-    """A PNG without its chunks that say nothing of the pixels; any other file as it is."""
+    """Return a PNG without its chunks that say nothing of the pixels; any other file as it is."""
     if not content.startswith(PNG):
         return content
     kept, place = [PNG], len(PNG)

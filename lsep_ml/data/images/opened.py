@@ -43,7 +43,7 @@ class Verdict(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageCheck:
-    """What opening N images gave.
+    """Says what opening N images gave.
 
     Attributes:
         problems: row -> why this image cannot be used.
@@ -85,7 +85,7 @@ def check_images(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
 def _with_packed(
     packed: PackedImages, rows: NDArray[np.int64], loose: NDArray[np.int64], of_loose: ImageCheck
 ) -> ImageCheck:
-    """What is known of the packed images at `rows` and, where a row is -1, of the `loose` files."""
+    """Return what is known of the packed images at `rows` and, where a row is -1, of the `loose` files."""
     inside = np.flatnonzero(rows >= 0)
     told = {
         name: packed.column(name)[rows[inside]] for name in ("height", "width", "length", "digest", "hash")
@@ -166,7 +166,8 @@ def _file_states(root: Path, image_ids: NDArray[np.str_]) -> NDArray[np.int64]:
 def _unchanged(
     image_ids: NDArray[np.str_], state: NDArray[np.int64], stored: dict[str, NDArray]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows whose file exists and is as it was when its verdict was stored, and the rows of those verdicts."""
+    """Return the rows whose file exists and is as it was when its verdict was stored, and the rows of those
+    verdicts."""
     if np.array_equal(image_ids, stored["image_ids"]):
         rows = stored_rows = np.arange(len(image_ids))
     else:
@@ -178,7 +179,8 @@ def _unchanged(
 
 
 def _with_others(found: dict[str, NDArray], stored: dict[str, NDArray]) -> dict[str, NDArray]:
-    """What was found, followed by what is stored of images that were not asked for now: others are, another time."""
+    """Return what was found, followed by what is stored of images that were not asked for now: others are, another
+    time."""
     other = ~np.isin(stored["image_ids"], found["image_ids"])
     row_of = len(found["image_ids"]) + np.cumsum(other) - 1
     bad = other[stored["bad_rows"]]

@@ -44,7 +44,7 @@ def content_digest(content: bytes) -> bytes:
 
 
 class PackedImages:
-    """The images of the packed `folder`, as those below `prefix` (POSIX, "" or ending with a slash).
+    """Holds the images of the packed `folder`, as those below `prefix` (POSIX, "" or ending with a slash).
 
     Raises:
         DataError: the folder's manifest or a table cannot be read, or a tar file is missing or of another length.
@@ -75,11 +75,11 @@ class PackedImages:
 
     @cached_property
     def names(self) -> list[str]:
-        """The images' paths, in the order of their rows here."""
+        """Return the images' paths, in the order of their rows here."""
         return self._table["image"].to_list()
 
     def rows(self, names: Iterable[str]) -> NDArray[np.int64]:
-        """The row here of each of the `names`; -1 of one that is not packed."""
+        """Return the row here of each of the `names`; -1 of one that is not packed."""
         import polars as pl
 
         asked = pl.DataFrame({"image": list(names)}, schema={"image": pl.String})
@@ -88,7 +88,7 @@ class PackedImages:
         return found.cast(pl.Int64).fill_null(-1).to_numpy()
 
     def column(self, name: str) -> "pl.Series":
-        """One of `COLUMNS`, over the rows here."""
+        """Return one of `COLUMNS`, over the rows here."""
         return self._table[name]
 
     def read(self, row: int) -> bytes:
@@ -115,7 +115,7 @@ class PackedImages:
 
 
 def packed_images(root: Path) -> PackedImages | None:
-    """The packed images below `root`, which may be a folder within a packed one; None where there are none.
+    """Return the packed images below `root`, which may be a folder within a packed one; None where there are none.
 
     Raises:
         DataError: as `PackedImages`.
@@ -137,7 +137,7 @@ def _opened(folder: Path, prefix: str, changed: int) -> PackedImages:
 
 
 def table_of(pack: Path) -> Path:
-    """The table of the images in the tar file `pack`."""
+    """Return the table of the images in the tar file `pack`."""
     return pack.with_suffix(".arrow")
 
 

@@ -38,7 +38,7 @@ class Member(NamedTuple):
 
 @dataclass
 class Unpacked:
-    """What unpacking one archive did.
+    """Says what unpacking one archive did.
 
     Attributes:
         written: files put in place.
@@ -126,7 +126,7 @@ def _check_claim(path: Path, member: Member, claimed: int, root: Path) -> None:
 
 
 def _members(path: Path) -> Iterator[Member]:
-    """The archive's plain files; folders, links and devices are not among them."""
+    """Return the archive's plain files; folders, links and devices are not among them."""
     if path.suffix.lower() == ".zip":
         with zipfile.ZipFile(path) as zipped:
             for entry in zipped.infolist():

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was done.
+    """Says what was done.
 
     Attributes:
         unpacked: archive name -> its files.
@@ -39,7 +39,7 @@ class Prepared:
         return 3 if any(done.written or done.present for done in self.unpacked.values()) else 1
 
     def lines(self) -> list[str]:
-        """The outcome in words, and what to do next."""
+        """Return the outcome in words, and what to do next."""
         lines = []
         for name, done in self.unpacked.items():
             lines.append(
@@ -103,7 +103,7 @@ def prepare(
 
 
 def _find(data: str, source: Path, published: Sequence[Archive]) -> list[Path]:
-    """The archives; none is an error only where they have published names."""
+    """Return the archives; none is an error only where they have published names."""
     if not published:
         return sorted(path for path in source.iterdir() if path.name.lower().endswith(ENDINGS))
     found = [source / archive.name for archive in published if (source / archive.name).is_file()]

@@ -12,7 +12,7 @@ __all__ = ["Source", "find_source", "sources"]
 
 @cache
 def sources() -> dict[str, Source]:
-    """The sources on disk by name, in alphabetical order."""
+    """Return the sources on disk by name, in alphabetical order."""
     modules = [
         importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)
     ]
@@ -21,7 +21,7 @@ def sources() -> dict[str, Source]:
 
 
 def find_source(name: str, what_for: str = "to check") -> Source:
-    """The source called `name`.
+    """Return the source called `name`.
 
     Raises:
         DataError: there is none; the message names those there are, and `what_for` one was looked for.

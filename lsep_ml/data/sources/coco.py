@@ -58,7 +58,7 @@ def read_coco(
 def coco_annotations(
     root: str | Path, *, label_order: LabelOrder = "id", cache: str | Path | None = None
 ) -> Annotations:
-    """The two instances files: train2014 as train, val2014 as test."""
+    """Return the two instances files: train2014 as train, val2014 as test."""
     if label_order not in ("id", "alphabetical"):
         raise DataError(f"data.label_order={label_order}: id or alphabetical")
     tree = find_tree("coco", root, ["annotations/instances_train2014.json"], [])

@@ -85,7 +85,7 @@ def coco_json_annotations(
     test: str | None = None,
     cache: str | Path | None = None,
 ) -> Annotations:
-    """The files' images; with `train` alone they belong to no part yet."""
+    """Return the files' images; with `train` alone they belong to no part yet."""
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=coco_json")

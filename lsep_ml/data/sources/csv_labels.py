@@ -93,7 +93,7 @@ def csv_annotations(
     separator: str = SEPARATOR,
     cache: str | Path | None = None,
 ) -> Annotations:
-    """The table's images; without a split column they belong to no part yet.
+    """Return the table's images; without a split column they belong to no part yet.
 
     In the form with one column a class, an empty cell or -1 is an unknown label.
     """
@@ -138,7 +138,7 @@ def _index(tree: Path, table: Table, classes: Sequence[str] | None, separator: s
 
 
 def _image_ids(tree: Path, table: Table) -> list[str]:
-    """The images' paths below `tree`; one that begins with the tree's path, as predict writes it, without it."""
+    """Return the images' paths below `tree`; one that begins with the tree's path, as predict writes it, without it."""
     first_line: dict[str, int] = {}
     above = f"{tree}/"
     for line, listed in zip(table.lines, table.images, strict=True):
@@ -184,7 +184,7 @@ def _from_lists(
 
 
 def _other_separator(cells: Sequence[str], separator: str) -> list[str]:
-    """A note where no cell holds the separator, so that every image has one label, and some hold another one."""
+    """Return a note where no cell holds the separator, so that every image has one label, and some hold another one."""
     if any(separator in cell or cell.lstrip()[:1] == "[" for cell in cells):
         return []
     for other in OTHER_SEPARATORS:
@@ -199,7 +199,7 @@ def _other_separator(cells: Sequence[str], separator: str) -> list[str]:
 
 
 def _from_columns(table: Table, classes: Sequence[str] | None) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
-    """The class names and the codes of `VALUES`, (N, K)."""
+    """Return the class names and the codes of `VALUES`, (N, K)."""
     found = table.class_columns
     values = np.frombuffer(b"".join(table.values), np.uint8).reshape(len(table.images), len(found))
     if classes is None:

@@ -29,7 +29,7 @@ AN_INDEX = 3  # rows from which on numbers that are all different say something
 
 @dataclass(frozen=True)
 class Table:
-    """The file's rows column by column, for there may be many.
+    """Holds the file's rows column by column, for there may be many.
 
     Attributes:
         columns: the first line's names; those that name nothing are no columns of the table.
@@ -54,13 +54,13 @@ class Table:
 
     @property
     def class_columns(self) -> list[str]:
-        """The names of the columns that are neither image nor split nor labels, nor beside predicted labels."""
+        """Return the names of the columns that are neither image nor split nor labels, nor beside predicted labels."""
         names = [name for name in self.columns if name not in OTHER_COLUMNS and not NAMELESS.fullmatch(name)]
         return [name for name in names if not beside_labels(name)] if self.predicted else names
 
     @property
     def predicted(self) -> tuple[str, ...]:
-        """The labels of a table that `predict` or `apply` wrote, as its score columns have them; else ()."""
+        """Return the labels of a table that `predict` or `apply` wrote, as its score columns have them; else ()."""
         return label_names_of(self.columns)
 
 

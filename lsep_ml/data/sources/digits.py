@@ -21,7 +21,7 @@ NUM_CLASSES = 10
 
 @dataclass(frozen=True)
 class SceneRecipe:
-    """How a scene is drawn.
+    """Says how a scene is drawn.
 
     Args:
         canvas: height and width in pixels.
@@ -113,7 +113,7 @@ def _draw_scenes(
     recipe: SceneRecipe,
     rng: np.random.Generator,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Images (scenes, 1, canvas, canvas) and targets (scenes, 10)."""
+    """Return images (scenes, 1, canvas, canvas) and targets (scenes, 10)."""
     per_scene = np.minimum(1 + rng.poisson(recipe.density, scenes), recipe.max_digits)
     scene_of = np.repeat(np.arange(scenes), per_scene)
     prior = 1.0 / np.arange(1, NUM_CLASSES + 1) ** recipe.tail

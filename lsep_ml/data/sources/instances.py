@@ -112,7 +112,7 @@ def _gather(path: Path, root: Path, content: dict[str, list[dict[str, Any]]]) ->
 
 
 def _text(path: Path, kind: str, entry: dict[str, Any], key: str) -> str:
-    """The entry's text under `key`."""
+    """Return the entry's text under `key`."""
     value = entry[key]
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{path}: the {kind} with id {entry['id']!r} has the {key} {value!r}; give it a text")

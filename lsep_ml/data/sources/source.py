@@ -76,7 +76,8 @@ class Source:
 
 
 def place_from(folders: Sequence[str], under: str = "") -> Callable[[str], str | None]:
-    """A `Source.place` that puts files from the first of `folders` in their path on below `under`, and no others."""
+    """Return a `Source.place` that puts files from the first of `folders` in their path on below `under`, and no
+    others."""
 
     def place(name: str) -> str | None:
         parts = name.split("/")

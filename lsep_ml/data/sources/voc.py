@@ -67,7 +67,7 @@ def _image_names(tree: Path, listed: str) -> list[str]:
 
 
 def _class_values(tree: Path, class_name: str, listed: str, names: Sequence[str]) -> NDArray[np.int8]:
-    """-1 (absent), 0 (only difficult objects) or 1 for each of the list's images."""
+    """Return -1 (absent), 0 (only difficult objects) or 1 for each of the list's images."""
     path = tree / "ImageSets" / "Main" / f"{class_name}_{listed}.txt"
     value_of: dict[str, int] = {}
     for number, line in enumerate(read_lines(path), start=1):
@@ -89,8 +89,8 @@ def _class_values(tree: Path, class_name: str, listed: str, names: Sequence[str]
 
 
 def object_findings(annotations: Annotations) -> list[Finding]:
-    """What is to be said of Annotations/*.xml, which training does not read: files that are missing, or that name other
-    objects than the lists behind `annotations` (difficult=negative)."""
+    """Return what is to be said of Annotations/*.xml, which training does not read: files that are missing, or that
+    name other objects than the lists behind `annotations` (difficult=negative)."""
     found = []
     for image_id, row in zip(annotations.image_ids.tolist(), annotations.targets, strict=True):
         path = annotations.root / "Annotations" / f"{Path(image_id).stem}.xml"

@@ -33,7 +33,8 @@ def fused(enabled: bool) -> Iterator[None]:
 
 
 def plain_eager() -> bool:
-    """Whether operations run one by one, as they are written: neither compiled nor under a transform of torch.func."""
+    """Return whether operations run one by one, as they are written: neither compiled nor under a transform of
+    torch.func."""
     return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 

@@ -84,15 +84,15 @@ class DenseLabels(NamedTuple):
     unknown: Tensor | None
 
     def positives(self, scores: Tensor) -> Tensor:
-        """f_u at the positives, about 1e30 elsewhere, (N, K)."""
+        """Return f_u at the positives, about 1e30 elsewhere, (N, K)."""
         return torch.add(scores, self.not_positive, alpha=FAR)
 
     def negatives(self, scores: Tensor) -> Tensor:
-        """f_v at the negatives, about -1e30 elsewhere, (N, K)."""
+        """Return f_v at the negatives, about -1e30 elsewhere, (N, K)."""
         return torch.add(scores, self.not_negative, alpha=-FAR)
 
     def known(self, scores: Tensor) -> Tensor:
-        """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
+        """Return f_j at every known entry, about -1e30 elsewhere, (N, K)."""
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
@@ -100,7 +100,7 @@ class DenseLabels(NamedTuple):
         return values[None, :]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
-        """sum_u f_u, (N,)."""
+        """Compute sum_u f_u, (N,)."""
         return (scores * self.positive).sum(1)
 
     def num_positives(self) -> Tensor:
@@ -124,16 +124,16 @@ class SparseLabels(NamedTuple):
     unknown: Tensor | None
 
     def positives(self, scores: Tensor) -> Tensor:
-        """f_u at the positives, about 1e30 at padding, (N, P)."""
+        """Return f_u at the positives, about 1e30 at padding, (N, P)."""
         return torch.add(scores.gather(1, self.indices), 1 - self.positive, alpha=FAR)
 
     def negatives(self, scores: Tensor) -> Tensor:
-        """f_v at the negatives, about -1e30 elsewhere, (N, K)."""
+        """Return f_v at the negatives, about -1e30 elsewhere, (N, K)."""
         # Adding leaves a label alone that stands in for padding, and its gradient is the identity.
         return self.known(scores).scatter_add(1, self.indices, -FAR * self.positive)
 
     def known(self, scores: Tensor) -> Tensor:
-        """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
+        """Return f_j at every known entry, about -1e30 elsewhere, (N, K)."""
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class SparseLabels(NamedTuple):
         return values[self.indices]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
-        """sum_u f_u, (N,)."""
+        """Compute sum_u f_u, (N,)."""
         return (scores.gather(1, self.indices) * self.positive).sum(1)
 
     def num_positives(self) -> Tensor:
@@ -165,15 +165,15 @@ class SoftLabels(NamedTuple):
     unknown: Tensor | None
 
     def positives(self, scores: Tensor) -> Tensor:
-        """f_j - log y_j, so that exp(-x) is weighted, (N, K)."""
+        """Compute f_j - log y_j, so that exp(-x) is weighted, (N, K)."""
         return scores - self.positive.log().clamp(min=-FAR)
 
     def negatives(self, scores: Tensor) -> Tensor:
-        """f_j + log(1 - y_j), so that exp(x) is weighted, (N, K)."""
+        """Compute f_j + log(1 - y_j), so that exp(x) is weighted, (N, K)."""
         return scores + self.negative.log().clamp(min=-FAR)
 
     def known(self, scores: Tensor) -> Tensor:
-        """f_j at every known entry, about -1e30 elsewhere, (N, K)."""
+        """Return f_j at every known entry, about -1e30 elsewhere, (N, K)."""
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
@@ -181,7 +181,7 @@ class SoftLabels(NamedTuple):
         return values[None, :]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
-        """sum_j y_j f_j, (N,)."""
+        """Compute sum_j y_j f_j, (N,)."""
         return (scores * self.positive).sum(1)
 
     def num_positives(self) -> Tensor:
@@ -242,7 +242,7 @@ def known_targets(targets: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def soon_searched(targets: Tensor) -> bool:
-    """Whether the positives of dense targets can be found at once, nothing waiting and nothing being traced."""
+    """Return whether the positives of dense targets can be found at once, nothing waiting and nothing being traced."""
     # A subclass of Tensor, such as those of tracing and of sharding, may have no values here.
     return plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
 

@@ -48,7 +48,8 @@ def check_targets(targets: Tensor, *, soft: bool = False, complement: Tensor | N
 
 
 def known_hard(targets: Tensor, complement: Tensor) -> bool:
-    """Whether `targets`, checked to be in [0, 1], are 0 or 1, so far as that is known without making a device wait."""
+    """Return whether `targets`, checked to be in [0, 1], are 0 or 1, so far as that is known without making a device
+    wait."""
     if not targets.is_floating_point():
         return True
     here = plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
@@ -56,7 +57,7 @@ def known_hard(targets: Tensor, complement: Tensor) -> bool:
 
 
 def all_ones(targets: Tensor, entries: Tensor) -> bool:
-    """Whether the `entries` of `targets` (N, K), numbered row after row, are 1: those that are not 0, say."""
+    """Return whether the `entries` of `targets` (N, K), numbered row after row, are 1: those that are not 0, say."""
     return targets.dtype == torch.bool or bool((targets.reshape(-1)[entries] == 1).all())
 
 

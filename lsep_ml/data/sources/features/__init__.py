@@ -109,7 +109,7 @@ def read_features(
 def _annotations(
     folder: Folder, file: str | None, table: str | None, options: Options
 ) -> tuple[Annotations, NDArray[np.float32]]:
-    """The labelled rows, and their features in the same order."""
+    """Return the labelled rows, and their features in the same order."""
     given, files = _given(folder, file)
     names = given.ids or [f"{number}" for number in range(1, len(given.features) + 1)]
     if len(names) != len(given.features):
@@ -144,7 +144,7 @@ def _annotations(
 
 
 def _given(folder: Folder, file: str | None) -> tuple[Given, list[str]]:
-    """The features, and the files they are in."""
+    """Return the features, and the files they are in."""
     files = [file] if file is not None else _files(folder)
     read = [read_file(folder.root / one) for one in files]
     first = read[0]
@@ -178,7 +178,7 @@ def _given(folder: Folder, file: str | None) -> tuple[Given, list[str]]:
 
 
 def _files(folder: Folder) -> list[str]:
-    """The file of the features, or the files of the splits."""
+    """Return the file of the features, or the files of the splits."""
     for suffixes in (ARRAYS, (".parquet",), SPARSE, (".csv", ".tsv")):
         found = [
             one
@@ -217,7 +217,7 @@ def _table(folder: Folder, files: Sequence[str], table: str | None) -> str:
 
 
 def _with_arrays(root: Path, file: str, given: Given, names: list[str], options: Options) -> Annotations:
-    """The rows whose labels are an array (N, K) of 0 and 1, NaN or -1 where nothing is known."""
+    """Return the rows whose labels are an array (N, K) of 0 and 1, NaN or -1 where nothing is known."""
     targets = np.asarray(given.targets)
     if targets.ndim != 2 or len(targets) != len(names) or targets.dtype.kind not in "buif":
         raise DataError(

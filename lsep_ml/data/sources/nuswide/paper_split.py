@@ -39,7 +39,7 @@ def paper_split(annotations: Annotations, train_images: int, seed: int) -> Annot
 
 
 def draw_paper_split(annotations: Annotations, train_images: int, seed: int) -> Annotations:
-    """`train_images` images drawn at random to train, the rest to test.
+    """Draw `train_images` images at random to train, the rest to test.
 
     The draw goes by base names in sorted order, so it is the same for all layouts that hold the same images.
     Where no more than `train_images` images remain, 150,000 / 200,261 of them train, and a warning says so.
@@ -59,19 +59,19 @@ def draw_paper_split(annotations: Annotations, train_images: int, seed: int) -> 
 
 
 def split_file(root: Path, seed: int) -> Path:
-    """Where the drawn split is kept, so that it can be carried to another machine."""
+    """Return where the drawn split is kept, so that it can be carried to another machine."""
     return root / "splits" / f"paper-seed{seed}.json"
 
 
 def split_content(annotations: Annotations) -> str:
-    """The file's text: base names of the train and test images, and the SHA-256 of the two lists."""
+    """Return the file's text: base names of the train and test images, and the SHA-256 of the two lists."""
     names = _base_names(annotations)
     parts = {part: sorted(names[annotations.parts == part].tolist()) for part in ("train", "test")}
     return json.dumps({"sha256": _digest(parts), **parts}, indent=0)
 
 
 def read_split_file(path: Path) -> dict[str, list[str]]:
-    """The two lists; refused where they do not have the hash that was written with them."""
+    """Return the two lists; refused where they do not have the hash that was written with them."""
     try:
         content = json.loads(read_text(path))
         parts = {part: content[part] for part in ("train", "test")}

@@ -111,7 +111,7 @@ def read_own(
 
 
 def _with_test(annotations: Annotations) -> Annotations:
-    """The listed split where it can be used: without test images the val images test, and without those none
+    """Return the listed split where it can be used: without test images the val images test, and without those none
     is listed."""
     parts = set(annotations.parts.tolist()) - {""}
     if not parts or "test" in parts:
@@ -126,7 +126,7 @@ def _with_test(annotations: Annotations) -> Annotations:
 
 
 def own_annotations(root: str | Path, **options: object) -> Annotations:
-    """The images below `root` with their labels, in whatever form these are; without a split they belong to no
+    """Return the images below `root` with their labels, in whatever form these are; without a split they belong to no
     part yet.
 
     Args:
@@ -149,7 +149,7 @@ def own_annotations(root: str | Path, **options: object) -> Annotations:
 
 
 def _candidate(folder: Folder, options: Options) -> Candidate:
-    """The one thing in the folder that holds labels."""
+    """Return the one thing in the folder that holds labels."""
     if options.file is not None and options.file not in folder.files:
         raise DataError(
             f"data.file={options.file}: not in {folder.root}, which holds {some(folder.files) or 'nothing'}"

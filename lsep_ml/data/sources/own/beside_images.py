@@ -51,7 +51,7 @@ def _of_images(folder: Folder, suffix: str) -> dict[str, str]:
 
 
 def numbers(folder: Folder, files: list[str]) -> bool:
-    """Whether the files hold rows of numbers, as of detected objects."""
+    """Return whether the files hold rows of numbers, as of detected objects."""
     lines = [
         line.split() for file in files for line in read_text(folder.root / file).splitlines() if line.strip()
     ]
@@ -59,7 +59,7 @@ def numbers(folder: Folder, files: list[str]) -> bool:
 
 
 def read_tags(folder: Folder, files: dict[str, str], options: Options) -> Listed:
-    """Every image below the folder, with the tags in the text file beside it: one separator for all files, the
+    """Return every image below the folder, with the tags in the text file beside it: one separator for all files, the
     comma where
     any has one, else blanks; an image without a file, or with an empty one, has no label.
     """
@@ -95,7 +95,7 @@ def read_tags(folder: Folder, files: dict[str, str], options: Options) -> Listed
 
 
 def splits_of(images: list[str]) -> list[str] | None:
-    """The splits that the images' folders are called by, where all are."""
+    """Return the splits that the images' folders are called by, where all are."""
     splits = [split_of_path(image) for image in images]
     return splits if all(splits) and len(set(splits)) > 1 else None
 
@@ -106,7 +106,7 @@ def _has_objects(folder: Folder, file: str) -> bool:
 
 
 def read_xml(folder: Folder) -> Listed:
-    """Every image below the folder, with the names of the objects in its XML file; their parts do not count."""
+    """Return every image below the folder, with the names of the objects in its XML file; their parts do not count."""
     by_stem: dict[str, list[str]] = {}
     for image in folder.images:
         by_stem.setdefault(stem_of(image.rpartition("/")[2]), []).append(image)
@@ -149,7 +149,7 @@ def read_xml(folder: Folder) -> Listed:
 
 
 def _image_of(folder: Folder, file: str, named: str | None, by_stem: dict[str, list[str]]) -> str | None:
-    """The image of an XML file: of the same name beside it, of the name in it, or of the same name elsewhere."""
+    """Return the image of an XML file: of the same name beside it, of the name in it, or of the same name elsewhere."""
     beside, _, name = file.rpartition("/")
     same = by_stem.get(name[:-4], [])
     here = [image for image in same if image.rpartition("/")[0] == beside]

@@ -24,7 +24,8 @@ MEANINGS = {"unknown": UNKNOWN, "negative": ABSENT, "positive": PRESENT}
 
 
 def build(listed: Listed, folder: Folder, options: Options) -> Annotations:
-    """The annotations of `listed`: every image once, names merged or refused, words for none and rare labels left out.
+    """Return the annotations of `listed`: every image once, names merged or refused, words for none and rare labels
+    left out.
 
     Raises:
         DataError: rows of one image that contradict each other, names that differ only in case, blanks or Unicode
@@ -136,7 +137,7 @@ def _without_none(listed: Listed, options: Options, notes: list[str]) -> Listed:
 
 
 def _with_labels(listed: Listed, names: Sequence[str]) -> Listed:
-    """The labels `names`, in this order; entries of others there must be none."""
+    """Return the labels `names`, in this order; entries of others there must be none."""
     number_of = {name: number for number, name in enumerate(names)}
     to = np.array([number_of.get(name, -1) for name in listed.label_names], np.int64)
     return dataclasses.replace(
@@ -145,7 +146,7 @@ def _with_labels(listed: Listed, names: Sequence[str]) -> Listed:
 
 
 def _images_once(images: Sequence[str]) -> tuple[list[int], NDArray[np.int64]]:
-    """The first row of each image, and for each row the number of its image."""
+    """Return the first row of each image, and for each row the number of its image."""
     number_of: dict[str, int] = {}
     row_of = np.fromiter(
         (number_of.setdefault(image, len(number_of)) for image in images), np.int64, len(images)
@@ -177,7 +178,7 @@ def _without_rare(
 def _of_image(
     listed: Listed, values: Sequence[str] | None, first: Sequence[int], row_of: NDArray[np.int64], what: str
 ) -> list[str]:
-    """What the rows of each image say alike; "" where nothing is said."""
+    """Return what the rows of each image say alike; "" where nothing is said."""
     if values is None:
         return [""] * len(first)
     found = [values[row] for row in first]
@@ -199,7 +200,7 @@ def _groups(
     row_of: NDArray[np.int64],
     notes: list[str],
 ) -> NDArray[np.int64] | None:
-    """The number of each image's group; an image without one is a group of its own."""
+    """Return the number of each image's group; an image without one is a group of its own."""
     wanted = options.group
     if wanted == "none" or (wanted is None and listed.groups is None):
         return None

@@ -38,8 +38,8 @@ NAME_KEYS = (
 
 @dataclass(frozen=True)
 class Labels:
-    """The labels of N cells: `names`, the row and the number of the name of each one that is listed, and how they were
-    taken apart."""
+    """Holds the labels of N cells: `names`, the row and the number of the name of each one that is listed, and how they
+    were taken apart."""
 
     names: list[str]
     rows: NDArray[np.int64]
@@ -109,7 +109,7 @@ def _is_list(text: str) -> bool:
 
 
 def _separator(cells: Sequence[str], what: str, where: Callable[[str], str], notes: list[str]) -> str | None:
-    """What stands between labels in these cells, all different; None where each cell is one label."""
+    """Return what stands between labels in these cells, all different; None where each cell is one label."""
     for separator in SEPARATORS:
         holding = next((cell for cell in cells if separator in cell), None)
         if holding is None:
@@ -156,8 +156,8 @@ def _separator(cells: Sequence[str], what: str, where: Callable[[str], str], not
 
 
 def _recur(cells: Sequence[str], separator: str) -> bool:
-    """Whether half of the names that stand beside others stand in another cell too: what divides them is no part of
-    them."""
+    """Return whether half of the names that stand beside others stand in another cell too: what divides them is no part
+    of them."""
     apart = [{name.strip() for name in cell.split(separator)} - {""} for cell in cells]
     counts = Counter(name for names in apart for name in names)
     beside = {name for names in apart if len(names) > 1 for name in names}
@@ -165,7 +165,7 @@ def _recur(cells: Sequence[str], separator: str) -> bool:
 
 
 def _of_list(text: str, where: Callable[[], str]) -> list[str]:
-    """The names in a list or an object as JSON or Python write them."""
+    """Return the names in a list or an object as JSON or Python write them."""
     try:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
@@ -179,8 +179,8 @@ def _of_list(text: str, where: Callable[[], str]) -> list[str]:
 
 
 def names_in(value: Any, where: Callable[[], str]) -> list[str]:
-    """The label names in plain data: a name, a list of them, {"choices": [...]}, {name: 0 or 1}, a list of objects with
-    a name each."""
+    """Return the label names in plain data: a name, a list of them, {"choices": [...]}, {name: 0 or 1}, a list of
+    objects with a name each."""
     if value is None or value == "":
         return []
     if isinstance(value, bool):

@@ -20,7 +20,7 @@ SECTIONS = ("images", "categories")
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
-    """The JSON objects with images and categories; those of the splits are one."""
+    """Return the JSON objects with images and categories; those of the splits are one."""
     files = [
         file
         for file in folder.of_suffix(".json")
@@ -34,7 +34,8 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
 
 
 def _is_coco(path: Path) -> bool:
-    """Whether the file is an object with images and categories, from its first and last bytes where it is long."""
+    """Return whether the file is an object with images and categories, from its first and last bytes where it is
+    long."""
     with path.open("rb") as file:
         start = file.read(1 << 16)
         if not start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
@@ -50,7 +51,7 @@ def _is_coco(path: Path) -> bool:
 
 
 def _split_of(file: str) -> str:
-    """The split that the file's folder or name says: train/_annotations.coco.json, instances_val2017.json."""
+    """Return the split that the file's folder or name says: train/_annotations.coco.json, instances_val2017.json."""
     found = split_of_path(file)
     if found:
         return found
@@ -59,7 +60,7 @@ def _split_of(file: str) -> str:
 
 
 def read(folder: Folder, files: Sequence[str]) -> Listed:
-    """The images of the files; each is a split where there are several."""
+    """Return the images of the files; each is a split where there are several."""
     images: list[str] = []
     splits: list[str] = []
     places: list[str] = []
@@ -149,7 +150,7 @@ def _categories(where: str, entries: Sequence[dict[str, Any]]) -> dict[str, str]
 
 
 def _key(entry: dict[str, Any], field: str, where: str) -> str:
-    """An id as text: tools write numbers and texts."""
+    """Return an id as text: tools write numbers and texts."""
     value = entry.get(field)
     if value is None or isinstance(value, bool | list | dict) or not str(value).strip():
         raise DataError(f"{where}: {field} is {value!r}; give it a number or a text")

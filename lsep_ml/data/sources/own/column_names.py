@@ -35,5 +35,5 @@ BEFORE_ID = IMAGE_NAMES.index("id")
 
 
 def plain(name: str) -> str:
-    """A column's name as the lists above have it."""
+    """Return a column's name as the lists above have it."""
     return re.sub(r"[^0-9a-z]", "", name.casefold())

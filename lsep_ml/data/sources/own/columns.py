@@ -27,7 +27,8 @@ AN_INDEX = 3  # rows from which on numbers that are all different say something
 
 
 def image_column(frame: Frame, folder: Folder, beside: str, options: Options) -> int | None:
-    """The column that names images: by its name and by how many of its values are images here; None where none does.
+    """Return the column that names images: by its name and by how many of its values are images here; None where none
+    does.
 
     Raises:
         DataError: `data.image` names no column; several columns name different images.
@@ -79,7 +80,7 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
 
 
 def roles_of(frame: Frame, folder: Folder, beside: str, options: Options) -> Roles:
-    """What each column is.
+    """Return what each column is.
 
     Raises:
         DataError: an option that names no column; columns of which several could be the one, with their names; no
@@ -103,7 +104,7 @@ def roles_of(frame: Frame, folder: Folder, beside: str, options: Options) -> Rol
 
 
 def _with_names(frame: Frame, roles: Roles) -> list[int]:
-    """The columns with a name; of one without, a reason to leave it out, or a DataError."""
+    """Return the columns with a name; of one without, a reason to leave it out, or a DataError."""
     kept = []
     for at, name in enumerate(frame.names):
         if name and not re.fullmatch(r"Unnamed: \d+", name):
@@ -174,7 +175,7 @@ def _take_split(frame: Frame, roles: Roles, left: list[int], options: Options) -
 
 
 def _split_words(frame: Frame, at: int, least: int) -> bool:
-    """Whether most of what the column holds are words for splits, `least` of them different."""
+    """Return whether most of what the column holds are words for splits, `least` of them different."""
     seen = frame.column(at).fill_null("").str.strip_chars().str.to_lowercase().unique()
     if len(seen) > 20:
         return False

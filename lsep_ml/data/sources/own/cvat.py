@@ -13,7 +13,7 @@ DEPTH = 3
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
-    """The XML files that begin with `<annotations>` and hold images."""
+    """Return the XML files that begin with `<annotations>` and hold images."""
     files = [
         file
         for file in folder.of_suffix(".xml")
@@ -29,7 +29,8 @@ def _is_export(folder: Folder, file: str) -> bool:
 
 
 def read(folder: Folder, file: str) -> Listed:
-    """The images with the labels of their tags and shapes, in the order of the labels of the job where it has them."""
+    """Return the images with the labels of their tags and shapes, in the order of the labels of the job where it has
+    them."""
     path = folder.root / file
     try:
         tree = ElementTree.parse(path).getroot()

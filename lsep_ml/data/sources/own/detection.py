@@ -18,7 +18,7 @@ LISTS = ("classes.txt", "obj.names", "_darknet.labels")  # a name a line
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
-    """The YAML file with names of the classes."""
+    """Return the YAML file with names of the classes."""
     found = [
         file
         for file in folder.of_suffix(".yaml", ".yml")
@@ -34,7 +34,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
 
 
 def _texts(folder: Folder) -> dict[str, str]:
-    """The text files that may hold objects, in small letters, as they are."""
+    """Return the text files that may hold objects, in small letters, as they are."""
     return {text.lower(): text for text in folder.of_suffix(".txt")}
 
 
@@ -49,8 +49,8 @@ def _names_in(path: Path) -> Any:
 
 
 def read(folder: Folder, file: str) -> Listed:
-    """Every image below the folder, with the classes in its text file: beside it, or in `labels/` for an image in
-    `images/`; an image without a text file has no label.
+    """Return every image below the folder, with the classes in its text file: beside it, or in `labels/` for an image
+    in `images/`; an image without a text file has no label.
     """
     path = folder.root / file
     names = _class_names(path, _names_in(path))
@@ -89,7 +89,7 @@ def read(folder: Folder, file: str) -> Listed:
 
 
 def _text_of(image: str) -> str:
-    """The text file of an image: the last folder called images becomes labels."""
+    """Return the text file of an image: the last folder called images becomes labels."""
     parts = stem_of(image).split("/")
     for at in range(len(parts) - 2, -1, -1):
         if parts[at].lower() == "images":

@@ -18,7 +18,7 @@ one entry."""
 
 @dataclass(frozen=True)
 class Entries:
-    """What is said of images and labels, each pair once, sorted; the rest of an image is ABSENT or UNKNOWN.
+    """Says what is said of images and labels, each pair once, sorted; the rest of an image is ABSENT or UNKNOWN.
 
     rows, labels: the pairs. codes: uint8, ABSENT, PRESENT or UNKNOWN. rest: uint8, for each image.
     """
@@ -41,7 +41,8 @@ class Entries:
 
 
 def entries_of(listed: Listed, first: Sequence[int], row_of: NDArray[np.int64], notes: list[str]) -> Entries:
-    """The entries of all images; those of the rows of an image that has several add up, or have to be the same."""
+    """Return the entries of all images; those of the rows of an image that has several add up, or have to be the
+    same."""
     if len(first) < len(row_of) and not listed.adds_up:
         _check_repeated(listed, first, row_of)
         again = len(row_of) - len(first)

@@ -28,7 +28,7 @@ SPLIT_WORDS = {
 
 @dataclass
 class Found:
-    """The images that listed names mean.
+    """Holds the images that listed names mean.
 
     Attributes:
         images: for each name an image's path below the root; of a name that means none, the name as a path.
@@ -78,7 +78,7 @@ class Folder:
         return has_image_suffix(name) or ("." not in name and looks_like_an_image(self.root / file))
 
     def of_suffix(self, *suffixes: str) -> list[str]:
-        """The files whose names end with one of `suffixes`, in small or capital letters."""
+        """Return the files whose names end with one of `suffixes`, in small or capital letters."""
         return [file for file in self.files if file.lower().endswith(suffixes)]
 
     @cached_property
@@ -101,9 +101,10 @@ class Folder:
         return {part for file in self.files for part in file.split("/")[:-1]}
 
     def find(self, listed: Sequence[str], beside: str = "") -> Found:
-        """The images that these names mean, looked for from the folder `beside` of the file that lists them, from the
-        root, and by as much of the end of the path as an image below the root has: names may be absolute, addresses,
-        without folders, with backslashes, without a suffix. A name that several images have equally means none.
+        """Return the images that these names mean, looked for from the folder `beside` of the file that lists them,
+        from the root, and by as much of the end of the path as an image below the root has: names may be absolute,
+        addresses, without folders, with backslashes, without a suffix. A name that several images have equally means
+        none.
         """
         found = Found()
         base = f"{beside}/" if beside else ""
@@ -131,7 +132,7 @@ class Folder:
         return found
 
     def _by_end(self, parts: Sequence[str]) -> str | None:
-        """The one image whose path has most in common with the end of this one."""
+        """Return the one image whose path has most in common with the end of this one."""
         name = parts[-1]
         uploaded = UPLOADED.fullmatch(name)
         for wanted in (name, stem_of(name), *([uploaded[1]] if uploaded else [])):
@@ -148,7 +149,8 @@ class Folder:
 
 
 def path_parts(listed: str) -> list[str]:
-    """The parts of the path that a listed name carries: of an address what it points to, with "/" between folders."""
+    """Return the parts of the path that a listed name carries: of an address what it points to, with "/" between
+    folders."""
     text = spoken(listed.strip())
     if "://" in text or "?d=" in text:
         address = urlsplit(text)
@@ -161,12 +163,12 @@ def path_parts(listed: str) -> list[str]:
 
 
 def stem_of(name: str) -> str:
-    """The name without an image's suffix."""
+    """Return the name without an image's suffix."""
     return name[: name.rindex(".")] if has_image_suffix(name) else name
 
 
 def split_of_path(path: str) -> str:
-    """The split that a folder of this path is called by, the first one; "" where none is."""
+    """Return the split that a folder of this path is called by, the first one; "" where none is."""
     return next(
         (SPLIT_WORDS[part.lower()] for part in path.split("/")[:-1] if part.lower() in SPLIT_WORDS), ""
     )

@@ -40,11 +40,11 @@ class Frame:
         return len(self.columns)
 
     def column(self, number: int) -> pl.Series:
-        """The column of this number, from 0."""
+        """Return the column of this number, from 0."""
         return self.columns[str(number)]
 
     def place(self, row: int) -> str:
-        """Where a row stands, for messages."""
+        """Return where a row stands, for messages."""
         return f"{self.path}, {self.line(row)}"
 
 
@@ -72,7 +72,7 @@ def read_frame(path: Path, rows: int | None = None) -> Frame:
 
 
 def from_records(path: Path, records: Sequence[tuple[str, dict[str, Any]]]) -> Frame:
-    """The table of (where it stands, name -> value) a row; lists and objects are JSON in their cells."""
+    """Return the table of (where it stands, name -> value) a row; lists and objects are JSON in their cells."""
     names = tuple(dict.fromkeys(name for _, record in records for name in record))
     columns = {
         str(number): pl.Series([_as_text(record.get(name)) for _, record in records], dtype=pl.String)
@@ -90,7 +90,7 @@ def _as_text(value: Any) -> str | None:
 
 
 def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a JSON list, or of a file with one a line."""
+    """Return the objects of a JSON list, or of a file with one a line."""
     text = read_text(path)
     try:
         if path.suffix.lower() == ".json":
@@ -135,7 +135,7 @@ def _from_parquet(path: Path, rows: int | None) -> Frame:
 
 
 def _from_workbook(path: Path, rows: int | None) -> Frame:
-    """The first sheet."""
+    """Return the first sheet."""
     import openpyxl  # here: few have a workbook
 
     try:
@@ -205,7 +205,7 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
 
 
 def _whole_rows(path: Path, delimiter: str, width: int, columns: pl.DataFrame) -> pl.DataFrame:
-    """The rows without the blank lines; a DataError for one that ends early, which looks like empty cells."""
+    """Return the rows without the blank lines; a DataError for one that ends early, which looks like empty cells."""
     blank = columns.select(pl.all_horizontal(pl.all().str.strip_chars() == "")).to_series()
     content = path.read_bytes()
     plain = b'"' not in content
@@ -216,7 +216,7 @@ def _whole_rows(path: Path, delimiter: str, width: int, columns: pl.DataFrame) -
 
 
 def _delimiter(text: str, suffix: str) -> str:
-    """What divides the first line into most cells, and the lines after it into as many."""
+    """Return what divides the first line into most cells, and the lines after it into as many."""
     best, most = "\t" if suffix == ".tsv" else ",", 1
     for delimiter in DELIMITERS:
         try:
@@ -237,7 +237,7 @@ def _delimiter(text: str, suffix: str) -> str:
 
 
 def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """The rows with the number of the line that each ends in."""
+    """Return the rows with the number of the line that each ends in."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
     try:
         for cells in reader:

@@ -27,7 +27,7 @@ Named = Iterator[tuple[str, list[str] | None]]
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
-    """The objects of all images, and those beside images."""
+    """Return the objects of all images, and those beside images."""
     found = []
     files = folder.of_suffix(".json")
     named = {f"{stem_of(image)}.json": image for image in folder.images}
@@ -46,7 +46,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
 
 
 def _starts_with(path: Path, *words: bytes) -> bool:
-    """Whether the file is an object that names all `words` near its beginning or end."""
+    """Return whether the file is an object that names all `words` near its beginning or end."""
     with path.open("rb") as file:
         start = file.read(1 << 14)
         file.seek(max(0, path.stat().st_size - (1 << 14)))
@@ -55,7 +55,7 @@ def _starts_with(path: Path, *words: bytes) -> bool:
 
 
 def _kind(path: Path) -> tuple[str, Callable[[dict[str, Any], str], Named]] | None:
-    """What an object of all images is, and what reads it."""
+    """Return what an object of all images is, and what reads it."""
     if _starts_with(path, b'"regions"', b'"filename"'):
         return "VIA's JSON", _via
     if _starts_with(path, b'"classes"', b'"labels"') and not _starts_with(path, b'"categories"'):
@@ -159,14 +159,14 @@ def _via(content: dict[str, Any], where: str) -> Named:
 
 
 def _set(value: Any) -> list[str]:
-    """The labels that an attribute of VIA says: of a text itself, of check boxes those that are set."""
+    """Return the labels that an attribute of VIA says: of a text itself, of check boxes those that are set."""
     if isinstance(value, dict):
         return [str(name) for name, given in value.items() if given]
     return [str(value).strip()] if str(value).strip() else []
 
 
 def _read_shapes(folder: Folder, files: dict[str, str]) -> Listed:
-    """Every image below the folder, with the labels of the shapes, and the flags that are set, in its JSON."""
+    """Return every image below the folder, with the labels of the shapes, and the flags that are set, in its JSON."""
     names: list[list[str]] = []
     without: list[str] = []
     for image in folder.images:

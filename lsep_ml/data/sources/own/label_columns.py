@@ -88,7 +88,8 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
 
 
 def _numbered(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> list[int]:
-    """The columns label_1, label_2, ... (or tag 1, ...) that hold a label each: at least two, none with several."""
+    """Return the columns label_1, label_2, ... (or tag 1, ...) that hold a label each: at least two, none with
+    several."""
     found: dict[str, list[int]] = {}
     for at in left:
         stem = re.fullmatch(r"(.*[^0-9])[0-9]+", plain(frame.names[at]))
@@ -100,7 +101,7 @@ def _numbered(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> l
 
 
 def predicted_names(frame: Frame) -> tuple[str, ...]:
-    """The labels of a table that predict or apply wrote; () of any other."""
+    """Return the labels of a table that predict or apply wrote; () of any other."""
     scores = (
         frame.column(frame.names.index("scores")).drop_nulls().to_list() if "scores" in frame.names else []
     )
@@ -108,7 +109,7 @@ def predicted_names(frame: Frame) -> tuple[str, ...]:
 
 
 def _cell(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> int | None:
-    """The column that holds labels in a cell: by its name, else by lists or repeated words in it."""
+    """Return the column that holds labels in a cell: by its name, else by lists or repeated words in it."""
     flags = [at for at in left if values[at].kind in ("values", "nearly")]
     named = [
         at
@@ -144,7 +145,7 @@ def _holds(frame: Frame, at: int, test: Callable[[str], bool]) -> bool:
 
 
 def _repeats_words(frame: Frame, at: int) -> bool:
-    """Whether the column says few different things, as labels do."""
+    """Return whether the column says few different things, as labels do."""
     column = frame.column(at).head(SAMPLE).fill_null("")
     tokens = [token for text in column.to_list() for token in re.split(r"[|;,]", text) if token.strip()]
     return len(set(tokens)) <= max(2, len(tokens) / 2)

@@ -10,20 +10,20 @@ from lsep_ml.data.sources.own.notes import some
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
-    """Images in at least two folders that are no splits."""
+    """Return images in at least two folders that are no splits."""
     if options.file is not None or len({label for label in map(_label_of, folder.images) if label}) < 2:
         return []
     return [Candidate("one folder a label", (), lambda: read(folder), weak=True)]
 
 
 def _label_of(image: str) -> str:
-    """The name of the image's folder; "" where it is a split or the root."""
+    """Return the name of the image's folder; "" where it is a split or the root."""
     above = image.split("/")[:-1]
     return "" if not above or above[-1].lower() in SPLIT_WORDS else above[-1]
 
 
 def read(folder: Folder) -> Listed:
-    """Every image in a folder, each file once however many folders link to it."""
+    """Return every image in a folder, each file once however many folders link to it."""
     first: dict[object, str] = {}
     labels: dict[str, list[str]] = {}
     stray = []

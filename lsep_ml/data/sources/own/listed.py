@@ -13,7 +13,7 @@ ABSENT, PRESENT, UNKNOWN, UNCERTAIN = range(4)
 
 @dataclass(frozen=True)
 class Options:
-    """How people's own images are to be read; what is None is found out.
+    """Says how people's own images are to be read; what is None is found out.
 
     Attributes:
         file: the file (or one of the files) that holds the labels, relative to the root.
@@ -106,7 +106,7 @@ def label_lists(
     label_names: Sequence[str] = (),
     **more: Any,
 ) -> Listed:
-    """The `Listed` of images with a list of label names each; of the rows `unknown` nothing is known.
+    """Return the `Listed` of images with a list of label names each; of the rows `unknown` nothing is known.
 
     Args:
         label_names: the names in their order, those that no image has among them; none: in the order they are met.

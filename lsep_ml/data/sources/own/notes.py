@@ -7,7 +7,7 @@ from lsep_ml.data.sources.own.folder import Found
 
 
 def image_notes(found: Found, listed_in: str) -> list[str]:
-    """What `Folder.find` guessed for the images listed in a file, in words."""
+    """Return what `Folder.find` guessed for the images listed in a file, in words."""
     if not found.guessed:
         return []
     name, image = found.guessed[0]
@@ -20,6 +20,6 @@ def image_notes(found: Found, listed_in: str) -> list[str]:
 
 
 def some(names: Sequence[str], number: int = 5) -> str:
-    """The first names, and how many more."""
+    """Return the first names, and how many more."""
     more = f" and {len(names) - number:,} more" if len(names) > number else ""
     return ", ".join(names[:number]) + more

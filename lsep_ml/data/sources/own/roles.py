@@ -10,7 +10,7 @@ from lsep_ml.data.sources.own.values import Values
 
 @dataclass
 class Roles:
-    """The numbers of a table's columns by what they are for, and what is to be said of it.
+    """Holds the numbers of a table's columns by what they are for, and what is to be said of it.
 
     image: of the images. cell: of a cell with labels. labels: of one column a label, with their codes in `values`.
     split, validation, group, verdict: of the split, of a mark on validation images, of the group, and of
@@ -33,7 +33,7 @@ class Roles:
 
 
 def named(frame: Frame, name: str, option: str) -> int:
-    """The column of this name, or a DataError that says that `option` names none."""
+    """Return the column of this name, or a DataError that says that `option` names none."""
     if name not in frame.names:
         raise DataError(
             f"{option}={name}: {frame.path} has no such column; there are {shown_names(frame, range(len(frame.names)))}"
@@ -42,6 +42,6 @@ def named(frame: Frame, name: str, option: str) -> int:
 
 
 def shown_names(frame: Frame, columns: Sequence[int]) -> str:
-    """The first names of these columns, for messages."""
+    """Return the first names of these columns, for messages."""
     shown = [repr(frame.names[at]) for at in columns]
     return ", ".join(shown[:12]) + (f" and {len(shown) - 12:,} more" if len(shown) > 12 else "")

@@ -27,7 +27,7 @@ PROBLEMS = ".problems.csv"  # what predict lists beside its table
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
-    """The tables below the folder whose columns name images; those of the splits are one."""
+    """Return the tables below the folder whose columns name images; those of the splits are one."""
     files = [
         file
         for file in folder.of_suffix(*SUFFIXES)
@@ -43,7 +43,8 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
 
 
 def _key(file: str) -> tuple[str, str]:
-    """What the tables of the splits have alike: the name in the splits' folders, or the folder of the splits' names."""
+    """Return what the tables of the splits have alike: the name in the splits' folders, or the folder of the splits'
+    names."""
     path = Path(file)
     if split_of_path(file):
         return "in the folder of each split", path.name
@@ -81,7 +82,7 @@ def _candidate(folder: Folder, files: Sequence[str], options: Options) -> Candid
 
 
 def read(folder: Folder, files: Sequence[str], options: Options) -> Listed:
-    """The images of one table, or of one a split."""
+    """Return the images of one table, or of one a split."""
     tables = [_read_one(folder, file, options, len(files) > 1) for file in files]
     return tables[0] if len(tables) == 1 else _joined(tables, files)
 
@@ -91,7 +92,8 @@ def _read_one(folder: Folder, file: str, options: Options, of_split: bool) -> Li
 
 
 def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_split: bool = False) -> Listed:
-    """The images of `folder` that the rows of a table name, with their labels; `of_split`: the file is one split's."""
+    """Return the images of `folder` that the rows of a table name, with their labels; `of_split`: the file is one
+    split's."""
     beside = _beside(file)
     frame, problems = _without_problems(frame)
     roles = roles_of(frame, folder, beside, options)
@@ -141,7 +143,8 @@ def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_spli
 
 
 def _without_problems(frame: Frame) -> tuple[Frame, int]:
-    """A table of predict without the images that it could not use and nobody has labelled since, and their number."""
+    """Return a table of predict without the images that it could not use and nobody has labelled since, and their
+    number."""
     if not predicted_names(frame) or "problem" not in frame.names:
         return frame, 0
     problem, labels = (frame.column(frame.names.index(name)).fill_null("") for name in ("problem", "labels"))
@@ -162,7 +165,8 @@ def _of_predicted(
     notes: list[str],
     values: dict[str, Any],
 ) -> Listed:
-    """The labels of a table of predict or apply, in the order of its scores, those that a person added after them."""
+    """Return the labels of a table of predict or apply, in the order of its scores, those that a person added after
+    them."""
     number_of = {name: number for number, name in enumerate(names)}
     listed = [name if name in number_of else spoken(name) for name in labels.names]
     added = [name for name in dict.fromkeys(listed) if name not in number_of]
@@ -186,7 +190,7 @@ def _of_predicted(
 
 
 def _from_columns(frame: Frame, roles: Roles, what: str, notes: list[str], values: dict[str, Any]) -> Listed:
-    """The entries that are not absent, column by column."""
+    """Return the entries that are not absent, column by column."""
     rows, labels, codes = [], [], []
     for number, at in enumerate(roles.labels):
         column = roles.values[at].codes
@@ -231,7 +235,7 @@ def _groups(frame: Frame, roles: Roles) -> list[str] | None:
 
 
 def _joined(tables: Sequence[Listed], files: Sequence[str]) -> Listed:
-    """The rows of all tables, one after the other, over the labels of all."""
+    """Return the rows of all tables, one after the other, over the labels of all."""
     first = tables[0]
     names = list(dict.fromkeys(name for table in tables for name in table.label_names))
     for table, file in zip(tables, files, strict=True):

@@ -23,7 +23,7 @@ ANNOTATORS = ("union", "majority", "refuse")
 
 
 def find(folder: Folder, options: Options) -> list[Candidate]:
-    """The JSON lists of objects with `data` and `annotations`."""
+    """Return the JSON lists of objects with `data` and `annotations`."""
     files = [
         file
         for file in folder.of_suffix(".json")
@@ -36,7 +36,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
 
 
 def is_export(path: Path) -> bool:
-    """Whether the file begins as a list of tasks does."""
+    """Return whether the file begins as a list of tasks does."""
     with path.open("rb") as file:
         start = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \r\n\t")
     kinds = (b'"annotations"', b'"completions"', b'"predictions"', b'"total_annotations"')
@@ -44,8 +44,8 @@ def is_export(path: Path) -> bool:
 
 
 def read(folder: Folder, file: str, options: Options) -> Listed:
-    """The tasks' images with the labels that annotators chose or drew; cancelled annotations are left out, a task that
-    none of the others is of is unknown, one with an empty result has no label.
+    """Return the tasks' images with the labels that annotators chose or drew; cancelled annotations are left out, a
+    task that none of the others is of is unknown, one with an empty result has no label.
     """
     path = folder.root / file
     if options.annotators not in ANNOTATORS:
@@ -142,7 +142,7 @@ def _images(
 
 
 def _control(path: Path, tasks: list[dict[str, Any]], options: Options) -> str | None:
-    """The name of the question whose answers are the labels."""
+    """Return the name of the question whose answers are the labels."""
     found = {
         result.get("from_name")
         for task in tasks
@@ -177,7 +177,7 @@ def _chosen(annotation: dict[str, Any], control: str | None, where: str) -> list
 
 
 def _labels_of(result: dict[str, Any]) -> list[Any] | None:
-    """The choices of an answer, or the labels of a region that was drawn; None for other answers."""
+    """Return the choices of an answer, or the labels of a region that was drawn; None for other answers."""
     value = result.get("value")
     if not isinstance(value, dict):
         return None

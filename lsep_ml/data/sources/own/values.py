@@ -44,7 +44,7 @@ Kind = Literal["empty", "values", "numbers", "nearly", "words"]
 
 @dataclass(frozen=True)
 class Values:
-    """What a column holds.
+    """Says what a column holds.
 
     kind: nothing | 0 and 1 (and -1, and nothing) | other numbers | 0 and 1 but for a few | other text. codes:
     uint8 (N,)
@@ -68,7 +68,7 @@ def code_of(text: str) -> int | None:
 
 
 def number(text: str) -> float | None:
-    """The number that the text is, or None."""
+    """Return the number that the text is, or None."""
     try:
         return float(text)
     except ValueError:
@@ -76,7 +76,7 @@ def number(text: str) -> float | None:
 
 
 def values_of(column: pl.Series) -> Values:
-    """What the String column holds, decided over all of it."""
+    """Return what the String column holds, decided over all of it."""
     seen = column.head(SAMPLE).fill_null("").unique().to_list()
     if not all(code_of(text) is not None for text in seen) and all(
         code_of(text) is None for text in seen if text.strip()
