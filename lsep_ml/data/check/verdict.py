@@ -70,10 +70,9 @@ class Report:
         if self.exit_code == 1:
             return "broken: none of the listed images can be used; is data.root the folder that they lie in?"
         if self.exit_code:
-            return (
-                f"broken: repair what is an error and check again, or leave bad images out: "
-                f"{run} data.on_bad_image=drop"
-            )
+            bad_images = self.usable is not None and {MISSING, "unreadable"} & self.usable.dropped.keys()
+            way_out = f", or leave bad images out: {run} data.on_bad_image=drop" if bad_images else ""
+            return f"broken: repair what is an error and check again{way_out}"
         if self.departs_from is not None:
             return f"usable, but not {self.departs_from}: numbers do not compare with its; {run}"
         warned = any(finding.severity == "warning" for finding in self.findings)

@@ -82,6 +82,13 @@ def test_missing_and_broken_images_are_problems(tmp_path):
     assert found["images"] == 10
     assert found["dropped"] == {"missing": 1, "unreadable": 1}
     assert found["positives"] == {"cat": 5, "dog": 5}
+    assert check("own", root).verdict.endswith("data.on_bad_image=drop")
+
+
+def test_what_dropping_images_does_not_cure_is_not_to_be_cured_so(tmp_path):
+    report = check("own", write(tmp_path, ["image,cat,dog", *(f"{n}.jpg,1,1" for n in range(12))]))
+    assert report.exit_code == 3
+    assert report.verdict == "broken: repair what is an error and check again"
 
 
 @pytest.mark.parametrize(
