@@ -50,7 +50,7 @@ def test_a_check_loads_torch_only_to_open_images(tmp_path: Path) -> None:
     root = write_csv(tmp_path / "data")
     words = ("check", "csv", "--root", str(root), "--cache", str(tmp_path / "cache"))
     assert "torch" in verb(*words)
-    assert verb(*words) == set()
+    assert verb(*words) <= {"scipy"}  # which counts the labels that stand together
 
 
 def test_torchmetrics_is_whole_for_whoever_asks_for_more() -> None:

@@ -69,8 +69,7 @@ def auroc(cutoffs: Cutoffs) -> Floats:
 
 
 def sensitivity_at_95(cutoffs: Cutoffs) -> Floats:
-    """Return the highest recall at a specificity of at least 95%, a twentieth of the negatives found at most; NaN as
-    above."""
+    """Return the highest recall at a specificity of at least 95%, of the negatives a twentieth found; NaN as above."""
     _, true_positives, above, _, negatives = cutoffs
     highest = np.where(20 * (above - true_positives) <= negatives, true_positives, 0).max(0)
     return np.where(true_positives[-1] * negatives > 0, ratio(highest, true_positives[-1]), np.nan)

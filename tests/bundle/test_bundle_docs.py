@@ -48,7 +48,11 @@ def jobs(words: list[str]) -> list[list[str]]:
 
 
 def run_line(line: str, place: Path) -> None:
-    words = [found for word in shlex.split(line) for found in (glob(word) if word.endswith("/*") else [word])]
+    words = [
+        found
+        for word in shlex.split(line, comments=True)
+        for found in (glob(word) if word.endswith("/*") else [word])
+    ]
     if words[:2] == ["python", "run.py"]:
         small = SMALL if {"data=csv", "data=own"} & set(words) else VOC if "data=voc2007" in words else DIGITS
         for overrides in jobs(words[2:]):
