@@ -28,20 +28,23 @@ def print_result(record: dict[str, Any], folder: Path, console: Console) -> None
     for quantity in (
         quantity for quantity in (*METRICS, MAP_CALIBRATED, LABELS_PER_IMAGE) if quantity.key in val
     ):
-        low, high = record["intervals"]["test"].get(quantity.key, (None, None))
+        interval = [quantity.show(end) for end in record["intervals"]["test"].get(quantity.key, ())]
         values = val[quantity.key], test.get(quantity.key)
         unit = "" if quantity.unit == "%" or quantity.unit in quantity.name else f", {quantity.unit}"
         table.add_row(
             quantity.label + unit,
             *map(quantity.show, values),
-            f"{quantity.show(low)} to {quantity.show(high)}",
+            " to ".join(interval) or DASH,
         )
     console.print(table)
     if (folder / PER_CLASS).exists():  # runs of earlier versions have none
         worst = [f"{name} {f1:.0%} of {support}" for name, f1, support in worst_labels(folder / PER_CLASS)]
         say(f"lowest F1, of so many positives: {', '.join(worst)}", on=console)
-    chosen = ", ".join(f"{key} = {value}" for key, value in record["choices"].items())
-    say(f"chosen on validation: {chosen}", on=console)
+    chosen = (
+        f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
+        for key, value in record["choices"].items()
+    )
+    say(f"chosen on validation: {', '.join(chosen)}", on=console)
     again = [
         f"{name} found in the store" if reused else f"{name} made"
         for name, reused in record["reused"].items()
