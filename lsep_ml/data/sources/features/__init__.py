@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import Annotations, Unlabelled, checked, keep_labelled
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.features.files import Given, read_file
+from lsep_ml.data.sources.features.files import Given, read_given
 from lsep_ml.data.sources.own.builder import build
 from lsep_ml.data.sources.own.columns import image_column
 from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
@@ -146,7 +146,7 @@ def _annotations(
 def _given(folder: Folder, file: str | None) -> tuple[Given, list[str]]:
     """Return the features, and the files they are in."""
     files = [file] if file is not None else _files(folder)
-    read = [read_file(folder.root / one) for one in files]
+    read = [read_given(folder.root / one) for one in files]
     first = read[0]
     if first.targets is None and files[0].endswith(".npy"):
         beside = [

@@ -53,7 +53,7 @@ class Given:
     notes: list[str] = field(default_factory=list)
 
 
-def read_file(path: Path) -> Given:
+def read_given(path: Path) -> Given:
     """Read the features in the file at `path`, by its suffix.
 
     Raises:
