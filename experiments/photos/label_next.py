@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.losses import bce_loss
 from lsep_ml.metrics.functional import average_precisions
-from lsep_ml.training.learning_curve import Labelled, learning_curve, rank
+from lsep_ml.training.learning_curve import LabelledRows, learning_curve, rank
 from lsep_ml.training.probe import ProbeImages, Standardisation
 
 RAREST = 6
@@ -62,7 +62,7 @@ def main() -> None:
         order = rng.permutation(len(arrays["train_targets"]))
         first, rest = order[: options.labelled], order[options.labelled :]
         targets = arrays["train_targets"][first].astype(np.uint8)
-        labelled = Labelled(torch.from_numpy(arrays["train_features"][first]), targets)
+        labelled = LabelledRows(torch.from_numpy(arrays["train_features"][first]), targets)
         [point] = learning_curve(labelled, shares=(1.0,), replicates=2, seed=seed)
         rarest = np.argsort(targets.sum(axis=0))[:RAREST]
         ranked = rank(labelled, point, torch.from_numpy(arrays["train_features"][rest]))

@@ -210,10 +210,10 @@ def label_next_command(
     import os
 
     from lsep_ml.bundle.classifier import load
-    from lsep_ml.bundle.exports import export
     from lsep_ml.bundle.inputs import image_files
     from lsep_ml.bundle.label_next import label_next, print_curve, write_curve
     from lsep_ml.bundle.label_table import check_out
+    from lsep_ml.bundle.other_tools import export_rows
     from lsep_ml.bundle.tables import Columns, rows_of, write_table
     from lsep_ml.data.cache import default_folder
     from lsep_ml.data.check.options import parse_options
@@ -235,7 +235,7 @@ def label_next_command(
             out, rows_of(found.images, found.predictions), Columns(names, thresholds=True, probabilities=True)
         )
     else:
-        export(
+        export_rows(
             out, to, rows_of(list(map(os.path.abspath, found.images)), found.predictions), names, tool_root
         )
     say(

@@ -21,7 +21,7 @@ from lsep_ml.data.errors import DataError, ImageError
 from lsep_ml.data.images.opened import check_images
 from lsep_ml.data.twins import DISTANCE
 from lsep_ml.files import atomic_write
-from lsep_ml.training.learning_curve import Labelled, Point, learning_curve, rank
+from lsep_ml.training.learning_curve import LabelledRows, Point, learning_curve, rank
 
 FEWEST = 20
 """Labelled images below which folds say nothing."""
@@ -86,7 +86,7 @@ def label_next(
     theirs, further = features_of(classifier, unlabelled, problems)
     row_of = {path: row for row, path in enumerate(paths)}
     rows = np.array([row_of[path] for path in ours])
-    labelled = Labelled(
+    labelled = LabelledRows(
         features,
         annotations.targets[rows],
         None if known[rows].all() else known[rows],

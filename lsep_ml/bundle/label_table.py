@@ -12,9 +12,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from lsep_ml.bundle.exports import check_export, export
+from lsep_ml.bundle.other_tools import check_export, export_rows
 from lsep_ml.bundle.predictions import Predictions
-from lsep_ml.bundle.tables import Columns, Row, check_table, rows_of, write_table
+from lsep_ml.bundle.tables import Columns, ImageRow, check_table, rows_of, write_table
 
 PACKED = ("scores", "thresholds", "probabilities")
 """Fields of a row that are arrays."""
@@ -112,7 +112,7 @@ class LabelTable:
             self._offsets[row.image] = self._append(record | packed)
         self._file.flush()
 
-    def rows(self, images: Sequence[str], problems: Mapping[str, str] | None = None) -> Iterator[Row]:
+    def rows(self, images: Sequence[str], problems: Mapping[str, str] | None = None) -> Iterator[ImageRow]:
         """Give the rows of `images`, those that are there, in their order.
 
         An image in `problems` has a row without scores, which says why.
@@ -122,7 +122,7 @@ class LabelTable:
             if image in self._offsets:
                 yield self._row(image)
             elif problems and image in problems:
-                yield Row(printable(image), problem=problems[image])
+                yield ImageRow(printable(image), problem=problems[image])
 
     def finish(
         self,
@@ -143,25 +143,27 @@ class LabelTable:
             write_table(self.path, rows, self._columns(scores, scores and bool(problems), spreadsheet))
         else:
             absolute = (dataclasses.replace(row, image=os.path.abspath(row.image)) for row in rows)
-            export(self.path, self.tool, rows if self.root is None else absolute, self.label_names, self.root)
+            export_rows(
+                self.path, self.tool, rows if self.root is None else absolute, self.label_names, self.root
+            )
         self._file.close()
         self.part.unlink()
         self.close()
 
     def _columns(self, scores: bool, problem: bool, spreadsheet: bool) -> Columns:
-        first = self._row(next(iter(self._offsets))) if self._offsets else Row("")
+        first = self._row(next(iter(self._offsets))) if self._offsets else ImageRow("")
         given = (first.thresholds, first.probabilities, first.count)
         thresholded, probable, counted = (values is not None for values in given)
         return Columns(
             self.label_names, scores, thresholded, probable, counted, problem, spreadsheet=spreadsheet
         )
 
-    def _row(self, image: str) -> Row:
+    def _row(self, image: str) -> ImageRow:
         self._file.seek(self._offsets[image])
         record = json.loads(self._file.readline())
-        known = {field.name for field in dataclasses.fields(Row)}
+        known = {field.name for field in dataclasses.fields(ImageRow)}
         packed = {key: _unpack(record[key]) for key in PACKED if key in record}
-        return Row(**{key: value for key, value in (record | packed).items() if key in known})
+        return ImageRow(**{key: value for key, value in (record | packed).items() if key in known})
 
     def _recover(self, made_by: dict[str, Any]) -> None:
         """Index the rows of an earlier process; a last line that was cut off is removed."""

@@ -24,7 +24,7 @@ OF_LABELS = ("score", "threshold", "probability")
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """Holds what is said of one image.
 
     labels: the highest score first. scores, thresholds, probabilities: float32 (K,), the last two where the decision
@@ -62,7 +62,7 @@ class Columns:
 
     @property
     def of_labels(self) -> list[tuple[str, str]]:
-        """Return the beginnings of the names of columns that each label has, with the field of `Row` that they hold."""
+        """Return the beginnings of the names of columns that each label has, and fields of `ImageRow`."""
         fields = {"score": "scores", "threshold": "thresholds", "probability": "probabilities"}
         return [(kind, fields[kind]) for kind in OF_LABELS if self.scores and getattr(self, fields[kind])]
 
@@ -76,7 +76,7 @@ def check_table(path: Path, *, overwrite: bool = False) -> None:
         raise FileExistsError(f"{path}: exists; --overwrite replaces it, --out names another")
 
 
-def rows_of(images: Sequence[str], predictions: Predictions) -> Iterator[Row]:
+def rows_of(images: Sequence[str], predictions: Predictions) -> Iterator[ImageRow]:
     """Give the rows of images and what was predicted of them, in their order."""
     margins = predictions.margins
 
@@ -84,7 +84,7 @@ def rows_of(images: Sequence[str], predictions: Predictions) -> Iterator[Row]:
         return None if values is None else values[row]
 
     for row, (image, labels) in enumerate(zip(images, predictions.labels, strict=True)):
-        yield Row(
+        yield ImageRow(
             image,
             labels,
             predictions.scores[row],
@@ -95,7 +95,7 @@ def rows_of(images: Sequence[str], predictions: Predictions) -> Iterator[Row]:
         )
 
 
-def write_table(path: Path, rows: Iterable[Row], columns: Columns) -> None:
+def write_table(path: Path, rows: Iterable[ImageRow], columns: Columns) -> None:
     """Write `rows` to `path` by its suffix, whole or not at all.
 
     A CSV has labels separated by |, or JSON lists where a name would not come back from that (`needs_lists`);
@@ -106,8 +106,8 @@ def write_table(path: Path, rows: Iterable[Row], columns: Columns) -> None:
         write(file, iter(rows), columns)
 
 
-def _write_csv(file: IO[bytes], rows: Iterator[Row], columns: Columns) -> None:
-    chunk: list[Row] = []
+def _write_csv(file: IO[bytes], rows: Iterator[ImageRow], columns: Columns) -> None:
+    chunk: list[ImageRow] = []
     header, lists = True, needs_lists(columns.label_names)
     while header or chunk:
         cells = [label_cell(row.labels, lists) for row in chunk]
@@ -119,7 +119,7 @@ def _write_csv(file: IO[bytes], rows: Iterator[Row], columns: Columns) -> None:
         chunk, header = list(islice(rows, CHUNK)), False
 
 
-def _write_jsonl(file: IO[bytes], rows: Iterator[Row], columns: Columns) -> None:
+def _write_jsonl(file: IO[bytes], rows: Iterator[ImageRow], columns: Columns) -> None:
     for row in rows:
         record: dict[str, Any] = {"image": row.image, "labels": list(row.labels)}
         if row.problem is not None:
@@ -132,11 +132,11 @@ def _write_jsonl(file: IO[bytes], rows: Iterator[Row], columns: Columns) -> None
         file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
-def _write_parquet(file: IO[bytes], rows: Iterator[Row], columns: Columns) -> None:
+def _write_parquet(file: IO[bytes], rows: Iterator[ImageRow], columns: Columns) -> None:
     _frame(list(rows), columns).write_parquet(file)
 
 
-def _frame(rows: Sequence[Row], columns: Columns) -> pl.DataFrame:
+def _frame(rows: Sequence[ImageRow], columns: Columns) -> pl.DataFrame:
     found: dict[str, Any] = {
         "image": pl.Series([row.image for row in rows], dtype=pl.String),
         "labels": pl.Series([list(row.labels) for row in rows], dtype=pl.List(pl.String)),

@@ -21,6 +21,9 @@ from lsep_ml.data.twins import Twins
 
 log = logging.getLogger(__name__)
 
+UNREADABLE = "unreadable"
+"""Why an image that is there is left out."""
+
 OnBadImage = Literal["error", "drop"]
 TwinsAre = Literal["report", "together", "ignore"]
 Unlabelled = Literal["drop", "keep"]
@@ -119,7 +122,12 @@ def keep_usable(annotations: Annotations, on_bad_image: OnBadImage, cache: str |
     if on_bad_image == "error":
         raise DataError(f"{summary}; repair or remove them, or set data.on_bad_image=drop")
     log.warning("%s; dropped", summary)
-    reasons = Counter(MISSING if problem == MISSING else "unreadable" for problem in problems.values())
+    return without_unusable(annotations, problems)
+
+
+def without_unusable(annotations: Annotations, problems: Mapping[int, str]) -> Annotations:
+    """Leave out the images at the rows of `problems`, counted by whether they are missing or unreadable."""
+    reasons = Counter(MISSING if problem == MISSING else UNREADABLE for problem in problems.values())
     return annotations.select(np.setdiff1d(np.arange(len(annotations)), list(problems)), reasons)
 
 

@@ -30,7 +30,7 @@ from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.preprocessing import with_preprocessing
 from lsep_ml.stages.probe import solving_of
 from lsep_ml.stages.ranges import check_ranges
-from lsep_ml.stages.rates import check_search
+from lsep_ml.stages.rates import check_rates
 from lsep_ml.stages.running import Running
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import (
@@ -107,7 +107,7 @@ def build_job(config: DictConfig) -> Job:
     """
     config = with_current_names(config)
     check_ranges(config)
-    check_search(config)
+    check_rates(config)
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
     trainer, processes, device = join_processes(

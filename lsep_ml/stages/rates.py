@@ -19,6 +19,7 @@ from lsep_ml.stages.prediction import Training, fit_or_continue
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import RATES, search_made_by
 from lsep_ml.training.label_prediction import LabelPrediction
+from lsep_ml.training.probe import next_outwards
 from lsep_ml.training.resume import Checkpoints
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _TRIED = "tried"
 """Kind of a short training, in the store of its search."""
 
 
-def check_search(config: DictConfig) -> None:
+def check_rates(config: DictConfig) -> None:
     """Raise ValueError where `config` asks for a search that cannot be made."""
     search = config.rates.get("search")
     if search is None:
@@ -55,19 +56,15 @@ def next_step(maps: Mapping[int, float]) -> int | None:
     FIRST, then on by decades while the best is the lowest or the highest of all, within WIDEST, then the neighbours of
     the best, so that at the end both of them have been tried.
     """
-    for step in FIRST:
-        if step not in maps:
-            return step
-    best, low, high = best_of(maps), min(maps), max(maps)
-    if best == low > WIDEST[0]:
-        return low - 2
-    if best == high < WIDEST[1]:
-        return high + 2
+    outwards = next_outwards(maps, FIRST, WIDEST, best_rate, stride=2)
+    if outwards is not None:
+        return outwards
+    best = best_rate(maps)
     beside = (step for step in (best - 1, best + 1) if WIDEST[0] <= step <= WIDEST[1])
     return next((step for step in beside if step not in maps), None)
 
 
-def best_of(maps: Mapping[int, float]) -> int:
+def best_rate(maps: Mapping[int, float]) -> int:
     """Return the half decade of the highest validation mAP, the smaller rate on a tie."""
     return max(maps, key=lambda step: (maps[step], -step))
 
@@ -150,7 +147,7 @@ def search_rate(store: Store, rates: AtRates, data: ImageDataModule) -> Entry:
                 log.info("Rate %g diverges: %s", lr, facts["error"])
             maps[step] = -math.inf if facts["map"] is None else facts["map"]
             tried.append({"lr": lr, **facts})
-        best = best_of(maps)
+        best = best_rate(maps)
         chosen = tried[list(maps).index(best)]
         if chosen["map"] is None:
             raise FloatingPointError(

@@ -28,7 +28,7 @@ _LEVEL = 95
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledRows:
     """Holds N images whose labels are known, at least in part.
 
     features: float32 (N, D). targets: uint8 0/1 (N, K). mask: bool (N, K), True where known; None: all. groups: (N,),
@@ -76,7 +76,7 @@ class Point:
 
 
 def learning_curve(
-    labelled: Labelled,
+    labelled: LabelledRows,
     *,
     shares: Sequence[float] = SHARES,
     folds: int = 5,
@@ -97,7 +97,9 @@ def learning_curve(
     return [_point(labelled, share, numbers, replicates, seed) for share in shares]
 
 
-def _point(labelled: Labelled, share: float, folds: NDArray[np.int64], replicates: int, seed: int) -> Point:
+def _point(
+    labelled: LabelledRows, share: float, folds: NDArray[np.int64], replicates: int, seed: int
+) -> Point:
     order = np.random.default_rng(seed).permutation(len(folds))
     rows = []
     for fold in range(int(folds.max()) + 1):
@@ -127,7 +129,7 @@ def _point(labelled: Labelled, share: float, folds: NDArray[np.int64], replicate
 
 
 def _out_of_fold(
-    labelled: Labelled, rows: Sequence[NDArray[np.int64]], folds: NDArray[np.int64]
+    labelled: LabelledRows, rows: Sequence[NDArray[np.int64]], folds: NDArray[np.int64]
 ) -> tuple[float, NDArray[np.float32]]:
     """Return the weight decay of the highest mAP, and the scores of each fold's images by the fit on its `rows`."""
     images = _images(labelled)
@@ -154,7 +156,7 @@ def _out_of_fold(
     return weight_decay(best), found[best]
 
 
-def _images(labelled: Labelled) -> ProbeImages:
+def _images(labelled: LabelledRows) -> ProbeImages:
     mask = None if labelled.mask is None else torch.from_numpy(labelled.mask)
     standardisation = Standardisation.of(labelled.features)
     return ProbeImages(labelled.features, standardisation, torch.from_numpy(labelled.targets), mask)
@@ -176,7 +178,7 @@ def _values(
 def _resampled(
     scores: NDArray[np.float32],
     label_sets: NDArray[np.bool_],
-    labelled: Labelled,
+    labelled: LabelledRows,
     replicates: int,
     seed: int,
 ) -> Iterator[NDArray[np.float64]]:
@@ -202,7 +204,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedRows:
     """Holds what is said of M images without labels, the one that would tell most first.
 
     order: int64 (M,), their rows. priority: (M,) of the rows as they are given; so are scores, thresholds,
@@ -217,7 +219,7 @@ class Ranked:
     probabilities: NDArray[np.float32]
 
 
-def rank(labelled: Labelled, point: Point, features: Tensor) -> Ranked:
+def rank(labelled: LabelledRows, point: Point, features: Tensor) -> RankedRows:
     """Rank images without labels by how near they are to the thresholds of labels, rare labels first.
 
     The scores are fitted on all labelled images with the weight decay of `point`, thresholds and calibration on its
@@ -244,7 +246,7 @@ def rank(labelled: Labelled, point: Point, features: Tensor) -> Ranked:
     with np.errstate(over="ignore"):
         closeness = 2 / (1 + np.exp(np.abs(log_odds - at_threshold)))
     priority = closeness @ (1 / np.maximum(positives, 1))
-    return Ranked(
+    return RankedRows(
         np.argsort(-priority, kind="stable"),
         priority,
         scores.numpy(),

@@ -66,8 +66,8 @@ class LinearFits:
         return Fitted(made["converged"], made["gradient_norm"])
 
     @cached_property
-    def _problem(self) -> "Problem":
-        return Problem(self._decision, self.rows)
+    def _problem(self) -> "LinearProblem":
+        return LinearProblem(self._decision, self.rows)
 
     def _fit(self, chosen: Bools) -> dict[str, Any]:
         found = self._problem.solve(chosen, self.weight_decay)
@@ -76,7 +76,7 @@ class LinearFits:
         return {"state": state, "converged": solution.converged, "gradient_norm": solution.gradient_norm}
 
 
-class Found(NamedTuple):
+class LinearFit(NamedTuple):
     """A minimum: weight (K, D) on the axes, bias (K,), log_scale (), all float64, and how it was reached."""
 
     weight: Tensor
@@ -85,7 +85,7 @@ class Found(NamedTuple):
     solution: Solution
 
 
-class Problem:
+class LinearProblem:
     """Holds the objective of linear thresholds (`LinearThresholds.loss`) on `rows` or some of them, and its minimum.
 
     It is minimised in coordinates in which its curvature is about 1 everywhere (`PrincipalAxes`).
@@ -102,7 +102,7 @@ class Problem:
             self.axes = PrincipalAxes.of([some], inputs.shape[1])
             self.inputs = self.axes.onto(inputs)
 
-    def decision(self, found: Found, weight_decay: float) -> LinearThresholds:
+    def decision(self, found: LinearFit, weight_decay: float) -> LinearThresholds:
         """Return the linear thresholds of a minimum, without offsets."""
         decision = copy.deepcopy(self._started)
         with torch.no_grad():
@@ -112,14 +112,14 @@ class Problem:
         decision.decay.fill_(weight_decay)
         return decision
 
-    def solve(self, chosen: Bools, weight_decay: float, start: Found | None = None) -> Found:
+    def solve(self, chosen: Bools, weight_decay: float, start: LinearFit | None = None) -> LinearFit:
         """Minimise over the chosen rows, from scratch or from another minimum."""
         found = self._solve(chosen, weight_decay, start, torch.float32)
         if not found.solution.converged:  # single precision rounds too much where the weight decay is small
             found = self._solve(chosen, weight_decay, found, torch.float64)
         return found
 
-    def log_loss(self, found: Found, chosen: Bools) -> float:
+    def log_loss(self, found: LinearFit, chosen: Bools) -> float:
         """Return the sum over the known entries of the chosen rows of log(1 + exp(-z)) of positives, (z) of
         negatives."""
         scores, targets, known, inputs = self._tensors(chosen, torch.float32)
@@ -136,7 +136,9 @@ class Problem:
         )
         return scores.to(dtype), targets.to(dtype), known, inputs.to(dtype)
 
-    def _solve(self, chosen: Bools, weight_decay: float, start: Found | None, dtype: torch.dtype) -> Found:
+    def _solve(
+        self, chosen: Bools, weight_decay: float, start: LinearFit | None, dtype: torch.dtype
+    ) -> LinearFit:
         scores, targets, known, inputs = self._tensors(chosen, dtype)
         weights = known.to(dtype) * (known.shape[1] / known.sum().clamp_min(1))
         positive = ((targets * known).sum(0) + 0.5) / (known.sum(0) + 1)
@@ -176,10 +178,10 @@ class Problem:
         solution = minimise(parameters, objective, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
         with torch.no_grad():
             weight, bias, log_scale = (part.double() for part in parts())
-        return Found(weight, bias + _scale(log_scale) * middle, log_scale, solution)
+        return LinearFit(weight, bias + _scale(log_scale) * middle, log_scale, solution)
 
 
-def choose_weight_decay(problem: Problem) -> float:
+def choose_weight_decay(problem: LinearProblem) -> float:
     """Return the weight decay of lowest log loss on rows that were not fitted on; the larger on a tie.
 
     The path, of powers of sqrt(10), is widened at the end where the best lies.
@@ -187,7 +189,7 @@ def choose_weight_decay(problem: Problem) -> float:
     rows = problem.rows
     pairs = list(rows.splits()) if rows.judges is None or rows.judges.all() else [(~rows.judges, rows.judges)]
     losses: dict[int, float] = {}
-    starts: list[Found | None] = [None] * len(pairs)
+    starts: list[LinearFit | None] = [None] * len(pairs)
 
     def log_loss(weight_decay: float) -> float:
         total = 0.0

@@ -5,7 +5,7 @@ once; the bias is free. w is chosen on validation mAP from a path. See `lsep_ml.
 minimum of each loss is reached.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -255,12 +255,25 @@ def next_on_path(maps: Mapping[int, float]) -> int | None:
 
     PATH first, and then beyond the edge that is best, as far as WIDEST.
     """
-    for step in PATH:
+    return next_outwards(maps, PATH, WIDEST, best_of)
+
+
+def next_outwards(
+    maps: Mapping[int, float],
+    first: Sequence[int],
+    widest: tuple[int, int],
+    best: Callable[[Mapping[int, float]], int],
+    stride: int = 1,
+) -> int | None:
+    """Return the step that a search goes on with after those in `maps`: one of the `first`, then `stride` beyond the
+    lowest or the highest of all while that is the `best`, within `widest`; None: the best lies between others, or at
+    the end."""
+    for step in first:
         if step not in maps:
             return step
-    best, low, high = best_of(maps), min(maps), max(maps)
-    if best == low > WIDEST[0]:
-        return low - 1
-    if best == high < WIDEST[1]:
-        return high + 1
+    found, low, high = best(maps), min(maps), max(maps)
+    if found == low > widest[0]:
+        return low - stride
+    if found == high < widest[1]:
+        return high + stride
     return None

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsep_ml.bundle.exports import check_export, export, export_cleanlab
+from lsep_ml.bundle.other_tools import check_export, export_cleanlab, export_rows
 from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.bundle.tables import SUFFIXES as TABLES
 from lsep_ml.bundle.tables import Columns, rows_of, write_table
@@ -68,7 +68,7 @@ def write_label_sets(
 def export_label_sets(
     path: Path, table: ScoreTable, predictions: Predictions, tool: str, root: Path | None = None
 ) -> None:
-    """Write what was predicted of a table's images for another tool; see `lsep_ml.bundle.exports`.
+    """Write what was predicted of a table's images for another tool; see `lsep_ml.bundle.other_tools`.
 
     Raises:
         ValueError: the images have no names, or cleanlab is to look at labels that there are none of.
@@ -77,7 +77,7 @@ def export_label_sets(
         raise ValueError(f"--to {tool}: the scores have no image_ids, by which it finds the images")
     rows = rows_of(table.images, predictions)
     if tool != "cleanlab":
-        export(path, tool, rows, table.names, root)
+        export_rows(path, tool, rows, table.names, root)
     elif table.targets is None:
         raise ValueError(
             "--to cleanlab: it compares given labels with predictions, and the file of scores has no targets"

@@ -17,7 +17,7 @@ from small_trainings import Killed, kill_at
 from lsep_ml.stages import rates
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.plan import plan
-from lsep_ml.stages.rates import FIRST, WIDEST, best_of, next_step, rate_at
+from lsep_ml.stages.rates import FIRST, WIDEST, best_rate, next_step, rate_at
 from lsep_ml.store.keys import PREDICTIONS, RATES, RUN_PARTS, config_parts, identity_of
 from lsep_ml.training.label_prediction import LabelPrediction
 
@@ -51,7 +51,7 @@ def walk(curve: Callable[[int], float]) -> dict[int, float]:
 def test_a_curve_with_one_top_is_climbed_to_it(top: int, falls: list[float]) -> None:
     """Whatever the curve falls by on either side: the top is found, and both its neighbours were tried."""
     maps = walk(lambda step: 0.9 - sum(falls[: abs(step - top)]))
-    assert best_of(maps) == top
+    assert best_rate(maps) == top
     assert list(maps)[:3] == list(FIRST)
     assert all(step in maps for step in (top - 1, top + 1) if WIDEST[0] <= step <= WIDEST[1])
     assert all(WIDEST[0] <= step <= WIDEST[1] for step in maps)
@@ -60,7 +60,7 @@ def test_a_curve_with_one_top_is_climbed_to_it(top: int, falls: list[float]) -> 
 @given(st.lists(st.one_of(st.floats(0, 1), st.just(float("-inf"))), min_size=17, max_size=17))
 def test_any_search_ends_and_its_winner_has_neighbours(values: list[float]) -> None:
     maps = walk(lambda step: values[step - WIDEST[0]])
-    best = best_of(maps)
+    best = best_rate(maps)
     assert maps[best] == max(maps.values())
     assert all(step in maps for step in (best - 1, best + 1) if WIDEST[0] <= step <= WIDEST[1])
 
@@ -70,8 +70,8 @@ def test_the_edge_is_widened_and_ties_go_to_the_smaller_rate() -> None:
     assert list(walk(lambda step: -abs(step - 5))) == [0, -2, 2, 4, 6, 3, 5]
     assert list(walk(lambda step: float(step))) == [0, -2, 2, 4, 6, 8, 7]
     assert list(walk(lambda step: -float(step)))[:6] == [0, -2, 2, -4, -6, -8]
-    assert best_of(walk(lambda step: 0.5)) == WIDEST[0]
-    assert best_of({0: 0.5, -1: 0.5, 1: 0.4}) == -1
+    assert best_rate(walk(lambda step: 0.5)) == WIDEST[0]
+    assert best_rate({0: 0.5, -1: 0.5, 1: 0.4}) == -1
 
 
 def test_rates_have_two_digits_and_the_given_one_is_itself() -> None:

@@ -10,7 +10,7 @@ import torch
 from lsep_ml.decisions import LabelSetSupport, LinearThresholds
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.folds import Rows, draw_folds
-from lsep_ml.training.linear_fits import LinearFits, Problem, choose_weight_decay
+from lsep_ml.training.linear_fits import LinearFits, LinearProblem, choose_weight_decay
 from lsep_ml.training.solver import minimise
 
 
@@ -59,7 +59,7 @@ def test_the_weight_decay_is_that_of_the_lowest_log_loss_of_a_widened_path(
         *(getattr(rows, name) for name in ("scores", "targets", "known", "features", "folds")), judges
     )
     decision = LinearThresholds(features, 3)
-    chosen = choose_weight_decay(Problem(decision, rows))
+    chosen = choose_weight_decay(LinearProblem(decision, rows))
 
     def log_loss(decay):
         total = 0.0
@@ -110,7 +110,7 @@ def test_a_minimum_on_the_axes_is_one_of_the_loss(most_axes, weight_decay, maske
     if masked:
         rows = replace(rows, known=rng.random(rows.known.shape) < 0.7)
     chosen = rows.folds != 2
-    problem = Problem(LinearThresholds(8, 3), rows)
+    problem = LinearProblem(LinearThresholds(8, 3), rows)
     found = problem.solve(chosen, weight_decay)
     fitted, given = problem.decision(found, weight_decay).double(), rows.take(chosen)
     arrays = (given.scores, given.targets, given.features, given.known)

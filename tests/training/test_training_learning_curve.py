@@ -8,7 +8,7 @@ from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.decisions import Calibrated, PerClassThreshold
 from lsep_ml.metrics.functional import average_precisions
 from lsep_ml.training import learning_curve as module
-from lsep_ml.training.learning_curve import Labelled, Point, learning_curve, rank
+from lsep_ml.training.learning_curve import LabelledRows, Point, learning_curve, rank
 
 
 def case(images=240, labels=3, width=12, seed=0, noise=1.0):
@@ -16,7 +16,7 @@ def case(images=240, labels=3, width=12, seed=0, noise=1.0):
     features = rng.standard_normal((images, width)).astype(np.float32)
     scores = features @ rng.standard_normal((width, labels)) + noise * rng.standard_normal((images, labels))
     targets = (scores > np.quantile(scores, [0.5, 0.7, 0.9][:labels], axis=0).diagonal()).astype(np.uint8)
-    return Labelled(torch.from_numpy(features), targets)
+    return LabelledRows(torch.from_numpy(features), targets)
 
 
 def test_more_images_help_where_there_is_something_to_learn():
@@ -37,7 +37,7 @@ def test_more_images_help_where_there_is_something_to_learn():
 def test_scores_are_out_of_fold():
     """Labels of pure chance cannot be told by images that were not seen: AP stays near the share of positives."""
     rng = np.random.default_rng(1)
-    labelled = Labelled(
+    labelled = LabelledRows(
         torch.from_numpy(rng.standard_normal((200, 60)).astype(np.float32)),
         (rng.random((200, 3)) < 0.5).astype(np.uint8),
     )
@@ -52,7 +52,7 @@ def test_groups_stay_in_one_fold_and_shares_are_nested(monkeypatch: pytest.Monke
         seen.append((rows, folds)), found(labelled, rows, folds))[1])  # fmt: skip
     labelled = case(images=120)
     groups = np.arange(120) // 3
-    learning_curve(Labelled(labelled.features, labelled.targets, None, groups), replicates=2)
+    learning_curve(LabelledRows(labelled.features, labelled.targets, None, groups), replicates=2)
     (few, folds), (more, _), (every, _) = seen
     for fold in range(len(few)):
         assert set(few[fold]) < set(more[fold]) < set(every[fold])
@@ -67,7 +67,7 @@ def test_unknown_entries_play_no_part():
     known = labelled.targets * mask
     points = [
         learning_curve(
-            Labelled(labelled.features, targets.astype(np.uint8), mask), shares=(1.0,), replicates=5
+            LabelledRows(labelled.features, targets.astype(np.uint8), mask), shares=(1.0,), replicates=5
         )[0]
         for targets in (known, known)
     ]
@@ -85,7 +85,7 @@ def test_a_label_without_positives_has_no_curve():
     labelled = case()
     targets = labelled.targets.copy()
     targets[:, 1] = 0
-    [point] = learning_curve(Labelled(labelled.features, targets), shares=(1.0,), replicates=5)
+    [point] = learning_curve(LabelledRows(labelled.features, targets), shares=(1.0,), replicates=5)
     assert np.isnan([point.ap[1], point.f1[1], *point.ap_interval[1]]).all()
     assert np.isfinite(point.map)
 

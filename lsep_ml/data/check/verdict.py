@@ -1,13 +1,10 @@
 """The check of a data set on disk: `python -m lsep_ml check NAME --root DIR`."""
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lsep_ml.data.annotations import Annotations, Reading
+from lsep_ml.data.annotations import UNREADABLE, Annotations, Reading, without_unusable
 from lsep_ml.data.check import findings
 from lsep_ml.data.check.statistics import LabelStatistics, label_statistics
 from lsep_ml.data.data_set import SPLITS
@@ -70,7 +67,7 @@ class Report:
         if self.exit_code == 1:
             return "broken: none of the listed images can be used; is data.root the folder that they lie in?"
         if self.exit_code:
-            bad_images = self.usable is not None and {MISSING, "unreadable"} & self.usable.dropped.keys()
+            bad_images = self.usable is not None and {MISSING, UNREADABLE} & self.usable.dropped.keys()
             way_out = f", or leave bad images out: {run} data.on_bad_image=drop" if bad_images else ""
             return f"broken: repair what is an error and check again{way_out}"
         if self.departs_from is not None:
@@ -130,8 +127,5 @@ def check(
         *differing,
         *(source.compare(root) if source.compare is not None else ()),
     )
-    reasons = Counter(MISSING if problem == MISSING else "unreadable" for problem in images.problems.values())
-    usable = annotations
-    if images.problems:
-        usable = annotations.select(np.setdiff1d(np.arange(len(annotations)), list(images.problems)), reasons)
+    usable = without_unusable(annotations, images.problems) if images.problems else annotations
     return Report(data, str(root), found, statistics, published.protocol if differing else None, usable)

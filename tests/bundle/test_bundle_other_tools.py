@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 import lsep_ml
 from lsep_ml import cli
-from lsep_ml.bundle.exports import probabilities_of
-from lsep_ml.bundle.tables import Row
+from lsep_ml.bundle.other_tools import probabilities_of
+from lsep_ml.bundle.tables import ImageRow
 from lsep_ml.data import DataError
 from lsep_ml.data.sources.own import own_annotations, read_own
 from lsep_ml.decisions import Calibrated, GlobalThreshold, TopK
@@ -158,7 +158,7 @@ def test_cleanlab_leaves_out_what_is_not_known_and_says_so(
 
 @pytest.mark.parametrize("value", [-1e4, -40.0, 0.0, 40.0, 1e4])
 def test_the_logistic_curve_does_not_overflow(value: float) -> None:
-    values, _ = probabilities_of(Row("a", (), np.array([value], np.float32)))
+    values, _ = probabilities_of(ImageRow("a", (), np.array([value], np.float32)))
     assert values[0] == pytest.approx(0.0 if value < 0 else 1.0 if value > 0 else 0.5)
 
 

@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.bundle.tables import Row
+from lsep_ml.bundle.tables import ImageRow
 from lsep_ml.files import atomic_write, check_writable
 
 CONTROL, IMAGE = "labels", "image"
@@ -29,8 +29,8 @@ def check_export(path: Path, tool: str, *, overwrite: bool = False) -> None:
         raise FileExistsError(f"{path}: exists; name another file")
 
 
-def export(
-    path: Path, tool: str, rows: Iterable[Row], label_names: Sequence[str], root: Path | None = None
+def export_rows(
+    path: Path, tool: str, rows: Iterable[ImageRow], label_names: Sequence[str], root: Path | None = None
 ) -> int:
     """Write the rows that have scores for `tool`, "fiftyone" or "label_studio"; returns how many.
 
@@ -38,7 +38,7 @@ def export(
     """
     count = 0
 
-    def usable() -> Iterator[Row]:
+    def usable() -> Iterator[ImageRow]:
         nonlocal count
         for row in rows:
             if row.problem is None:
@@ -55,7 +55,7 @@ def export(
 
 def export_cleanlab(
     path: Path,
-    rows: Iterable[Row],
+    rows: Iterable[ImageRow],
     label_names: Sequence[str],
     targets: NDArray[np.uint8],
     mask: NDArray[np.bool_] | None,
@@ -90,7 +90,7 @@ def export_cleanlab(
     return count
 
 
-def probabilities_of(row: Row) -> tuple[NDArray[np.float32], str]:
+def probabilities_of(row: ImageRow) -> tuple[NDArray[np.float32], str]:
     """Return a number in [0, 1] for each label of a row with scores, and what it is, in words."""
     assert row.scores is not None
     if row.probabilities is not None:
@@ -110,7 +110,7 @@ def _logistic(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _write_fiftyone(
-    file: IO[str], rows: Iterator[Row], label_names: Sequence[str], root: Path | None
+    file: IO[str], rows: Iterator[ImageRow], label_names: Sequence[str], root: Path | None
 ) -> None:
     """FiftyOneImageClassificationDataset: an image's absolute path -> its labels, `fo.Classifications`."""
     number_of = {name: number for number, name in enumerate(label_names)}
@@ -122,7 +122,7 @@ def _write_fiftyone(
     file.write("\n}}\n")
 
 
-def _classification(row: Row, number: int, label: str) -> dict[str, Any]:
+def _classification(row: ImageRow, number: int, label: str) -> dict[str, Any]:
     """Return a label with its score and threshold; `confidence` is a probability, there only where the decision has
     one."""
     found: dict[str, Any] = {"label": label}
@@ -134,7 +134,7 @@ def _classification(row: Row, number: int, label: str) -> dict[str, Any]:
 
 
 def _write_label_studio(
-    file: IO[str], rows: Iterator[Row], label_names: Sequence[str], root: Path | None
+    file: IO[str], rows: Iterator[ImageRow], label_names: Sequence[str], root: Path | None
 ) -> None:
     """Tasks with a prediction each; its score is the margin, so that the least sure images come first."""
     file.write("[")
@@ -177,7 +177,7 @@ def _config(label_names: Sequence[str]) -> str:
     )
 
 
-WRITERS: dict[str, Callable[[IO[str], Iterator[Row], Sequence[str], Path | None], None]] = {
+WRITERS: dict[str, Callable[[IO[str], Iterator[ImageRow], Sequence[str], Path | None], None]] = {
     "fiftyone": _write_fiftyone,
     "label_studio": _write_label_studio,
 }
