@@ -39,7 +39,7 @@ def load(path: str | Path) -> Decision:
         decision.label_names = _label_names(record, int(decision.num_labels))
         decision.constrain(Constraints.of_plain(record.get("constraints", {})))
         if not decision.needs_features or hasattr(decision, "num_features"):
-            decision.decide(*_blank_image(decision))  # sizes that do not belong together fail here
+            _try(decision)
     return decision.eval()
 
 
@@ -57,6 +57,18 @@ def _fill(decision: Decision, state: Mapping[str, Any]) -> None:
         if torch.isnan(tensors[key]).any():
             raise ValueError(f"{key} holds NaN")
     decision.load_state_dict(tensors)
+
+
+def _try(decision: Decision) -> None:
+    """Decide a blank image, which fails where sizes do not belong together."""
+    try:
+        decision.decide(*_blank_image(decision))
+    except (RuntimeError, IndexError) as error:
+        sizes = {key: tuple(value.shape) for key, value in decision.state_dict().items() if value.ndim}
+        told = ", ".join(f"{key} {shape}" for key, shape in sizes.items())
+        raise ValueError(
+            f"sizes that do not belong together: num_labels = {decision.num_labels}, {told}: {error}"
+        ) from error
 
 
 def _label_names(record: Mapping[str, Any], num_labels: int) -> list[str] | None:

@@ -161,6 +161,7 @@ def test_files_that_are_something_else(name: str, content: bytes, tmp_path: Path
         ({"state": {"num_labels": 2, "theta": "a"}}, "theta = 'a' is no number"),
         ({"state": {"num_labels": 2, "theta": None}}, "theta = None is no number"),
         ({"state": {"num_labels": 2, "theta": [0.0, 1.0, 2.0]}}, "must match"),
+        ({"state": {"num_labels": 2, "theta": [0.0, 1.0, 2.0]}}, r"num_labels = 2, theta \(3,\)"),
         ({"state": {"num_labels": "1.5", "theta": 0.0}}, "num_labels = '1.5' is no number"),
         ({"state": [1]}, "not a saved GlobalThreshold"),
         ({"label_names": ["a"]}, "its 1 different label_names are for num_labels = 2"),
