@@ -26,10 +26,9 @@ from torch import Tensor
 
 from lsep_ml.data import Split, Transform
 from lsep_ml.data.images.decode import ImageFiles, decode_image
-from lsep_ml.data.images.perceptual_hash import perceptual_hash
 from lsep_ml.data.sources.csv_labels import csv_annotations
 from lsep_ml.data.sources.own import read_own
-from lsep_ml.data.twins import DISTANCE, Twins
+from lsep_ml.data.twins import DISTANCE, Twins, perceptual_hash
 from lsep_ml.files import atomic_write
 from lsep_ml.models import timm_backbone
 from lsep_ml.models.preprocessing import timm_preprocessing

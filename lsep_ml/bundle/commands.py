@@ -216,7 +216,7 @@ def label_next_command(
     from lsep_ml.bundle.other_tools import export_rows
     from lsep_ml.bundle.tables import Columns, rows_of, write_table
     from lsep_ml.data.cache import default_folder
-    from lsep_ml.data.check.options import parse_options
+    from lsep_ml.data.sources import parse_options
     from lsep_ml.data.sources.own import own_annotations
 
     check_out(out, to, overwrite=overwrite)

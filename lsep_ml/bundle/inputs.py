@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from functools import cache
 
-from lsep_ml.data.image_names import SUFFIXES, has_image_suffix, is_junk
+from lsep_ml.data.tree import SUFFIXES, has_image_suffix, is_junk
 
 
 def image_files(inputs: Sequence[str], unreadable: dict[str, str] | None = None) -> list[str]:

@@ -36,9 +36,9 @@ def check_command(
     import json
 
     from lsep_ml.data.cache import default_folder
-    from lsep_ml.data.check.options import parse_options
     from lsep_ml.data.check.printed import print_report
     from lsep_ml.data.check.verdict import check
+    from lsep_ml.data.sources import parse_options
 
     report = check(data, root, cache=cache or default_folder(), **parse_options(options or ()))
     if as_json:
@@ -57,8 +57,8 @@ def convert_command(
     ] = None,
 ) -> None:
     """Write the labels of own images, in whatever form they come, as one table or COCO-style file."""
-    from lsep_ml.data.check.options import parse_options
     from lsep_ml.data.convert import convert
+    from lsep_ml.data.sources import parse_options
     from lsep_ml.data.sources.own import own_annotations
 
     annotations = own_annotations(root, **parse_options(options or ()))

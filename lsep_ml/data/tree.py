@@ -15,6 +15,19 @@ IN_NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")
 ABSOLUTE = re.compile(r"/|[A-Za-z]:")
 GUIDE = "docs/data.md shows the expected tree"
 
+SUFFIXES = frozenset(
+    (
+        *(".jpg", ".jpeg", ".jfif", ".jpe", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"),
+        *(".ppm", ".pgm", ".avif", ".heic", ".heif"),
+    )
+)
+"""What counts as an image in a folder, in small or capital letters."""
+
+JUNK = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+"""What systems leave beside images; what begins with a dot is left out too (`._1.jpg`, `.DS_Store`)."""
+
+_FIRST_BYTES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"BM", b"II*\0", b"MM\0*")
+
 
 def find_tree(data: str, root: str | Path, markers: Sequence[str], variants: Sequence[str]) -> Path:
     """Find the folder that holds one of `markers`: `root` itself or `root` / one of `variants`.
@@ -168,3 +181,25 @@ class _Tree:
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def is_junk(name: str) -> bool:
+    """Return whether a file or folder of this name is no part of anyone's data."""
+    return name.startswith(".") or name.lower() in JUNK
+
+
+def has_image_suffix(name: str) -> bool:
+    """Return whether the file's name ends as an image's does."""
+    dot = name.rfind(".")
+    return dot > 0 and name[dot:].lower() in SUFFIXES
+
+
+def looks_like_an_image(path: Path) -> bool:
+    """Return whether a file whose name has no suffix begins as an image does."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+    except OSError:
+        return False
+    container = start[:4] == b"RIFF" and start[8:] == b"WEBP"
+    return container or start.startswith(_FIRST_BYTES) or start[4:8] == b"ftyp"

@@ -16,8 +16,7 @@ from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.bundle.tables import Columns, rows_of, write_table
 from lsep_ml.data import DataError
 from lsep_ml.data.check.verdict import check
-from lsep_ml.data.label_names import label_cell, listed_in_cell, needs_lists
-from lsep_ml.data.predicted import beside_labels, label_names_of
+from lsep_ml.data.label_names import beside_labels, label_cell, label_names_of, listed_in_cell, needs_lists
 from lsep_ml.data.sources.csv_labels import csv_annotations, read_csv
 from lsep_ml.data.sources.own import own_annotations, read_own
 from lsep_ml.decisions import DECISIONS, GlobalThreshold

@@ -10,7 +10,7 @@ from timm.data.transforms_factory import transforms_imagenet_eval
 from torchvision.transforms import v2
 
 from lsep_ml.data import DataError, Transform
-from lsep_ml.data.resize import pillow_resize
+from lsep_ml.data.transform import pillow_resize
 
 
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> torch.Tensor:

@@ -20,7 +20,7 @@ from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images.content import read_content, size_limit, too_large
 from lsep_ml.data.images.decode import decode_image
 from lsep_ml.data.images.packed import PackedImages, content_digest, packed_images
-from lsep_ml.data.images.perceptual_hash import perceptual_hash
+from lsep_ml.data.twins import perceptual_hash
 
 log = logging.getLogger(__name__)
 

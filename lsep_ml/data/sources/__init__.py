@@ -2,7 +2,11 @@
 
 import importlib
 import pkgutil
+from collections.abc import Iterable
 from functools import cache
+from typing import Any
+
+import yaml
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.source import Source
@@ -29,3 +33,21 @@ def find_source(name: str, what_for: str = "to check") -> Source:
     if name not in sources():
         raise DataError(f"no data set {name!r} {what_for}; there are {', '.join(sources())}")
     return sources()[name]
+
+
+def parse_options(written: Iterable[str]) -> dict[str, Any]:
+    """Return the options in `data.NAME=VALUE` (or `NAME=VALUE`), values as YAML: `data.label_columns=[cat, dog]`.
+
+    Raises:
+        DataError: one that is written otherwise.
+    """
+    options: dict[str, Any] = {}
+    for text in written:
+        name, equals, value = text.removeprefix("data.").partition("=")
+        if not equals or not name.isidentifier():
+            raise DataError(f"{text!r}: expected data.NAME=VALUE, such as data.group=patient")
+        try:
+            options[name] = yaml.safe_load(value) if value.strip() else ""
+        except yaml.YAMLError as error:
+            raise DataError(f"{text!r}: {value!r} is not a value: {error}") from error
+    return options

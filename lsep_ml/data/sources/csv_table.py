@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.predicted import beside_labels, label_names_of
+from lsep_ml.data.label_names import beside_labels, label_names_of
 from lsep_ml.data.tree import read_text
 
 UNKNOWN = 2

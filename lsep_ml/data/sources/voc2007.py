@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lsep_ml.data.annotations import Annotations, OnBadImage, hold_out, keep_usable, to_data_set
 from lsep_ml.data.data_set import DataSet
-from lsep_ml.data.sources.source import Archive, Finding, Published, Source, place_from
+from lsep_ml.data.sources.source import Archive, Published, Source, place_from
 from lsep_ml.data.sources.voc import CLASSES, Difficult, object_findings, voc_annotations
 
 PARTS = {"trainval": "train", "test": "test"}
@@ -45,10 +45,6 @@ def voc2007_annotations(root: str | Path, *, difficult: Difficult = "negative") 
     return voc_annotations(2007, root, PARTS, difficult)
 
 
-def _compare(root: str | Path) -> list[Finding]:
-    return object_findings(voc2007_annotations(root))
-
-
 SOURCE = Source(
     name="voc2007",
     annotations=voc2007_annotations,
@@ -60,6 +56,6 @@ SOURCE = Source(
             Archive("VOCtest_06-Nov-2007.tar", 451_020_800, "b6e924de25625d8de591ea690078ad9f"),
         ),
     ),
-    compare=_compare,
+    compare=lambda root: object_findings(voc2007_annotations(root)),
     place=place_from(["VOC2007"], under="VOCdevkit/"),
 )

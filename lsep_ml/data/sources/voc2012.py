@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lsep_ml.data.annotations import Annotations, OnBadImage, hold_out, keep_usable, to_data_set
 from lsep_ml.data.data_set import DataSet
-from lsep_ml.data.sources.source import Archive, Finding, Published, Source, place_from
+from lsep_ml.data.sources.source import Archive, Published, Source, place_from
 from lsep_ml.data.sources.voc import CLASSES, Difficult, object_findings, voc_annotations
 
 PARTS = {"train": "train", "val": "test"}
@@ -45,10 +45,6 @@ def voc2012_annotations(root: str | Path, *, difficult: Difficult = "negative") 
     return voc_annotations(2012, root, PARTS, difficult)
 
 
-def _compare(root: str | Path) -> list[Finding]:
-    return object_findings(voc2012_annotations(root))
-
-
 SOURCE = Source(
     name="voc2012",
     annotations=voc2012_annotations,
@@ -58,6 +54,6 @@ SOURCE = Source(
         archives=(Archive("VOCtrainval_11-May-2012.tar", 1_999_639_040, "6cd6e144f989b92b3379bac3b3de84fd"),),
         protocol="the whole data set",
     ),
-    compare=_compare,
+    compare=lambda root: object_findings(voc2012_annotations(root)),
     place=place_from(["VOC2012"], under="VOCdevkit/"),
 )

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from lsep_ml.cli import app
 from lsep_ml.data import DataError
-from lsep_ml.data.check.options import parse_options
 from lsep_ml.data.check.verdict import check
+from lsep_ml.data.sources import parse_options
 
 KEYS = [
     "format",

@@ -9,7 +9,7 @@ from data_trees import picture
 from PIL import Image
 
 from lsep_ml.data.images.decode import decode_image
-from lsep_ml.data.images.perceptual_hash import perceptual_hash
+from lsep_ml.data.twins import perceptual_hash
 
 
 def planes(image: Image.Image) -> np.ndarray:

@@ -20,32 +20,29 @@ from lsep_ml.data.annotations import (
 )
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own import (
-    beside_images,
-    coco,
-    cvat,
-    detection,
-    json_objects,
-    label_folders,
-    tables,
-    tasks,
-)
+from lsep_ml.data.sources.own.beside_images import find_files_beside_images
 from lsep_ml.data.sources.own.builder import build
+from lsep_ml.data.sources.own.coco import find_coco_files
+from lsep_ml.data.sources.own.cvat import find_cvat_files
+from lsep_ml.data.sources.own.detection import find_detections
 from lsep_ml.data.sources.own.folder import Folder
-from lsep_ml.data.sources.own.listed import Candidate, Options
-from lsep_ml.data.sources.own.notes import some
+from lsep_ml.data.sources.own.json_objects import find_json_objects
+from lsep_ml.data.sources.own.label_folders import find_label_folders
+from lsep_ml.data.sources.own.listed import Candidate, Options, some
+from lsep_ml.data.sources.own.tables import find_tables
+from lsep_ml.data.sources.own.tasks import find_tasks
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 
 FORMATS: Sequence[Callable[[Folder, Options], list[Candidate]]] = (
-    tables.find,
-    coco.find,
-    tasks.find,
-    cvat.find,
-    json_objects.find,
-    detection.find,
-    beside_images.find,
-    label_folders.find,
+    find_tables,
+    find_coco_files,
+    find_tasks,
+    find_cvat_files,
+    find_json_objects,
+    find_detections,
+    find_files_beside_images,
+    find_label_folders,
 )
 """What each format finds in a folder."""
 

@@ -6,14 +6,13 @@ import xml.etree.ElementTree as ElementTree
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.folder import Folder, split_of_path, stem_of
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
-from lsep_ml.data.sources.own.notes import some
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
 from lsep_ml.data.tree import read_text
 
 COMMON = 0.5  # the share of the text files that have an image's name
 
 
-def find(folder: Folder, options: Options) -> list[Candidate]:
+def find_files_beside_images(folder: Folder, options: Options) -> list[Candidate]:
     """Text files that have images' names, XML files with annotations."""
     if options.file is not None:
         return []

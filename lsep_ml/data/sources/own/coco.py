@@ -11,15 +11,23 @@ import numpy as np
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder, split_of_path
-from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNKNOWN, Candidate, Listed, Options
-from lsep_ml.data.sources.own.notes import image_notes, some
+from lsep_ml.data.sources.own.listed import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+    Candidate,
+    Listed,
+    Options,
+    image_notes,
+    some,
+)
 from lsep_ml.data.tree import read_text
 
 DEPTH = 3
 SECTIONS = ("images", "categories")
 
 
-def find(folder: Folder, options: Options) -> list[Candidate]:
+def find_coco_files(folder: Folder, options: Options) -> list[Candidate]:
     """Return the JSON objects with images and categories; those of the splits are one."""
     files = [
         file
@@ -30,7 +38,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
     splits = {file: _split_of(file) for file in files}
     together = files if len(files) > 1 and len({*splits.values()} - {""}) == len(files) else []
     groups = [together] if together else [[file] for file in files]
-    return [Candidate("COCO-style JSON", tuple(group), partial(read, folder, group)) for group in groups]
+    return [Candidate("COCO-style JSON", tuple(group), partial(_read, folder, group)) for group in groups]
 
 
 def _is_coco(path: Path) -> bool:
@@ -59,7 +67,7 @@ def _split_of(file: str) -> str:
     return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
 
 
-def read(folder: Folder, files: Sequence[str]) -> Listed:
+def _read(folder: Folder, files: Sequence[str]) -> Listed:
     """Return the images of the files; each is a split where there are several."""
     images: list[str] = []
     splits: list[str] = []

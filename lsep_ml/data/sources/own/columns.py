@@ -4,8 +4,11 @@ import re
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.image_names import has_image_suffix
-from lsep_ml.data.sources.own.column_names import (
+from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
+from lsep_ml.data.sources.own.frames import Frame
+from lsep_ml.data.sources.own.label_columns import take_labels
+from lsep_ml.data.sources.own.listed import Options
+from lsep_ml.data.sources.own.roles import (
     BEFORE_ID,
     GROUP_NAMES,
     IMAGE_NAMES,
@@ -13,14 +16,13 @@ from lsep_ml.data.sources.own.column_names import (
     MAYBE_GROUPS,
     SPLIT_NAMES,
     VALIDATION_NAMES,
-    plain,
+    Roles,
+    bare_name,
+    named,
+    shown_names,
 )
-from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
-from lsep_ml.data.sources.own.frames import Frame
-from lsep_ml.data.sources.own.label_columns import take_labels
-from lsep_ml.data.sources.own.listed import Options
-from lsep_ml.data.sources.own.roles import Roles, named, shown_names
 from lsep_ml.data.sources.own.values import SAMPLE, values_of
+from lsep_ml.data.tree import has_image_suffix
 
 WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 AN_INDEX = 3  # rows from which on numbers that are all different say something
@@ -49,7 +51,7 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
         if not listed or listed[0].lstrip()[:1] in "[{":
             continue
         found = folder.find(listed, beside)
-        rank = IMAGE_NAMES.index(plain(name)) if plain(name) in IMAGE_NAMES else len(IMAGE_NAMES)
+        rank = IMAGE_NAMES.index(bare_name(name)) if bare_name(name) in IMAGE_NAMES else len(IMAGE_NAMES)
         exact = found.exact > len(listed) / 2
         if exact or (len(found.missing) <= len(listed) / 2 and rank < len(IMAGE_NAMES)):
             best[at] = (2 if exact else 1, -rank, -at)
@@ -95,7 +97,7 @@ def roles_of(frame: Frame, folder: Folder, beside: str, options: Options) -> Rol
     roles = Roles(image)
     if options.image is None:
         note = f"images: column {frame.names[image]!r} (data.image)"
-        roles.notes.append(Reading(note) if plain(frame.names[image]) in IMAGE_NAMES else note)
+        roles.notes.append(Reading(note) if bare_name(frame.names[image]) in IMAGE_NAMES else note)
     left = [at for at in _with_names(frame, roles) if at != image]
     _take_split(frame, roles, left, options)
     _take_group(frame, roles, left, options)
@@ -145,9 +147,11 @@ def _take_split(frame: Frame, roles: Roles, left: list[int], options: Options) -
     if options.split is not None:
         roles.split = named(frame, options.split, "data.split")
     else:
-        called = [at for at in left if plain(frame.names[at]) in SPLIT_NAMES and _split_words(frame, at, 1)]
+        called = [
+            at for at in left if bare_name(frame.names[at]) in SPLIT_NAMES and _split_words(frame, at, 1)
+        ]
         by_content = [
-            at for at in left if plain(frame.names[at]) not in LABEL_NAMES and _split_words(frame, at, 2)
+            at for at in left if bare_name(frame.names[at]) not in LABEL_NAMES and _split_words(frame, at, 2)
         ]
         found = called or by_content
         if len(found) > 1:
@@ -162,7 +166,7 @@ def _take_split(frame: Frame, roles: Roles, left: list[int], options: Options) -
     if roles.split is not None:
         left.remove(roles.split)
         return
-    marks = [at for at in left if plain(frame.names[at]) in VALIDATION_NAMES]
+    marks = [at for at in left if bare_name(frame.names[at]) in VALIDATION_NAMES]
     values = values_of(frame.column(marks[0])) if marks else None
     if values is not None and values.kind == "values":
         roles.validation, roles.values[marks[0]] = marks[0], values
@@ -196,15 +200,15 @@ def _take_group(frame: Frame, roles: Roles, left: list[int], options: Options) -
         return frame.column(at).n_unique() < len(frame)
 
     ranked = sorted(
-        (at for at in left if plain(frame.names[at]) in GROUP_NAMES),
-        key=lambda at: GROUP_NAMES.index(plain(frame.names[at])),
+        (at for at in left if bare_name(frame.names[at]) in GROUP_NAMES),
+        key=lambda at: GROUP_NAMES.index(bare_name(frame.names[at])),
     )
     for at in ranked:
         if repeats(at) and roles.group is None:
             roles.group = at
             left.remove(at)
             roles.notes.append(Reading(f"groups: column {frame.names[at]!r} (data.group; none for none)"))
-    maybe = [at for at in left if plain(frame.names[at]) in MAYBE_GROUPS and repeats(at)]
+    maybe = [at for at in left if bare_name(frame.names[at]) in MAYBE_GROUPS and repeats(at)]
     if maybe and roles.group is None:
         roles.notes.append(
             f"column {frame.names[maybe[0]]!r} may say which images belong together: "

@@ -6,13 +6,12 @@ from functools import partial
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.beside_images import splits_of
 from lsep_ml.data.sources.own.folder import Folder
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
-from lsep_ml.data.sources.own.notes import image_notes
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists
 
 DEPTH = 3
 
 
-def find(folder: Folder, options: Options) -> list[Candidate]:
+def find_cvat_files(folder: Folder, options: Options) -> list[Candidate]:
     """Return the XML files that begin with `<annotations>` and hold images."""
     files = [
         file
@@ -20,7 +19,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
         if (file == options.file or (options.file is None and file.count("/") < DEPTH))
         and _is_export(folder, file)
     ]
-    return [Candidate("CVAT's XML", (file,), partial(read, folder, file)) for file in files]
+    return [Candidate("CVAT's XML", (file,), partial(_read, folder, file)) for file in files]
 
 
 def _is_export(folder: Folder, file: str) -> bool:
@@ -28,7 +27,7 @@ def _is_export(folder: Folder, file: str) -> bool:
         return b"<annotations>" in opened.read(1 << 12)
 
 
-def read(folder: Folder, file: str) -> Listed:
+def _read(folder: Folder, file: str) -> Listed:
     """Return the images with the labels of their tags and shapes, in the order of the labels of the job where it has
     them."""
     path = folder.root / file

@@ -9,15 +9,14 @@ import yaml
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.beside_images import numbers, splits_of
 from lsep_ml.data.sources.own.folder import Folder, stem_of
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
-from lsep_ml.data.sources.own.notes import some
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
 from lsep_ml.data.tree import read_text
 
 NAMES = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 LISTS = ("classes.txt", "obj.names", "_darknet.labels")  # a name a line
 
 
-def find(folder: Folder, options: Options) -> list[Candidate]:
+def find_detections(folder: Folder, options: Options) -> list[Candidate]:
     """Return the YAML file with names of the classes."""
     found = [
         file
@@ -30,7 +29,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
         lists = [file for file in folder.files if file.rpartition("/")[2].lower() in LISTS]
         beside = set(_texts(folder).values()) - set(lists)
         preferred = lists[:1] if numbers(folder, sorted(beside)[:20]) else []
-    return [Candidate("detection text files", (file,), partial(read, folder, file)) for file in preferred]
+    return [Candidate("detection text files", (file,), partial(_read, folder, file)) for file in preferred]
 
 
 def _texts(folder: Folder) -> dict[str, str]:
@@ -48,7 +47,7 @@ def _names_in(path: Path) -> Any:
     return content.get("names") if isinstance(content, dict) else None
 
 
-def read(folder: Folder, file: str) -> Listed:
+def _read(folder: Folder, file: str) -> Listed:
     """Return every image below the folder, with the classes in its text file: beside it, or in `labels/` for an image
     in `images/`; an image without a text file has no label.
     """

@@ -10,9 +10,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.image_names import has_image_suffix, is_junk, looks_like_an_image
 from lsep_ml.data.images.packed import packed_images
-from lsep_ml.data.tree import GUIDE
+from lsep_ml.data.tree import GUIDE, has_image_suffix, is_junk, looks_like_an_image
 from lsep_ml.files import spoken
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")

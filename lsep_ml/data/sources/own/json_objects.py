@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.image_names import SUFFIXES
 from lsep_ml.data.sources.own.beside_images import splits_of
 from lsep_ml.data.sources.own.cells import names_in
 from lsep_ml.data.sources.own.folder import Folder, stem_of
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
-from lsep_ml.data.sources.own.notes import image_notes, some
-from lsep_ml.data.tree import read_text
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists, some
+from lsep_ml.data.tree import SUFFIXES, read_text
 
 DEPTH = 3
 BY_IMAGE = re.compile(
@@ -26,7 +24,7 @@ Named = Iterator[tuple[str, list[str] | None]]
 """Images with their labels; None where these are unknown."""
 
 
-def find(folder: Folder, options: Options) -> list[Candidate]:
+def find_json_objects(folder: Folder, options: Options) -> list[Candidate]:
     """Return the objects of all images, and those beside images."""
     found = []
     files = folder.of_suffix(".json")

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.predicted import label_names_of
-from lsep_ml.data.sources.own.column_names import LABEL_NAMES, VERDICT_NAMES, plain
+from lsep_ml.data.label_names import label_names_of
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.listed import Options
-from lsep_ml.data.sources.own.roles import Roles, named, shown_names
+from lsep_ml.data.sources.own.roles import LABEL_NAMES, VERDICT_NAMES, Roles, bare_name, named, shown_names
 from lsep_ml.data.sources.own.values import SAMPLE, Values, values_of
 
 
@@ -60,7 +59,9 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
         verdicts = [
             at
             for at in left
-            if plain(frame.names[at]) in VERDICT_NAMES and values[at].kind == "values" and at != roles.cell
+            if bare_name(frame.names[at]) in VERDICT_NAMES
+            and values[at].kind == "values"
+            and at != roles.cell
         ]
         if len(verdicts) == 1:
             roles.verdict, roles.values[verdicts[0]] = verdicts[0], values[verdicts[0]]
@@ -78,7 +79,7 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
             )
         elif options.labels is None:
             note = f"labels: column {frame.names[roles.cell]!r} (data.labels)"
-            roles.notes.append(Reading(note) if plain(frame.names[roles.cell]) in LABEL_NAMES else note)
+            roles.notes.append(Reading(note) if bare_name(frame.names[roles.cell]) in LABEL_NAMES else note)
     used = {roles.cell, roles.verdict, *roles.labels, *roles.further}
     rest = [at for at in left if at not in used]
     if rest:
@@ -92,7 +93,7 @@ def _numbered(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> l
     several."""
     found: dict[str, list[int]] = {}
     for at in left:
-        stem = re.fullmatch(r"(.*[^0-9])[0-9]+", plain(frame.names[at]))
+        stem = re.fullmatch(r"(.*[^0-9])[0-9]+", bare_name(frame.names[at]))
         if stem and stem[1] in LABEL_NAMES and values[at].kind in ("words", "empty"):
             found.setdefault(stem[1], []).append(at)
     columns = next(iter(found.values())) if len(found) == 1 else []
@@ -114,10 +115,10 @@ def _cell(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> int |
     named = [
         at
         for at in left
-        if plain(frame.names[at]) in LABEL_NAMES and values[at].kind not in ("values", "nearly")
+        if bare_name(frame.names[at]) in LABEL_NAMES and values[at].kind not in ("values", "nearly")
     ]
     if not named:  # a cell called "labels" of 0 and 1 is a label of its own only beside others
-        alone = [at for at in flags if plain(frame.names[at]) in LABEL_NAMES]
+        alone = [at for at in flags if bare_name(frame.names[at]) in LABEL_NAMES]
         named = alone if len(flags) == len(alone) == 1 else []
     exact = [at for at in named if values[at].kind != "empty"] or named
     if len(exact) > 1:

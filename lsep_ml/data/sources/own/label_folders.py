@@ -5,15 +5,14 @@ import os
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.sources.own.beside_images import splits_of
 from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
-from lsep_ml.data.sources.own.notes import some
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
 
 
-def find(folder: Folder, options: Options) -> list[Candidate]:
+def find_label_folders(folder: Folder, options: Options) -> list[Candidate]:
     """Return images in at least two folders that are no splits."""
     if options.file is not None or len({label for label in map(_label_of, folder.images) if label}) < 2:
         return []
-    return [Candidate("one folder a label", (), lambda: read(folder), weak=True)]
+    return [Candidate("one folder a label", (), lambda: _read(folder), weak=True)]
 
 
 def _label_of(image: str) -> str:
@@ -22,7 +21,7 @@ def _label_of(image: str) -> str:
     return "" if not above or above[-1].lower() in SPLIT_WORDS else above[-1]
 
 
-def read(folder: Folder) -> Listed:
+def _read(folder: Folder) -> Listed:
     """Return every image in a folder, each file once however many folders link to it."""
     first: dict[object, str] = {}
     labels: dict[str, list[str]] = {}

@@ -7,6 +7,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.data.annotations import Reading
+from lsep_ml.data.sources.own.folder import Found
+
 ABSENT, PRESENT, UNKNOWN, UNCERTAIN = range(4)
 """What an entry of the label matrix can be; UNCERTAIN is what -1 says, and `data.uncertain` what it means."""
 
@@ -123,3 +126,22 @@ def label_lists(
     codes = np.full(len(rows), PRESENT, np.uint8)
     entries = np.array(rows, np.int64), np.array(labels, np.int64)
     return Listed(format, images, list(number_of), *entries, codes, rest, **more)
+
+
+def image_notes(found: Found, listed_in: str) -> list[str]:
+    """Return what `Folder.find` guessed for the images listed in a file, in words."""
+    if not found.guessed:
+        return []
+    name, image = found.guessed[0]
+    return [
+        Reading(
+            f"{len(found.guessed):,} images of {listed_in} are found by the end of their path or without their suffix, "
+            f"such as {name!r} as {image}"
+        )
+    ]
+
+
+def some(names: Sequence[str], number: int = 5) -> str:
+    """Return the first names, and how many more."""
+    more = f" and {len(names) - number:,} more" if len(names) > number else ""
+    return ", ".join(names[:number]) + more

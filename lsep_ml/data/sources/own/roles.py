@@ -1,11 +1,44 @@
-"""What the columns of a table are for."""
+"""What the columns of a table are for, and what people call them, as `bare_name` gives the names; the likelier come
+first."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.values import Values
+
+# fmt: off
+IMAGE_NAMES = (
+    "image", "images", "filename", "filenames", "imagepath", "imagename", "imagefile", "path", "filepath", "file",
+    "img", "imgpath", "imgname", "picture", "photo", "imageindex", "imageid", "imgid", "id", "name", "uri", "url",
+    "imageurl", "cocourl", "relativepath",
+)
+LABEL_NAMES = (
+    "labels", "label", "tags", "tag", "classes", "class", "categories", "category", "labelname", "labelnames",
+    "classname", "classnames", "findinglabels", "findings", "finding", "choices", "choice", "objects", "targets",
+    "target", "annotations", "annotation", "keywords", "genres", "genre", "diagnoses", "diagnosis", "attributes",
+    "groundtruth",
+)
+SPLIT_NAMES = (
+    "split", "splits", "splitname", "subset", "partition", "set", "dataset", "datasplit", "phase", "fold", "usage",
+)
+VALIDATION_NAMES = ("isvalid", "isval", "isvalidation")
+GROUP_NAMES = (
+    "group", "groupid", "groups", "groupname", "patient", "patientid", "patientno", "patientname", "subject",
+    "subjectid", "burst", "burstid", "individual", "individualid", "sequence", "sequenceid", "seqid", "session",
+    "sessionid", "video", "videoid", "caseid", "case", "scene", "sceneid",
+)
+MAYBE_GROUPS = (
+    "camera", "cameraid", "site", "siteid", "location", "locationid", "hospital", "device", "series", "study",
+    "studyid",
+)
+VERDICT_NAMES = ("confidence", "present", "presence", "verdict", "value", "verified")
+# fmt: on
+
+BEFORE_ID = IMAGE_NAMES.index("id")
+"""Of the names of images, those that mean nothing else."""
 
 
 @dataclass
@@ -45,3 +78,8 @@ def shown_names(frame: Frame, columns: Sequence[int]) -> str:
     """Return the first names of these columns, for messages."""
     shown = [repr(frame.names[at]) for at in columns]
     return ", ".join(shown[:12]) + (f" and {len(shown) - 12:,} more" if len(shown) > 12 else "")
+
+
+def bare_name(name: str) -> str:
+    """Return a column's name as the lists above have it."""
+    return re.sub(r"[^0-9a-z]", "", name.casefold())

@@ -17,8 +17,16 @@ from lsep_ml.data.sources.own.columns import Roles, image_column, roles_of
 from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder, split_of_path
 from lsep_ml.data.sources.own.frames import SUFFIXES, Frame, read_frame
 from lsep_ml.data.sources.own.label_columns import predicted_names
-from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNKNOWN, Candidate, Listed, Options
-from lsep_ml.data.sources.own.notes import image_notes, some
+from lsep_ml.data.sources.own.listed import (
+    ABSENT,
+    PRESENT,
+    UNKNOWN,
+    Candidate,
+    Listed,
+    Options,
+    image_notes,
+    some,
+)
 from lsep_ml.data.sources.own.tasks import is_export
 from lsep_ml.files import spoken
 
@@ -26,7 +34,7 @@ DEPTH = 3  # parts of the path of a table that is found by itself
 PROBLEMS = ".problems.csv"  # what predict lists beside its table
 
 
-def find(folder: Folder, options: Options) -> list[Candidate]:
+def find_tables(folder: Folder, options: Options) -> list[Candidate]:
     """Return the tables below the folder whose columns name images; those of the splits are one."""
     files = [
         file
@@ -78,10 +86,10 @@ def _beside(file: str) -> str:
 
 
 def _candidate(folder: Folder, files: Sequence[str], options: Options) -> Candidate:
-    return Candidate("table", tuple(files), lambda: read(folder, files, options))
+    return Candidate("table", tuple(files), lambda: _read(folder, files, options))
 
 
-def read(folder: Folder, files: Sequence[str], options: Options) -> Listed:
+def _read(folder: Folder, files: Sequence[str], options: Options) -> Listed:
     """Return the images of one table, or of one a split."""
     tables = [_read_one(folder, file, options, len(files) > 1) for file in files]
     return tables[0] if len(tables) == 1 else _joined(tables, files)

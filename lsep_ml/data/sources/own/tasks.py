@@ -13,8 +13,15 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.columns import image_column
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.frames import from_records
-from lsep_ml.data.sources.own.listed import UNKNOWN, Candidate, Listed, Options, label_lists
-from lsep_ml.data.sources.own.notes import image_notes, some
+from lsep_ml.data.sources.own.listed import (
+    UNKNOWN,
+    Candidate,
+    Listed,
+    Options,
+    image_notes,
+    label_lists,
+    some,
+)
 from lsep_ml.data.tree import read_text
 
 DEPTH = 2
@@ -22,7 +29,7 @@ CANCELLED = "cancelled annotations"
 ANNOTATORS = ("union", "majority", "refuse")
 
 
-def find(folder: Folder, options: Options) -> list[Candidate]:
+def find_tasks(folder: Folder, options: Options) -> list[Candidate]:
     """Return the JSON lists of objects with `data` and `annotations`."""
     files = [
         file
@@ -31,7 +38,7 @@ def find(folder: Folder, options: Options) -> list[Candidate]:
         and is_export(folder.root / file)
     ]
     return [
-        Candidate("annotation tool's JSON", (file,), partial(read, folder, file, options)) for file in files
+        Candidate("annotation tool's JSON", (file,), partial(_read, folder, file, options)) for file in files
     ]
 
 
@@ -43,7 +50,7 @@ def is_export(path: Path) -> bool:
     return start.startswith(b"[") and b'"data"' in start and any(kind in start for kind in kinds)
 
 
-def read(folder: Folder, file: str, options: Options) -> Listed:
+def _read(folder: Folder, file: str, options: Options) -> Listed:
     """Return the tasks' images with the labels that annotators chose or drew; cancelled annotations are left out, a
     task that none of the others is of is unknown, one with an empty result has no label.
     """
