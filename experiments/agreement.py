@@ -25,7 +25,7 @@ from rich.table import Table
 import lsep_ml
 from lsep_ml.bundle.export import compare, export
 from lsep_ml.files import atomic_write, read_json
-from lsep_ml.stages.job import build_data
+from lsep_ml.stages.job_data import build_data
 
 COLUMNS = {
     "decision": "decision",

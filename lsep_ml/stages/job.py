@@ -14,16 +14,14 @@ from torch import nn
 
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
-from lsep_ml.data.data_set import SPLITS, Split
-from lsep_ml.data.known import check_known
-from lsep_ml.data.mixing import Mixing
-from lsep_ml.data.order import Part
+from lsep_ml.data.data_set import Split
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.losses import ClassCounts, with_class_counts
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
+from lsep_ml.stages.job_data import DividedFirst, build_data, divided_first
 from lsep_ml.stages.job_decision import constrained, with_label_groups, with_max_count
 from lsep_ml.stages.prediction import Training
 from lsep_ml.stages.predictor import check_predictor
@@ -64,7 +62,7 @@ class Job:
     device: torch.device
     running: Running  # of the frozen backbone
     made_by: dict[str, Any]  # the trained network
-    first_fold: ImageDataModule | None = None  # of a probe in folds: of whose features the others' are taken
+    divided_first: DividedFirst | None = None  # of a probe: of whose features those of this job are taken
 
     @property
     def processes(self) -> Processes:
@@ -74,11 +72,12 @@ class Job:
     @property
     def shown(self) -> tuple[dict[str, Any], ImageDataModule]:
         """Return the images that a frozen backbone is shown, and the parts of the configuration that say which: this
-        job's, or those of the first fold."""
+        job's, or the same images as they are divided first."""
         parts = self.made_by["config"]
-        if self.first_fold is None:
+        if self.divided_first is None:
             return parts, self.data
-        return {**parts, "data": {**parts["data"], "fold": 0}}, self.first_fold
+        changed, data = self.divided_first
+        return {**parts, **config_parts(changed, ("data",))}, data
 
 
 _OURS = {
@@ -175,7 +174,7 @@ def build_job(config: DictConfig) -> Job:
         device=device,
         running=Running.on(device, config.extraction, config.training.eval_batch_size),
         made_by=prediction_made_by(parts, data.data_set.content, label_names, weights_hash(network)),
-        first_fold=first_fold(config, processes) if config.training.probe else None,
+        divided_first=divided_first(config, processes) if config.training.probe else None,
     )
 
 
@@ -207,49 +206,6 @@ def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
             "take: model=given"
         )
     return cast(DictConfig, OmegaConf.merge(config, {"model": {"width": width}}))
-
-
-def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:
-    """Return the datamodule of a configuration; says what it found, and what its splits lack (`check_known`)."""
-    data = _read(config, processes)
-    found = data.data_set
-    check_known(found)
-    images = ", ".join(f"{len(found.split(name))} {name}" for name in SPLITS)
-    labels = float(found.train.targets.mean(axis=0).sum())
-    log.info(
-        "Data %s: %s images, %d labels, %.2f an image",
-        config.names.data,
-        images,
-        len(found.label_names),
-        labels,
-    )
-    return data
-
-
-def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
-    data: ImageDataModule = instantiate(config.data)(
-        transform=instantiate(config.transform),
-        batch_size=config.training.batch_size,
-        eval_batch_size=config.training.eval_batch_size,
-        training_seed=config.seed,
-        mixing=Mixing(config.training.mixup, config.training.cutmix),
-        part=Part(processes.rank, processes.count),
-    )
-    return data
-
-
-def first_fold(config: DictConfig, processes: Processes) -> ImageDataModule | None:
-    """Return the data of the first fold, where the configuration is of another one or of all; they are read in
-    silence."""
-    if config.data.get("folds") is None or config.data.fold == 0:
-        return None
-    said = logging.getLogger("lsep_ml.data")
-    level = said.level
-    said.setLevel(logging.ERROR)
-    try:
-        return _read(cast(DictConfig, OmegaConf.merge(config, {"data": {"fold": 0}})), processes)
-    finally:
-        said.setLevel(level)
 
 
 def build_loss(config: DictConfig, train: Split) -> Loss:

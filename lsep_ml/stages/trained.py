@@ -56,11 +56,11 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
         return extract_features(job.store, parts, job.network, data, job.device, job.running)
 
     def frozen_features() -> Entry:
-        """Of a backbone that runs once for all folds, on the images of the first one."""
+        """Of a backbone that runs once for all folds and splits of the same images."""
         parts, data = job.shown
         if not image_ids(job.data.data_set) <= image_ids(
             data.data_set
-        ):  # a long tail is cut from each fold's own
+        ):  # a long tail is cut from each split's own
             return features(job.made_by["config"], job.data)
         stored = features(parts, data)
         return stored if data is job.data else take_features(job.store, stored, job.data)

@@ -122,7 +122,7 @@ def test_taken_features_are_those_of_their_images(photographs, tmp_path):
     how = arguments(photographs, *PROBE, "decision=threshold")
     config, _ = compose_here(tmp_path, *how)
     job = build_job(config)
-    assert job.first_fold is not None
+    assert job.divided_first is not None
     direct = extract_features(
         job.store, job.made_by["config"], job.network, job.data, job.device, job.running
     )
@@ -132,6 +132,37 @@ def test_taken_features_are_those_of_their_images(photographs, tmp_path):
         assert found.image_ids.tolist() == expected.image_ids.tolist()
         np.testing.assert_array_equal(found.targets, expected.targets)
         np.testing.assert_allclose(found.features, expected.features, rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_of_a_probe_runs_once_for_all_splits(photographs, tmp_path, monkeypatch):
+    lines = (photographs / "labels.csv").read_text().splitlines()
+    parts = ["split", *(("train", "train", "val", "test")[row % 4] for row in range(len(lines) - 1))]
+    write_lines(
+        photographs / "split.csv", [f"{line},{part}" for line, part in zip(lines, parts, strict=True)]
+    )
+    shown, real = [], Network.extract
+
+    def counted(network, images):
+        shown.append(len(images))
+        return real(network, images)
+
+    monkeypatch.setattr(Network, "extract", counted)
+    how = (f"data.root={photographs}", "data.labels=split.csv", *PROBE[:1], *PROBE[2:], "decision=threshold")
+    again = ("data.resplit=true", "data.seed=3")
+    (own, _), (anew, folder) = run_job_here(tmp_path, *how), run_job_here(tmp_path, *how, *again)
+    assert sum(shown) == 36
+    assert own["split_hash"] != anew["split_hash"]
+    config, _ = compose_here(tmp_path / "direct", *how, *again)
+    job = build_job(config)
+    direct = extract_features(
+        job.store, job.made_by["config"], job.network, job.data, job.device, job.running
+    )
+    found = np.load(
+        tmp_path / "store" / "features" / anew["stored"]["features"] / "test_features.npy", allow_pickle=False
+    )
+    expected = Extraction(direct, direct).split("test")
+    assert np.load(folder / "predictions.npz")["image_ids"].tolist() == expected.image_ids.tolist()
+    np.testing.assert_allclose(found, expected.features, rtol=1e-4, atol=1e-5)
 
 
 def test_a_plan_says_that_folds_share_features(photographs, tmp_path, caplog):

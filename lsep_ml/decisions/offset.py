@@ -1,0 +1,108 @@
+"""Thresholds estimated for each image, then moved by an offset to where a criterion is highest."""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lsep_ml.decisions.base import FitOn
+from lsep_ml.decisions.checks import Array
+from lsep_ml.decisions.learnt import NEVER, LearntThresholds
+from lsep_ml.decisions.log_odds import LogOddsEstimator
+from lsep_ml.decisions.per_class import PerClassThreshold
+from lsep_ml.decisions.rules import GlobalThreshold
+from lsep_ml.decisions.search import Bools, Scores
+from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS
+from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.metric import Average
+
+Offset = Literal["class", "one", "none"]
+
+
+class MovedThresholds(LearntThresholds, LogOddsEstimator):
+    """Names the labels whose log odds s f_k(x) - h_k(x), h the head's outputs, exceed the offset of label k.
+
+    Cross entropy cuts log odds at 0, probability one half; the offset moves the cut to where the criterion is highest
+    on log odds from fits without the row they are of (`choose_offsets`). s is the `scale`, 1 unless it is learnt too.
+
+    offset: "class", one offset a label; "one", the same for all labels; "none". A criterion that is no mean over labels
+    takes one.
+    """
+
+    offsets: Tensor
+
+    def __init__(
+        self,
+        num_features: int,
+        num_labels: int,
+        hidden: Any,
+        standardize: bool,
+        fit_on: FitOn,
+        *,
+        criterion: str,
+        offset: Offset,
+    ) -> None:
+        if criterion not in LABEL_SET_KEYS:
+            raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
+        if offset not in get_args(Offset):
+            raise ValueError(f"offset={offset!r}: expected 'class', 'one' or 'none'")
+        super().__init__(num_features, num_labels, num_labels, hidden, standardize, fit_on)
+        self.criterion, self.offset = criterion, offset
+        self.register_buffer("offsets", torch.zeros(num_labels))
+
+    @property
+    def scale(self) -> Tensor:
+        """Return s."""
+        return self.offsets.new_ones(())
+
+    def reset(
+        self, scores: Array, targets: Array, features: Array, mask: Array | None = None, *, seed: int = 0
+    ) -> None:
+        self.offsets.zero_()
+        super().reset(scores, targets, features, mask, seed=seed)
+
+    def log_odds_of(self, scores: Tensor, features: Tensor | None = None) -> Tensor:
+        assert features is not None
+        outputs = self.outputs(features)
+        return self.scale * scores.to(outputs.dtype) - outputs
+
+    def choose_offsets(self, log_odds: Scores, targets: Bools, known: Bools) -> None:
+        """Choose the offsets, and see which labels have no known positive: these are never named.
+
+        log_odds: float32 (N, K), of fits without the row they are of. targets, known: bool (N, K).
+        """
+        offsets = np.zeros(self.num_labels, np.float32)
+        positive = targets[known]
+        if (
+            self.offset != "none" and positive.any() and not positive.all()
+        ):  # there is something to choose between
+            rule: PerClassThreshold | GlobalThreshold = (
+                PerClassThreshold(criterion=self.criterion, guard=False)
+                if self.offset == "class" and _by_label(self.criterion)
+                else GlobalThreshold("exact", criterion=self.criterion)
+            )
+            offsets += rule.fit(log_odds, targets, known).theta.numpy()
+        offsets[~(targets & known).any(0)] = NEVER
+        self.offsets = torch.from_numpy(offsets).to(self.offsets)
+
+    def never_named(self) -> list[str]:
+        """Return the problem that labels had no known positive, where some had none."""
+        never = np.flatnonzero(as_numpy(self.offsets) >= NEVER)
+        if not len(never):
+            return []
+        names = [str(label) if self.label_names is None else self.label_names[label] for label in never]
+        return [f"never named, since no image it was fitted on has them: {', '.join(names)}"]
+
+    def problems(self, scores: Array, features: Array | None = None) -> list[str]:
+        return [*super().problems(scores, features), *self.never_named()]
+
+    def _estimate(self, features: Tensor) -> Tensor:
+        thresholds = (self.outputs(features) + self.offsets) / self.scale
+        return torch.where(self.offsets < NEVER, thresholds, NEVER).float()
+
+
+def _by_label(criterion: str) -> bool:
+    """Return whether a criterion is a mean over labels, so that each label can be chosen for on its own."""
+    formula = BY_KEY[criterion].formula
+    return isinstance(formula, Average) and formula.over == "labels"

@@ -1,0 +1,75 @@
+"""The images of a job, and the same images in the split whose features every other split of them takes."""
+
+import logging
+from typing import Any, NamedTuple, cast
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from lsep_ml.data import ImageDataModule
+from lsep_ml.data.data_set import SPLITS
+from lsep_ml.data.known import check_known
+from lsep_ml.data.mixing import Mixing
+from lsep_ml.data.order import Part
+from lsep_ml.processes.group import ALONE, Processes
+
+log = logging.getLogger(__name__)
+
+
+class DividedFirst(NamedTuple):
+    """Holds the images of a job in another split, and the configuration that says so."""
+
+    config: DictConfig
+    data: ImageDataModule
+
+
+def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataModule:
+    """Return the datamodule of a configuration; says what it found, and what its splits lack (`check_known`)."""
+    data = _read(config, processes)
+    found = data.data_set
+    check_known(found)
+    images = ", ".join(f"{len(found.split(name))} {name}" for name in SPLITS)
+    labels = float(found.train.targets.mean(axis=0).sum())
+    log.info(
+        "Data %s: %s images, %d labels, %.2f an image",
+        config.names.data,
+        images,
+        len(found.label_names),
+        labels,
+    )
+    return data
+
+
+def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
+    data: ImageDataModule = instantiate(config.data)(
+        transform=instantiate(config.transform),
+        batch_size=config.training.batch_size,
+        eval_batch_size=config.training.eval_batch_size,
+        training_seed=config.seed,
+        mixing=Mixing(config.training.mixup, config.training.cutmix),
+        part=Part(processes.rank, processes.count),
+    )
+    return data
+
+
+def divided_first(config: DictConfig, processes: Processes) -> DividedFirst | None:
+    """Return the same images in the split whose features every other split of them takes; None: it is this one.
+
+    That is the first fold, or of images that are divided anew (`data.resplit`) the split of their source, at seed 0.
+    They are read in silence.
+    """
+    changes: dict[str, Any] = {}
+    if config.data.get("folds") is not None:
+        changes = {} if config.data.fold == 0 else {"fold": 0}
+    elif config.data.get("resplit"):
+        changes = {"resplit": False, "seed": 0}
+    if not changes:
+        return None
+    said = logging.getLogger("lsep_ml.data")
+    level = said.level
+    said.setLevel(logging.ERROR)
+    try:
+        changed = cast(DictConfig, OmegaConf.merge(config, {"data": changes}))
+        return DividedFirst(changed, _read(changed, processes))
+    finally:
+        said.setLevel(level)
