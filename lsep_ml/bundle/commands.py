@@ -105,7 +105,7 @@ def predict_command(
     from lsep_ml.bundle.inputs import image_files
     from lsep_ml.bundle.label_files import fingerprint, label_files
     from lsep_ml.bundle.label_table import LabelTable, check_out
-    from lsep_ml.bundle.pictures import write_pictures
+    from lsep_ml.bundle.predictions import write_pictures
 
     check_out(out, to, overwrite=overwrite)
     unreadable: dict[str, str] = {}

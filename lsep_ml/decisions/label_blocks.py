@@ -12,7 +12,7 @@ import torch
 
 from lsep_ml.decisions.per_class import PRIORS, PerClassThreshold, shrunk
 from lsep_ml.decisions.rules import GlobalThreshold
-from lsep_ml.decisions.search import Integers, Scores, first_best, gain, rank_entries
+from lsep_ml.decisions.search import Integers, Scores, criterion_gain, first_best, rank_entries
 from lsep_ml.metrics.counts import LabelCounts, image_shares
 from lsep_ml.metrics.label_blocks import LabelBlock
 from lsep_ml.metrics.metric import Floats
@@ -91,7 +91,7 @@ def _thresholds_together(
     fitted = [total, *([of_all - of for of_all, of in zip(total, fold, strict=True)] for fold in counts)]
 
     def best(correct: Any, predicted: Any, actual: Any, known: Any) -> float:
-        gains = gain(rule.metric, LabelCounts(correct, predicted, actual, known, known.max(), {}))
+        gains = criterion_gain(rule.metric, LabelCounts(correct, predicted, actual, known, known.max(), {}))
         return float(grid[::-1][first_best(gains[::-1])])
 
     return [best(*of) for of in (fitted if len(folds) > 1 else fitted[:1])]

@@ -13,9 +13,9 @@ from lsep_ml.decisions.search import (
     Ranking,
     Scores,
     by_label,
+    criterion_gain,
     cutoffs,
     first_best,
-    gain,
 )
 from lsep_ml.metrics import Metric
 from lsep_ml.metrics.counts import LabelCounts, count_label_sets, image_counts, image_shares
@@ -82,7 +82,7 @@ def ascend(
     sets, targets = (scores > theta) & known, targets & known
     counts = count_label_sets(sets, targets, known)
     right, chosen, actual, of_known = image_counts(sets, targets, known)
-    value = float(gain(criterion, counts))
+    value = float(criterion_gain(criterion, counts))
     for _ in range(_SWEEPS):
         before = value
         for label, curve in enumerate(curves):
@@ -91,7 +91,7 @@ def ascend(
             own = sets[:, label]
             others = right - (own & targets[:, label]), chosen - own, actual, of_known
             moved = _moves(counts, label, curve, targets[:, label], others, criterion)
-            gains = gain(criterion, moved)
+            gains = criterion_gain(criterion, moved)
             best = first_best(gains)
             if gains[best] <= value + TIE:
                 continue

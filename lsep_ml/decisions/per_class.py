@@ -17,9 +17,9 @@ from lsep_ml.decisions.search import (
     Ranking,
     Scores,
     add_counts,
+    criterion_gain,
     exact_threshold,
     first_best,
-    gain,
     grid_threshold,
     rank_entries,
 )
@@ -192,7 +192,7 @@ class PerClassThreshold(ThresholdRule):
             return -float(short.clip(0).mean())
         if self.separable():
             return float(self.own_gain(*per_label, counts.known).mean())
-        return float(gain(self.metric, counts))
+        return float(criterion_gain(self.metric, counts))
 
 
 def shrunk(own: Scores, together: float, positives: Integers, prior: float | None) -> Scores:

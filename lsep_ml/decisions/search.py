@@ -26,7 +26,7 @@ def first_best(gains: Floats) -> int:
     return int((gains >= gains.max() - TIE).argmax())
 
 
-def gain(criterion: Metric, counts: LabelCounts) -> Floats:
+def criterion_gain(criterion: Metric, counts: LabelCounts) -> Floats:
     """Return what the search maximises, (...), from counts."""
     gains: Floats = criterion.gain(label_set_value(criterion.formula, counts))
     return gains
@@ -42,13 +42,13 @@ def grid_threshold(scores: Scores, targets: Bools, known: Bools, criterion: Metr
     """Return the best of `steps` equally spaced thresholds from lowest to highest score; the larger on a tie."""
     grid = search_grid(scores, steps)
     counts = Thresholded(scores, known, grid).counts(targets, image_shares(criterion.formula))
-    return float(grid[::-1][first_best(gain(criterion, counts)[::-1])])
+    return float(grid[::-1][first_best(criterion_gain(criterion, counts)[::-1])])
 
 
 def best_k(scores: Scores, targets: Bools, known: Bools, criterion: Metric, lowest: int, highest: int) -> int:
     """Return the best k of lowest..highest for the k highest scores of every image; the smaller on a tie."""
     counts = Ranked(scores, known, highest).counts(targets, image_shares(criterion.formula))
-    return lowest + first_best(gain(criterion, counts)[lowest - 1 :])
+    return lowest + first_best(criterion_gain(criterion, counts)[lowest - 1 :])
 
 
 class Ranking(NamedTuple):

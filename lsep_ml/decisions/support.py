@@ -14,7 +14,7 @@ from lsep_ml.decisions.calibration import Calibrated
 from lsep_ml.decisions.checks import BLOCK, Array, check_features
 from lsep_ml.decisions.linear import LinearThresholds
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
-from lsep_ml.decisions.search import Bools, Integers, add_counts, first_best, gain
+from lsep_ml.decisions.search import Bools, Integers, add_counts, criterion_gain, first_best
 from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS
 from lsep_ml.metrics.counts import LabelCounts, count_label_sets
 from lsep_ml.metrics.functional import as_numpy
@@ -113,7 +113,7 @@ class LabelSetSupport(LogOddsDecision):
                 totals = (
                     [add_counts(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
                 )
-        alpha, beta = GRID[first_best(np.array([float(gain(metric, total)) for total in totals]))]
+        alpha, beta = GRID[first_best(np.array([float(criterion_gain(metric, total)) for total in totals]))]
         candidates = table.candidates(self.max_sets)
         self.sets = torch.from_numpy(candidates.sets).to(self.sets.device)
         self.bonus = torch.from_numpy(candidates.bonus(alpha, beta)).to(self.bonus)

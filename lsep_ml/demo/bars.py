@@ -7,10 +7,10 @@ from functools import cache
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from lsep_ml.demo.knobs import Reading
+from lsep_ml.demo.knobs import ImageReading
 
 
-def render_bars(label_names: Sequence[str], fitted: Reading, reading: Reading) -> str:
+def render_bars(label_names: Sequence[str], fitted: ImageReading, reading: ImageReading) -> str:
     """Render the `bars.html` of `reading`; `fitted` is the same image as the decision was fitted.
 
     Labels stand in the order of their values, ties in their own. All bars start at the lowest value or threshold, or at
@@ -43,7 +43,7 @@ def render_bars(label_names: Sequence[str], fitted: Reading, reading: Reading) -
     )
 
 
-def _scale(fitted: Reading, reading: Reading) -> tuple[float, float]:
+def _scale(fitted: ImageReading, reading: ImageReading) -> tuple[float, float]:
     """Choose from where to where bars are drawn; thresholds as fitted lie within, so that moving rescales little."""
     if reading.probable:
         return 0.0, 1.0

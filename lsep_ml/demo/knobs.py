@@ -24,7 +24,7 @@ class Knob:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ImageReading:
     """Says how one image was decided: by values above their thresholds, or else by the `count` of highest value.
 
     values: scores, or probabilities where `probable`, float64 (K,). thresholds: float64 (K,), or None where labels are
@@ -77,18 +77,18 @@ def knob_of(decision: Decision) -> Knob:
     return Knob("Labels of a probability above", 0.5)
 
 
-def read_image_decision(decision: Decision, found: Predictions) -> Reading:
+def read_image_decision(decision: Decision, found: Predictions) -> ImageReading:
     """Read the first image of `found`, predictions that `decision` made."""
     count = int(found.label_sets[0].sum())
     if found.thresholds is not None:
         values, thresholds = (array[0].astype(np.float64) for array in (found.scores, found.thresholds))
         never = thresholds >= NEVER
-        return Reading(values, np.where(never, values.max() + 1, thresholds), count)
+        return ImageReading(values, np.where(never, values.max() + 1, thresholds), count)
     if found.probabilities is None:
-        return Reading(found.scores[0].astype(np.float64), None, count)
+        return ImageReading(found.scores[0].astype(np.float64), None, count)
     values = found.probabilities[0].astype(np.float64)
     if "counts" in decision.decides_by:
-        return Reading(values, None, count, True)
+        return ImageReading(values, None, count, True)
     # A set that was chosen as a whole may have a label of lower probability, and lack one of higher.
     within, without = np.minimum(0.5, values - 1e-6), np.maximum(0.5, values)
-    return Reading(values, np.where(found.label_sets[0], within, without), count, True)
+    return ImageReading(values, np.where(found.label_sets[0], within, without), count, True)

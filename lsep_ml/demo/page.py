@@ -8,7 +8,7 @@ from typing import Any
 from lsep_ml.bundle.classifier import Classifier
 from lsep_ml.data.errors import ImageError
 from lsep_ml.demo.bars import render_bars
-from lsep_ml.demo.knobs import Knob, Reading, knob_of, read_image_decision
+from lsep_ml.demo.knobs import ImageReading, Knob, knob_of, read_image_decision
 from lsep_ml.metrics import BY_KEY
 
 try:
@@ -59,7 +59,7 @@ def build_page(classifier: Classifier) -> gr.Blocks:
     """Build the page, which is not served yet."""
     knob = knob_of(classifier.decision)
 
-    def show_image(path: str | None, value: float) -> tuple[Reading | None, dict[str, Any], str]:
+    def show_image(path: str | None, value: float) -> tuple[ImageReading | None, dict[str, Any], str]:
         if path is None:
             return None, gr.skip(), ""
         try:
@@ -70,7 +70,7 @@ def build_page(classifier: Classifier) -> gr.Blocks:
         low, high, step = slider_range(knob, reading, value)
         return reading, gr.update(minimum=low, maximum=high, step=step), show(reading, value)
 
-    def show(reading: Reading | None, value: float) -> str:
+    def show(reading: ImageReading | None, value: float) -> str:
         if reading is None:
             return ""
         return render_bars(classifier.label_names, reading, reading.moved(value - knob.start))
@@ -109,7 +109,7 @@ def build_page(classifier: Classifier) -> gr.Blocks:
     return page
 
 
-def slider_range(knob: Knob, reading: Reading, value: float) -> tuple[float, float, float]:
+def slider_range(knob: Knob, reading: ImageReading, value: float) -> tuple[float, float, float]:
     """Lowest and highest value of the knob and its step: the image's label set goes from all labels to none between."""
     low, high = (knob.start + offset for offset in reading.reach)
     low, high = min(low, value, knob.start), max(high, value, knob.start)

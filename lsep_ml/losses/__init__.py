@@ -20,7 +20,6 @@ from lsep_ml.losses import (
 from lsep_ml.losses.binary import *
 from lsep_ml.losses.exponential import *
 from lsep_ml.losses.hinge import *
-from lsep_ml.losses.image_comparison import compares_images
 from lsep_ml.losses.kernels.class_counts import ClassCounts, with_class_counts
 from lsep_ml.losses.kernels.fused import fused
 from lsep_ml.losses.kernels.labels import LabelIndices
@@ -28,9 +27,14 @@ from lsep_ml.losses.label_blocks import *
 from lsep_ml.losses.long_tail import *
 from lsep_ml.losses.missing_labels import *
 from lsep_ml.losses.pairwise_logistic import *
-from lsep_ml.losses.shift_invariance import is_shift_invariant, shift_invariant
+from lsep_ml.losses.properties import (
+    compares_images,
+    is_shift_invariant,
+    shift_invariant,
+    smoothed,
+    smooths_labels,
+)
 from lsep_ml.losses.soft_f1 import *
-from lsep_ml.losses.soft_targets import smoothed, smooths_labels
 from lsep_ml.losses.softmax import *
 from lsep_ml.losses.top_k import *
 from lsep_ml.losses.two_way import *

@@ -10,9 +10,9 @@ from lsep_ml.losses.kernels.class_counts import ClassCounts, PosWeight, positive
 from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, known_targets, labels_of
-from lsep_ml.losses.kernels.terms import power, sum_of_terms
+from lsep_ml.losses.kernels.sums import power, sum_of_terms
 from lsep_ml.losses.kernels.values import check_targets
-from lsep_ml.losses.soft_targets import half, takes_soft_targets
+from lsep_ml.losses.properties import half, takes_soft_targets
 
 __all__ = ["asl_loss", "bce_loss", "focal_loss"]
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import FAR, LabelIndices, Labels, labels_of
-from lsep_ml.losses.kernels.logsumexp import log_sum_exp, shifted_exp_, softplus
 from lsep_ml.losses.kernels.sampling import sampled_pairs
+from lsep_ml.losses.kernels.sums import log_sum_exp, shifted_exp_, softplus
 from lsep_ml.losses.kernels.violations import harmonic, violations
-from lsep_ml.losses.shift_invariance import shift_invariant
+from lsep_ml.losses.properties import shift_invariant
 
 __all__ = ["BPMLL_CLAMP", "bpmll_clamped_rows", "bpmll_loss", "lsep_loss"]
 

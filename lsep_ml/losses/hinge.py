@@ -16,7 +16,7 @@ from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, dense_targets, labels_of
 from lsep_ml.losses.kernels.violations import Weight, harmonic, violations
 from lsep_ml.losses.pairwise_logistic import softplus_over_pairs
-from lsep_ml.losses.shift_invariance import shift_invariant
+from lsep_ml.losses.properties import shift_invariant
 
 __all__ = ["ranking_loss", "warp_loss"]
 

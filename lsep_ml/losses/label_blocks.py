@@ -14,7 +14,7 @@ from torch import Tensor
 from lsep_ml.losses.exponential import BPMLL_CLAMP
 from lsep_ml.losses.kernels.inputs import Reduction, reduce
 from lsep_ml.losses.kernels.labels import FAR, LabelIndices
-from lsep_ml.losses.kernels.logsumexp import log_sum_exp, softplus
+from lsep_ml.losses.kernels.sums import log_sum_exp, softplus
 
 __all__ = ["BLOCKWISE_LOSSES", "blockwise_loss"]
 

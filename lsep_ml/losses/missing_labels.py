@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices
-from lsep_ml.losses.kernels.terms import power, sum_of_terms
+from lsep_ml.losses.kernels.sums import power, sum_of_terms
 
 __all__ = ["hill_loss", "splc_loss"]
 

@@ -6,10 +6,10 @@ from torch import Tensor
 from lsep_ml.losses.kernels.fused import plain_eager, rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, Labels, known_targets, labels_of
-from lsep_ml.losses.kernels.logsumexp import softplus
 from lsep_ml.losses.kernels.sampling import sampled_pairs
+from lsep_ml.losses.kernels.sums import softplus
 from lsep_ml.losses.kernels.values import check_targets
-from lsep_ml.losses.shift_invariance import shift_invariant
+from lsep_ml.losses.properties import shift_invariant
 
 __all__ = ["pairwise_logistic_loss"]
 

@@ -3,10 +3,10 @@
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.image_comparison import check_reduction, comparing_images
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, dense_targets, known_targets
 from lsep_ml.losses.kernels.values import check_targets
+from lsep_ml.losses.properties import check_reduction, comparing_images
 
 __all__ = ["soft_f1_loss"]
 

@@ -5,9 +5,8 @@ from torch import Tensor
 from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, Labels, labels_of
-from lsep_ml.losses.kernels.logsumexp import log_sum_exp, shifted_exp_
-from lsep_ml.losses.shift_invariance import shift_invariant
-from lsep_ml.losses.soft_targets import spread, takes_soft_targets
+from lsep_ml.losses.kernels.sums import log_sum_exp, shifted_exp_
+from lsep_ml.losses.properties import shift_invariant, spread, takes_soft_targets
 
 __all__ = ["softmax_loss"]
 

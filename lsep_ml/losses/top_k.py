@@ -6,8 +6,8 @@ from torch import Tensor
 from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, Labels, labels_of
-from lsep_ml.losses.kernels.logsumexp import softplus
-from lsep_ml.losses.shift_invariance import shift_invariant
+from lsep_ml.losses.kernels.sums import softplus
+from lsep_ml.losses.properties import shift_invariant
 
 __all__ = ["tkpr_loss"]
 

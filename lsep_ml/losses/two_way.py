@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from lsep_ml.losses.exponential import check_temperature, pair_exponents
-from lsep_ml.losses.image_comparison import check_reduction, comparing_images
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import DenseLabels, LabelIndices, Labels, dense_targets, labels_of
-from lsep_ml.losses.kernels.logsumexp import softplus
+from lsep_ml.losses.kernels.sums import softplus
+from lsep_ml.losses.properties import check_reduction, comparing_images
 
 __all__ = ["two_way_loss"]
 

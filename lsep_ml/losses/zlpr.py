@@ -4,8 +4,8 @@ from torch import Tensor
 
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, labels_of
-from lsep_ml.losses.kernels.logsumexp import log_sum_exp, softplus
-from lsep_ml.losses.soft_targets import half, takes_soft_targets
+from lsep_ml.losses.kernels.sums import log_sum_exp, softplus
+from lsep_ml.losses.properties import half, takes_soft_targets
 
 __all__ = ["zlpr_loss"]
 

@@ -5,8 +5,7 @@ Pretrained backbones are loaded on first use: timm knows a thousand networks, wh
 
 from typing import TYPE_CHECKING, Any
 
-from lsep_ml.models.given import GivenFeatures
-from lsep_ml.models.network import Network, Prediction, Probe, take_score_rows
+from lsep_ml.models.network import GivenFeatures, Network, Prediction, Probe, take_score_rows
 from lsep_ml.models.small_cnn import SmallCNN
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedFolder:
     """A network that is published as a folder: `hf-hub:owner/model[@revision]` or `local-dir:PATH`.
 
     architecture: timm's name. options: of `timm.create_model`, which the folder says it was built with. cfg: what timm
@@ -47,7 +47,7 @@ class Source:
         return found
 
 
-def source_of(name: str) -> Source | None:
+def source_of(name: str) -> PublishedFolder | None:
     """Return the folder that a name with a prefix stands for; None for a name of timm's own.
 
     Raises:
@@ -71,7 +71,7 @@ def source_of(name: str) -> Source | None:
     known = {key.name for key in fields(PretrainedCfg)}
     own = {key: _tuples(value) for key, value in cfg.items() if key in known and value is not None}
     options = {key: value for key, value in (options or {}).items() if key != "num_classes"}
-    return Source(name, architecture, options, PretrainedCfg(**own))
+    return PublishedFolder(name, architecture, options, PretrainedCfg(**own))
 
 
 def _tuples(value: Any) -> Any:

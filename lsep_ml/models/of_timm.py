@@ -1,6 +1,6 @@
-"""Backbones from timm, with the weights they were published with, a file's, or none."""
+"""Backbones from timm, with the weights they were published with, a file's, or none, at the sizes that they take."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,13 @@ from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from lsep_ml.models.heads import HEADS, packed
-from lsep_ml.models.names import WEIGHTS, Source, pretrained_cfg, source_of
+from lsep_ml.models.names import WEIGHTS, PublishedFolder, pretrained_cfg, source_of
 from lsep_ml.models.pooling import Layout, Pooling
 from lsep_ml.models.published import hub_file, unreachable
-from lsep_ml.models.sizes import size_options
 from lsep_ml.models.weights import ScoreRows, load_weights
+
+_NAMED = 3  # sizes in a message
+_TRIED = 12  # at most, to find these
 
 
 class TimmBackbone(nn.Module):
@@ -125,7 +127,7 @@ def timm_backbone(
 
 
 def _load(
-    model: nn.Module, weights: str, published: Source | None, cfg: PretrainedCfg, strict: bool
+    model: nn.Module, weights: str, published: PublishedFolder | None, cfg: PretrainedCfg, strict: bool
 ) -> ScoreRows | None:
     """Load a file, or what a folder publishes."""
     if weights == "imagenet":
@@ -189,3 +191,55 @@ def resolved_model(model: Mapping[str, Any]) -> dict[str, Any]:
     if found is None:
         return dict(model)
     return {**found.options, **model, "name": found.architecture, "source": found.name}
+
+
+def size_options(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `timm.create_model` under which the network takes images of this size.
+
+    A network of a fixed size is built for it by `img_size`; others take what they are given.
+
+    Raises:
+        ValueError: it cannot take that size; names some that it can.
+    """
+    cfg = pretrained_cfg(name)
+    if size == tuple(cfg.input_size[1:]) or "img_size" in options:
+        return dict(options)
+    sized = {**options, **({"img_size": size} if cfg.fixed_input_size else {})}
+    problem = _size_problem(name, size, sized)
+    if problem is None:
+        return sized
+    working = []
+    for other in _other_sizes(size, (cfg.input_size[1], cfg.input_size[2])):
+        again = {**sized, **({"img_size": other} if "img_size" in sized else {})}
+        if _size_problem(name, other, again) is None:
+            working.append(other)
+        if len(working) == _NAMED:
+            break
+    known = ", ".join(str(side[0]) if side[0] == side[1] else str(list(side)) for side in working)
+    raise ValueError(
+        f"transform.crop={list(size)}: not a size for {name} ({problem}); sizes that work: {known}"
+    )
+
+
+def _size_problem(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> str | None:
+    """Why the network does not run on images of a size; None where it does."""
+    try:
+        with torch.device("meta"), torch.inference_mode():
+            model = timm.create_model(name, pretrained=False, num_classes=0, **options).eval()
+            model(torch.zeros(1, options.get("in_chans", 3), *size))
+    except Exception as error:  # each architecture refuses in its own way
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return None
+
+
+def _other_sizes(size: tuple[int, int], own: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Return the network's own size, then squares of usual patches and strides near the one asked for."""
+    yield own
+    near = {
+        step * (side // step + more)
+        for side in size
+        for step in (14, 16, 32, own[0] // 7 or 1)
+        for more in (0, 1)
+    }
+    candidates = sorted(near - {0, own[0]}, key=lambda side: (abs(side - max(size)), side))
+    yield from ((side, side) for side in candidates[:_TRIED])

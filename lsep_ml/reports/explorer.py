@@ -15,7 +15,7 @@ from lsep_ml.metrics import LABEL_SET_KEYS, LABELS_PER_IMAGE, LabelCounts, label
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
 from lsep_ml.reports.errors import MOST_LABELS, bits, confusions, label_ap, map_places
 from lsep_ml.reports.figures.of_run import spread_rows
-from lsep_ml.reports.figures.saving import picture_uri
+from lsep_ml.reports.figures.style import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.paper import method_name
 from lsep_ml.reports.records import LeftOut

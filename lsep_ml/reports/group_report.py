@@ -10,7 +10,7 @@ from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.reports.comparison import Answer, Comparison, answer, compare_all, gather
 from lsep_ml.reports.explorer import Json, choose_runs, explore
 from lsep_ml.reports.figures.of_group import draw_group, suspecting_loss
-from lsep_ml.reports.figures.saving import SavedDrawing, save_drawing
+from lsep_ml.reports.figures.style import SavedDrawing, save_drawing
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.paper import method_name

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.calibration import platt_curve, sigmoid
 from lsep_ml.metrics.counts import image_shares
-from lsep_ml.metrics.curves import mean_precision_recall
-from lsep_ml.metrics.functional import label_set_value, ratio
+from lsep_ml.metrics.functional import label_set_value, mean_precision_recall, ratio
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, search_grid
 from lsep_ml.reports.figures.method_plots import Reliability, Search
 from lsep_ml.reports.grouping import RunGroup

@@ -21,11 +21,10 @@ from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
+from lsep_ml.stages.completion import constrained, with_label_groups, with_max_count, with_preprocessing
 from lsep_ml.stages.job_data import DividedFirst, build_data, divided_first
-from lsep_ml.stages.job_decision import constrained, with_label_groups, with_max_count
 from lsep_ml.stages.prediction import Training
 from lsep_ml.stages.predictor import check_predictor
-from lsep_ml.stages.preprocessing import with_preprocessing
 from lsep_ml.stages.probe import solving_of
 from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.stages.rates import check_rates

@@ -13,7 +13,7 @@ from lsep_ml.stages.kinds import Kind, Range, Switch, Text
 from lsep_ml.store.keys import with_open_sizes
 
 OF_THE_MODEL = "model"
-"""A value of the transform that stands for the model's own (`lsep_ml.stages.preprocessing`)."""
+"""A value of the transform that stands for the model's own (`lsep_ml.stages.completion`)."""
 
 LARGEST_SIDE = 4096
 """Pixels; a batch of larger images takes tens of gigabytes."""

@@ -1,4 +1,4 @@
-"""What a tracker is told of a run, and several trackers as one.
+"""What a tracker is told of a run, loggers of Lightning's as trackers, and several trackers as one.
 
 A run whose network was found in the store replays the stored history, so that every run is shown whole.
 """
@@ -6,9 +6,9 @@ A run whose network was found in the store replays the stored history, so that e
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
-from lsep_ml.trackers.lightning import LightningLogger, LightningTracker
+from lsep_ml.trackers.summary import label_rows, read_test_split, summary_numbers
 
 Row = dict[str, Any]
 
@@ -27,6 +27,50 @@ class Tracker(Protocol):
 
     def close(self, failed: bool) -> None:
         """End the run."""
+
+
+@runtime_checkable
+class LightningLogger(Protocol):
+    """Is what a logger of Lightning's can do; `pytorch_lightning.loggers` and `lightning.pytorch.loggers` both have."""
+
+    def log_hyperparams(self, params: dict[str, Any]) -> None:
+        """Take the configuration of the run."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        """Take numbers of one epoch."""
+
+    def finalize(self, status: str) -> None:
+        """End with `status`, success or failed."""
+
+
+class LightningTracker:
+    """Shows a run to a `logger` of Lightning's (MLflow, Comet, ...): configuration, every epoch, and the final numbers.
+
+    The numbers of an epoch are `prediction/KEY` and `decision/KEY` with the epoch as the step; the final ones, those
+    of `summary_numbers`, have the chosen epoch.
+    """
+
+    def __init__(self, logger: LightningLogger) -> None:
+        self.logger = logger
+
+    def start(self, config: dict[str, Any], folder: Path) -> None:
+        self.logger.log_hyperparams(config)
+
+    def row(self, row: dict[str, Any]) -> None:
+        numbers = {
+            f"{row['stage']}/{key}": float(value)
+            for key, value in row.items()
+            if key not in ("stage", "epoch")
+        }
+        self.logger.log_metrics(numbers, step=int(float(row["epoch"])))
+
+    def result(self, record: dict[str, Any], folder: Path) -> None:
+        numbers = summary_numbers(record, label_rows(record, read_test_split(folder)))
+        numbers = {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)}
+        self.logger.log_metrics(numbers, step=int(record["choices"]["epoch"]))
+
+    def close(self, failed: bool) -> None:
+        self.logger.finalize("failed" if failed else "success")
 
 
 class Trackers:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lsep_ml.metrics import METRICS
-from lsep_ml.metrics.curves import RECALLS, mean_precision_recall
+from lsep_ml.metrics.functional import RECALLS, mean_precision_recall
 from lsep_ml.runs.arrays import Arrays
 from lsep_ml.runs.files import THUMBNAILS
 from lsep_ml.runs.per_class import COLUMNS

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from lsep_ml.metrics.functional import as_numpy, ranking_metrics
 from lsep_ml.models import Network, Prediction, Probe
 from lsep_ml.training.parameter_groups import backbone_groups, new_groups
 from lsep_ml.training.recipe import Computing, Objective, Optimisation
-from lsep_ml.training.whole_batch import whole_batch_loss
 
 
 class LabelPrediction(LightningModule):
@@ -212,3 +212,25 @@ class LabelPrediction(LightningModule):
             optimizer.add_param_group({**group, "lr": lr * how.score_layer_lr})
         schedule = how.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+Gather = Callable[[Any], list[Any]]
+"""A value -> every process's, in the order of their ranks."""
+
+
+def whole_batch_loss(
+    loss: Callable[..., Tensor], scores: Tensor, batch: Batch, gather: Gather, rank: int
+) -> Tensor:
+    """Return the loss of the whole batch, on every process, from the scores (n, K) of this one's part of it.
+
+    Its gradient reaches this part alone, multiplied so that, once the training has multiplied it by `batch.weight` and
+    averaged it over the processes, it is the gradient of that one loss.
+    """
+    own = scores.detach().cpu(), batch.targets.cpu(), None if batch.mask is None else batch.mask.cpu()
+    parts = gather(own)
+    of_all = [part.to(scores.device) for part, _, _ in parts]
+    of_all[rank] = scores
+    targets = torch.cat([part for _, part, _ in parts]).to(scores.device)
+    mask = None if batch.mask is None else torch.cat([part for _, _, part in parts]).to(scores.device)
+    value = loss(torch.cat(of_all), targets, mask=mask)
+    return value.detach() + (len(parts) / batch.weight) * (value - value.detach())

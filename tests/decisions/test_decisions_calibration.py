@@ -10,7 +10,7 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.frozen import FrozenEstimator
 from sklearn.isotonic import IsotonicRegression
 
-from lsep_ml.decisions import Calibrated, ExpectedF1, expected_f1
+from lsep_ml.decisions import Calibrated, ExpectedF1, calibration
 
 
 def random_case(seed, rows=60, labels=4):
@@ -126,13 +126,13 @@ def test_no_label_set_has_a_higher_expected_f1(seed):
     if seed == 0:
         probabilities[:] = [0.0, 1.0, 0.5, 0.5, 0.0]
     values = enumerated(probabilities[0])
-    size = expected_f1.best_sizes(torch.from_numpy(probabilities))[0]
+    size = calibration.best_sizes(torch.from_numpy(probabilities))[0]
     top = np.argsort(-probabilities[0], kind="stable")[:size]
     assert values[tuple(bool(label in top) for label in range(5))] == pytest.approx(
         max(values.values()), abs=1e-12
     )
     ranked = -np.sort(-probabilities, axis=1)
-    for m, value in enumerate(expected_f1.expected_f1(torch.from_numpy(ranked))[0].tolist()):
+    for m, value in enumerate(calibration.expected_f1(torch.from_numpy(ranked))[0].tolist()):
         assert value == pytest.approx(
             enumerated(ranked[0])[tuple(label < m for label in range(5))], abs=1e-12
         )
@@ -151,12 +151,12 @@ def test_blocks_of_images_change_nothing(monkeypatch):
     scores, targets, mask = random_case(5)
     decision = ExpectedF1().fit(scores, targets, mask)
     expected = decision.decide(scores)
-    assert expected_f1.rows_at_once(4) > 60
-    monkeypatch.setattr(expected_f1, "_CELLS", 3 * 25)
-    assert expected_f1.rows_at_once(4) == 3
+    assert calibration.rows_at_once(4) > 60
+    monkeypatch.setattr(calibration, "_CELLS", 3 * 25)
+    assert calibration.rows_at_once(4) == 3
     assert torch.equal(decision.decide(scores).label_sets, expected.label_sets)
     assert torch.equal(decision.decide(scores).counts, expected.counts)
-    assert expected_f1.best_sizes(torch.zeros(0, 7)).shape == (0,)
+    assert calibration.best_sizes(torch.zeros(0, 7)).shape == (0,)
 
 
 def test_options_are_checked():

@@ -8,12 +8,12 @@ from bundle_decisions import DECISIONS, fitted, ties
 from lsep_ml.bundle.classifier import decide, fixed_threshold, fixed_top
 from lsep_ml.decisions import Decision, GlobalThreshold, TopK
 from lsep_ml.demo.bars import render_bars
-from lsep_ml.demo.knobs import Reading, knob_of, read_image_decision
+from lsep_ml.demo.knobs import ImageReading, knob_of, read_image_decision
 
 NAMES = tuple(f"label {k}" for k in range(7))
 
 
-def readings(decision: Decision) -> list[tuple[Reading, np.ndarray, np.ndarray]]:
+def readings(decision: Decision) -> list[tuple[ImageReading, np.ndarray, np.ndarray]]:
     """A reading, the scores and the label set of each of some images."""
     scores, features = (torch.from_numpy(array) for array in ties(7, 60))
     found = decide(decision, NAMES, scores, features)
@@ -78,7 +78,7 @@ def test_an_estimated_count_is_moved_by_whole_labels(name: str) -> None:
 
 
 def test_names_are_text_in_the_page_and_changes_are_said() -> None:
-    reading = Reading(np.array([0.0, 2.0, 1.0]), np.array([1.0, 1.0, 1.5]), 1)
+    reading = ImageReading(np.array([0.0, 2.0, 1.0]), np.array([1.0, 1.0, 1.5]), 1)
     names = ("<b>a</b>", "b & c", "d")
     page = render_bars(names, reading, reading.moved(-0.75))
     assert "<b>" not in page
@@ -87,5 +87,5 @@ def test_names_are_text_in_the_page_and_changes_are_said() -> None:
     assert "removed b &amp; c." in page
     assert ">No labels" in page.replace("\n", "")
     assert "As fitted." in render_bars(names, reading, reading)
-    same = Reading(np.zeros(3), None, 1)
+    same = ImageReading(np.zeros(3), None, 1)
     assert "width: 50.00%" in render_bars(names, same, same)  # a scale of no width

@@ -10,10 +10,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lsep_ml.metrics.curves import mean_precision_recall
 from lsep_ml.metrics.functional import (
     count_label_sets,
     label_set_metrics,
+    mean_precision_recall,
     per_class_metrics,
     ranking_metrics,
 )
@@ -24,7 +24,7 @@ from lsep_ml.reports.figures.of_run import (
     plot_precision_recall,
     spread_rows,
 )
-from lsep_ml.reports.figures.saving import dark_too, save_figure
+from lsep_ml.reports.figures.style import dark_too, save_figure
 
 
 def interpolated_precision(scores: np.ndarray, targets: np.ndarray, recall: float) -> float:

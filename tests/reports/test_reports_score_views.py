@@ -9,7 +9,7 @@ from scipy.special import expit
 from sklearn.metrics import f1_score
 
 from lsep_ml.metrics.calibration import sigmoid
-from lsep_ml.metrics.curves import mean_precision_recall
+from lsep_ml.metrics.functional import mean_precision_recall
 from lsep_ml.reports.grouping import RunGroup, group_runs
 from lsep_ml.reports.records import find_runs
 from lsep_ml.reports.score_views import (

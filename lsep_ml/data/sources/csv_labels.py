@@ -23,7 +23,7 @@ from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import SEPARATOR, check_label_names, listed_in_cell
-from lsep_ml.data.sources.csv_table import UNKNOWN, Table, read_table
+from lsep_ml.data.sources.csv_table import UNKNOWN, CsvTable, read_table
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 from lsep_ml.data.tree import clean_path, find_forms, find_tree
@@ -117,7 +117,7 @@ def csv_annotations(
     return checked(annotations, None if lists else SEPARATOR)
 
 
-def _index(tree: Path, table: Table, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
+def _index(tree: Path, table: CsvTable, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
     ids, parts, notes = _image_ids(tree, table), _parts(table), list(table.notes)
     if "labels" in table.columns:
         names, targets = _from_lists(table, classes, separator)
@@ -137,7 +137,7 @@ def _index(tree: Path, table: Table, classes: Sequence[str] | None, separator: s
     }
 
 
-def _image_ids(tree: Path, table: Table) -> list[str]:
+def _image_ids(tree: Path, table: CsvTable) -> list[str]:
     """Return the images' paths below `tree`; one that begins with the tree's path, as predict writes it, without it."""
     first_line: dict[str, int] = {}
     above = f"{tree}/"
@@ -153,7 +153,7 @@ def _image_ids(tree: Path, table: Table) -> list[str]:
     return list(first_line)
 
 
-def _parts(table: Table) -> list[str]:
+def _parts(table: CsvTable) -> list[str]:
     if "split" not in table.columns:
         return [""] * len(table.images)
     for line, part in zip(table.lines, table.splits, strict=True):
@@ -168,7 +168,7 @@ def _parts(table: Table) -> list[str]:
 
 
 def _from_lists(
-    table: Table, classes: Sequence[str] | None, separator: str
+    table: CsvTable, classes: Sequence[str] | None, separator: str
 ) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
     listed = [listed_in_cell(cell.strip(), separator) for cell in table.labels]
     if classes is None:
@@ -198,7 +198,9 @@ def _other_separator(cells: Sequence[str], separator: str) -> list[str]:
     return []
 
 
-def _from_columns(table: Table, classes: Sequence[str] | None) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+def _from_columns(
+    table: CsvTable, classes: Sequence[str] | None
+) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
     """Return the class names and the codes of `VALUES`, (N, K)."""
     found = table.class_columns
     values = np.frombuffer(b"".join(table.values), np.uint8).reshape(len(table.images), len(found))

@@ -28,7 +28,7 @@ AN_INDEX = 3  # rows from which on numbers that are all different say something
 
 
 @dataclass(frozen=True)
-class Table:
+class CsvTable:
     """Holds the file's rows column by column, for there may be many.
 
     Attributes:
@@ -64,7 +64,7 @@ class Table:
         return label_names_of(self.columns)
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> CsvTable:
     """Read the file at `path`: UTF-8, commas, quotes where needed; blanks around cells and blank lines do not matter.
 
     A column without a name is left out if it is empty, or if it holds whole numbers that are all different (the
@@ -76,7 +76,7 @@ def read_table(path: Path) -> Table:
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
-        table = Table(path, [name.strip() for name in next(reader, [])])
+        table = CsvTable(path, [name.strip() for name in next(reader, [])])
         _check_columns(table)
         at = {name: position for position, name in enumerate(table.columns)}
         class_positions = [at[name] for name in table.class_columns]
@@ -104,7 +104,7 @@ def read_table(path: Path) -> Table:
     return table
 
 
-def _check_columns(table: Table) -> None:
+def _check_columns(table: CsvTable) -> None:
     columns = table.columns
     if "image" not in columns:
         raise DataError(
@@ -122,7 +122,7 @@ def _check_columns(table: Table) -> None:
 
 
 def _append(
-    table: Table, line: int, cells: Sequence[str], at: dict[str, int], class_positions: Sequence[int]
+    table: CsvTable, line: int, cells: Sequence[str], at: dict[str, int], class_positions: Sequence[int]
 ) -> None:
     if len(cells) != len(table.columns):
         raise DataError(
@@ -160,7 +160,7 @@ def _plain(cell: str) -> str:
     return cell.strip().lower()
 
 
-def _reason_to_leave_out(table: Table, number: int, column: Sequence[str]) -> str:
+def _reason_to_leave_out(table: CsvTable, number: int, column: Sequence[str]) -> str:
     """Why the column without a name, `number` from 1, is none of the classes; a DataError where nothing says so."""
     given = next((row for row, cell in enumerate(column) if cell), None)
     if given is None:

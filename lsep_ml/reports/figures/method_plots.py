@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from lsep_ml.metrics.curves import RECALLS
+from lsep_ml.metrics.functional import RECALLS
 from lsep_ml.reports.figures.style import FAINT, WIDTH, Look, decision_looks, loss_looks, new_figure
 from lsep_ml.reports.paper import decision_name, loss_name, method_name
 from lsep_ml.runs.finished import Method

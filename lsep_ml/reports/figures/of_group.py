@@ -13,7 +13,7 @@ from lsep_ml.reports.figures.method_plots import (
     plot_training,
 )
 from lsep_ml.reports.figures.of_run import spread_rows
-from lsep_ml.reports.figures.saving import Drawing
+from lsep_ml.reports.figures.style import Drawing
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.paper import OURS, loss_name, method_name
 

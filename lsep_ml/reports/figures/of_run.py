@@ -10,16 +10,16 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lsep_ml.drawing import KINDS, Sheet, Tile, Word, label_words, lay_out, legend
-from lsep_ml.metrics.curves import RECALLS, mean_precision_recall
 from lsep_ml.metrics.functional import (
+    RECALLS,
     average_precisions,
     compare_label_sets,
     count_label_sets,
     label_set_metrics,
+    mean_precision_recall,
     per_class_metrics,
 )
-from lsep_ml.reports.figures.saving import save_figure
-from lsep_ml.reports.figures.style import new_figure
+from lsep_ml.reports.figures.style import new_figure, save_figure
 from lsep_ml.runs.files import CLASS_F1, GALLERY, PRECISION_RECALL
 
 Arrays = Mapping[str, NDArray[Any]]

@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import SHOWN, Annotations
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import folded
-from lsep_ml.data.sources.own.entries import Entries, entries_of
 from lsep_ml.data.sources.own.folder import Folder
-from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNCERTAIN, UNKNOWN, Listed, Options
+from lsep_ml.data.sources.own.listed import (
+    ABSENT,
+    PRESENT,
+    UNCERTAIN,
+    UNKNOWN,
+    Entries,
+    Listed,
+    Options,
+    entries_of,
+)
 
 NONE_WORDS = frozenset(
     ("no finding", "no findings", "none", "background", "no label", "no labels", "nothing", "no class")

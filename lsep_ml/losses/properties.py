@@ -1,4 +1,4 @@
-"""Which losses take soft targets, and what label smoothing moves these towards, said by the losses themselves."""
+"""What losses say of themselves: whether they compare images, only compare scores, and take soft targets."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -52,3 +52,34 @@ def smoothed(loss: Callable[..., Any], targets: Tensor, mask: Tensor | None, smo
     function: Any = getattr(loss, "func", loss)
     towards: Towards = function.smoothed_towards
     return (1 - smoothing) * y + smoothing * towards(y, mask)
+
+
+def comparing_images(loss: Loss) -> Loss:
+    """Mark a loss that is no sum over images: it is computed from all images of a batch together."""
+    loss.compares_images = True  # type: ignore[attr-defined]
+    return loss
+
+
+def compares_images(loss: Callable[..., Any]) -> bool:
+    """Tell whether `loss`, a loss of this package or a functools.partial of one, compares images with each other.
+
+    It is no sum over rows then: it must be given all images that are to be compared, and refuses reduction="none".
+    """
+    return getattr(getattr(loss, "func", loss), "compares_images", False)
+
+
+def check_reduction(reduction: str) -> None:
+    """Raise ValueError for a reduction that a loss over the images of a label does not have."""
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction={reduction!r}: expected 'mean' or 'sum'; a column is no image's")
+
+
+def shift_invariant(loss: Loss) -> Loss:
+    """Mark a loss that is unchanged by a constant added to all scores of an image: zero then means nothing to them."""
+    loss.shift_invariant = True  # type: ignore[attr-defined]
+    return loss
+
+
+def is_shift_invariant(loss: Callable[..., Any]) -> bool:
+    """Return whether `loss`, or what it is a `functools.partial` of, is marked so."""
+    return getattr(getattr(loss, "func", loss), "shift_invariant", False)

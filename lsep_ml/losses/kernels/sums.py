@@ -1,11 +1,18 @@
-"""The log-sum-exp of each row, kept as maximum and remainder."""
+"""Sums over the labels of each row: log-sum-exps, kept as maximum and remainder, and sums of terms."""
 
 import math
+from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from lsep_ml.losses.kernels.labels import LabelIndices, labels_of
+
 LOG2_E = math.log2(math.e)
+
+Term = Callable[[Tensor], Tensor]
+"""Scores -> what each contributes; 0 where a score lies far on the right side."""
 
 
 def log_sum_exp(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -32,3 +39,24 @@ def softplus(x: Tensor) -> Tensor:
     torch's softplus becomes the identity at 20; logaddexp(x, 0) has no second derivative below -709 (float32: -44).
     """
     return -F.logsigmoid(-x)
+
+
+def sum_of_terms(
+    scores: Tensor,
+    targets: Tensor | LabelIndices,
+    mask: Tensor | None,
+    of_positive: Term,
+    of_negative: Term,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Compute sum_u w_u of_positive(f_u) + sum_v of_negative(f_v) of every row (N,); weights: w (K,), or None for 1."""
+    labels = labels_of(targets, mask, scores.dtype)
+    positive = of_positive(labels.positives(scores))
+    if weights is not None:
+        positive = positive * labels.of_positives(weights)
+    return positive.sum(1) + of_negative(labels.negatives(scores)).sum(1)
+
+
+def power(base: Tensor, exponent: float) -> Tensor:
+    """Compute base^exponent, base >= 0, with a finite slope at 0 where the exponent is below 1."""
+    return base.clamp(min=torch.finfo(base.dtype).tiny).pow(exponent)
