@@ -178,7 +178,7 @@ def _try(store: Store, training: Training, made_by: dict[str, Any], data: ImageD
         checkpoints = Checkpoints(store.kept(_TRIED, made_by), training.saving)
         try:
             facts = fit_or_continue(store, folder, training, data, checkpoints, lambda row: None)
-        except FloatingPointError as error:  # in all processes at the same step: their gradients are one
+        except FloatingPointError as error:  # in all processes at once: what is judged is of all
             return {"map": None, "epoch": None, "seconds": 0.0, "error": str(error).partition(";")[0]}
         return {"map": facts["validation"]["map"], "epoch": facts["epoch"], "seconds": facts["seconds"]}
 

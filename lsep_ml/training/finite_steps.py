@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class FiniteSteps(Callback):
-    """Looks at the loss and the largest gradient entry of every optimizer step.
+    """Looks at the loss and the largest gradient entry of every optimizer step, the mean over all processes.
 
     Args:
         skip: so many bad steps in a row are left out (weights and momentum stay, the schedule goes on), counted and
@@ -60,7 +60,10 @@ class FiniteSteps(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
         assert self._loss is not None
-        loss, self._loss = self._loss.float(), None
+        loss, self._loss = self._loss.float().clone(), None
+        if trainer.world_size > 1:
+            distributed.all_reduce(loss)  # as the gradients are: all stop, or leave a step out, together
+            loss /= trainer.world_size
         gradients = [
             p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None
         ]
@@ -91,15 +94,12 @@ class FiniteSteps(Callback):
             _require_finite(values, place)
 
     def _leave_out(self, trainer: Trainer, optimizer: Optimizer, values: Tensor, place: str) -> None:
-        # All processes leave out the same steps: gradients are averaged over them, a loss is not.
-        finite = bool(torch.isfinite(values).all())
-        if trainer.strategy.reduce_boolean_decision(finite, all=True):
+        if bool(torch.isfinite(values).all()):
             self._in_a_row = 0
             return
         self._in_a_row += 1
         if self._in_a_row > self.skip:
             _require_finite(values, f"{place}; {self.skip} steps before it were left out")
-            raise FloatingPointError("another process has a loss that is not finite")
         self.skipped += 1
         for buffer, before in self._buffers:
             buffer.copy_(before)

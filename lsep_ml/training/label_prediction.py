@@ -43,7 +43,7 @@ class LabelPrediction(LightningModule):
     would log for the same scores.
 
     Raises:
-        FloatingPointError: validation scores that are not finite.
+        FloatingPointError: validation scores that are not finite, on all processes whichever has them.
     """
 
     def __init__(
@@ -156,12 +156,8 @@ class LabelPrediction(LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         scores = self(batch.images).scores.float()
-        if not torch.isfinite(scores).all():
-            raise FloatingPointError(
-                f"scores of loss={self.loss_name} are not finite at step {self.global_step}; "
-                "lower optimizer.lr"
-            )
-        if self.objective.compares_images:  # no image has one of its own
+        # Of a loss that compares images no image has one of its own; what is not finite stops all processes at the end.
+        if self.objective.compares_images or not torch.isfinite(scores).all():
             losses = scores.new_empty(len(scores))
         else:
             losses = self.objective.loss(scores, batch.targets, mask=batch.mask, reduction="none")
@@ -175,6 +171,10 @@ class LabelPrediction(LightningModule):
         # In the order of the rows, each once: a process without a batch of its own validates on another's.
         order = np.unique(rows, return_index=True)[1]
         losses, scores, targets, known = (array[order] for array in arrays)
+        if not np.isfinite(scores).all():
+            raise FloatingPointError(
+                f"scores of loss={self.loss_name} are not finite at step {self.global_step}; lower optimizer.lr"
+            )
         if self.objective.compares_images:
             tensors = (torch.from_numpy(array) for array in (scores, targets, known != 0))
             loss = float(self.objective.loss(next(tensors), next(tensors), mask=next(tensors)))

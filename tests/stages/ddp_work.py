@@ -42,6 +42,18 @@ class Plain(nn.Module):
         return self.layers(images)
 
 
+class Overflowing(Plain):
+    """A backbone whose validation features are infinite, or whose loss is, on the last process of a job alone."""
+
+    def __init__(self, last: bool, training: bool) -> None:
+        super().__init__()
+        self.last, self.in_training = last, training
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = super().forward(images)
+        return features * torch.inf if self.last and self.training == self.in_training else features
+
+
 def small_lsep(scores: Tensor, targets: Tensor, **options: Any) -> Tensor:
     """LSEP at a hundredth, for a head whose steps would else be too large to be compared."""
     return lsep_loss(scores, targets, **options) / 100
@@ -128,7 +140,18 @@ def train_and_measure(
         "two-way, mixed": (Plain(), two_way_loss, Mixing(mixup=0.4)),
     }
     trained = {name: _train_in_double(job, *net) for name, net in nets.items()}
+    trained |= {f"{what} overflows": _stopped(job, what == "training") for what in ("validation", "training")}
     return trained, measure_job(job, by_images, by_decision, folder)
+
+
+def _stopped(job: Job, training: bool) -> dict[str, np.ndarray]:
+    """What each process says of a training that overflows on the last one."""
+    said = "nothing"
+    try:
+        _train_in_double(job, Overflowing(job.processes.rank == job.processes.count - 1, training), lsep_loss)
+    except FloatingPointError as error:
+        said = str(error).partition(";")[0]
+    return {"said": np.array(job.processes.gather(said))}
 
 
 def fault(scores: Tensor, targets: Tensor, mask: Tensor | None, *, case: str) -> Tensor:

@@ -76,6 +76,15 @@ def test_training_agrees_in_double_precision_with_the_same_global_batch(found: d
             )
 
 
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_what_overflows_on_one_process_stops_all(found: dict, processes: int) -> None:
+    said = {
+        what: list(found[processes][0][f"{what} overflows"]["said"]) for what in ("validation", "training")
+    }
+    assert said["validation"] == ["scores of loss=lsep are not finite at step 4"] * processes
+    assert said["training"] == ["the loss of loss=lsep became nan at step 0 (epoch 1)"] * processes
+
+
 def ends(group: int) -> bool:
     """Whether a group of processes is gone within seconds (multiprocessing's resource tracker goes last)."""
     for _ in range(100):
