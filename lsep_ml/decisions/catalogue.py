@@ -70,6 +70,14 @@ DECISIONS = (
     DecisionRow(
         key="thresh_est", kind="estimation.ThresholdEstimation", name="threshold est.", in_paper=True
     ),
+    # trains six networks
+    DecisionRow(
+        key="thresh_est_offset",
+        kind="estimation.ThresholdEstimation",
+        name="threshold est., offset",
+        on_request=True,
+        options={"offset": "class"},
+    ),
     DecisionRow(
         key="threshold_exact",
         kind="rules.GlobalThreshold",

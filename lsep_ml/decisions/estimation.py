@@ -1,7 +1,7 @@
 """The paper's two learnt decisions: label counts (eqn 14) and thresholds (eqns 15, 16)."""
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from lsep_ml.decisions.base import Decided, FitOn
 from lsep_ml.decisions.checks import Array
-from lsep_ml.decisions.learnt import LearntDecision, LearntThresholds, middle_threshold
+from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
+from lsep_ml.decisions.offset import MovedThresholds, Offset
 from lsep_ml.decisions.rules import highest
 from lsep_ml.metrics.functional import as_numpy
 
@@ -86,11 +87,14 @@ def largest_count(targets: Array, mask: Array | None = None, share: float = 0.99
     return max(1, int(counts[int(np.ceil(share * len(counts))) - 1])) if len(counts) else 1
 
 
-class ThresholdEstimation(LearntThresholds):
+class ThresholdEstimation(MovedThresholds):
     """Threshold estimation (eqn 15): label k is in iff f_k(x) > theta_k(x), the K outputs of the head.
 
     Trained by eqn 16 with its missing brackets: binary cross entropy of sigmoid(f_k(x) - theta_k(x)), summed
     over the labels, averaged over the images.
+
+    offset: what is added to the thresholds, see `MovedThresholds`: "none", the paper's; "class" or "one", chosen by the
+    criterion on images that the head was not trained on, for which it is trained without each fifth of them too.
     """
 
     def __init__(
@@ -100,9 +104,18 @@ class ThresholdEstimation(LearntThresholds):
         hidden: Sequence[int] = (100, 10),
         *,
         standardize: bool = True,
+        criterion: str = "f1",
+        offset: Offset = "none",
         fit_on: FitOn = "train",
     ) -> None:
-        super().__init__(num_features, num_labels, num_labels, hidden, standardize, fit_on)
+        super().__init__(
+            num_features, num_labels, hidden, standardize, fit_on, criterion=criterion, offset=offset
+        )
+        if offset == "none":  # saved as it was before there were offsets
+            self.register_buffer("offsets", self.offsets, persistent=False)
+
+    def choices(self) -> dict[str, Any]:
+        return {} if self.offset == "none" else {"offset": self.offsets.tolist()}
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Eqn 16 over the known entries, differentiable in scores, features and the head."""

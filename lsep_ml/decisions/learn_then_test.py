@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lsep_ml.decisions.base import FitOn
-from lsep_ml.decisions.linear import NEVER
+from lsep_ml.decisions.learnt import NEVER
 from lsep_ml.decisions.rules import ThresholdRule
 from lsep_ml.decisions.search import Bools, Scores
 from lsep_ml.metrics.functional import ratio

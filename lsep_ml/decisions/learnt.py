@@ -14,6 +14,9 @@ from lsep_ml.decisions.base import Decided, Decision, FitOn
 from lsep_ml.decisions.checks import Array, check_features, row_blocks
 from lsep_ml.metrics.functional import as_numpy
 
+NEVER = float(np.finfo(np.float32).max)
+"""The threshold that no score exceeds."""
+
 
 class LearntDecision(Decision):
     """A head on the features, f'(x) -> outputs: by default 100 units, ReLU, 10 units, ReLU, the output layer.
@@ -83,6 +86,7 @@ class LearntDecision(Decision):
         decided = self.decide(scores, features)
         estimates = decided.thresholds if decided.thresholds is not None else decided.counts
         assert estimates is not None
+        estimates = estimates.where(estimates < NEVER, 0)
         spread = (estimates.amax(0) - estimates.amin(0)).amax()
         found = []
         if spread <= 1e-6 * estimates.abs().amax().clamp_min(1):

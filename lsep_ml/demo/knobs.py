@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.decisions import Decision
-from lsep_ml.decisions.linear import NEVER
+from lsep_ml.decisions.learnt import NEVER
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.rules import ranks
 

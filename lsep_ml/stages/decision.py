@@ -90,7 +90,8 @@ class FitRows:
 
     def fit(self, decision: Decision, **options: Any) -> None:
         """Fit the decision, which is not one by log odds, on these rows."""
-        fit_decision(decision, self.scores, self.targets, self.features, self.mask, **options)
+        arrays = (self.scores, self.targets, self.features, self.mask)
+        fit_decision(decision, *arrays, folds=self.folds, **options)
 
     def by_log_odds(self, decision: LogOddsDecision) -> Rows:
         """Return the rows as a decision by log odds is fitted on them.

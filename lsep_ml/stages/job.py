@@ -16,6 +16,7 @@ from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import Split
 from lsep_ml.decisions import Decision, LearntDecision
+from lsep_ml.decisions.offset import MovedThresholds
 from lsep_ml.losses import ClassCounts, with_class_counts
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
@@ -151,6 +152,11 @@ def build_job(config: DictConfig) -> Job:
         if not isinstance(decision, LearntDecision):
             raise ValueError(
                 f"training=joint: decision={config.names.decision} has nothing to train; take thresh_est or count_est"
+            )
+        if isinstance(decision, MovedThresholds) and decision.offset != "none":
+            raise ValueError(
+                f"training=joint: there is no decision without a part of the images to choose an offset by; "
+                f"decision.offset=none, not {decision.offset}"
             )
         joint = decision
         parts |= config_parts(config, ("decision",))

@@ -1,5 +1,6 @@
 """Stage 2: fit any decision on scores, features and targets that are already there, arrays or tensors."""
 
+import copy
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
@@ -17,16 +19,21 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, S
 from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.decisions.offset import MovedThresholds
+from lsep_ml.metrics.functional import as_numpy
 from lsep_ml.terminal import console
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
-from lsep_ml.training.folds import checked_rows, draw_folds
+from lsep_ml.training.folds import checked_rows, draw_folds, fold_pairs
 from lsep_ml.training.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.resume import States
 
+A = TypeVar("A", Array, Array | None)
 D = TypeVar("D", bound=Decision)
 OnEpoch = Callable[[int, float], None]
+Arrays = tuple[Array, Array, Array, Array | None]
+"""Scores, targets, features and mask."""
 # As the paper trains both stages
 paper_sgd: OptimizerFactory = partial(torch.optim.SGD, lr=0.001, momentum=0.9, weight_decay=5e-5)
 
@@ -63,7 +70,8 @@ def fit_decision(
     default options, of the sizes of these arrays.
 
     Linear thresholds and label-set support are neither: their log odds are fitted by a solver and asked about rows that
-    they were not fitted on, in `folds`; what these decisions choose is chosen there.
+    they were not fitted on, in `folds`; what these decisions choose is chosen there. So is the offset of threshold
+    estimation where it has one: it is trained without each fold, then on all rows.
 
     scores (N, K), targets 0/1 (N, K), features (N, D), mask (N, K) with True = known: torch tensors or NumPy
     arrays; memory-mapped features are read in blocks and batches, never copied as a whole.
@@ -75,10 +83,11 @@ def fit_decision(
     is the CPU. states: where the state of a training is saved, and found again by the same call after it was killed;
     it then ends with the same numbers. The folder must be of this call alone. None: nothing is saved.
 
-    For decisions by log odds: folds, int (N,), the rows left out together (None: five random folds from `seed`).
-    validation, bool (N,), the rows whose log loss chooses a weight decay, fitted on the others (None: each fold's,
-    fitted on the other folds). further: targets (M, K) and mask of images whose scores are not honest, such as those
-    that the network was trained on; they count where label sets are counted.
+    folds: for these, int (N,), the rows left out together (None: five random folds from `seed`).
+
+    For decisions by log odds: validation, bool (N,), the rows whose log loss chooses a weight decay, fitted on the
+    others (None: each fold's, fitted on the other folds). further: targets (M, K) and mask of images whose scores are
+    not honest, such as those that the network was trained on; they count where label sets are counted.
 
     Warns (DecisionWarning) when a learnt head is constant over the data or predicts empty label sets only, and when the
     solver did not reach its tolerance.
@@ -104,8 +113,16 @@ def fit_decision(
         raise TypeError(f"decision: {type(decision).__name__} is neither a Rule nor a LearntDecision")
     features = check_features(features, len(scores), decision.num_features, type(decision).__name__)
     check_scores(scores, decision.num_labels)
-    decision.reset(scores, targets, features, mask, seed=seed)
-    rows = _shuffled(CachedRows(scores, targets, features, mask), batch_size, seed)
+
+    def learn(
+        unfitted: LearntDecision, arrays: Arrays, after: OnEpoch | None = None, kept: States | None = None
+    ) -> None:
+        unfitted.reset(*arrays, seed=seed)
+        rows = _shuffled(CachedRows(*arrays), batch_size, seed)
+        module = LabelDecision(unfitted, optimizer, after)
+        _train(module, rows, {"max_epochs": epochs, **(trainer or {})}, kept)
+
+    arrays = (scores, targets, features, mask)
     with _epoch_bar(type(decision).__name__, epochs, progress) as advance:
 
         def after(epoch: int, loss: float) -> None:
@@ -113,11 +130,41 @@ def fit_decision(
             if on_epoch is not None:
                 on_epoch(epoch, loss)
 
-        module = LabelDecision(decision, optimizer, after)
-        _train(module, rows, {"max_epochs": epochs, **(trainer or {})}, states)
+        learn(decision, arrays, after, states)
+    if isinstance(decision, MovedThresholds) and decision.offset != "none":
+        drawn = draw_folds(len(scores), seed) if folds is None else as_numpy(folds)
+        decision.choose_offsets(*_honest_log_odds(decision, arrays, drawn, learn))
     decision.eval()
     _warn(decision, decision.problems(scores, features))
     return decision
+
+
+def _honest_log_odds(
+    decision: MovedThresholds,
+    arrays: Arrays,
+    folds: NDArray[np.int64],
+    learn: Callable[[LearntDecision, Arrays], None],
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return the log odds float32 (N, K) of each row by a decision learnt without its fold, targets and known."""
+    scores, targets, features, mask = arrays
+    labels = as_numpy(targets) != 0
+    known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
+    log_odds = np.empty(labels.shape, np.float32)
+    for outside, inside in fold_pairs(folds, labels, known):
+        without = copy.deepcopy(decision)
+        learn(without, (*(_rows(array, outside) for array in arrays[:3]), _rows(mask, outside)))
+        log_odds[inside] = (
+            without.eval().log_odds(_rows(scores, inside), _rows(features, inside)).cpu().numpy()
+        )
+    return log_odds, labels, known
+
+
+def _rows(array: A, chosen: NDArray[np.bool_]) -> A:
+    """Return some of an array's rows, where there is one."""
+    if array is None:
+        return array
+    rows: Any = np.flatnonzero(chosen)
+    return array[rows if isinstance(array, np.ndarray) else torch.from_numpy(rows)]
 
 
 def _named(name: str, scores: Array, features: Array | None) -> Decision:

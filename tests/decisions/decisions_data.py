@@ -19,6 +19,7 @@ from lsep_ml.decisions import (
     ZeroThreshold,
 )
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision
+from lsep_ml.decisions.offset import MovedThresholds
 
 SHIPPED = [row.build(num_features=20, num_labels=6) for row in DECISIONS]
 """Every row of the catalogue, not fitted."""
@@ -42,6 +43,7 @@ EVERY = [
     LinearThresholds(20, 6, criterion="exact_match"),
     LabelSetSupport(20, 6, log_odds="isotonic", criterion="f1", max_sets=9),
     ThresholdEstimation(20, 6, hidden=[5], standardize=False),
+    ThresholdEstimation(20, 6, offset="one", criterion="exact_match"),
 ]
 """And with other options, not fitted."""
 
@@ -71,6 +73,9 @@ def fitted(decision):
         decision.choose(honest(estimator.log_odds(scores, features), targets))
     elif decision.needs_features:
         decision.reset(scores, targets, features, seed=3)
+        if isinstance(decision, MovedThresholds) and decision.offset != "none":
+            log_odds = decision.log_odds(scores, features)
+            decision.choose_offsets(*honest(log_odds, targets)[:3])
     else:
         decision.fit(scores, targets)
     return decision

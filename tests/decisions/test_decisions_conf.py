@@ -40,7 +40,8 @@ def test_configuration_holds_the_defaults(file):
 def test_every_file_has_its_row_and_tune_takes_the_same_defaults():
     rows = {row.key: row for row in DECISIONS}
     assert len(rows) == len(DECISIONS)
-    assert set(rows) - {"threshold_exact"} == {file.stem for file in FILES}  # what the one is: search=exact
+    # two are others with an option: search=exact, offset=class
+    assert set(rows) - {"threshold_exact", "thresh_est_offset"} == {file.stem for file in FILES}
     for file in FILES:
         row, config = rows[file.stem], OmegaConf.load(file)
         assert config._target_ == f"lsep_ml.decisions.{row.class_name}"
@@ -58,6 +59,8 @@ def test_every_file_has_its_row_and_tune_takes_the_same_defaults():
             assert row.build(criterion="of1", **sizes).criterion == "of1"
     exact = rows["threshold_exact"].build(criterion="of1").options()
     assert exact == rows["threshold"].build(criterion="of1").options() | {"search": "exact"}
+    moved = rows["thresh_est_offset"].build(criterion="of1", **sizes).options()
+    assert moved == rows["thresh_est"].build(criterion="of1", **sizes).options() | {"offset": "class"}
 
 
 def test_the_papers_values():

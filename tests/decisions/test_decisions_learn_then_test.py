@@ -8,7 +8,7 @@ from test_decisions_conformal import draw
 
 from lsep_ml.decisions import LearnThenTest
 from lsep_ml.decisions.learn_then_test import false_shares, p_value
-from lsep_ml.decisions.linear import NEVER
+from lsep_ml.decisions.learnt import NEVER
 
 
 def false_share(scores, targets, theta):

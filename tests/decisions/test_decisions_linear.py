@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 
 from lsep_ml import fit_decision
 from lsep_ml.decisions import LinearThresholds
-from lsep_ml.decisions.linear import NEVER
+from lsep_ml.decisions.learnt import NEVER
 
 
 def started(**options):

@@ -87,6 +87,61 @@ def test_threshold_estimation_beats_one_threshold_when_features_tell():
     assert exact_match(learnt.predict(scores, features)) > exact_match(rule.predict(scores)) + 0.2
 
 
+@pytest.mark.parametrize("offset", ["class", "one"])
+def test_offsets_are_the_best_on_log_odds_of_heads_trained_without_the_fold(offset, tmp_path):
+    scores, targets, features = learnable(rows=60)
+    targets[:, 3] = False
+    mask = torch.rand(scores.shape, generator=torch.Generator().manual_seed(0)) < 0.9
+    folds = np.arange(60) % 3
+    log_odds = torch.empty(scores.shape)
+    for fold in range(3):
+        outside, inside = torch.from_numpy(folds != fold), torch.from_numpy(folds == fold)
+        arrays = (array[outside] for array in (scores, targets, features, mask))
+        head = fit_decision(ThresholdEstimation(24, 5), *arrays, epochs=2)
+        log_odds[inside] = scores[inside] - head.decide(scores[inside], features[inside]).thresholds
+    plain = fit_decision(ThresholdEstimation(24, 5), scores, targets, features, mask, epochs=2)
+    assert "offsets" not in plain.state_dict()
+    assert plain.choices() == {}
+    decision = ThresholdEstimation(24, 5, offset=offset)
+    decision.label_names = list("abcde")
+    with pytest.warns(DecisionWarning, match="never named, since no image it was fitted on has them: d$"):
+        fit_decision(decision, scores, targets, features, mask, epochs=2, folds=folds)
+
+    def f1(label, cut):
+        named, known = log_odds[:, label] > cut, mask[:, label]
+        actual = targets[:, label] & known
+        correct, all_named = (named & actual).sum(), (named & known).sum()
+        return 2 * float(correct) / max(float(all_named + actual.sum()), 1)
+
+    chosen = decision.choices()["offset"]
+    labels = [label for label in range(5) if label != 3]
+    cuts = [-np.inf, *log_odds.flatten().tolist()]
+    if offset == "class":
+        for label in labels:
+            assert f1(label, chosen[label]) == pytest.approx(max(f1(label, cut) for cut in cuts))
+    else:
+        assert len({chosen[label] for label in labels}) == 1
+        totals = [sum(f1(label, cut) for label in range(5)) for cut in cuts]
+        assert sum(f1(label, chosen[0]) for label in range(5)) == pytest.approx(max(totals))
+    expected = plain.thresholds(features, 60) + torch.tensor(chosen)
+    decision.save(tmp_path / "decision.json")
+    for one in (decision, lsep_ml.decisions.load(tmp_path / "decision.json")):
+        thresholds = one.decide(scores, features).thresholds
+        torch.testing.assert_close(thresholds[:, labels], expected[:, labels])
+        assert not one.predict(scores + 1e6, features)[:, 3].any()
+
+
+def test_one_image_has_an_offset_too():
+    scores, targets, features = learnable(rows=1)
+    targets = torch.tensor([[True, False, False, False, False]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        decision = fit_decision(
+            ThresholdEstimation(24, 5, offset="class"), scores, targets, features, epochs=1
+        )
+    assert torch.equal(decision.predict(scores + 0.01, features), targets)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_seed_determines_the_result_and_the_callers_random_state_is_kept(kind):
     data = learnable(rows=100)

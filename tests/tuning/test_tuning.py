@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from lsep_ml import decisions
+from lsep_ml import decisions, fit_decision
 from lsep_ml.decisions import GlobalThreshold, TopK
 from lsep_ml.metrics import bootstrap_label_sets, count_label_sets, label_set_metrics
 from lsep_ml.tuning import ScoreTable, apply, print_tuning, read_scores, tune, write_label_sets
@@ -123,6 +123,35 @@ def test_metrics_are_those_out_of_fold(tmp_path):
         assert tuned.decision.choices() == everything.choices()
         fitted = count_label_sets(everything.predict(scores).numpy(), targets, mask)
         assert tuned.gap == pytest.approx(float(label_set_metrics(fitted)["f1"] - expected["f1"]))
+
+
+@pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # the features tell nothing
+@pytest.mark.parametrize("name", ["thresh_linear", "support", "thresh_est_offset"])
+def test_what_goes_by_log_odds_is_tuned_out_of_fold_and_applied(name, tmp_path):
+    arrays, new = case(features=True), case(features=True, seed=1)
+    how = {"criterion": "exact_match", "folds": 2, "epochs": 2, "replicates": 20, "progress": False}
+    tuning = tune(written(tmp_path / "scores.npz", arrays), tmp_path / "best.json", decisions=[name], **how)
+    held_out = np.zeros(arrays["targets"].shape, bool)
+    row = next(row for row in decisions.DECISIONS if row.key == name)
+    sizes = {"num_features": arrays["features"].shape[1], "num_labels": held_out.shape[1]}
+    given = [arrays[key] for key in ("scores", "targets", "features", "mask")]
+    for fold in np.array_split(np.random.default_rng(0).permutation(90), 2):
+        rest = np.setdiff1d(np.arange(90), fold)
+        decision = row.build(criterion="exact_match", **sizes)
+        fit_decision(decision, *(array[rest] for array in given), epochs=2)
+        held_out[fold] = decision.predict(arrays["scores"][fold], arrays["features"][fold]).numpy()
+    expected = label_set_metrics(count_label_sets(held_out, arrays["targets"], arrays["mask"]))
+    assert tuning.best.metrics["exact_match"] == pytest.approx(float(expected["exact_match"]))
+    assert decisions.load(tmp_path / "best.json").criterion == "exact_match"
+    predictions, _ = apply(tmp_path / "best.json", written(tmp_path / "new.npz", new), tmp_path / "out.csv")
+    decided = tuning.best.decision.decide(new["scores"], new["features"])
+    assert np.array_equal(predictions, decided.label_sets.numpy())
+    frame = pl.read_csv(tmp_path / "out.csv")
+    for kind, values in (("threshold", decided.thresholds), ("probability", decided.probabilities)):
+        columns = [column for column in frame.columns if column.startswith(f"{kind}_")]
+        assert bool(columns) == (values is not None)
+        if values is not None:
+            np.testing.assert_allclose(frame[columns].to_numpy(), values, rtol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # the features tell nothing
