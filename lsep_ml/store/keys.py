@@ -40,16 +40,8 @@ LINEAR_FITS = "linear_thresholds"
 """Kind of the fits of linear thresholds without some folds, which `thresh_linear` and `support` share."""
 
 PREDICTION_PARTS = (
-    "data",
-    "transform",
-    "training",
-    "model",
-    "loss",
-    "optimizer",
-    "schedule",
-    "trainer",
-    "seed",
-)
+    "data", "transform", "training", "model", "loss", "optimizer", "schedule", "trainer", "seed",
+)  # fmt: skip
 """The parts of the configuration that make a trained network; nothing of stage 2 is among them."""
 
 DECISION_PARTS = ("decision", "fitting")
@@ -88,7 +80,14 @@ The number of processes does where each normalises its own share of a batch (tra
 _OF_CRITERIA = {"beta": 1.0, "miss_cost": 1.0}
 
 AT_FIRST: dict[str, dict[str, Any]] = {
-    "data": {"drop_labels": 0.0, "dropped_as": "unknown", "long_tail": None, "folds": None, "fold": None},
+    "data": {
+        "drop_labels": 0.0,
+        "dropped_as": "unknown",
+        "long_tail": None,
+        "folds": None,
+        "fold": None,
+        "label_names": None,
+    },
     "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
     "model": {"pool": "trained", "head": "linear", "head_lambda": 0.1},
     "extraction": {"precision": "float32", "store": "float32"},

@@ -117,17 +117,6 @@ def groups(annotations: Annotations) -> Iterator[Finding]:
         )
 
 
-def count_twins(annotations: Annotations) -> dict[str, int]:
-    """Count the `images` that have a near-duplicate and, where the split is listed, those of `val` and `test` that have
-    one in training."""
-    assert annotations.hashes is not None
-    counted = {"images": int(Twins(annotations.hashes).has_twin.sum())}
-    if (annotations.parts == "train").any():
-        found = twins_in_training(annotations.hashes, annotations.parts) >= 0
-        counted |= {part: int(found[annotations.parts == part].sum()) for part in ("val", "test")}
-    return counted
-
-
 def twins(annotations: Annotations, images: ImageCheck) -> Iterator[Finding]:
     """Name the near-duplicates, exact copies aside, that a listed split divides or, where none is listed, that a drawn
     one may divide."""

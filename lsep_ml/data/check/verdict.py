@@ -55,7 +55,6 @@ class Report:
             "groups": None if found is None or found.groups is None else len(set(found.groups.tolist())),
             "dropped": {} if found is None else dict(found.dropped),
             "warnings": [finding.message for finding in self.findings],
-            "twins": None if found is None else findings.count_twins(found),
         }
 
     @property

@@ -20,7 +20,7 @@ from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
 from lsep_ml.data.sources.own.frames import SUFFIXES as TABLES
 from lsep_ml.data.sources.own.frames import Frame, read_frame
 from lsep_ml.data.sources.own.listed import Options, some
-from lsep_ml.data.sources.own.tables import listed_in
+from lsep_ml.data.sources.own.rows import listed_in
 from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 
 SPARSE = (".svm", ".libsvm", ".txt")

@@ -29,8 +29,8 @@ from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.json_objects import find_json_objects
 from lsep_ml.data.sources.own.label_folders import find_label_folders
 from lsep_ml.data.sources.own.listed import Candidate, Options, some
-from lsep_ml.data.sources.own.tables import find_tables
-from lsep_ml.data.sources.own.tasks import find_tasks
+from lsep_ml.data.sources.own.tables import find_tables, table_reasons
+from lsep_ml.data.sources.own.tasks import find_tasks, with_configured
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 
@@ -47,11 +47,16 @@ FORMATS: Sequence[Callable[[Folder, Options], list[Candidate]]] = (
 """What each format finds in a folder."""
 
 
+NAMED = 20
+"""Files that a message says something of."""
+
+
 def read_own(
     root: str | Path,
     seed: int = 0,
     *,
-    file: str | None = None,
+    file: str | Sequence[str] | None = None,
+    label_names: Sequence[str] | None = None,
     image: str | None = None,
     labels: str | None = None,
     label_columns: Sequence[str] | None = None,
@@ -77,8 +82,8 @@ def read_own(
     Args:
         root: the folder with images and labels.
         seed: of the split and of the hold-out.
-        file, image, labels, label_columns, split, separator, group, none_label, uncertain, merge_labels, min_images,
-            annotators: how to read it, see `Options`; what is None is found out, and said.
+        file, label_names, image, labels, label_columns, split, separator, group, none_label, uncertain, merge_labels,
+            min_images, annotators: how to read it, see `Options`; what is None is found out, and said.
         unlabelled: images without a label: keep | drop.
         holdout: share of the training images for validation where the split names no val.
         shares: of train, val and test where nothing says the split.
@@ -93,9 +98,9 @@ def read_own(
             option to write); bad images.
     """
     annotations = own_annotations(
-        root, file=file, image=image, labels=labels, label_columns=label_columns, split=split, separator=separator,
-        group=group, none_label=none_label, uncertain=uncertain, merge_labels=merge_labels, min_images=min_images,
-        annotators=annotators,
+        root, file=file, label_names=label_names, image=image, labels=labels, label_columns=label_columns, split=split,
+        separator=separator, group=group, none_label=none_label, uncertain=uncertain, merge_labels=merge_labels,
+        min_images=min_images, annotators=annotators,
     )  # fmt: skip
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
     annotations = treat_twins(annotations, twins)
@@ -133,7 +138,7 @@ def own_annotations(root: str | Path, **options: object) -> Annotations:
     wanted = Options(**options)  # type: ignore[arg-type]
     folder = Folder(root)
     candidate = _candidate(folder, wanted)
-    annotations = build(candidate.read(), folder, wanted)
+    annotations = build(with_configured(candidate.read(), folder, wanted), folder, wanted)
     listed = set(annotations.image_ids.tolist())
     others = [image for image in folder.images if image not in listed]
     notes = annotations.notes
@@ -147,22 +152,27 @@ def own_annotations(root: str | Path, **options: object) -> Annotations:
 
 def _candidate(folder: Folder, options: Options) -> Candidate:
     """Return the one thing in the folder that holds labels."""
-    if options.file is not None and options.file not in folder.files:
-        raise DataError(
-            f"data.file={options.file}: not in {folder.root}, which holds {some(folder.files) or 'nothing'}"
-        )
+    for file in options.files:
+        if file not in folder.files:
+            raise DataError(
+                f"data.file={file}: not in {folder.root}, which holds {some(folder.files) or 'nothing'}"
+            )
     found = [candidate for find in FORMATS for candidate in find(folder, options)]
     strong = [candidate for candidate in found if not candidate.weak]
     chosen = strong or found[:1]
     if not chosen:
+        images = set(folder.images)
+        shown = [file for file in folder.files if file not in images] or folder.files
+        why = "".join(f"; {reason}" for reason in table_reasons(folder, shown[:NAMED], options))
         raise DataError(
             f"data.root={folder.root}: nothing that could hold labels among its {len(folder.files):,} files "
-            f"({some(folder.files) or 'none'}), {len(folder.images):,} of them images; docs/data.md shows what is read"
+            f"({some(shown) or 'none'}), {len(folder.images):,} of them images{why}; docs/data.md shows what is read"
         )
     if len(chosen) > 1:
         names = "; ".join(f"{candidate.files[0]} ({candidate.name})" for candidate in chosen)
         raise DataError(
-            f"data.root={folder.root}: several files could hold the labels: {names}; set data.file=FILE to one"
+            f"data.root={folder.root}: several files could hold the labels: {names}; set data.file=FILE to one, or "
+            "data.file=[FILES] to those that hold them together"
         )
     return chosen[0]
 

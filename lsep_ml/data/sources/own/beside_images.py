@@ -2,19 +2,21 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own.folder import Folder, split_of_path, stem_of
+from lsep_ml.data.sources.own.folder import Folder, split_of_file, split_of_path, stem_of
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
-from lsep_ml.data.tree import read_text
+from lsep_ml.data.tree import read_lines, read_text
 
+LISTS = tuple(f"imagesets/main/{split}.txt" for split in ("train", "val", "test"))
 COMMON = 0.5  # the share of the text files that have an image's name
 
 
 def find_files_beside_images(folder: Folder, options: Options) -> list[Candidate]:
     """Text files that have images' names, XML files with annotations."""
-    if options.file is not None:
+    if options.files:
         return []
     found = []
     texts = _of_images(folder, ".txt")
@@ -99,6 +101,21 @@ def splits_of(images: list[str]) -> list[str] | None:
     return splits if all(splits) and len(set(splits)) > 1 else None
 
 
+def listed_splits(
+    folder: Folder, lists: Sequence[str], images: Sequence[str], notes: list[str]
+) -> list[str] | None:
+    """Return the splits of images by the text files that list them, an image a line; None where there are not two."""
+    if len(lists) < 2:
+        return None
+    split_of: dict[str, str] = {}
+    for file in lists:
+        names = [line.split()[0] for line in read_lines(folder.root / file)]
+        found = folder.find(names, file.rpartition("/")[0])
+        split_of |= dict.fromkeys(found.images, split_of_file(file))
+    notes.append(Reading(f"the split is that of {some(lists)}"))
+    return [split_of.get(image, "") for image in images]
+
+
 def _has_objects(folder: Folder, file: str) -> bool:
     with (folder.root / file).open("rb") as opened:
         return re.search(rb"<annotation[\s>]", opened.read(4096)) is not None
@@ -125,7 +142,8 @@ def read_xml(folder: Folder) -> Listed:
             name = (item.findtext("name") or "").strip()
             if not name:
                 raise DataError(f"{path}: object {number} has no name; give it one")
-            names.append(name)
+            if (item.findtext("deleted") or "").strip() != "1":  # LabelMe keeps what was deleted
+                names.append(name)
         found = _image_of(folder, file, tree.findtext("filename"), by_stem)
         image = found or (tree.findtext("filename") or file[:-4] + ".jpg").strip()
         if found is None:
@@ -143,7 +161,8 @@ def read_xml(folder: Folder) -> Listed:
     images = [*labels, *without]
     return label_lists(
         f"XML file an image ({len(labels):,})", images, [labels.get(image, []) for image in images],
-        splits=splits_of(images), notes=tuple(notes), place=lambda row: images[row],
+        splits=splits_of(images) or listed_splits(folder, folder.of_suffix(*LISTS), images, notes), notes=tuple(notes),
+        place=lambda row: images[row],
     )  # fmt: skip
 
 

@@ -49,10 +49,15 @@ def build(listed: Listed, folder: Folder, options: Options) -> Annotations:
             f"(data.uncertain={'|'.join(MEANINGS)})"
         )
     codes = np.where(listed.codes == UNCERTAIN, np.uint8(MEANINGS[options.uncertain]), listed.codes)
+    if options.split == "none":
+        listed = dataclasses.replace(listed, splits=None)
     listed = _with_one_name_a_label(dataclasses.replace(listed, codes=codes), options, notes)
     listed = _without_none(listed, options, notes)
-    if listed.sorted_names:
+    if options.label_names is not None:
+        listed = _with_labels(listed, _named(listed, options.label_names, options))
+    elif listed.sorted_names:
         listed = _with_labels(listed, sorted(listed.label_names))
+    listed = _of_splits(listed, notes)
 
     first, row_of = _images_once(listed.images)
     entries = entries_of(listed, first, row_of, notes)
@@ -115,7 +120,9 @@ def _without_none(listed: Listed, options: Options, notes: list[str]) -> Listed:
         none = [
             name
             for name in listed.label_names
-            if listed.words and re.sub(r"[\s_-]+", " ", name.lower()) in NONE_WORDS
+            if listed.words
+            and name not in (options.label_names or ())
+            and re.sub(r"[\s_-]+", " ", name.lower()) in NONE_WORDS
         ]
     else:
         none = [name for name in options.none_label if name]
@@ -142,6 +149,45 @@ def _without_none(listed: Listed, options: Options, notes: list[str]) -> Listed:
         listed, rows=listed.rows[~is_none], labels=listed.labels[~is_none], codes=listed.codes[~is_none]
     )
     return _with_labels(listed, [name for name in listed.label_names if name not in none])
+
+
+def _named(listed: Listed, names: Sequence[str], options: Options) -> list[str]:
+    """Return `data.label_names` without those that mean none; a DataError where one that is listed is not among
+    them."""
+    wanted = [name for name in map(str.strip, names) if name not in (options.none_label or ())]
+    others = sorted(set(listed.label_names) - set(wanted))
+    if others:
+        raise DataError(
+            f"data.label_names: {len(others):,} labels of images are not among them: {_some(others)}; add them, or "
+            "name those that mean no label in data.none_label"
+        )
+    return list(dict.fromkeys(wanted))
+
+
+def _of_splits(listed: Listed, notes: list[str]) -> Listed:
+    """Leave out the images that are in no split where others are in one."""
+    if listed.splits is None or all(listed.splits) or not any(listed.splits):
+        return listed
+    lost = [image for image, split in zip(listed.images, listed.splits, strict=True) if not split]
+    notes.append(
+        f"{len(lost):,} images are in no split and are left out: {_some(lost)} (data.split=none for all)"
+    )
+    kept = [row for row, split in enumerate(listed.splits) if split]
+    place = np.full(len(listed.images), -1)
+    place[kept] = np.arange(len(kept))
+    entries = place[listed.rows] >= 0
+    return dataclasses.replace(
+        listed,
+        images=[listed.images[row] for row in kept],
+        rows=place[listed.rows[entries]],
+        labels=listed.labels[entries],
+        codes=listed.codes[entries],
+        rest=listed.rest[kept],
+        splits=[listed.splits[row] for row in kept],
+        groups=None if listed.groups is None else [listed.groups[row] for row in kept],
+        dropped={**listed.dropped, "in no split": len(lost)},
+        place=lambda row: listed.place(kept[row]),
+    )
 
 
 def _with_labels(listed: Listed, names: Sequence[str]) -> Listed:

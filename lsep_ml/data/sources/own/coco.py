@@ -10,7 +10,7 @@ import numpy as np
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder, split_of_path
+from lsep_ml.data.sources.own.folder import Folder, split_of_file
 from lsep_ml.data.sources.own.listed import (
     ABSENT,
     PRESENT,
@@ -32,12 +32,11 @@ def find_coco_files(folder: Folder, options: Options) -> list[Candidate]:
     files = [
         file
         for file in folder.of_suffix(".json")
-        if (file == options.file or (options.file is None and file.count("/") < DEPTH))
-        and _is_coco(folder.root / file)
+        if options.takes(file, file.count("/") < DEPTH) and _is_coco(folder.root / file)
     ]
-    splits = {file: _split_of(file) for file in files}
-    together = files if len(files) > 1 and len({*splits.values()} - {""}) == len(files) else []
-    groups = [together] if together else [[file] for file in files]
+    splits = {file: split_of_file(file) for file in files}
+    together = len(files) > 1 and (len(options.files) > 1 or len({*splits.values()} - {""}) == len(files))
+    groups = [files] if together else [[file] for file in files]
     return [Candidate("COCO-style JSON", tuple(group), partial(_read, folder, group)) for group in groups]
 
 
@@ -58,15 +57,6 @@ def _is_coco(path: Path) -> bool:
     return b'"images"' in ends and (b'"categories"' in ends or b'"annotations"' in ends)
 
 
-def _split_of(file: str) -> str:
-    """Return the split that the file's folder or name says: train/_annotations.coco.json, instances_val2017.json."""
-    found = split_of_path(file)
-    if found:
-        return found
-    words = "".join(letter if letter.isalpha() else " " for letter in Path(file).stem.lower()).split()
-    return next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), "")
-
-
 def _read(folder: Folder, files: Sequence[str]) -> Listed:
     """Return the images of the files; each is a split where there are several."""
     images: list[str] = []
@@ -75,12 +65,19 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
     entries: list[tuple[int, str, int]] = []
     rest: list[int] = []
     names: dict[str, None] = {}
+    unused: set[str] = set()
     notes: list[str] = []
     for file in files:
         content = _content(folder.root / file)
         where = str(folder.root / file)
         category = _categories(where, content["categories"])
         names.update(dict.fromkeys(category.values()))
+        above = {
+            one.get("supercategory")
+            for one in content["categories"]
+            if one["name"] != one.get("supercategory")
+        }
+        unused |= above.intersection(category.values())
         row_of: dict[str, int] = {}
         listed = []
         federated = any("neg_category_ids" in image for image in content["images"] if isinstance(image, dict))
@@ -103,8 +100,11 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
             )
         _add_annotations(where, content.get("annotations") or [], row_of, category, entries)
         images += found.images
-        splits += [_split_of(file) if len(files) > 1 else ""] * len(listed)
+        splits += [split_of_file(file) if len(files) > 1 else ""] * len(listed)
         places += [f"{file}, image {key}" for key in row_of]
+    for name in unused.difference(name for _, name, _ in entries):
+        names.pop(name, None)
+        notes.append(f"category {name!r} has no annotation, and is what others belong to: left out")
     number_of = {name: number for number, name in enumerate(names)}
     return Listed(
         f"{'LVIS' if UNKNOWN in rest else 'COCO-style'} JSON ({some(files)})",

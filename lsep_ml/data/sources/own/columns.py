@@ -21,7 +21,7 @@ from lsep_ml.data.sources.own.roles import (
     named,
     shown_names,
 )
-from lsep_ml.data.sources.own.values import SAMPLE, values_of
+from lsep_ml.data.sources.own.values import SAMPLE, number, values_of
 from lsep_ml.data.tree import has_image_suffix
 
 WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
@@ -53,7 +53,14 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
         found = folder.find(listed, beside)
         rank = IMAGE_NAMES.index(bare_name(name)) if bare_name(name) in IMAGE_NAMES else len(IMAGE_NAMES)
         exact = found.exact > len(listed) / 2
-        if exact or (len(found.missing) <= len(listed) / 2 and rank < len(IMAGE_NAMES)):
+        known = len(found.missing) <= len(listed) / 2 and rank < len(IMAGE_NAMES)
+        if (
+            exact
+            or known
+            or (
+                not found.missing and len(set(found.images)) == len(listed) > AN_INDEX and _no_numbers(listed)
+            )
+        ):
             best[at] = (2 if exact else 1, -rank, -at)
             first[at] = found.images
         elif rank < BEFORE_ID:
@@ -79,6 +86,10 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
             "them"
         )
     return chosen
+
+
+def _no_numbers(values: list[str]) -> bool:
+    return all(number(value) is None and "/" not in value for value in values)
 
 
 def roles_of(frame: Frame, folder: Folder, beside: str, options: Options) -> Roles:

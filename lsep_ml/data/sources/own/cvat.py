@@ -5,7 +5,7 @@ from functools import partial
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.beside_images import splits_of
-from lsep_ml.data.sources.own.folder import Folder
+from lsep_ml.data.sources.own.folder import Folder, split_word
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists
 
 DEPTH = 3
@@ -16,8 +16,7 @@ def find_cvat_files(folder: Folder, options: Options) -> list[Candidate]:
     files = [
         file
         for file in folder.of_suffix(".xml")
-        if (file == options.file or (options.file is None and file.count("/") < DEPTH))
-        and _is_export(folder, file)
+        if options.takes(file, file.count("/") < DEPTH) and _is_export(folder, file)
     ]
     return [Candidate("CVAT's XML", (file,), partial(_read, folder, file)) for file in files]
 
@@ -37,12 +36,13 @@ def _read(folder: Folder, file: str) -> Listed:
         raise DataError(f"{path}: not XML: {error}; repair or remove it") from error
     if tree.find("track") is not None:
         raise DataError(f"{path}: tracks of a video; export it as CVAT for images")
-    names, images = [], []
+    names, images, subsets = [], [], []
     for number, image in enumerate(tree.findall("image"), start=1):
         name = image.get("name")
         if not name:
             raise DataError(f"{path}: image {number} has no name")
         images.append(name)
+        subsets.append(split_word(image.get("subset", "")))
         names.append([label for one in image if (label := (one.get("label") or "").strip())])
     known = dict.fromkeys(
         label.text.strip() for label in tree.iterfind("meta//labels/label/name") if label.text
@@ -54,7 +54,7 @@ def _read(folder: Folder, file: str) -> Listed:
         names,
         label_names=list(known),
         sorted_names=not known,
-        splits=splits_of(found.images),
+        splits=subsets if all(subsets) and len(set(subsets)) > 1 else splits_of(found.images),
         notes=tuple(image_notes(found, file)),
         place=lambda row: f"{path}, image {images[row]!r}",
     )

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own.beside_images import numbers, splits_of
+from lsep_ml.data.sources.own.beside_images import listed_splits, numbers, splits_of
 from lsep_ml.data.sources.own.folder import Folder, stem_of
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
 from lsep_ml.data.tree import read_text
@@ -21,13 +21,13 @@ def find_detections(folder: Folder, options: Options) -> list[Candidate]:
     found = [
         file
         for file in folder.of_suffix(".yaml", ".yml")
-        if file == options.file
-        or (options.file is None and file.count("/") < 2 and _names_in(folder.root / file))
+        if options.takes(file, file.count("/") < 2) and _names_in(folder.root / file)
     ]
     preferred = [file for file in found if file.rpartition("/")[2].lower() in NAMES] or found
-    if not found and options.file is None:
+    if not found and not options.files:
         lists = [file for file in folder.files if file.rpartition("/")[2].lower() in LISTS]
-        beside = set(_texts(folder).values()) - set(lists)
+        stems = {stem_of(image.rpartition("/")[2]) for image in folder.images}
+        beside = [text for text in _texts(folder).values() if text.rpartition("/")[2][:-4] in stems]
         preferred = lists[:1] if numbers(folder, sorted(beside)[:20]) else []
     return [Candidate("detection text files", (file,), partial(_read, folder, file)) for file in preferred]
 
@@ -80,11 +80,18 @@ def _read(folder: Folder, file: str) -> Listed:
         labels,
         label_names=list(names.values()),
         sorted_names=False,
-        splits=splits_of(folder.images),
+        splits=splits_of(folder.images) or listed_splits(folder, _lists(folder, path), folder.images, notes),
         notes=tuple(notes),
         place=lambda row: folder.images[row],
         dropped={"text files without an image": len(lost)} if lost else {},
     )
+
+
+def _lists(folder: Folder, path: Path) -> list[str]:
+    """Return the text files with the images of the splits that the YAML file names."""
+    content = yaml.safe_load(read_text(path)) if path.suffix.lower() in (".yaml", ".yml") else {}
+    named = {str(content.get(split) or "").rpartition("/")[2] for split in ("train", "val", "test")}
+    return [text for text in folder.of_suffix(".txt") if text.rpartition("/")[2] in named]
 
 
 def _text_of(image: str) -> str:

@@ -1,5 +1,6 @@
 """What a folder holds, and which of its images a listed name means."""
 
+import base64
 import os
 import re
 import unicodedata
@@ -16,6 +17,8 @@ from lsep_ml.files import spoken
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """How an annotation tool renames what is uploaded to it."""
+
+WORDS = re.compile(r"[^\W\d_]+")
 
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
@@ -151,14 +154,24 @@ def path_parts(listed: str) -> list[str]:
     """Return the parts of the path that a listed name carries: of an address what it points to, with "/" between
     folders."""
     text = spoken(listed.strip())
-    if "://" in text or "?d=" in text:
+    if "://" in text or "?d=" in text or "?fileuri=" in text:
         address = urlsplit(text)
-        query = [
-            value for key, _, value in (one.partition("=") for one in address.query.split("&")) if key == "d"
-        ]
-        text = unquote(query[0] if query else address.path)
+        query = {
+            key: unquote(value) for key, _, value in (one.partition("=") for one in address.query.split("&"))
+        }
+        if "fileuri" in query:
+            return path_parts(_of_base64(query["fileuri"]))
+        text = query.get("d") or unquote(address.path)
     parts = _form(text).replace("\\", "/").split("/")
     return [part for part in parts if part not in ("", ".", "..") and not re.fullmatch("[A-Za-z]:", part)]
+
+
+def _of_base64(text: str) -> str:
+    """Return the address that an annotation tool hides in its own."""
+    try:
+        return base64.b64decode(text + "==", altchars=b"-_").decode()
+    except ValueError:
+        return text.replace("?", "")
 
 
 def stem_of(name: str) -> str:
@@ -166,11 +179,20 @@ def stem_of(name: str) -> str:
     return name[: name.rindex(".")] if has_image_suffix(name) else name
 
 
+def split_word(text: str) -> str:
+    """Return the split that a word means, with a number after it too (val2017); "" where it means none."""
+    return SPLIT_WORDS.get(text.lower().rstrip("0123456789"), "")
+
+
 def split_of_path(path: str) -> str:
     """Return the split that a folder of this path is called by, the first one; "" where none is."""
-    return next(
-        (SPLIT_WORDS[part.lower()] for part in path.split("/")[:-1] if part.lower() in SPLIT_WORDS), ""
-    )
+    return next(filter(None, map(split_word, path.split("/")[:-1])), "")
+
+
+def split_of_file(file: str) -> str:
+    """Return the split that a file's folder or a word of its name says: train/_classes.csv, labels_val.csv."""
+    words = WORDS.findall(file.rpartition("/")[2].rpartition(".")[0])
+    return split_of_path(file) or next(filter(None, map(split_word, words)), "")
 
 
 def _form(text: str) -> str:

@@ -93,7 +93,7 @@ def _records(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """Return the objects of a JSON list, or of a file with one a line."""
     text = read_text(path)
     try:
-        if path.suffix.lower() == ".json":
+        if path.suffix.lower() == ".json" and text.lstrip()[:1] != "{":
             found = json.loads(text)
             if not isinstance(found, list):
                 raise DataError(f"{path}: a JSON {type(found).__name__}, not a list of records")
@@ -175,8 +175,10 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
         raise DataError(f"{path}: empty")
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f"{path}: UTF-16; save the file as UTF-8")
-    text = start.decode("utf-8-sig", "replace")
-    delimiter = _delimiter(text, path.suffix.lower())
+    if b"\r" in start and b"\n" not in start:
+        raise DataError(f"{path}: its lines end as those of old Macs do; save the file with usual line ends")
+    above, said, text = _above_header(start.decode("utf-8-sig", "replace"))
+    delimiter = said or _delimiter(text, path.suffix.lower())
     header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))]
     try:
         columns = pl.read_csv(
@@ -185,33 +187,48 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
             separator=delimiter,
             schema={str(number): pl.String for number in range(len(header))},
             empty_string_is_null=False,
+            skip_lines=above,
             n_rows=None if rows is None else rows + 1,
         )
     except pl.exceptions.PolarsError as error:
-        _refuse_rows(path, delimiter, len(header))
+        _refuse_rows(path, delimiter, len(header), above)
         said = str(error).split("Original error:")[-1].strip(" `\n")
         raise DataError(f"{path}: not a table of UTF-8 text: {said}; a quote without its end?") from error
     columns = columns[1:]
     if rows is None and (columns[str(len(header) - 1)] == "").any():
-        columns = _whole_rows(path, delimiter, len(header), columns)
+        columns = _whole_rows(path, delimiter, len(header), columns, above)
     lines: list[int] = []
 
     def line(row: int) -> str:
         if not lines:
-            lines.extend(number for number, cells in _rows(path, delimiter) if any(map(str.strip, cells)))
+            rows = _rows(path, delimiter, above)
+            lines.extend(number for number, cells in rows if any(map(str.strip, cells)))
         return f"line {lines[row + 1]}" if row + 1 < len(lines) else f"row {row + 1}"
 
     return Frame(path, tuple(header), columns, line)
 
 
-def _whole_rows(path: Path, delimiter: str, width: int, columns: pl.DataFrame) -> pl.DataFrame:
+def _above_header(text: str) -> tuple[int, str | None, str]:
+    """Return how many lines stand above the header, blank ones and Excel's `sep=;`, the delimiter that this says, and
+    the text without them."""
+    said = None
+    lines = text.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        if line.lower().startswith("sep=") and len(line.strip()) <= len("sep=;") < len(line):
+            said = line[4]
+        elif line.strip():
+            return number, said, "".join(lines[number:])
+    return 0, None, text
+
+
+def _whole_rows(path: Path, delimiter: str, width: int, columns: pl.DataFrame, above: int) -> pl.DataFrame:
     """Return the rows without the blank lines; a DataError for one that ends early, which looks like empty cells."""
     blank = columns.select(pl.all_horizontal(pl.all().str.strip_chars() == "")).to_series()
     content = path.read_bytes()
-    plain = b'"' not in content
+    plain = b'"' not in content and not above
     if plain and content.count(delimiter.encode()) == (width - 1) * (1 + len(columns) - int(blank.sum())):
         return columns.filter(~blank)  # no row has more cells, so none has fewer
-    _refuse_rows(path, delimiter, width)
+    _refuse_rows(path, delimiter, width, above)
     return columns.filter(~blank)
 
 
@@ -236,19 +253,20 @@ def _delimiter(text: str, suffix: str) -> str:
     return best
 
 
-def _rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Return the rows with the number of the line that each ends in."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter)
+def _rows(path: Path, delimiter: str, above: int) -> Iterator[tuple[int, list[str]]]:
+    """Return the rows from the header on with the number of the line that each ends in."""
+    lines = itertools.islice(io.StringIO(read_text(path), newline=""), above, None)
+    reader = csv.reader(lines, delimiter=delimiter)
     try:
         for cells in reader:
-            yield reader.line_num, cells
+            yield above + reader.line_num, cells
     except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+        raise DataError(f"{path}, line {above + reader.line_num}: {error}") from error
 
 
-def _refuse_rows(path: Path, delimiter: str, width: int) -> None:
+def _refuse_rows(path: Path, delimiter: str, width: int, above: int) -> None:
     """Name the first row that has not `width` cells, if there is one."""
-    for number, cells in _rows(path, delimiter):
+    for number, cells in _rows(path, delimiter, above):
         if len(cells) != width and any(map(str.strip, cells)):
             raise DataError(
                 f"{path}, line {number}: {len(cells)} cells under {width} columns "

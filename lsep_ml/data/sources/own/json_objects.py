@@ -31,12 +31,12 @@ def find_json_objects(folder: Folder, options: Options) -> list[Candidate]:
     named = {f"{stem_of(image)}.json": image for image in folder.images}
     shapes = {named[file]: file for file in files if file in named}
     for file in files:
-        if file == options.file or (options.file is None and file.count("/") < DEPTH and file not in named):
+        if options.takes(file, file.count("/") < DEPTH and file not in named):
             kind = _kind(folder.root / file)
             if kind is not None:
                 name, read = kind
                 found.append(Candidate(name, (file,), partial(_read, folder, file, name, read)))
-    first = next(iter(shapes.values()), None) if options.file is None and not found else None
+    first = next(iter(shapes.values()), None) if not options.files and not found else None
     if first is not None and _starts_with(folder.root / first, b'"shapes"', b'"imagePath"'):
         read_shapes = partial(_read_shapes, folder, shapes)
         found.append(Candidate("labelme's JSON", tuple(shapes.values()), read_shapes, weak=True))

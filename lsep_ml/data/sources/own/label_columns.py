@@ -9,8 +9,20 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import label_names_of
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.listed import Options
-from lsep_ml.data.sources.own.roles import LABEL_NAMES, VERDICT_NAMES, Roles, bare_name, named, shown_names
+from lsep_ml.data.sources.own.roles import (
+    LABEL_ID_NAMES,
+    LABEL_NAMES,
+    VERDICT_NAMES,
+    Roles,
+    bare_name,
+    named,
+    shown_names,
+)
 from lsep_ml.data.sources.own.values import SAMPLE, Values, values_of
+
+
+class NoLabels(DataError):
+    """Says that no column of a table holds labels."""
 
 
 def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -> None:
@@ -42,7 +54,7 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
     if roles.cell is None:
         candidates = [at for at in left if values[at].kind in ("values", "nearly")]
         if not candidates:
-            raise DataError(
+            raise NoLabels(
                 f"{frame.path}: no column holds labels; "
                 f"{_left_out(frame, left, values) or 'there is no other column'}; set "
                 "data.labels=NAME (a cell with labels) or data.label_columns=[NAMES] (0 and 1)"
@@ -55,6 +67,10 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
                 "(data.label_columns)"
             )
         )
+        if any(values[at].crosses for at in candidates):
+            roles.notes.append(
+                "crosses are labels that are present, cells of nothing beside them absent ones"
+            )
     else:
         verdicts = [
             at
@@ -85,6 +101,13 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
     if rest:
         note = f"columns left out: {_left_out(frame, rest, values)}"
         maybe = any(values[at].kind == "values" for at in rest)  # these could be labels
+        sure = [
+            at for at in rest if bare_name(frame.names[at]) == "confidence" and values[at].kind == "numbers"
+        ]
+        if sure:
+            roles.notes.append(
+                f"column {frame.names[sure[0]]!r} holds numbers that are not 0 and 1: a row is a label whatever it says"
+            )
         roles.notes.append(note if maybe else Reading(note))
 
 
@@ -120,6 +143,8 @@ def _cell(frame: Frame, left: Sequence[int], values: dict[int, Values]) -> int |
     if not named:  # a cell called "labels" of 0 and 1 is a label of its own only beside others
         alone = [at for at in flags if bare_name(frame.names[at]) in LABEL_NAMES]
         named = alone if len(flags) == len(alone) == 1 else []
+    if not named and not flags:
+        named = [at for at in left if bare_name(frame.names[at]) in LABEL_ID_NAMES]
     exact = [at for at in named if values[at].kind != "empty"] or named
     if len(exact) > 1:
         raise DataError(

@@ -4,13 +4,13 @@ import os
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.sources.own.beside_images import splits_of
-from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
+from lsep_ml.data.sources.own.folder import Folder, split_word
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
 
 
 def find_label_folders(folder: Folder, options: Options) -> list[Candidate]:
     """Return images in at least two folders that are no splits."""
-    if options.file is not None or len({label for label in map(_label_of, folder.images) if label}) < 2:
+    if options.files or len({label for label in map(_label_of, folder.images) if label}) < 2:
         return []
     return [Candidate("one folder a label", (), lambda: _read(folder), weak=True)]
 
@@ -18,7 +18,7 @@ def find_label_folders(folder: Folder, options: Options) -> list[Candidate]:
 def _label_of(image: str) -> str:
     """Return the name of the image's folder; "" where it is a split or the root."""
     above = image.split("/")[:-1]
-    return "" if not above or above[-1].lower() in SPLIT_WORDS else above[-1]
+    return "" if not above or split_word(above[-1]) else above[-1]
 
 
 def _read(folder: Folder) -> Listed:

@@ -24,7 +24,8 @@ class Options:
     """Says how people's own images are to be read; what is None is found out.
 
     Attributes:
-        file: the file (or one of the files) that holds the labels, relative to the root.
+        file: the file that holds the labels, relative to the root; or a list of files that hold them together.
+        label_names: the labels in their order, those that no image has among them; None: those that are found.
         image, labels, label_columns, split: names of columns: the images, a cell with labels, one column a label, the
             split; "none" for no split.
         separator: between the labels of a cell.
@@ -36,7 +37,8 @@ class Options:
         annotators: of several who labelled an image.
     """
 
-    file: str | None = None
+    file: str | Sequence[str] | None = None
+    label_names: Sequence[str] | None = None
     image: str | None = None
     labels: str | None = None
     label_columns: Sequence[str] | None = None
@@ -48,6 +50,15 @@ class Options:
     merge_labels: bool = False
     min_images: int = 1
     annotators: Literal["union", "majority", "refuse"] = "union"
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Return the files that `file` names."""
+        return () if self.file is None else (self.file,) if isinstance(self.file, str) else tuple(self.file)
+
+    def takes(self, file: str, unasked: bool) -> bool:
+        """Return whether a file is looked at: one that is named or, where none is, one that is looked at `unasked`."""
+        return file in self.files if self.files else unasked
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,16 @@ IMAGE_NAMES = (
     "img", "imgpath", "imgname", "picture", "photo", "imageindex", "imageid", "imgid", "id", "name", "uri", "url",
     "imageurl", "cocourl", "relativepath",
 )
+FOLDER_NAMES = ("relativepath", "folder", "foldername", "folderpath", "subfolder", "directory", "dir")
 LABEL_NAMES = (
     "labels", "label", "tags", "tag", "classes", "class", "categories", "category", "labelname", "labelnames",
     "classname", "classnames", "findinglabels", "findings", "finding", "choices", "choice", "objects", "targets",
     "target", "annotations", "annotation", "keywords", "genres", "genre", "diagnoses", "diagnosis", "attributes",
-    "groundtruth",
+    "groundtruth", "species",
+)
+LABEL_ID_NAMES = (
+    "classid", "classids", "labelid", "labelids", "categoryid", "categoryids", "attributeid", "attributeids", "tagid",
+    "tagids",
 )
 SPLIT_NAMES = (
     "split", "splits", "splitname", "subset", "partition", "set", "dataset", "datasplit", "phase", "fold", "usage",

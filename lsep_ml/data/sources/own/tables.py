@@ -1,75 +1,64 @@
 """Tables: one file, one a split, or one in the folder of each split (`metadata.jsonl`, `_classes.csv`)."""
 
 import dataclasses
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
 
-from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.label_names import SEPARATOR
-from lsep_ml.data.sources.own.cells import Labels, read_cells
-from lsep_ml.data.sources.own.columns import Roles, image_column, roles_of
-from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder, split_of_path
-from lsep_ml.data.sources.own.frames import SUFFIXES, Frame, read_frame
-from lsep_ml.data.sources.own.label_columns import predicted_names
-from lsep_ml.data.sources.own.listed import (
-    ABSENT,
-    PRESENT,
-    UNKNOWN,
-    Candidate,
-    Listed,
-    Options,
-    image_notes,
-    some,
+from lsep_ml.data.sources.own.columns import image_column
+from lsep_ml.data.sources.own.folder import (
+    SPLIT_WORDS,
+    WORDS,
+    Folder,
+    split_of_file,
+    split_of_path,
+    split_word,
 )
+from lsep_ml.data.sources.own.frames import SUFFIXES, Frame, read_frame
+from lsep_ml.data.sources.own.label_columns import NoLabels
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, some
+from lsep_ml.data.sources.own.rows import listed_in
 from lsep_ml.data.sources.own.tasks import is_export
-from lsep_ml.files import spoken
 
 DEPTH = 3  # parts of the path of a table that is found by itself
+ONE_A_LINE = re.compile(rb"\{[^\n]*\}\s*\n\s*\{")  # an object a line, which pandas writes as .json
 PROBLEMS = ".problems.csv"  # what predict lists beside its table
 
 
 def find_tables(folder: Folder, options: Options) -> list[Candidate]:
     """Return the tables below the folder whose columns name images; those of the splits are one."""
-    files = [
-        file
-        for file in folder.of_suffix(*SUFFIXES)
-        if file.count("/") < DEPTH and not file.endswith(PROBLEMS)
-    ]
-    if options.file is not None:
-        files = [file for file in folder.of_suffix(*SUFFIXES) if file == options.file]
-    together: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for file in files:
-        if _names_images(folder, file, options):
-            together[_key(file)].append(file)
+    together: dict[str, list[str]] = defaultdict(list)
+    for file in folder.of_suffix(*SUFFIXES):
+        looked_at = options.takes(file, file.count("/") < DEPTH and not file.endswith(PROBLEMS))
+        if looked_at and _names_images(folder, file, options):
+            together["data.file" if options.files else _key(file)].append(file)
     return [_candidate(folder, group, options) for group in together.values()]
 
 
-def _key(file: str) -> tuple[str, str]:
-    """Return what the tables of the splits have alike: the name in the splits' folders, or the folder of the splits'
-    names."""
-    path = Path(file)
+def _key(file: str) -> str:
+    """Return what the tables of the splits have alike: the name in the splits' folders, or the path but for the word
+    that says the split."""
     if split_of_path(file):
-        return "in the folder of each split", path.name
-    if path.stem.lower() in SPLIT_WORDS:
-        return str(path.parent), f"a split each{path.suffix}"
-    return file, ""
+        return Path(file).name
+    above, slash, name = file.rpartition("/")
+    return above + slash + WORDS.sub(lambda word: "*" if split_word(word[0]) else word[0], name)
 
 
 def _names_images(folder: Folder, file: str, options: Options) -> bool:
     path = folder.root / file
     if path.suffix.lower() == ".json":
         with path.open("rb") as opened:
-            if opened.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")[:1] != b"[":
-                return False
+            start = opened.read(1 << 16).lstrip(b"\xef\xbb\xbf \r\n\t")
+        if start[:1] != b"[" and not ONE_A_LINE.match(start):
+            return False
         if is_export(path):
             return False
-    if options.file is not None:
+    if options.files:
         return True
     try:
         frame = read_frame(path, rows=1000)
@@ -79,6 +68,21 @@ def _names_images(folder: Folder, file: str, options: Options) -> bool:
         return image_column(frame, folder, _beside(file), options) is not None
     except DataError:
         return True  # it names images, and what is wrong with them is said when it is read
+
+
+def table_reasons(folder: Folder, files: Sequence[str], options: Options) -> list[str]:
+    """Return why none of the tables among `files` is read, in words."""
+    found = []
+    for file in files:
+        if file.lower().endswith(tuple(set(SUFFIXES) - {".json"})):
+            try:
+                names = [repr(name) for name in read_frame(folder.root / file, rows=1000).names]
+                found.append(
+                    f"{file}: none of its columns ({some(names)}) names images here; set data.image=NAME"
+                )
+            except DataError as error:
+                found.append(str(error))
+    return found
 
 
 def _beside(file: str) -> str:
@@ -91,155 +95,66 @@ def _candidate(folder: Folder, files: Sequence[str], options: Options) -> Candid
 
 def _read(folder: Folder, files: Sequence[str], options: Options) -> Listed:
     """Return the images of one table, or of one a split."""
-    tables = [_read_one(folder, file, options, len(files) > 1) for file in files]
-    return tables[0] if len(tables) == 1 else _joined(tables, files)
-
-
-def _read_one(folder: Folder, file: str, options: Options, of_split: bool) -> Listed:
-    return listed_in(read_frame(folder.root / file), folder, file, options, of_split)
-
-
-def listed_in(frame: Frame, folder: Folder, file: str, options: Options, of_split: bool = False) -> Listed:
-    """Return the images of `folder` that the rows of a table name, with their labels; `of_split`: the file is one
-    split's."""
-    beside = _beside(file)
-    frame, problems = _without_problems(frame)
-    roles = roles_of(frame, folder, beside, options)
-    listed = [value or "" for value in frame.column(roles.image).to_list()]
-    blank = next((row for row, value in enumerate(listed) if not value.strip()), None)
-    if blank is not None:
-        raise DataError(f"{frame.place(blank)}: no image under {frame.names[roles.image]!r}; remove the row")
-    found = folder.find(listed, beside)
-    notes = [*roles.notes, *image_notes(found, frame.path.name)]
-    splits = _splits(frame, roles)
-    if splits is None and (of_split or split_of_path(file)):
-        splits = [split_of_path(file) or SPLIT_WORDS[Path(file).stem.lower()]] * len(frame)
-    values: dict[str, Any] = {
-        "images": found.images,
-        "splits": splits,
-        "place": frame.place,
-        "groups": _groups(frame, roles),
+    frames = {file: read_frame(folder.root / file) for file in files}
+    if len(files) == 1:
+        return listed_in(frames[files[0]], folder, files[0], options)
+    of_split = {file: split_of_file(file) for file in files}
+    splits = {
+        file: [of_split[file]] * len(frame) if all(of_split.values()) else None
+        for file, frame in frames.items()
     }
-    what = f"table with one column a label ({file})"
-    if roles.cell is None:
-        return _from_columns(frame, roles, what, notes, values)
-    separator = options.separator or (SEPARATOR if roles.names or roles.further else None)
-    cells = frame.column(roles.cell)
-    if roles.further:
-        columns = [frame.column(at).fill_null("") for at in (roles.cell, *roles.further)]
-        cells = pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator=SEPARATOR)).to_series()
-    labels = read_cells(cells, frame.names[roles.cell], separator, frame.place)
-    if roles.names:
-        return _of_predicted(roles.names, labels, len(frame), file, problems, notes, values)
-    codes, rest = np.full(len(labels.rows), PRESENT, np.uint8), np.full(len(frame), ABSENT, np.uint8)
-    repeated = len(set(found.images)) < len(frame)
-    if roles.verdict is not None:
-        verdict = roles.values[roles.verdict].codes
-        assert verdict is not None
-        codes, rest = verdict[labels.rows], np.full(len(frame), UNKNOWN, np.uint8)
-    elif repeated:
-        notes.append(
-            Reading(
-                f"{len(frame):,} rows for {len(set(found.images)):,} images: the labels of an image's rows add up"
-            )
-        )
-    what = f"table with {'one row a label' if repeated else 'a cell of labels'} ({file})"
-    return Listed(
-        what, label_names=labels.names, rows=labels.rows, labels=labels.numbers, codes=codes, rest=rest, words=True,
-        notes=(*notes, *labels.notes), **values,
-    )  # fmt: skip
-
-
-def _without_problems(frame: Frame) -> tuple[Frame, int]:
-    """Return a table of predict without the images that it could not use and nobody has labelled since, and their
-    number."""
-    if not predicted_names(frame) or "problem" not in frame.names:
-        return frame, 0
-    problem, labels = (frame.column(frame.names.index(name)).fill_null("") for name in ("problem", "labels"))
-    usable = (problem == "") | ~labels.is_in(["", "[]"])
-    rows = usable.arg_true().to_list()
-    kept = dataclasses.replace(
-        frame, columns=frame.columns.filter(usable), line=lambda row: frame.line(rows[row])
+    if len({frozenset(frame.names) for frame in frames.values()}) == 1:
+        return _read_as_one(folder, frames, options, splits)
+    tables: dict[str, Listed] = {}
+    without: dict[str, DataError] = {}
+    for file, frame in frames.items():
+        try:
+            tables[file] = listed_in(frame, folder, file, options, splits[file])
+        except NoLabels as error:
+            without[file] = error
+    if not tables:
+        raise next(iter(without.values()))
+    joined = _joined(list(tables.values()), list(tables))
+    if not without:
+        return joined
+    rows = sum(len(frames[file]) for file in without)
+    said = f"no column of {some(list(without))} holds labels: its {rows:,} rows are left out"
+    return dataclasses.replace(
+        joined, notes=(*joined.notes, said), dropped={**joined.dropped, "in a table without labels": rows}
     )
-    return kept, len(frame) - len(rows)
 
 
-def _of_predicted(
-    names: Sequence[str],
-    labels: Labels,
-    images: int,
-    file: str,
-    problems: int,
-    notes: list[str],
-    values: dict[str, Any],
+def _read_as_one(
+    folder: Folder, frames: dict[str, Frame], options: Options, splits: dict[str, list[str] | None]
 ) -> Listed:
-    """Return the labels of a table of predict or apply, in the order of its scores, those that a person added after
-    them."""
-    number_of = {name: number for number, name in enumerate(names)}
-    listed = [name if name in number_of else spoken(name) for name in labels.names]
-    added = [name for name in dict.fromkeys(listed) if name not in number_of]
-    if added:
-        notes.append(f"labels that the table has no scores of, which were added by hand: {some(added)}")
-    every = [*names, *added]
-    number_of = {name: number for number, name in enumerate(every)}
-    numbers = np.array([number_of[name] for name in listed], np.int64)
-    return Listed(
-        f"table of predict or apply ({file})",
-        label_names=every,
-        rows=labels.rows,
-        labels=numbers[labels.numbers],
-        codes=np.full(len(labels.rows), PRESENT, np.uint8),
-        rest=np.full(images, ABSENT, np.uint8),
-        sorted_names=False,
-        notes=(*notes, *labels.notes),
-        dropped={"problems of predict": problems} if problems else {},
-        **values,
+    """Return the images of tables with the same columns: what these are is told from the rows of all of them."""
+    names = next(iter(frames.values())).names
+    parts: list[pl.DataFrame] = []
+    notes: list[str] = []
+    lines: list[tuple[str, int]] = []
+    for file, frame in frames.items():
+        order = [str(frame.names.index(name)) for name in names]
+        parts.append(
+            frame.columns.select(order).rename(dict(zip(order, map(str, range(len(names))), strict=True)))
+        )
+        image = image_column(frame, folder, _beside(file), options)
+        if image is not None:
+            found = folder.find(frame.column(image).fill_null("").to_list(), _beside(file))
+            at = str(names.index(frame.names[image]))
+            parts[-1] = parts[-1].with_columns(pl.Series(at, found.images, dtype=pl.String))
+            notes += image_notes(found, file)
+        lines += [(file, row) for row in range(len(frame))]
+    one = Frame(
+        folder.root, names, pl.concat(parts), lambda row: "{}, {}".format(*_line(frames, *lines[row]))
     )
+    every = [split for file in frames for split in splits[file] or ()]
+    listed = listed_in(one, folder, "", options, every or None)
+    what = f"{listed.format.rpartition(' (')[0]} ({some(list(frames))})"
+    return dataclasses.replace(listed, format=what, notes=(*listed.notes, *notes))
 
 
-def _from_columns(frame: Frame, roles: Roles, what: str, notes: list[str], values: dict[str, Any]) -> Listed:
-    """Return the entries that are not absent, column by column."""
-    rows, labels, codes = [], [], []
-    for number, at in enumerate(roles.labels):
-        column = roles.values[at].codes
-        if column is None:  # nothing in it: nothing is known
-            column = np.full(len(frame), UNKNOWN, np.uint8)
-        stated = np.flatnonzero(column != ABSENT)
-        rows.append(stated)
-        labels.append(np.full(len(stated), number, np.int64))
-        codes.append(column[stated])
-    return Listed(
-        what, label_names=[frame.names[at] for at in roles.labels], rows=np.concatenate(rows),
-        labels=np.concatenate(labels),
-        codes=np.concatenate(codes), rest=np.full(len(frame), ABSENT, np.uint8), sorted_names=False, adds_up=False,
-        notes=tuple(notes), **values,
-    )  # fmt: skip
-
-
-def _splits(frame: Frame, roles: Roles) -> list[str] | None:
-    if roles.validation is not None:
-        codes = roles.values[roles.validation].codes
-        assert codes is not None
-        return ["val" if code == PRESENT else "train" for code in codes.tolist()]
-    if roles.split is None:
-        return None
-    texts = [(text or "").strip() for text in frame.column(roles.split).to_list()]
-    splits = []
-    for row, text in enumerate(texts):
-        split = SPLIT_WORDS.get(text.lower())
-        if split is None:
-            raise DataError(
-                f"{frame.place(row)}: split {text!r} in column {frame.names[roles.split]!r}; train, val or test (or "
-                "data.split=none)"
-            )
-        splits.append(split)
-    return splits
-
-
-def _groups(frame: Frame, roles: Roles) -> list[str] | None:
-    if roles.group is None:
-        return None
-    return [text.strip() for text in frame.column(roles.group).fill_null("").to_list()]
+def _line(frames: dict[str, Frame], file: str, row: int) -> tuple[str, str]:
+    return file, frames[file].line(row)
 
 
 def _joined(tables: Sequence[Listed], files: Sequence[str]) -> Listed:

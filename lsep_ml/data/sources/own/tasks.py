@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -34,8 +35,7 @@ def find_tasks(folder: Folder, options: Options) -> list[Candidate]:
     files = [
         file
         for file in folder.of_suffix(".json")
-        if (file == options.file or (options.file is None and file.count("/") < DEPTH))
-        and is_export(folder.root / file)
+        if options.takes(file, file.count("/") < DEPTH) and is_export(folder.root / file)
     ]
     return [
         Candidate("annotation tool's JSON", (file,), partial(_read, folder, file, options)) for file in files
@@ -99,6 +99,50 @@ def _read(folder: Folder, file: str, options: Options) -> Listed:
         place=lambda row: f"{path}, task {tasks[row].get('id', row + 1)}",
     )  # fmt: skip
     return _with_unknown(listed, undecided)
+
+
+def with_configured(listed: Listed, folder: Folder, options: Options) -> Listed:
+    """Return `listed` with the labels that a labelling configuration beside it offers and no image has.
+
+    A configuration is an XML file with a `View`; one whose choices, or labels of regions, hold all that are listed
+    counts, and its order is that of the labels.
+    """
+    if options.label_names is not None:
+        return listed
+    for file in folder.of_suffix(".xml"):
+        for offered in _offered(folder.root / file):
+            new = [name for name in offered if name not in listed.label_names]
+            if new and set(listed.label_names).issubset(offered):
+                number_of = {name: number for number, name in enumerate(offered)}
+                to = np.array([number_of[name] for name in listed.label_names], np.int64)
+                note = f"{file} offers {len(new):,} labels that no image has, which are kept: {some(new)}"
+                return dataclasses.replace(
+                    listed,
+                    label_names=offered,
+                    labels=to[listed.labels] if len(to) else listed.labels,
+                    sorted_names=False,
+                    notes=(*listed.notes, note),
+                )
+    return listed
+
+
+def _offered(path: Path) -> list[list[str]]:
+    """Return what each question of a labelling configuration offers; [] of any other XML file."""
+    with path.open("rb") as file:
+        if b"<View" not in file.read(1 << 12):
+            return []
+    try:
+        tree = ElementTree.parse(path).getroot()
+    except ElementTree.ParseError:
+        return []
+    offered = []
+    for question in tree.iter():
+        if question.tag == "Choices" or question.tag.endswith("Labels"):
+            named = (
+                one.get("alias") or one.get("value") for one in question if one.tag in ("Choice", "Label")
+            )
+            offered.append(list(dict.fromkeys(name.strip() for name in named if name)))
+    return offered
 
 
 def _with_unknown(listed: Listed, entries: list[tuple[int, str]]) -> Listed:
@@ -188,6 +232,8 @@ def _labels_of(result: dict[str, Any]) -> list[Any] | None:
     value = result.get("value")
     if not isinstance(value, dict):
         return None
+    if isinstance(value.get("taxonomy"), list):  # paths from the root of a tree of labels
+        return ["/".join(map(str, path)) for path in value["taxonomy"]]
     kinds = [kind for kind in value if kind == "choices" or kind.endswith("labels")]
     found = value.get(kinds[0]) if kinds else None
     return [found] if isinstance(found, str) else found if isinstance(found, list) else None

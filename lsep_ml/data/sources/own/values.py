@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from lsep_ml.data.sources.own.listed import ABSENT, PRESENT, UNCERTAIN, UNKNOWN
 
 WRITTEN = {
-    ABSENT: ("0", "false", "no", "n", "f", "falsch", "nein", "faux", "non", "falso"),
+    ABSENT: ("0", "false", "no", "n", "f", "absent", "falsch", "nein", "faux", "non", "falso"),
     PRESENT: (
         "1",
         "true",
         "yes",
         "y",
         "t",
+        "present",
         "wahr",
         "ja",
         "vrai",
@@ -32,6 +33,9 @@ WRITTEN = {
     UNCERTAIN: ("-1",),
 }
 """How values of a label's column are written, in small letters."""
+
+CROSSES = frozenset(("x", "✓", "✔", "☑", "✗", "☒"))
+"""What spreadsheets have in a label's column where the label is present, and nothing where it is not."""
 
 CODES = {text: code for code, texts in WRITTEN.items() for text in texts}
 NO_CODE = 255
@@ -48,12 +52,13 @@ class Values:
 
     kind: nothing | 0 and 1 (and -1, and nothing) | other numbers | 0 and 1 but for a few | other text. codes:
     uint8 (N,)
-    of "values". stray: the first row that is not 0, 1 or nothing.
+    of "values". stray: the first row that is not 0, 1 or nothing. crosses: whether they are `CROSSES`.
     """
 
     kind: Kind
     codes: NDArray[np.uint8] | None = None
     stray: int | None = None
+    crosses: bool = False
 
 
 def code_of(text: str) -> int | None:
@@ -78,6 +83,10 @@ def number(text: str) -> float | None:
 def values_of(column: pl.Series) -> Values:
     """Return what the String column holds, decided over all of it."""
     seen = column.head(SAMPLE).fill_null("").unique().to_list()
+    if {text.strip().lower() for text in seen} <= CROSSES | {""}:
+        plain = column.fill_null("").str.strip_chars().str.to_lowercase()
+        if {""} < set(plain.unique()) <= CROSSES | {""}:
+            return Values("values", (plain != "").cast(pl.UInt8).to_numpy(), crosses=True)
     if not all(code_of(text) is not None for text in seen) and all(
         code_of(text) is None for text in seen if text.strip()
     ):

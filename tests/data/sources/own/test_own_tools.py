@@ -1,9 +1,11 @@
 """Label files as tools and data portals write them, against the truth they were written from."""
 
+import base64
 import csv
 import io
 import json
 
+import numpy as np
 import pytest
 from own_trees import IMAGES, NAMES, SPLITS, TRUTH, labels_of, splits_of, unknown_of, write_images
 
@@ -279,11 +281,190 @@ def numbered_columns(root):
     table(root, "labels.csv", [["image", "label_1", "label_2", "label_3", "label_4", "age"], *rows])
 
 
+def in_splits(root, pattern):
+    """Images in the folder of each split."""
+    for r in ROWS:
+        write_images(root, pattern.replace("SPLIT", FOLDERS[SPLITS[r]]), range(r, r + 1))
+
+
+def boxes(row):
+    return "".join(f"{number(name)} 0.5 0.5 0.1 0.1\n" for name in names(row))
+
+
+def label_studio_presigned(root):
+    """Images in cloud storage, whose addresses the tool hides in its own; choices of regions, and other answers."""
+    write_images(root)
+    tasks = []
+    for r in ROWS:
+        address = base64.b64encode(f"s3://bucket/images/{r}.png".encode()).decode()
+        result = [{"from_name": "r", "type": "rating", "value": {"rating": 4}}]
+        result += [
+            {"from_name": "c", "type": "choices", "value": {"x": 1, "choices": [name]}} for name in names(r)
+        ]
+        result += [{"from_name": "c", "type": "rectangle", "value": {"x": 1, "width": 2}}]
+        task = {
+            "data": {"image": f"/tasks/{r}/resolve/?fileuri={address}"},
+            "annotations": [{"result": result}],
+        }
+        tasks.append({"id": r, **task, "predictions": [7]})
+    put(root, "export.json", tasks)
+
+
+def label_studio_yolo(root):
+    write_images(root, "images/{}.jpg")
+    for r in ROWS:
+        put(root, f"labels/{r}.txt", boxes(r))
+    put(root, "classes.txt", "\n".join(NAMES))
+    put(
+        root,
+        "notes.json",
+        {"categories": [{"id": i, "name": name} for i, name in enumerate(NAMES)], "info": {}},
+    )
+
+
+def cvat_subsets(root):
+    """Of a project, whose images say their subset; skeletons."""
+    write_images(root)
+    words = {"train": "Train", "val": "Validation", "test": "Test"}
+    images = "".join(
+        f'<image id="{r}" name="{r}.png" subset="{words[SPLITS[r]]}">'
+        + "".join(f'<skeleton label="{n}"><points label="elbow" points="1,1"/></skeleton>' for n in names(r))
+        + "</image>"
+        for r in ROWS
+    )
+    put(root, "annotations.xml", f"<annotations><version>1.1</version>{images}</annotations>")
+
+
+def labelme_xml_with_deleted_objects(root):
+    write_images(root, "default/{}.jpg")
+    for r in ROWS:
+        objects = "".join(f"<object><name>{n}</name><deleted>0</deleted></object>" for n in names(r))
+        gone = "<object><name>sofa</name><deleted>1</deleted></object>"
+        put(root, f"default/{r}.xml", f"<annotation><filename>{r}.jpg</filename>{objects}{gone}</annotation>")
+
+
+def voc_with_lists(root):
+    write_images(root, "JPEGImages/{}.jpg")
+    for r in ROWS:
+        objects = "".join(
+            f"<object><name>{n}</name><part><name>head</name></part></object>" for n in names(r)
+        )
+        put(
+            root,
+            f"Annotations/{r}.xml",
+            f'<?xml version="1.0"?><annotation verified="yes">{objects}</annotation>',
+        )
+    for split in FOLDERS:
+        put(root, f"ImageSets/Main/{split}.txt", "".join(f"{r}\n" for r in ROWS if SPLITS[r] == split))
+    put(root, "ImageSets/Main/cat_train.txt", "0 -1\n")
+
+
+def roboflow_coco(root):
+    """With a category that is what the others belong to."""
+    in_splits(root, "SPLIT/{}_jpg.jpg")
+    categories = [{"id": 0, "name": "things", "supercategory": "none"}]
+    categories += [{"id": number(n) + 1, "name": n, "supercategory": "things"} for n in NAMES]
+    for split, folder in FOLDERS.items():
+        rows = [r for r in ROWS if SPLITS[r] == split]
+        images = [{"id": r, "file_name": f"{r}_jpg.jpg", "extra": {"name": "x"}} for r in rows]
+        entries = [{"image_id": r, "category_id": number(n) + 1} for r in rows for n in names(r)]
+        content = {"info": {}, "categories": categories, "images": images, "annotations": entries}
+        put(root, f"{folder}/_annotations.coco.json", content)
+
+
+def roboflow_darknet(root):
+    in_splits(root, "SPLIT/{}_jpg.jpg")
+    for r in ROWS:
+        put(root, f"{FOLDERS[SPLITS[r]]}/{r}_jpg.txt", boxes(r))
+    for folder in FOLDERS.values():
+        put(root, f"{folder}/_darknet.labels", "\n".join(NAMES))
+    put(root, "README.roboflow.txt", "exported")
+
+
+def yolo_lists(root):
+    write_images(root)
+    for r in ROWS:
+        put(root, f"labels/{r}.txt", boxes(r))
+    for split in FOLDERS:
+        put(root, f"{split}.txt", "".join(f"./images/{r}.png\n" for r in ROWS if SPLITS[r] == split))
+    put(root, "data.yaml", f"path: .\ntrain: train.txt\nval: val.txt\ntest: test.txt\nnames: {list(NAMES)}\n")
+
+
+def yolo_years(root):
+    for r in ROWS:
+        folder = f"{SPLITS[r]}2017"
+        write_images(root, f"images/{folder}/{{}}.jpg", range(r, r + 1))
+        put(root, f"labels/{folder}/{r}.txt", boxes(r))
+    put(root, "coco128.yaml", f"train: images/train2017\nnames: {list(NAMES)}\n")
+
+
+def celeba(root):
+    """-1 where the label is absent."""
+    write_images(root, "img_align_celeba/img_align_celeba/{}.jpg")
+    rows = [[f"{r}.jpg", *(1 if name in TRUTH[r] else -1 for name in NAMES)] for r in ROWS]
+    table(root, "list_attr_celeba.csv", [["image_id", *NAMES], *rows])
+
+
+def chest_x_rays_by_study(root):
+    """Names without a suffix, below a name that is none of an image."""
+    write_images(root, "train/s.{}.jpg")
+    rows = [[f"s.{r}", *(int(name in TRUTH[r]) for name in NAMES), f"p{r % 9}"] for r in ROWS]
+    table(root, "train.csv", [["StudyInstanceUID", *NAMES, "PatientID"], *rows])
+
+
+def crosses(root):
+    write_images(root)
+    rows = [[f"{r}.png", *("x" if name in TRUTH[r] else "" for name in NAMES)] for r in ROWS]
+    table(root, "labels.csv", [["image", *NAMES], *rows])
+
+
+def excel_with_its_delimiter(root):
+    write_images(root)
+    lines = ["sep=;", ";".join(["image", *NAMES])]
+    lines += [";".join([f"{r}.png", *(str(int(name in TRUTH[r])) for name in NAMES)]) for r in ROWS]
+    put(root, "labels.csv", "\r\n".join(lines))
+
+
+def blank_lines_above(root):
+    write_images(root)
+    put(root, "labels.csv", "\n\nimage,labels\n" + "".join(f"{r}.png,{'|'.join(names(r))}\n\n" for r in ROWS))
+
+
+def pandas_lines(root):
+    write_images(root)
+    put(root, "labels.json", "\n".join(json.dumps({"image": f"{r}.png", "labels": names(r)}) for r in ROWS))
+
+
+def exiftool(root):
+    """One keyword is a text, several are a list, none is no entry."""
+    write_images(root, "{}.jpg")
+    found = [names(r)[0] if len(TRUTH[r]) == 1 else names(r) for r in ROWS]
+    rows = [{"SourceFile": f"./{r}.jpg", **({"Keywords": found[r]} if found[r] else {})} for r in ROWS]
+    put(root, "keywords.json", rows)
+
+
+def tables_named_by_split(root):
+    """The separator shows in all of them together."""
+    write_images(root)
+    for split, word in {"train": "train", "val": "validation", "test": "test"}.items():
+        rows = [
+            [f"{r}.png", " ".join(n.replace(" ", "_") for n in names(r))] for r in ROWS if SPLITS[r] == split
+        ]
+        table(root, f"labels/{word}-tags_v2.csv", [["image", "tags"], *rows])
+
+
 TOOLS = (
     cvat_tags, cvat_boxes, labelme_shapes, labelme_flags, via_regions, via_project, fiftyone_numbers, fiftyone_objects,
     openmmlab, openmmlab_names, mapping, mapping_of_flags, labelimg, darknet, roboflow_classes, hugging_face_objects,
     label_studio_csv, label_studio_min, coco_with_captions, inaturalist, kaggle_planet, kaggle_posters,
-    german_spreadsheet, written_by_r, numbered_columns,
+    german_spreadsheet, written_by_r, numbered_columns, label_studio_presigned, label_studio_yolo, cvat_subsets,
+    labelme_xml_with_deleted_objects, voc_with_lists, roboflow_coco, roboflow_darknet, yolo_lists, yolo_years, celeba,
+    chest_x_rays_by_study, crosses, excel_with_its_delimiter, blank_lines_above, pandas_lines, exiftool,
+    tables_named_by_split,
+)  # fmt: skip
+DIVIDED = (
+    roboflow_classes, hugging_face_objects, cvat_subsets, voc_with_lists, roboflow_coco, roboflow_darknet, yolo_lists,
+    yolo_years, tables_named_by_split,
 )  # fmt: skip
 
 
@@ -295,7 +476,7 @@ def test_tools(tmp_path, write):
         row: {name.replace("_", " ") for name in found} for row, found in labels_of(annotations).items()
     } == TRUTH
     assert unknown_of(annotations) == {}
-    divided = write in (roboflow_classes, hugging_face_objects)
+    divided = write in DIVIDED
     assert splits_of(annotations) == (SPLITS if divided else dict.fromkeys(ROWS, ""))
 
 
@@ -346,6 +527,108 @@ def test_chest_x_rays_of_two_portals(tmp_path):
     assert len(set(annotations.groups.tolist())) == IMAGES / 2
 
 
+def test_names_that_every_folder_has_lie_in_the_folder_beside_them(tmp_path):
+    """As a camera trap's."""
+    rows = [["RootFolder", "File", "RelativePath", "DeleteFlag", "Species"]]
+    for r in ROWS:
+        name = f"IMG_{r // 3}.png"
+        (write_images(tmp_path, f"cam{r % 3}/{{}}.png", range(r, r + 1)) / f"cam{r % 3}/{r}.png").rename(
+            tmp_path / f"cam{r % 3}/{name}"
+        )
+        rows.append(["survey", name, f"cam{r % 3}", "false", ", ".join(names(r))])
+    table(tmp_path, "TimelapseData.csv", rows)
+    annotations = own_annotations(tmp_path)
+    assert annotations.image_ids.tolist() == [f"cam{r % 3}/IMG_{r // 3}.png" for r in ROWS]
+    assert [set(np.array(NAMES)[row == 1].tolist()) for row in annotations.targets] == list(TRUTH.values())
+    assert "images lie in the folders of column 'RelativePath'" in annotations.notes
+
+
+def test_a_tree_of_labels_is_named_by_its_paths(tmp_path):
+    write_images(tmp_path)
+    tasks = []
+    for r in ROWS:
+        value = {"taxonomy": [["thing", name] for name in names(r)]}
+        result = [{"from_name": "t", "type": "taxonomy", "value": value}] if TRUTH[r] else []
+        tasks.append({"data": {"image": f"{r}.png"}, "annotations": [{"result": result}]})
+    put(tmp_path, "export.json", tasks)
+    assert labels_of(own_annotations(tmp_path)) == {r: {f"thing/{name}" for name in TRUTH[r]} for r in ROWS}
+
+
+def test_labels_that_nobody_chose(tmp_path):
+    """They come back with the labelling configuration beside the export, or by `data.label_names`."""
+    label_studio_presigned(tmp_path)
+    choices = "".join(f'<Choice value="{name}"/>' for name in ("sofa", "zebra", "dog", "potted plant"))
+    choices += '<Choice value="x" alias="cat"/>'
+    view = f'<View><Image name="i" value="$image"/><Choices name="c" toName="i">{choices}</Choices></View>'
+    put(tmp_path, "labels.config.xml", view)
+    annotations = own_annotations(tmp_path)
+    assert annotations.label_names == ("sofa", "zebra", "dog", "potted plant", "cat")
+    assert labels_of(annotations) == TRUTH
+    assert any(
+        "offers 1 labels that no image has, which are kept: zebra" in note for note in annotations.notes
+    )
+    named = own_annotations(tmp_path, label_names=["zebra", *NAMES])
+    assert named.label_names == ("zebra", *NAMES)
+    assert labels_of(named) == TRUTH
+    with pytest.raises(
+        DataError, match=r"data.label_names: 2 labels of images are not among them: dog, sofa; add"
+    ):
+        own_annotations(tmp_path, label_names=["cat", "potted plant"])
+
+
+def test_several_tables_by_name(tmp_path):
+    write_images(tmp_path)
+    for name, rows in {"a.csv": ROWS[:10], "b.csv": ROWS[10:]}.items():
+        table(tmp_path, name, [["image", "labels"], *([f"{r}.png", "|".join(names(r))] for r in rows)])
+    with pytest.raises(
+        DataError, match=r"several files .*data.file=\[FILES\] to those that hold them together"
+    ):
+        own_annotations(tmp_path)
+    annotations = own_annotations(tmp_path, file=["a.csv", "b.csv"])
+    assert labels_of(annotations) == TRUTH
+    assert set(splits_of(annotations).values()) == {""}
+    for name, rows in {"1/train.csv": ROWS[:10], "2/the-test.csv": ROWS[10:]}.items():
+        table(tmp_path, name, [["labels", "image"], *(["|".join(names(r)), f"{r}.png"] for r in rows)])
+    annotations = own_annotations(tmp_path, file=["1/train.csv", "2/the-test.csv"])
+    assert labels_of(annotations) == TRUTH
+    assert splits_of(annotations) == {r: "train" if r < 10 else "test" for r in ROWS}
+
+
+def test_a_table_of_a_split_without_labels_is_left_out_and_counted(tmp_path):
+    write_images(write_images(tmp_path, "train/{}.jpg"), "test/{}.jpg", range(100, 103))
+    rows = [[f"{r}.jpg", *(int(name in TRUTH[r]) for name in NAMES)] for r in ROWS]
+    table(tmp_path, "train.csv", [["image", *NAMES], *rows])
+    table(tmp_path, "test.csv", [["image"], *([f"{r}.jpg"] for r in range(100, 103))])
+    annotations = own_annotations(tmp_path)
+    assert labels_of(annotations) == TRUTH
+    assert annotations.dropped == {"in a table without labels": 3}
+    assert "no column of test.csv holds labels: its 3 rows are left out" in annotations.notes
+
+
+def test_a_column_that_is_empty_in_one_split_is_unknown_there(tmp_path):
+    """As in CheXpert's valid.csv."""
+    for split, rows in {"train": ROWS[:20], "valid": ROWS[20:]}.items():
+        write_images(tmp_path, f"{split}/{{}}.jpg", rows)
+        cells = []
+        for r in rows:
+            sofa = int("sofa" in TRUTH[r]) if r < 20 else ""
+            cells.append([f"x/{split}/{r}.jpg", *(int(name in TRUTH[r]) for name in NAMES[:3]), sofa])
+        table(tmp_path, f"{split}.csv", [["Path", *NAMES], *cells])
+    annotations = own_annotations(tmp_path)
+    assert labels_of(annotations) == {r: TRUTH[r] - ({"sofa"} if r >= 20 else set()) for r in ROWS}
+    assert unknown_of(annotations) == {r: {"sofa"} for r in ROWS[20:]}
+
+
+def test_images_in_no_list_of_a_split_are_left_out_and_counted(tmp_path):
+    voc_with_lists(tmp_path)
+    put(tmp_path, "ImageSets/Main/train.txt", "0\n1\n")
+    annotations = own_annotations(tmp_path)
+    assert splits_of(annotations) == {r: s for r, s in SPLITS.items() if s != "train" or r < 2}
+    assert annotations.dropped == {"in no split": 16}
+    assert labels_of(annotations) == {r: TRUTH[r] for r in splits_of(annotations)}
+    assert labels_of(own_annotations(tmp_path, split="none")) == TRUTH
+
+
 def test_open_images_verified_labels(tmp_path):
     write_images(tmp_path, "train/{}.jpg")
     asked = {r: {NAMES[r % 4], NAMES[(r + 2) % 4]} for r in ROWS}
@@ -387,6 +670,14 @@ REFUSED = {
     "a table without a header": (
         lambda root: table(root, "labels.csv", [[f"images/{r}.png", "|".join(names(r))] for r in ROWS]),
         r"labels.csv: no header: its first line names an image, 'images/0.png'; put a line",
+    ),
+    "line ends of old Macs": (
+        lambda root: put(root, "labels.csv", "image,labels\r0.png,cat\r1.png,dog"),
+        "its lines end as those of old Macs do",
+    ),
+    "a table that names no image": (
+        lambda root: put(root, "labels.csv", "ID,Label\nx_cat,1\nx_dog,0\n"),
+        r"labels.csv: none of its columns \('ID', 'Label'\) names images here; set data.image=NAME",
     ),
     "a class of FiftyOne's that there is none of": (
         lambda root: put(root, "labels.json", {"classes": ["a"], "labels": {"0": [0], "1": [3]}}),
