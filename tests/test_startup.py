@@ -66,11 +66,61 @@ assert torchmetrics.functional.accuracy and not hasattr(torchmetrics, "no_such_n
     assert "torchmetrics" in loaded(code)
 
 
-def test_torchmetrics_of_another_build_is_loaded_whole() -> None:
+def test_a_job_starts_without_the_compiler_and_steps_without_it() -> None:
     code = """
-from lsep_ml.stages import light_torchmetrics
-light_torchmetrics._HOMES["Metric"] = "moved_elsewhere"
+import sys
+from lsep_ml.stages import run_job
+from lsep_ml.decisions import ThresholdEstimation
+from lightning_fabric.wrappers import OptimizedModule
+import torch, pytorch_lightning
+absent = {"torch._dynamo", "torch._inductor", "torchvision", "timm", "matplotlib", "sympy", "pandas", "sklearn"}
+assert not absent & set(sys.modules), absent & set(sys.modules)
+
+def trained(kind, steps=3):
+    torch.manual_seed(0)
+    decision = ThresholdEstimation(3, 2)
+    optimizer = getattr(torch.optim, kind)(decision.parameters(), lr=0.1)
+    scores, features = torch.randn(8, 2), torch.randn(8, 3)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        decision.loss(scores, scores > 0, features).backward()
+        optimizer.step()
+    assert "differentiable" not in optimizer.state_dict()["state"]
+    return torch.cat([weight.detach().flatten() for weight in decision.parameters()])
+
+kinds = ("SGD", "AdamW", "RMSprop")
+light = [trained(kind) for kind in kinds]
+assert not isinstance(torch.nn.Linear(1, 1), OptimizedModule)
+assert not absent & set(sys.modules), absent & set(sys.modules)
+
+compiled = torch.compile(torch.nn.Linear(1, 1), backend="eager")
+assert isinstance(compiled, OptimizedModule) and isinstance(compiled, torch._dynamo.OptimizedModule)
+assert compiled(torch.ones(2, 1)).shape == (2, 1)
+for kind, before in zip(kinds, light, strict=True):
+    assert torch.equal(before, trained(kind))
+"""
+    assert {"torch", "pytorch_lightning"} <= loaded(code)
+
+
+def test_packages_of_another_build_are_loaded_whole() -> None:
+    code = """
+import contextlib, sys, types
+from lsep_ml.stages import light_packages
+
+def nothing_that_is_asked_for():
+    sys.modules["torch._dynamo"] = types.ModuleType("torch._dynamo")
+    try:
+        yield
+    finally:
+        del sys.modules["torch._dynamo"]
+
+light_packages._HOMES["Metric"] = "moved_elsewhere"
+light_packages._standing_in = contextlib.contextmanager(nothing_that_is_asked_for)
+from lsep_ml.stages import run_job
+from lightning_fabric.wrappers import OptimizedModule
 from torchmetrics import Metric, MeanMetric
+import torch._dynamo
+assert OptimizedModule is torch._dynamo.OptimizedModule
 assert issubclass(MeanMetric, Metric)
 """
-    assert "torchmetrics" in loaded(code)
+    assert {"torchmetrics", "pytorch_lightning"} <= loaded(code)

@@ -6,23 +6,31 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.transforms import InterpolationMode, v2
 
 from lsep_ml.data.errors import DataError
 
 Operation = Callable[[Tensor], Tensor]
 
-_SMOOTH = InterpolationMode.BILINEAR
+
+def _torchvisions(name: str, *, smooth: bool = False, **options: Any) -> Operation:
+    """Build an operation of torchvision, which takes a second to load; `smooth`: rotations are."""
+    from torchvision.transforms import InterpolationMode, v2
+
+    if smooth:
+        options["interpolation"] = InterpolationMode.BILINEAR
+    built: Operation = getattr(v2, name)(**options)
+    return built
+
 
 AUGMENTATIONS: Mapping[str, Callable[[], Operation]] = {
-    "flip": v2.RandomHorizontalFlip,
-    "vertical_flip": v2.RandomVerticalFlip,
-    "trivial": partial(v2.TrivialAugmentWide, interpolation=_SMOOTH),
-    "randaugment": partial(v2.RandAugment, interpolation=_SMOOTH),
-    "autoaugment": partial(v2.AutoAugment, interpolation=_SMOOTH),
-    "augmix": partial(v2.AugMix, interpolation=_SMOOTH),
-    "color": partial(v2.ColorJitter, brightness=0.4, contrast=0.4, saturation=0.4),
-    "erasing": partial(v2.RandomErasing, p=0.25),
+    "flip": partial(_torchvisions, "RandomHorizontalFlip"),
+    "vertical_flip": partial(_torchvisions, "RandomVerticalFlip"),
+    "trivial": partial(_torchvisions, "TrivialAugmentWide", smooth=True),
+    "randaugment": partial(_torchvisions, "RandAugment", smooth=True),
+    "autoaugment": partial(_torchvisions, "AutoAugment", smooth=True),
+    "augmix": partial(_torchvisions, "AugMix", smooth=True),
+    "color": partial(_torchvisions, "ColorJitter", brightness=0.4, contrast=0.4, saturation=0.4),
+    "erasing": partial(_torchvisions, "RandomErasing", p=0.25),
 }
 """What `transform.augment` calls them, with torchvision's own defaults but for smooth rotations."""
 

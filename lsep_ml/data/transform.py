@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as F
 
 from lsep_ml.data.augment import Augmentation, Operation
 from lsep_ml.data.errors import DataError
@@ -86,7 +84,7 @@ class Transform:
             raise DataError(f"transform.std={list(self.std)}: a standard deviation is positive")
         if interpolation not in INTERPOLATIONS:
             raise DataError(f"transform.interpolation={interpolation}: {', '.join(INTERPOLATIONS)}")
-        self.interpolation, self.antialias = InterpolationMode(interpolation), antialias
+        self.interpolation, self.antialias = interpolation, antialias
         self.geometry, self.crop_pct = geometry, crop_pct
         self._check_geometry()
 
@@ -120,7 +118,7 @@ class Transform:
             "channels": self.channels,
             "geometry": self.geometry,
             "crop_pct": self.crop_pct,
-            "interpolation": self.interpolation.value,
+            "interpolation": self.interpolation,
             "antialias": self.antialias,
             **({"test_flip": True} if self.test_flip else {}),
         }
@@ -148,14 +146,16 @@ class Transform:
             uint8 (..., channels, H', W').
         """
         if images.shape[-3] != self.channels:
-            images = F.rgb_to_grayscale(images) if self.channels == 1 else F.grayscale_to_rgb(images)
+            functional = _torchvision()
+            recolored = functional.rgb_to_grayscale if self.channels == 1 else functional.grayscale_to_rgb
+            images = recolored(images)
         images = self._scaled(images, training=draws is not None)
         if draws is None:
-            return images if self.crop is None else F.center_crop(images, list(self.crop))
+            return images if self.crop is None else _torchvision().center_crop(images, list(self.crop))
         if self.crop is not None:
             images = _random_crop(images, self.crop, draws)
         if self.flip and draws[2] < 0.5:
-            images = F.horizontal_flip(images)
+            images = _torchvision().horizontal_flip(images)
         return self.augment(images, seed) if len(self.augment) else images
 
     def _scaled(self, images: Tensor, training: bool) -> Tensor:
@@ -175,8 +175,18 @@ class Transform:
     def _resize(self, images: Tensor, size: list[int]) -> Tensor:
         # Without a geometry as ever, so that what is stored is found; torch's pixels are within two levels.
         if self.geometry is not None and self.antialias:
-            return pillow_resize(images, size, self.interpolation.value)
-        return F.resize(images, size, interpolation=self.interpolation, antialias=self.antialias)
+            return pillow_resize(images, size, self.interpolation)
+        from torchvision.transforms import InterpolationMode
+
+        how = InterpolationMode(self.interpolation)
+        return _torchvision().resize(images, size, interpolation=how, antialias=self.antialias)
+
+
+def _torchvision() -> Any:
+    """Return torchvision's functional operations, which take a second to load, and which small images may not need."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
 
 
 def _resized(size: tuple[int, ...], images: Tensor) -> list[int]:
@@ -204,7 +214,7 @@ def _padded(images: Tensor, size: list[int], fill: list[int]) -> Tensor:
     """Put images in the middle of an area of `size` in the colour `fill`."""
     missing = [wanted - given for wanted, given in zip(size, images.shape[-2:], strict=True)]
     top, left = missing[0] // 2, missing[1] // 2
-    return F.pad(images, [left, top, missing[1] - left, missing[0] - top], fill=fill)
+    return _torchvision().pad(images, [left, top, missing[1] - left, missing[0] - top], fill=fill)
 
 
 def _random_crop(images: Tensor, size: tuple[int, ...], draws: Sequence[float]) -> Tensor:
@@ -212,11 +222,11 @@ def _random_crop(images: Tensor, size: tuple[int, ...], draws: Sequence[float]) 
     missing = [max(wanted - given, 0) for wanted, given in zip(size, images.shape[-2:], strict=True)]
     if any(missing):
         top, left = missing[0] // 2, missing[1] // 2
-        images = F.pad(images, [left, top, missing[1] - left, missing[0] - top])
+        images = _torchvision().pad(images, [left, top, missing[1] - left, missing[0] - top])
     height, width = images.shape[-2:]
     top = int(draws[0] * (height - size[0] + 1))
     left = int(draws[1] * (width - size[1] + 1))
-    return F.crop(images, top, left, *size)
+    return _torchvision().crop(images, top, left, *size)
 
 
 def _pixels(name: str, size: int | Sequence[int]) -> tuple[int, ...]:

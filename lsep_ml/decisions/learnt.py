@@ -8,7 +8,6 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import skip_init
 
 from lsep_ml.decisions.base import Decided, Decision, FitOn
 from lsep_ml.decisions.checks import Array, check_features, row_blocks
@@ -47,9 +46,10 @@ class LearntDecision(Decision):
         self.hidden, self.standardize = tuple(hidden), standardize
         sizes = [num_features, *hidden]
         layers: list[nn.Module] = []
-        for inputs, outputs in pairwise(sizes):
-            layers += [skip_init(nn.Linear, inputs, outputs), nn.ReLU()]
-        self.head = nn.Sequential(*layers, skip_init(nn.Linear, sizes[-1], num_outputs))
+        with torch.random.fork_rng(devices=[]):  # the weights are drawn below, from a generator of their own
+            for inputs, outputs in pairwise(sizes):
+                layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+            self.head = nn.Sequential(*layers, nn.Linear(sizes[-1], num_outputs))
         self.register_buffer("feature_mean", torch.zeros(num_features))
         self.register_buffer("feature_scale", torch.ones(num_features))
         self._draw(torch.Generator().manual_seed(0), torch.zeros(num_outputs))

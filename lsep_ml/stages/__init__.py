@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lsep_ml.stages.light_torchmetrics import keep_torchmetrics_light
+from lsep_ml.stages.light_packages import keep_torchmetrics_light, load_lightning
 
 if TYPE_CHECKING:
     from lsep_ml.stages.experiment import run
@@ -14,12 +14,13 @@ keep_torchmetrics_light()  # in every process of a job, before Lightning is load
 
 
 def __getattr__(name: str) -> Any:
-    if name == "run":  # on first use, so that run.py names its folders before torch is loaded
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    load_lightning()  # on first use, so that run.py names its folders before torch is loaded
+    if name == "run":
         from lsep_ml.stages.experiment import run
 
         return run
-    if name == "run_job":
-        from lsep_ml.stages.hydra_job import run_job
+    from lsep_ml.stages.hydra_job import run_job
 
-        return run_job
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return run_job

@@ -10,7 +10,6 @@ from torch.nn.functional import interpolate, pad
 
 from lsep_ml.data import DataSet
 from lsep_ml.data.cores import available_cores
-from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
 from lsep_ml.runs.arrays import Arrays, write_predictions, write_thumbnails
 from lsep_ml.runs.feature_map import map_features, write_feature_map
 from lsep_ml.runs.files import FEATURE_MAP, PER_CLASS, TEST, THUMBNAILS, VALIDATION
@@ -27,6 +26,9 @@ def write_files(
 
     pictures: whether the figures are drawn.
     """
+    # Here: training starts without matplotlib.
+    from lsep_ml.reports.figures.of_run import draw_run, rows_to_show
+
     _write_split(folder / VALIDATION, outcome.val, data_set.label_names)
     test = _write_split(folder / TEST, outcome.test, data_set.label_names)
     rows = rows_to_show(test.get("scores"), test["targets"], test["mask"], test.get("thresholds"))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, Trainer
 
 from lsep_ml.training.finite_steps import FiniteSteps
@@ -18,4 +19,6 @@ def build_trainer(*, skip_nan_steps: int = 0, callbacks: Sequence[Callback] = ()
     """
     if options.get("deterministic"):
         options["benchmark"] = False
+    elif not torch.are_deterministic_algorithms_enabled():
+        options.pop("deterministic", None)  # to say so once more would load torch's compiler
     return Trainer(callbacks=[FiniteSteps(skip_nan_steps), *callbacks], **options)

@@ -1,0 +1,153 @@
+"""Lightning without what a job does not ask of it: torchmetrics' hundreds of metrics, torch's compiler, plots.
+
+Loaded whole, they are half of what a job takes to start. Each is loaded when something of it is used after all.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial, wraps
+from importlib import import_module
+from importlib.util import find_spec, module_from_spec
+from types import ModuleType
+from typing import Any
+
+_HOMES = {"Metric": "metric", "MetricCollection": "collections", "__version__": "__about__"}
+"""What is asked of torchmetrics, and the modules that it is in."""
+_COMPILER, _PLOT = "torch._dynamo", "torchmetrics.utilities.plot"
+_OF_OPTIMIZERS = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
+"""The methods that torch keeps its compiler from, for which it loads it."""
+
+
+class _Package(ModuleType):
+    """Stands for torchmetrics until something else of it is asked for, and becomes it then."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _HOMES:
+            try:
+                if name != "__version__":
+                    import_module(
+                        f"{self.__name__}.utilities"
+                    )  # which the others expect to be loaded before them
+                return getattr(import_module(f"{self.__name__}.{_HOMES[name]}"), name)
+            except (ImportError, AttributeError):  # of a version that is built otherwise
+                _forget(self.__name__, but_itself=True)
+        elif name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        self.__class__ = ModuleType  # type: ignore[assignment]
+        assert self.__spec__ is not None
+        assert self.__spec__.loader is not None
+        self.__spec__.loader.exec_module(self)
+        return getattr(self, name)
+
+
+def keep_torchmetrics_light() -> None:
+    """Have torchmetrics, unless it is loaded already, load only what is asked for."""
+    if "torchmetrics" in sys.modules:
+        return
+    spec = find_spec("torchmetrics")
+    assert spec is not None
+    package = module_from_spec(spec)
+    package.__dict__["_logger"] = logging.getLogger("torchmetrics")
+    package.__class__ = _Package
+    sys.modules["torchmetrics"] = package
+
+
+def load_lightning() -> None:
+    """Load Lightning, unless it is loaded already, without the modules that it only mentions."""
+    if "lightning_fabric" in sys.modules:
+        return
+    import torch
+
+    try:
+        with _standing_in():
+            import_module("pytorch_lightning")
+    except (ImportError, AttributeError):  # of a version that asks for more
+        for package in ("pytorch_lightning", "lightning_fabric"):
+            _forget(package)
+        return
+    for name in _OF_OPTIMIZERS:
+        method = getattr(getattr(torch.optim.Optimizer, name), "__wrapped__", None)
+        if method is not None:
+            method.__dynamo_disable = _unless_compiled(method)
+    for optimizer in vars(torch.optim).values():
+        step: Any = getattr(optimizer, "step", None)
+        if getattr(getattr(step, "__code__", None), "co_name", "") == "_use_grad":
+            optimizer.step = _plain_step(step)
+
+
+@contextmanager
+def _standing_in() -> Iterator[None]:
+    """Put the names that Lightning takes in the place of the modules they are in, unless these are loaded."""
+    compiler, plot = ModuleType(_COMPILER), ModuleType(_PLOT)
+    compiler.__dict__.update(OptimizedModule=_OptimizedModule, disable=_disable)
+    plot.__dict__.update(_AX_TYPE=Any, _PLOT_OUT_TYPE=Any, plot_single_or_multi_val=_plot)
+    standing_in = [module for module in (compiler, plot) if module.__name__ not in sys.modules]
+    sys.modules.update({module.__name__: module for module in standing_in})
+    try:
+        yield
+    finally:
+        for module in standing_in:
+            if sys.modules.get(module.__name__) is module:
+                del sys.modules[module.__name__]
+
+
+class _Compiled(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        compiler = sys.modules.get(_COMPILER)
+        return compiler is not None and isinstance(instance, compiler.OptimizedModule)
+
+
+class _OptimizedModule(metaclass=_Compiled):
+    """Stands for torch._dynamo.OptimizedModule, of which nothing is before the compiler is loaded."""
+
+
+def _disable(fn: Callable[..., Any] | None = None, recursive: bool = True, **options: Any) -> Any:
+    """Do what torch._dynamo.disable does."""
+    if fn is None:
+        return partial(_disable, recursive=recursive, **options)
+    return _unless_compiled(fn, recursive, **options)
+
+
+def _unless_compiled(function: Callable[..., Any], *options: Any, **named: Any) -> Callable[..., Any]:
+    """Have torch's compiler, once it is loaded, leave `function` alone."""
+    left_alone: list[Callable[..., Any]] = []
+
+    @wraps(function)
+    def call(*given: Any, **keywords: Any) -> Any:
+        compiler = sys.modules.get(_COMPILER)
+        if compiler is None:
+            return function(*given, **keywords)
+        if not left_alone:
+            left_alone.append(compiler.disable(function, *options, **named))
+        return left_alone[0](*given, **keywords)
+
+    return call
+
+
+def _plain_step(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a step of an optimizer, which else tells torch's compiler where to break, tell it once it is loaded."""
+    import torch
+
+    plain = step.__wrapped__  # type: ignore[attr-defined]
+
+    @wraps(step)
+    def call(optimizer: Any, *given: Any, **options: Any) -> Any:
+        if _COMPILER in sys.modules:
+            return step(optimizer, *given, **options)
+        with torch.set_grad_enabled(optimizer.defaults["differentiable"]):
+            return plain(optimizer, *given, **options)
+
+    return call
+
+
+def _plot(*given: Any, **options: Any) -> Any:
+    return import_module(_PLOT).plot_single_or_multi_val(*given, **options)
+
+
+def _forget(package: str, but_itself: bool = False) -> None:
+    """Have the modules of a package loaded anew by the next who asks."""
+    for name in list(sys.modules):
+        if name.startswith(f"{package}.") or (name == package and not but_itself):
+            del sys.modules[name]
