@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from lsep_ml.data.data_set import SPLITS, DataSet, Split, repeated_id
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.decode import ImageFiles
 from lsep_ml.data.images.opened import MISSING, check_images
+from lsep_ml.data.indicator import Known, Targets
 from lsep_ml.data.label_names import SEPARATOR, check_label_names
 from lsep_ml.data.twins import Twins
 
@@ -44,8 +45,8 @@ class Annotations:
         root: the folder that the image ids are relative to.
         label_names: K names, in the order of the columns.
         image_ids: unicode (N,), POSIX paths, distinct.
-        targets: uint8 (N, K), 0 or 1.
-        mask: bool (N, K), True = known; None when every entry is.
+        targets: uint8 (N, K), 0 or 1; sparse where that is large.
+        mask: bool (N, K), True = known; None when every entry is; sparse where the targets are.
         parts: unicode (N,), "train", "val" or "test"; "" where the source does not say.
         dropped: reason -> number of images left out so far.
         digests: bytes (N,), equal for files of equal content; None before the images were opened.
@@ -59,8 +60,8 @@ class Annotations:
     root: Path
     label_names: tuple[str, ...]
     image_ids: NDArray[np.str_]
-    targets: NDArray[np.uint8]
-    mask: NDArray[np.bool_] | None
+    targets: Targets
+    mask: Known | None
     parts: NDArray[np.str_]
     dropped: Mapping[str, int] = field(default_factory=dict)
     digests: NDArray[np.bytes_] | None = None
@@ -253,11 +254,3 @@ def _say_small_validation(annotations: Annotations) -> None:
             len(annotations.label_names),
             lacking.sum(),
         )
-
-
-def indicator(labels_of_image: Sequence[Sequence[int]], num_labels: int) -> NDArray[np.uint8]:
-    """Return the 0/1 matrix (N, num_labels) of lists of label numbers."""
-    targets = np.zeros((len(labels_of_image), num_labels), np.uint8)
-    rows = np.repeat(np.arange(len(labels_of_image)), [len(labels) for labels in labels_of_image])
-    targets[rows, [label for labels in labels_of_image for label in labels]] = 1
-    return targets

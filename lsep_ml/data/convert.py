@@ -74,7 +74,7 @@ def _write_coco_json(annotations: Annotations, file: IO[str]) -> None:
             image["neg_category_ids"] = (np.flatnonzero(absent) + 1).tolist()
     present = [
         {"id": number, "image_id": int(row) + 1, "category_id": int(label) + 1}
-        for number, (row, label) in enumerate(np.argwhere(annotations.targets), start=1)
+        for number, (row, label) in enumerate(zip(*annotations.targets.nonzero(), strict=True), start=1)
     ]
     categories = [
         {"id": number, "name": name} for number, name in enumerate(annotations.label_names, start=1)

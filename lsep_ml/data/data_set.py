@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import Known, SparseIndicator, Targets, row_blocks
 from lsep_ml.data.label_names import check_label_names
 from lsep_ml.files import atomic_write
 
@@ -41,7 +42,8 @@ class Split:
 
     Args:
         images: N images, each uint8 (C, H, W), C in {1, 3}; or, in their place, features float32 (N, D).
-        targets: uint8 (N, K), 1 where the label is present; 0 where it is absent or not known.
+        targets: uint8 (N, K), 1 where the label is present; 0 where it is absent or not known. Sparse where it is large
+            (`indicator.LARGE`).
         mask: bool (N, K), True where the entry is known; None when every entry is.
         image_ids: unicode (N,): POSIX paths relative to the data set's folder, or names for generated images.
         groups: int64 (N,), equal for images that belong together (a patient's, a burst's), over all splits of a data
@@ -49,8 +51,8 @@ class Split:
     """
 
     images: Images
-    targets: NDArray[np.uint8]
-    mask: NDArray[np.bool_] | None
+    targets: Targets
+    mask: Known | None
     image_ids: NDArray[np.str_]
     groups: NDArray[np.int64] | None = None
 
@@ -166,8 +168,11 @@ class DataSet:
         digest = hashlib.sha256(json.dumps(self.label_names).encode())
         for split in self._splits:
             digest.update(json.dumps(split.image_ids.tolist()).encode())
-            digest.update(np.ascontiguousarray(split.targets).tobytes())
-            digest.update(b"known" if split.mask is None else np.ascontiguousarray(split.mask).tobytes())
+            _hash_rows(digest, split.targets)
+            if split.mask is None:
+                digest.update(b"known")
+            else:
+                _hash_rows(digest, split.mask)
             if split.groups is not None:
                 digest.update(b"groups" + np.ascontiguousarray(split.groups).tobytes())
         return digest.hexdigest()
@@ -183,6 +188,12 @@ class DataSet:
         content = {"data": self.name, "split_hash": self.split_hash, "label_names": self.label_names, **lists}
         with atomic_write(path) as file:
             json.dump(content, file, indent=0)
+
+
+def _hash_rows(digest: Any, matrix: Targets | Known) -> None:
+    """Add the bytes of a dense matrix, whichever way it is held."""
+    for (block,) in row_blocks(matrix):
+        digest.update(np.ascontiguousarray(block).data)
 
 
 def _shares(positives: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, float]]:
@@ -202,7 +213,7 @@ def _check_split(where: str, split: Split, num_labels: int) -> None:
         raise DataError(
             f"{where}: targets are {split.targets.dtype} {split.targets.shape}, not uint8 {shape}"
         )
-    if split.targets.max() > 1:
+    if not isinstance(split.targets, SparseIndicator) and split.targets.max() > 1:
         row, column = np.argwhere(split.targets > 1)[0]
         raise DataError(
             f"{where}: target of image {str(split.image_ids[row])!r}, label {column} is "
@@ -219,7 +230,7 @@ def _check_split(where: str, split: Split, num_labels: int) -> None:
         return
     if split.mask.shape != shape or split.mask.dtype != np.bool_:
         raise DataError(f"{where}: mask is {split.mask.dtype} {split.mask.shape}, not bool {shape}")
-    if split.targets[~split.mask].any():
+    if any(targets[~known].any() for targets, known in row_blocks(split.targets, split.mask)):
         raise DataError(f"{where}: an entry is positive and masked as unknown at once")
 
 

@@ -5,13 +5,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.data.indicator import Targets
+
 PASSES = 20  # of the search for better places, if it has not ended before
 SWAPPED = 200  # groups up to which two that change places are tried too
 STARTS = 16  # orders from which the search starts, for up to SWAPPED groups
 
 
 def grouped_parts(
-    groups: NDArray[np.int64], targets: NDArray[np.uint8], shares: Sequence[float], seed: int
+    groups: NDArray[np.int64], targets: Targets, shares: Sequence[float], seed: int
 ) -> NDArray[np.int64]:
     """Put whole groups into parts so that images and labels come near their shares (`deviation`).
 
@@ -60,12 +62,11 @@ def _weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights
 
 
-def _counts(group_of: NDArray[np.int64], targets: NDArray[np.uint8]) -> NDArray[np.float64]:
-    order = np.argsort(group_of, kind="stable")
-    starts = np.flatnonzero(np.diff(group_of[order], prepend=-1))
-    images = np.diff(np.append(starts, len(order)))
-    labels = np.add.reduceat(targets[order], starts, axis=0, dtype=np.float64)
-    return np.column_stack([images.astype(np.float64), labels])
+def _counts(group_of: NDArray[np.int64], targets: Targets) -> NDArray[np.float64]:
+    images = np.bincount(group_of)
+    rows, labels = targets.nonzero()
+    cells = np.bincount(group_of[rows] * targets.shape[1] + labels, minlength=len(images) * targets.shape[1])
+    return np.column_stack([images, cells.reshape(len(images), -1)]).astype(np.float64)
 
 
 def _placed(

@@ -3,10 +3,9 @@
 import logging
 from typing import Any
 
-from numpy.typing import NDArray
-
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import row_blocks
 
 log = logging.getLogger(__name__)
 
@@ -17,21 +16,18 @@ _CONSEQUENCES = {
 }
 
 
-def lacking(targets: NDArray[Any], mask: NDArray[Any] | None) -> str:
+def lacking(targets: Any, mask: Any) -> str:
     """Return what 0/1 targets (N, K) have none of: "known label", "positive" or "negative"; "" where they have all
     three.
 
     mask: bool (N, K), True where the target is known; None: everywhere.
     """
-    if mask is None:
-        found = [targets.size > 0, bool(targets.any()), not targets.all()]
-    else:
-        known = mask != 0
-        found = [
-            bool(known.any()),
-            bool(((targets != 0) & known).any()),
-            bool(((targets == 0) & known).any()),
-        ]
+    found = [targets.size > 0, bool(targets.any()), not targets.all()]
+    if mask is not None:
+        found = [False, False, False]
+        for values, known in row_blocks(targets, mask):
+            places = known != 0, (values != 0) & (known != 0), (values == 0) & (known != 0)
+            found = [before or bool(of.any()) for before, of in zip(found, places, strict=True)]
     lack = (
         what for what, there in zip(("known label", "positive", "negative"), found, strict=True) if not there
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lsep_ml.data.data_set import Split
+from lsep_ml.data.indicator import Known, SparseIndicator, Targets
 from lsep_ml.data.mixing import mixed
 from lsep_ml.data.order import BatchKey, TrainingOrder
 from lsep_ml.data.transform import Transform
@@ -63,8 +64,6 @@ class BatchedSplit(Dataset[Batch]):
         self.split = split
         self.transform = transform
         self.seed = seed
-        self._targets = torch.from_numpy(split.targets)
-        self._mask = None if split.mask is None else torch.from_numpy(split.mask)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -82,7 +81,8 @@ class BatchedSplit(Dataset[Batch]):
         return Batch(images, targets, mask, rows, key.weight, Others(*self._labels(partners), share))
 
     def _labels(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        return self._targets[rows], None if self._mask is None else self._mask[rows]
+        mask = self.split.mask
+        return _dense_rows(self.split.targets, rows), None if mask is None else _dense_rows(mask, rows)
 
     def _images(self, epoch: int | None, rows: Tensor) -> Tensor:
         images = self.split.images
@@ -97,6 +97,12 @@ class BatchedSplit(Dataset[Batch]):
         return torch.stack(
             [self.transform(images[row], draws[row].tolist(), int(seeds[row])) for row in rows.tolist()]
         )
+
+
+def _dense_rows(matrix: Targets | Known, rows: Tensor) -> Tensor:
+    if isinstance(matrix, SparseIndicator):
+        return torch.from_numpy(np.asarray(matrix[rows.numpy()]))
+    return torch.from_numpy(matrix)[rows]
 
 
 @lru_cache(maxsize=1)

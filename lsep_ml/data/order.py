@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import Targets
 from lsep_ml.data.mixing import UNMIXED, Mix, Mixing
 
 
@@ -147,7 +148,7 @@ class FixedOrder(Sampler[BatchKey]):
         return bounds[self.part.rank :: self.part.processes] or bounds[:1]
 
 
-def repeat_factors(targets: NDArray[np.uint8], threshold: float) -> NDArray[np.float64]:
+def repeat_factors(targets: Targets, threshold: float) -> NDArray[np.float64]:
     """Compute from `targets` how often an epoch shows each image, rare labels more often (repeat-factor sampling).
 
     r_i = max over the labels k of image i of max(1, sqrt(t / p_k)), with p_k the share of images that have
@@ -164,7 +165,9 @@ def repeat_factors(targets: NDArray[np.uint8], threshold: float) -> NDArray[np.f
         raise DataError(f"data.repeat_threshold={threshold}: a share of the images, above 0 and at most 1")
     share = targets.mean(axis=0)
     of_label = np.maximum(1.0, np.sqrt(threshold / np.where(share > 0, share, 1.0)))
-    factors: NDArray[np.float64] = np.where(targets > 0, of_label, 1.0).max(axis=1)
+    factors = np.ones(len(targets))
+    rows, labels = targets.nonzero()
+    np.maximum.at(factors, rows, of_label[labels])
     return factors
 
 

@@ -15,6 +15,7 @@ from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.grouped import grouped_parts
+from lsep_ml.data.indicator import SparseIndicator, Targets, row_blocks
 
 FORMAT = 1  # of the cached split
 
@@ -38,7 +39,10 @@ def stratified_split(
             f"data {annotations.data}: {len(annotations)} usable images; three splits need at least 3"
         )
     targets = annotations.targets
-    content = hashlib.sha256(np.ascontiguousarray(targets).tobytes()).hexdigest()
+    digest = hashlib.sha256()
+    for (block,) in row_blocks(targets):
+        digest.update(np.ascontiguousarray(block).data)
+    content = digest.hexdigest()
     groups = annotations.groups
     made_from: list[object] = [content, targets.shape, shares, seed]
     if groups is not None:
@@ -130,7 +134,7 @@ def _check_groups(annotations: Annotations, least: int) -> None:
         )
 
 
-def _draw(targets: NDArray[np.uint8], shares: Sequence[float], seed: int) -> NDArray[np.str_]:
+def _draw(targets: Targets, shares: Sequence[float], seed: int) -> NDArray[np.str_]:
     rest, test = _divide(np.arange(len(targets)), targets, shares[2], seed)
     train, val = _divide(rest, targets, shares[1] / (shares[0] + shares[1]), seed)
     parts = np.empty(len(targets), "U5")
@@ -140,23 +144,66 @@ def _draw(targets: NDArray[np.uint8], shares: Sequence[float], seed: int) -> NDA
 
 
 def _divide(
-    rows: NDArray[np.int64], targets: NDArray[np.uint8], share: float, seed: int
+    rows: NDArray[np.int64], targets: Targets, share: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows in two, neither empty, the second with about this share of them."""
     size = min(max(round(share * len(rows)), 1), len(rows) - 1)
-    from iterstrat.ml_stratifiers import (
-        MultilabelStratifiedShuffleSplit,  # scikit-learn with it takes seconds
-    )
-
-    splitter = MultilabelStratifiedShuffleSplit(n_splits=1, test_size=size, random_state=seed)
-    first, second = next(splitter.split(rows, targets[rows]))
+    parts = iterative_stratification(targets[rows], np.array([len(rows) - size, size]) / len(rows), seed)
+    first, second = np.flatnonzero(parts == 0), np.flatnonzero(parts)
     if len(second) == 0:  # with a handful of images, every label asks for the larger part
         first, second = np.split(np.random.default_rng(seed).permutation(len(rows)), [len(rows) - size])
     return rows[np.sort(first)], rows[np.sort(second)]
 
 
+def iterative_stratification(targets: Targets, shares: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+    """Draw the part of each image so that each label keeps its share in each part (Sechidis et al., algorithm 1).
+
+    The label with the fewest images that have no part yet goes first, each of its images to the part that lacks most
+    of the label, then to that which lacks most images, then by chance; images without a label come last.
+
+    Args:
+        targets: 0/1 (N, K). Time and memory go by the labels that images have, not by N K.
+        shares: of the parts, with sum 1.
+        seed: of the chances, and of the order in which a label's images come.
+
+    Returns:
+        int64 (N,), the number of each image's part.
+    """
+    chance = np.random.RandomState(seed)
+    order = np.arange(len(targets))
+    chance.shuffle(order)
+    rows, labels = targets[order].nonzero()
+    starts = np.searchsorted(rows, np.arange(len(order) + 1))
+    left = np.bincount(labels, minlength=targets.shape[1])  # images of each label without a part
+    of_label = np.split(rows[np.argsort(labels, kind="stable")], np.cumsum(left)[:-1])
+    wanted, wanted_of = shares * len(order), np.outer(shares, left)  # what each part lacks, of each label too
+    parts = np.full(len(order), -1, np.int64)
+
+    def put(image: int, among: NDArray[np.int64]) -> int:
+        best = among[wanted[among] == wanted[among].max()]
+        part = int(best[0] if len(best) == 1 else best[chance.choice(len(best))])
+        parts[image] = part
+        wanted[part] -= 1
+        return part
+
+    while left.any():
+        fewest = np.flatnonzero(left == left[left > 0].min())
+        label = int(fewest[0] if len(fewest) == 1 else fewest[chance.choice(len(fewest))])
+        for image in of_label[label][parts[of_label[label]] < 0].tolist():
+            lacked = wanted_of[:, label]
+            part = put(image, np.flatnonzero(lacked == lacked.max()))
+            own = labels[starts[image] : starts[image + 1]]
+            wanted_of[part, own] -= 1
+            left[own] -= 1
+    for image in np.flatnonzero(parts < 0).tolist():
+        put(image, np.arange(len(shares)))
+    found = np.empty_like(parts)
+    found[order] = parts
+    return found
+
+
 def stratified_folds(
-    targets: NDArray[np.uint8], count: int, seed: int, groups: NDArray[Any] | None = None
+    targets: Targets, count: int, seed: int, groups: NDArray[Any] | None = None
 ) -> NDArray[np.int64]:
     """Divide N images into folds in which each label keeps its share, and which part no group: the fold of each (N,).
 
@@ -175,19 +222,14 @@ def stratified_folds(
     number = int(places.max()) + 1 if len(places) else 0
     if min(count, number) < 2:
         raise ValueError(f"{count} folds of {number} images or groups: at least 2 of each")
-    together = np.zeros((number, targets.shape[1]), np.uint8)
-    np.maximum.at(together, places, targets)
-    return _folds(together.tobytes(), number, min(count, number), seed)[places]
+    rows, labels = targets.nonzero()
+    together = SparseIndicator.of(places[rows], labels, (number, targets.shape[1]))
+    of = together.indptr.tobytes(), together.indices.tobytes(), together.width
+    return _folds(*of, min(count, number), seed)[places]
 
 
 @lru_cache(maxsize=2)  # seconds, and the jobs of a sweep ask for the same
-def _folds(targets: bytes, rows: int, count: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each of `rows` rows of uint8 targets, (N,)."""
-    from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
-
-    folds = np.empty(rows, np.int64)
-    matrix = np.frombuffer(targets, np.uint8).reshape(rows, -1)
-    splitter = MultilabelStratifiedKFold(n_splits=count, shuffle=True, random_state=seed)
-    for fold, (_, held_out) in enumerate(splitter.split(np.arange(rows), matrix)):
-        folds[held_out] = fold
-    return folds
+def _folds(indptr: bytes, indices: bytes, width: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold of each row of a `SparseIndicator`, (N,)."""
+    targets = SparseIndicator(np.frombuffer(indptr, np.int64), np.frombuffer(indices, np.int32), width)
+    return iterative_stratification(targets, np.full(count, 1 / count), seed)

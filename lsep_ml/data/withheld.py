@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lsep_ml.data.data_set import DataSet, Images, Split
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import Targets
 
 SinglePositive = Literal["single_positive"]
 DroppedAs = Literal["unknown", "negative"]
@@ -69,20 +70,21 @@ class Withheld:
         return replace(data_set, train=train, val=val, test=test, dropped=dropped)
 
     def _without_labels(self, split: Split, generator: np.random.Generator) -> Split:
-        draws = generator.random(split.targets.shape, dtype=np.float32)
+        targets, mask = np.asarray(split.targets), None if split.mask is None else np.asarray(split.mask)
+        draws = generator.random(targets.shape, dtype=np.float32)
         if isinstance(self.drop_labels, str):
-            kept = np.zeros(split.targets.shape, np.bool_)
-            places = np.where(split.targets != 0, draws, -1).argmax(axis=1)
+            kept = np.zeros(targets.shape, np.bool_)
+            places = np.where(targets != 0, draws, -1).argmax(axis=1)
             kept[np.arange(len(split)), places] = True
         else:
             kept = draws >= self.drop_labels
-        targets = split.targets * kept
+        targets = targets * kept
         if self.dropped_as == "negative":
             return replace(split, targets=targets)
-        return replace(split, targets=targets, mask=kept if split.mask is None else kept & split.mask)
+        return replace(split, targets=targets, mask=kept if mask is None else kept & mask)
 
 
-def long_tailed_rows(targets: NDArray[np.uint8], rarest: float, seed: int | list[int]) -> NDArray[np.int64]:
+def long_tailed_rows(targets: Targets, rarest: float, seed: int | list[int]) -> NDArray[np.int64]:
     """Choose rows of targets (N, K) whose label counts fall off from the most frequent label's n_0 to `rarest` n_0.
 
     The label of rank r may be on n_0 rarest^(r / (K - 1)) images, at least 1. Images are gone through in a random

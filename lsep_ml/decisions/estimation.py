@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -83,8 +84,13 @@ def largest_count(targets: Array, mask: Array | None = None, share: float = 0.99
     does not. 1 where nothing is known.
     """
     known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
-    counts = np.sort(((as_numpy(targets) != 0) & known).sum(1)[known.any(1)])
-    return max(1, int(counts[int(np.ceil(share * len(counts))) - 1])) if len(counts) else 1
+    return covering_count(((as_numpy(targets) != 0) & known).sum(1)[known.any(1)], share)
+
+
+def covering_count(counts: NDArray[Any], share: float = 0.99) -> int:
+    """Return the smallest n that is no less than a `share` of label counts (N,), at least 1; 1 where there are none."""
+    ordered = np.sort(counts)
+    return max(1, int(ordered[int(np.ceil(share * len(ordered))) - 1])) if len(ordered) else 1
 
 
 class ThresholdEstimation(MovedThresholds):

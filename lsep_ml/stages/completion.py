@@ -13,7 +13,7 @@ from lsep_ml.data.data_set import Split
 from lsep_ml.data.label_groups import LabelGroups
 from lsep_ml.decisions import Decision
 from lsep_ml.decisions.constraints import Constraints
-from lsep_ml.decisions.estimation import largest_count
+from lsep_ml.decisions.estimation import covering_count
 from lsep_ml.models.preprocessing import preprocessing_of
 from lsep_ml.stages.ranges import OF_THE_MODEL
 
@@ -115,6 +115,7 @@ def with_max_count(config: DictConfig, train: Split) -> DictConfig:
     """Return the configuration with the largest label count that is left to the training images, which is said."""
     if "max_count" not in config.decision or config.decision.max_count is not None:
         return config
-    count = largest_count(train.targets, train.mask)
+    labelled = slice(None) if train.mask is None else train.mask.any(axis=1)
+    count = covering_count(train.targets.sum(axis=1)[labelled])
     log.info("decision.max_count = %d: it covers the labels of 99%% of the training images", count)
     return cast(DictConfig, OmegaConf.merge(config, {"decision": {"max_count": count}}))

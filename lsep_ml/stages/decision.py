@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from lsep_ml.data import DataSet
-from lsep_ml.decisions import Decision, LearntDecision, LinearThresholds
+from lsep_ml.decisions import Decision, LabelSetSupport, LearntDecision, LinearThresholds
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.stages.extraction import Extraction
@@ -37,7 +37,8 @@ class FitRows:
     """Holds the rows that a decision is fitted on, arrays of N rows, training images before validation images.
 
     val: which rows of the validation split are among them, the last ones: all or none. folds: (N,), rows that are left
-    out together. further: targets and mask of the training images, where they are not among the rows.
+    out together. further: targets and mask of the training images, where they are not among the rows and the decision
+    counts label sets.
     """
 
     scores: NDArray[np.float32]
@@ -69,7 +70,10 @@ class FitRows:
             scores["train"] = out_of_fold.scores
         masks = [split.mask for split in splits.values() if split.mask is not None]
         groups = [data_set.split(name).groups for name in names]
-        of_train = extraction.split("train")
+        further = None
+        if names == ("val",) and isinstance(decision, LabelSetSupport):
+            of_train = extraction.split("train")
+            further = of_train.targets, of_train.mask
         sizes = {name: len(split.targets) for name, split in splits.items()}
         rows = sum(sizes.values())
         return cls(
@@ -79,7 +83,7 @@ class FitRows:
             _join(masks) if masks else None,
             np.arange(rows) >= rows - sizes.get("val", 0),
             draw_folds(rows, seed, None if any(g is None for g in groups) else _join(groups)),
-            (of_train.targets, of_train.mask) if names == ("val",) else None,
+            further,
         )
 
     def take(self, chosen: NDArray[np.bool_]) -> "FitRows":

@@ -18,20 +18,19 @@ from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.models import Network
 from lsep_ml.processes.group import Processes
 from lsep_ml.stages.running import Running
-from lsep_ml.stages.sealed_rows import SealedRows, save_array
+from lsep_ml.stages.sealed_rows import SealedRows, new_array, open_matrix, save_array, save_matrix
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import FEATURES, SCORES, features_made_by, scores_made_by, taken_made_by, weights_hash
 from lsep_ml.terminal import console
 
 log = logging.getLogger(__name__)
 
-
 Rows = tuple[np.ndarray, np.ndarray]  # their numbers in the split, and their features
 
 
 @dataclass(frozen=True)
 class SplitArrays:
-    """One split as the later stages see it; the arrays are memory-mapped and read-only."""
+    """One split as the later stages see it; the arrays are memory-mapped and read-only, targets and mask dense."""
 
     features: np.ndarray  # float32 (N, D), or float16
     scores: np.ndarray | None  # float32 (N, K); None for a predictor that has none
@@ -82,8 +81,8 @@ class Extraction:
             features=_open(self.features, f"{name}_features")[:, : self.features.facts.get("width")],
             scores=_open_if_there(self.scores, f"{name}_scores"),
             label_sets=_open_if_there(self.scores, f"{name}_label_sets"),
-            targets=_open(self.features, f"{name}_targets"),
-            mask=_open_if_there(self.features, f"{name}_mask"),
+            targets=open_matrix(self.features.folder, f"{name}_targets", np.uint8),
+            mask=open_matrix(self.features.folder, f"{name}_mask", np.bool_),
             image_ids=_open(self.features, f"{name}_image_ids"),
         )
 
@@ -271,10 +270,10 @@ def _write_features(
 
 
 def _write_labels(folder: Path, split: str, source: Split) -> None:
-    save_array(folder / f"{split}_targets.npy", source.targets)
+    save_matrix(folder, f"{split}_targets", source.targets)
     save_array(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
     if source.mask is not None:
-        save_array(folder / f"{split}_mask.npy", source.mask)
+        save_matrix(folder, f"{split}_mask", source.mask)
 
 
 @torch.inference_mode()
@@ -282,16 +281,18 @@ def _write_scores(
     folder: Path, split: str, score_layer: nn.Linear, features: np.ndarray, ids: np.ndarray, batch_size: int
 ) -> None:
     device = score_layer.weight.device
-    scores = np.empty((len(features), score_layer.out_features), np.float32)
+    shape = len(features), score_layer.out_features
+    scores = new_array(folder / f"{split}_scores.npy", np.dtype(np.float32), shape)
+    finite = np.empty(len(features), bool)
     for rows in fixed_batches(len(features), batch_size):
-        batch = torch.from_numpy(features[rows].astype(np.float32)).to(device)
-        scores[rows] = score_layer(batch).cpu().numpy()
-    bad = np.flatnonzero(~np.isfinite(scores).all(axis=1))
+        computed = score_layer(torch.from_numpy(features[rows].astype(np.float32)).to(device)).cpu().numpy()
+        scores[rows], finite[rows] = computed, np.isfinite(computed).all(axis=1)
+    bad = np.flatnonzero(~finite)
     if len(bad):
         raise FloatingPointError(
             f"{len(bad)} images of {split} have scores that are not finite, the first {ids[bad[0]]}"
         )
-    save_array(folder / f"{split}_scores.npy", scores)
+    scores.flush()
 
 
 def fixed_batches(rows: int, batch_size: int) -> Iterator[slice]:

@@ -15,6 +15,7 @@ from torch import nn
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import Split
+from lsep_ml.data.indicator import row_blocks
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.decisions.offset import MovedThresholds
 from lsep_ml.losses import ClassCounts, with_class_counts
@@ -215,10 +216,16 @@ def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
 
 def build_loss(config: DictConfig, train: Split) -> Loss:
     """Give the loss of `config`, with the class counts of the training images where it takes them."""
-    targets = torch.from_numpy(train.targets)
-    mask = None if train.mask is None else torch.from_numpy(train.mask)
     loss: Loss = instantiate(config.loss)
-    return with_class_counts(loss, lambda: ClassCounts.of(targets, mask))
+
+    def counts() -> ClassCounts:
+        of_rows = [
+            ClassCounts.of(torch.from_numpy(targets), None if mask is None else torch.from_numpy(mask))
+            for targets, mask in row_blocks(train.targets, train.mask)
+        ]
+        return ClassCounts(*(torch.stack(each).sum(0) for each in zip(*of_rows, strict=True)))
+
+    return with_class_counts(loss, counts)
 
 
 def build_prediction(

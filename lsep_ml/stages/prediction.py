@@ -247,7 +247,8 @@ def _fit(
         write_history(folder / HISTORY, history.rows)
     chosen = _chosen(history.rows)
     val = data.data_set.val
-    constant = float(ranking_metrics(np.zeros(val.targets.shape), val.targets, val.mask)["map"])
+    targets, mask = np.asarray(val.targets), None if val.mask is None else np.asarray(val.mask)
+    constant = float(ranking_metrics(np.zeros(targets.shape), targets, mask)["map"])
     return {
         "warnings": training_warnings(history.rows, constant),
         "epoch": chosen["epoch"],

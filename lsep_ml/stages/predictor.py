@@ -40,7 +40,7 @@ def check_predictor(config: DictConfig, predictor: Predictor | None, train: Spli
             f"training=joint trains a decision on the network's own scores, not on those of predictor={name}; take "
             "training=finetune"
         )
-    predictor.check(train.targets, train.mask)
+    predictor.check(np.asarray(train.targets), None if train.mask is None else np.asarray(train.mask))
 
 
 def predict(

@@ -5,10 +5,12 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from lsep_ml.data.indicator import Known, SparseIndicator, Targets
 from lsep_ml.files import link_or_copy, no_room_named, read_json, write_json
 
 SECONDS = 20.0
@@ -97,6 +99,37 @@ def save_array(path: Path, array: np.ndarray) -> None:
     stored = new_array(path, array.dtype, array.shape)
     stored[:] = array
     stored.flush()
+
+
+def save_matrix(folder: Path, name: str, matrix: Targets | Known) -> None:
+    """Write a 0/1 matrix, a sparse one as the arrays that it holds."""
+    if not isinstance(matrix, SparseIndicator):
+        save_array(folder / f"{name}.npy", matrix)
+        return
+    arrays: dict[str, np.ndarray] = {
+        "starts": matrix.indptr,
+        "columns": matrix.indices,
+        "width": np.array([matrix.width]),
+    }
+    if matrix.rest is not None:
+        arrays["rest"] = matrix.rest
+    for of, array in arrays.items():
+        save_array(folder / f"{name}_{of}.npy", array)
+
+
+def open_matrix(folder: Path, name: str, kind: type[np.uint8 | np.bool_]) -> Any:
+    """Return the 0/1 matrix that `save_matrix` wrote, dense: memory-mapped where it was. None: there is none."""
+
+    def opened(of: str = "") -> Any:
+        file = folder / f"{name}{of}.npy"
+        return np.load(file, mmap_mode="r", allow_pickle=False) if file.exists() else None
+
+    columns = opened("_columns")
+    if columns is None:
+        return opened()
+    return np.asarray(
+        SparseIndicator(opened("_starts"), columns, int(opened("_width")[0]), kind, opened("_rest"))
+    )
 
 
 def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:

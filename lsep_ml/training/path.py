@@ -146,7 +146,7 @@ class DecayPath:
         with torch.no_grad():
             scores = Blocks(features, self.images.standardisation).scores(layer)
             loss = float(self.loss(scores, targets, mask=mask))
-        metrics = {"loss": loss, **ranking_metrics(scores.numpy(), self.val.targets, self.val.mask)}
+        metrics = {"loss": loss, **ranking_metrics(scores.numpy(), targets, mask)}
         return {f"val_{key}": float(value) for key, value in metrics.items()}
 
     def end(self, decay: float) -> tuple[ScoreLayer, dict[str, Any]]:
@@ -232,5 +232,5 @@ class DecayPath:
 def _tensors(split: Split) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the features, targets and mask of a split whose images are features."""
     assert isinstance(split.images, Tensor)
-    mask = None if split.mask is None else torch.from_numpy(split.mask)
-    return split.images, torch.from_numpy(split.targets), mask
+    mask = None if split.mask is None else torch.from_numpy(np.asarray(split.mask))
+    return split.images, torch.from_numpy(np.asarray(split.targets)), mask

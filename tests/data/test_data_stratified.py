@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from iterstrat.ml_stratifiers import IterativeStratification
 
 from lsep_ml.data import DataError
 from lsep_ml.data.annotations import Annotations
-from lsep_ml.data.stratified import stratified_folds, stratified_split
+from lsep_ml.data.stratified import iterative_stratification, stratified_folds, stratified_split
 
 SHARES = (0.8, 0.1, 0.1)
 
@@ -39,6 +40,20 @@ def test_each_label_keeps_its_share():
     ]
     assert largest_deviation(targets, parts) <= 3
     assert largest_deviation(targets, parts) < min(by_chance)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_parts_are_those_of_the_published_program(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    images, labels = draw.integers(1, 60), draw.integers(2, 12)
+    targets = draw.random((images, labels)) < draw.random(labels) * draw.choice([0.05, 0.3, 1])
+    shares = np.array(([0.9, 0.1], [0.25] * 4, [0.6, 0.2, 0.2])[seed % 3])
+    chance = np.random.RandomState(seed)
+    order = np.arange(images)
+    chance.shuffle(order)
+    expected = np.empty(images, int)
+    expected[order] = IterativeStratification(targets[order], shares, chance)
+    np.testing.assert_array_equal(iterative_stratification(targets.astype(np.uint8), shares, seed), expected)
 
 
 def test_a_function_of_the_seed():

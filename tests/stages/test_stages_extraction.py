@@ -15,6 +15,7 @@ import pytest
 import torch
 from jobs import compose_here, run_job_here
 
+from lsep_ml.data import indicator
 from lsep_ml.models import Network
 from lsep_ml.stages import sealed_rows
 from lsep_ml.stages.extraction import extract_features
@@ -147,6 +148,7 @@ def test_a_killed_extraction_goes_on_to_the_same_bits(
 
 SLOW = """
 import sys, time
+from lsep_ml.data import indicator
 from lsep_ml.models import Network
 from lsep_ml.stages import sealed_rows
 sys.path.insert(0, sys.argv.pop(1))
@@ -241,3 +243,26 @@ def test_rows_are_sealed_when_it_is_time(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(sealed_rows, "SECONDS", 0.0)
     assert rows.seal_if_due()
     assert rows.done == 2
+
+
+def test_sparse_targets_give_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(0)
+    cells = np.where(draw.random((60, 3)) < 0.1, "", (draw.random((60, 3)) < 0.4).astype(int).astype(str))
+    lines = ["feature_0,feature_1,a,b,c"]
+    for features, labels in zip(draw.normal(size=(60, 2)).round(3).tolist(), cells.tolist(), strict=True):
+        lines.append(",".join([*map(str, features), *labels]))
+    (tmp_path / "f.csv").write_text("\n".join([*lines, ""]))
+    options = ("data=features", f"data.root={tmp_path}", "loss=bce", "loss.pos_weight=balanced")
+    dense, held = (), ()
+    for least in (indicator.LARGE, 0):
+        monkeypatch.setattr(indicator, "LARGE", least)
+        record, folder = run_job_here(tmp_path / str(least), *options, "decision=per_class")
+        with np.load(folder / "predictions.npz") as file:
+            dense, held = (
+                held,
+                ({name: record[name] for name in ("identity", "metrics", "split_hash")}, dict(file)),
+            )
+    assert list((tmp_path / "0").glob("store/features/*/train_mask_rest.npy"))
+    assert dense[0] == held[0]
+    for name, values in dense[1].items():
+        np.testing.assert_array_equal(held[1][name], values, strict=True)

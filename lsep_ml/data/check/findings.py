@@ -153,7 +153,7 @@ def counts(
         labelled = statistics.images.get(part, 0) - statistics.unlabelled.get(part, 0)
         compared.append((f"{part} images with a label", labelled, expected))
     if published.kept is not None:
-        usable = np.delete(annotations.targets, list(images.problems), axis=0).any(axis=1)
+        usable = np.delete(annotations.targets.any(axis=1), list(images.problems))
         compared.append(("usable images with a label", int(usable.sum()), published.kept))
     training = dict(zip(statistics.label_names, statistics.positives.get("train", ()), strict=False))
     for name, expected in published.positives.items():

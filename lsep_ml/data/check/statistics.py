@@ -63,7 +63,7 @@ def label_statistics(annotations: Annotations) -> LabelStatistics:
     from scipy.sparse import csr_array  # here: a check that reads nothing does without
 
     shape = annotations.targets.shape
-    rows, labels = np.nonzero(annotations.targets)
+    rows, labels = annotations.targets.nonzero()
     per_image = np.bincount(rows, minlength=shape[0])
     rows_of = {part or "all": annotations.parts == part for part in dict.fromkeys(annotations.parts.tolist())}
     present = csr_array((np.ones(len(rows), np.int64), (rows, labels)), shape)
@@ -73,8 +73,6 @@ def label_statistics(annotations: Annotations) -> LabelStatistics:
         unlabelled={part: int((per_image[of] == 0).sum()) for part, of in rows_of.items()},
         labels_per_image=np.bincount(per_image, minlength=2),
         positives={part: np.bincount(labels[of[rows]], minlength=shape[1]) for part, of in rows_of.items()},
-        unknown=0
-        if annotations.mask is None
-        else annotations.mask.size - int(np.count_nonzero(annotations.mask)),
+        unknown=0 if annotations.mask is None else annotations.mask.size - int(annotations.mask.sum()),
         together=(present.T @ present).tocsr(),
     )

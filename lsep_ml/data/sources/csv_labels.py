@@ -13,7 +13,6 @@ from lsep_ml.data.annotations import (
     TwinsAre,
     Unlabelled,
     checked,
-    indicator,
     keep_labelled,
     keep_usable,
     to_data_set,
@@ -22,6 +21,7 @@ from lsep_ml.data.annotations import (
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import indicator
 from lsep_ml.data.label_names import SEPARATOR, check_label_names, listed_in_cell
 from lsep_ml.data.sources.csv_table import UNKNOWN, CsvTable, read_table
 from lsep_ml.data.sources.source import Source
@@ -180,7 +180,9 @@ def _from_lists(
         unknown = next((name for name in labels if name not in number_of), None)
         if unknown is not None:
             raise DataError(f"{table.path}, line {line}: {_unknown_class(unknown, names)}")
-    return names, indicator([[number_of[name] for name in labels] for labels in listed], len(names))
+    return names, np.asarray(
+        indicator([[number_of[name] for name in labels] for labels in listed], len(names))
+    )
 
 
 def _other_separator(cells: Sequence[str], separator: str) -> list[str]:

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools.coco import COCO
 
-from lsep_ml.data.annotations import indicator
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import indicator
 from lsep_ml.data.tree import clean_path
 
 FORMAT = 2  # of the cached arrays
@@ -107,7 +107,7 @@ def _gather(path: Path, root: Path, content: dict[str, list[dict[str, Any]]]) ->
                 f"{path}: annotation {annotation.get('id')} is for the unknown {kind} {annotation[kind]!r}"
             )
         labels_of_image[row].add(column)
-    targets = indicator([sorted(labels) for labels in labels_of_image], len(names))
+    targets = np.asarray(indicator([sorted(labels) for labels in labels_of_image], len(names)))
     return Instances(np.array(file_names, np.str_), np.array(names, np.str_), targets)
 
 

@@ -92,7 +92,7 @@ def object_findings(annotations: Annotations) -> list[Finding]:
     """Return what is to be said of Annotations/*.xml, which training does not read: files that are missing, or that
     name other objects than the lists behind `annotations` (difficult=negative)."""
     found = []
-    for image_id, row in zip(annotations.image_ids.tolist(), annotations.targets, strict=True):
+    for image_id, row in zip(annotations.image_ids.tolist(), np.asarray(annotations.targets), strict=True):
         path = annotations.root / "Annotations" / f"{Path(image_id).stem}.xml"
         try:
             tree = ElementTree.parse(path)

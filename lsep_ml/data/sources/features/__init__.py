@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import Annotations, Unlabelled, checked, keep_labelled
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import SparseIndicator, joined
 from lsep_ml.data.sources.features.files import Given, read_given
 from lsep_ml.data.sources.own.builder import build
 from lsep_ml.data.sources.own.columns import image_column
@@ -171,7 +172,7 @@ def _given(folder: Folder, file: str | None) -> tuple[Given, list[str]]:
         for _ in one.features
     ]
     return Given(
-        np.concatenate([one.features for one in read]), targets=np.concatenate(targets), label_names=first.label_names,
+        np.concatenate([one.features for one in read]), targets=joined(targets), label_names=first.label_names,
         splits=splits,
     ), files  # fmt: skip
 
@@ -217,23 +218,14 @@ def _table(folder: Folder, files: Sequence[str], table: str | None) -> str:
 
 def _with_arrays(root: Path, file: str, given: Given, names: list[str], options: Options) -> Annotations:
     """Return the rows whose labels are an array (N, K) of 0 and 1, NaN or -1 where nothing is known."""
-    targets = np.asarray(given.targets)
+    targets = given.targets if isinstance(given.targets, SparseIndicator) else np.asarray(given.targets)
     if targets.ndim != 2 or len(targets) != len(names) or targets.dtype.kind not in "buif":
         raise DataError(
             f"{file}: targets are {targets.dtype} {targets.shape}, not ({len(names)}, K) of 0 and 1"
         )
-    values = targets.astype(np.float64)
-    known = ~(np.isnan(values) | (values == -1))
-    wrong = np.argwhere(known & (values != 0) & (values != 1))
-    if len(wrong):
-        row, column = wrong[0]
-        raise DataError(
-            f"{file}, row {row + 1}: target of label {column} is {values[row, column]:g}; 0, 1, or NaN for unknown"
-        )
-    if given.mask is not None:
-        if given.mask.shape != targets.shape:
-            raise DataError(f"{file}: mask is {given.mask.shape}, and targets are {targets.shape}")
-        known &= given.mask.astype(bool)
+    known = None
+    if not isinstance(targets, SparseIndicator):
+        targets, known = _known(file, targets, given.mask)
     label_names = given.label_names or [f"label {number}" for number in range(targets.shape[1])]
     if len(label_names) != targets.shape[1]:
         raise DataError(f"{file}: {len(label_names)} label_names for {targets.shape[1]} columns of targets")
@@ -243,7 +235,26 @@ def _with_arrays(root: Path, file: str, given: Given, names: list[str], options:
         root,
         tuple(label_names),
         np.array(names, np.str_),
-        (known & (values == 1)).astype(np.uint8),
-        None if known.all() else known,
+        targets,
+        known,
         np.array(splits or [""] * len(names), "U5"),
     )
+
+
+def _known(
+    file: str, targets: NDArray, mask: NDArray | None
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+    """Return the targets of an array of 0, 1 and unknown entries, and its known ones, None where all are."""
+    values = targets.astype(np.float64)
+    known = ~(np.isnan(values) | (values == -1))
+    wrong = np.argwhere(known & (values != 0) & (values != 1))
+    if len(wrong):
+        row, column = wrong[0]
+        raise DataError(
+            f"{file}, row {row + 1}: target of label {column} is {values[row, column]:g}; 0, 1, or NaN for unknown"
+        )
+    if mask is not None:
+        if mask.shape != targets.shape:
+            raise DataError(f"{file}: mask is {mask.shape}, and targets are {targets.shape}")
+        known &= mask.astype(bool)
+    return (known & (values == 1)).astype(np.uint8), None if known.all() else known

@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import SparseIndicator, indicator
 from lsep_ml.data.sources.own.folder import SPLIT_WORDS
 from lsep_ml.data.sources.own.frames import Frame, read_frame
 
@@ -44,7 +45,7 @@ class Given:
 
     features: NDArray[np.float32]
     ids: list[str] | None = None
-    targets: NDArray | None = None
+    targets: NDArray | SparseIndicator | None = None
     mask: NDArray | None = None
     label_names: list[str] | None = None
     splits: list[str] | None = None
@@ -234,12 +235,11 @@ def _from_text(path: Path) -> Given:
     number_of = (
         {label: label for label in range(sizes[2])} if sizes else {label: n for n, label in enumerate(found)}
     )
-    targets = np.zeros((len(labels), len(number_of)), np.uint8)
     for row, own_labels in enumerate(labels):
         for label in own_labels:
             if label not in number_of:
                 raise DataError(
                     f"{path}, line {lines[row]}: label {label} is outside 0 to {len(number_of) - 1}"
                 )
-            targets[row, number_of[label]] = 1
+    targets = indicator([[number_of[label] for label in own] for own in labels], len(number_of))
     return Given(features, targets=targets, label_names=[str(label) for label in number_of], line=lines)

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.annotations import Annotations, checked, indicator
+from lsep_ml.data.annotations import Annotations, checked
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import indicator
 from lsep_ml.data.tree import GUIDE, clean_path, find_images, find_tree, read_lines, read_text
 
 CONCEPTS = (
@@ -143,7 +144,7 @@ def _read_table(tree: Path) -> dict[str, Listed]:
             raise DataError(f"{where}: split_name {row['split_name']!r}; train or val")
         paths[part].append(clean_path(row["filepath"] or "", where))
         labels[part].append(_concept_numbers(row["label"] or "", where))
-    return {part: (paths[part], indicator(labels[part], len(CONCEPTS))) for part in paths}
+    return {part: (paths[part], np.asarray(indicator(labels[part], len(CONCEPTS)))) for part in paths}
 
 
 def _concept_numbers(written: str, where: str) -> list[int]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import Known, SparseIndicator, Targets, from_places
 from lsep_ml.data.sources.own.folder import Found
 
 ABSENT, PRESENT, UNKNOWN, UNCERTAIN = range(4)
@@ -180,15 +181,18 @@ class Entries:
     codes: NDArray[np.uint8]
     rest: NDArray[np.uint8]
 
-    def matrices(self, images: int, labels: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-        """Return targets uint8 (N, K) and what is known, bool (N, K), None where all is: the only dense arrays."""
-        targets = np.zeros((images, labels), np.uint8)
-        present = self.codes == PRESENT
-        targets[self.rows[present], self.labels[present]] = 1
+    def matrices(self, images: int, labels: int) -> tuple[Targets, Known | None]:
+        """Return targets uint8 (N, K) and what is known, bool (N, K), None where all is; sparse where they are
+        large."""
+        shape, present = (images, labels), self.codes == PRESENT
+        targets = from_places(self.rows[present], self.labels[present], shape)
         if not (self.rest == UNKNOWN).any() and not (self.codes == UNKNOWN).any():
             return targets, None
-        known = np.repeat((self.rest != UNKNOWN)[:, None], labels, axis=1)
-        known[self.rows, self.labels] = self.codes != UNKNOWN
+        rest = self.rest != UNKNOWN
+        other = (self.codes != UNKNOWN) != rest[self.rows]
+        known: Known = SparseIndicator.of(self.rows[other], self.labels[other], shape, np.bool_, rest)
+        if not isinstance(targets, SparseIndicator):
+            known = np.asarray(known)
         return targets, None if known.all() else known
 
 

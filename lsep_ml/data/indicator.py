@@ -1,0 +1,174 @@
+"""The 0/1 matrices of images and labels: dense where that is small, else as each row's few label numbers."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+LARGE = 2**28  # entries, a byte each, from which on a matrix is sparse
+_BLOCK = 2**25  # entries of dense rows that are made at a time
+
+
+@dataclass(frozen=True, eq=False)
+class SparseIndicator:
+    """Holds a 0/1 matrix (N, K) as compressed rows, and answers as the dense array does where it is asked for less.
+
+    Rows can be chosen, added up and made dense, all with the numbers of the dense matrix; `numpy.asarray` makes the
+    whole of it dense.
+
+    Args:
+        indptr: int64 (N + 1,), where each row's columns begin in `indices`.
+        indices: int32, of each row the columns that are not as the rest of it, each once, in order.
+        width: K.
+        kind: the dense matrix's dtype.
+        rest: bool (N,), what the other columns of each row are; None: 0 everywhere.
+    """
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    width: int
+    kind: type[np.uint8 | np.bool_] = np.uint8
+    rest: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        rows: NDArray[np.int64],
+        columns: NDArray[np.int64],
+        shape: tuple[int, int],
+        kind: type[np.uint8 | np.bool_] = np.uint8,
+        rest: NDArray[np.bool_] | None = None,
+    ) -> "SparseIndicator":
+        """Hold the entries of these places, in any order; one that is given twice is one."""
+        cells = np.unique(np.asarray(rows, np.int64) * shape[1] + columns)
+        indptr = np.searchsorted(cells, np.arange(shape[0] + 1) * shape[1])
+        indices = (cells % shape[1]).astype(np.int32)
+        return cls(indptr.astype(np.int64), indices, shape[1], kind, rest)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (N, K)."""
+        return len(self.indptr) - 1, self.width
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Return that of the dense matrix."""
+        return np.dtype(self.kind)
+
+    @property
+    def ndim(self) -> int:
+        """Return 2."""
+        return 2
+
+    @property
+    def size(self) -> int:
+        """Return N K."""
+        return self.shape[0] * self.width
+
+    def __len__(self) -> int:
+        return len(self.indptr) - 1
+
+    def __getitem__(self, rows: Any) -> Any:
+        """Return these rows: a row number gives a dense (K,), all else (slice, numbers, bool) is sparse again."""
+        if isinstance(rows, int | np.integer):
+            return np.asarray(self[[rows]])[0]
+        rows = np.arange(len(self))[rows]
+        starts, lengths = self.indptr[rows], np.diff(self.indptr)[rows]
+        indptr = np.append(0, np.cumsum(lengths))
+        places = np.repeat(starts - indptr[:-1], lengths) + np.arange(indptr[-1])
+        rest = None if self.rest is None else self.rest[rows]
+        return SparseIndicator(indptr, np.asarray(self.indices[places]), self.width, self.kind, rest)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        dense = np.zeros(self.shape, self.dtype)
+        rows, rest = self._rows(), np.zeros(len(self), bool) if self.rest is None else self.rest
+        dense[rest] = 1
+        dense[rows, self.indices] = ~rest[rows]
+        return dense if dtype is None else dense.astype(dtype, copy=False)
+
+    def nonzero(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the places that are 1, row by row; where there is a `rest`, of a matrix that is dense for it."""
+        if self.rest is not None:
+            rows, columns = np.nonzero(np.asarray(self))
+            return rows, columns
+        return self._rows(), self.indices.astype(np.int64)
+
+    def sum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Any:
+        """Count the entries that are 1."""
+        lengths = np.diff(self.indptr)
+        of_row = lengths if self.rest is None else np.where(self.rest, self.width - lengths, lengths)
+        if axis == 0:
+            rows = self._rows()
+            signs = None if self.rest is None else np.where(self.rest[rows], -1.0, 1.0)
+            found = np.bincount(self.indices, signs, self.width).astype(np.int64)
+            found += 0 if self.rest is None else self.rest.sum()
+        else:
+            found = of_row if axis in (1, -1) else of_row.sum()
+        return found.astype(dtype or (np.int64 if self.dtype == bool else np.uint64))
+
+    def mean(self, axis: int | None = None) -> Any:
+        """Return the share of the entries that are 1."""
+        return self.sum(axis, np.float64) / (self.size if axis is None else self.shape[axis])
+
+    def any(self, axis: int | None = None) -> Any:
+        """Return whether an entry is 1."""
+        return self.sum(axis) > 0
+
+    def all(self, axis: int | None = None) -> Any:
+        """Return whether all entries are 1."""
+        return self.sum(axis) == (self.size if axis is None else self.shape[axis])
+
+    def max(self) -> Any:
+        """Return the largest entry, 0 or 1."""
+        return self.dtype.type(self.any())
+
+    def _rows(self) -> NDArray[np.int64]:
+        return np.repeat(np.arange(len(self)), np.diff(self.indptr))
+
+
+Targets = NDArray[np.uint8] | SparseIndicator
+"""0/1 (N, K)."""
+Known = NDArray[np.bool_] | SparseIndicator
+"""bool (N, K), True where an entry is known."""
+
+
+def row_blocks(*matrices: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield matrices of the same rows as dense arrays, some rows at a time where one is sparse; None stays None."""
+    sparse = next((matrix for matrix in matrices if isinstance(matrix, SparseIndicator)), None)
+    if sparse is None:
+        yield matrices
+        return
+    size = max(1, _BLOCK // max(1, sparse.width))
+    for start in range(0, len(sparse), size):
+        rows = slice(start, start + size)
+        yield tuple(None if matrix is None else np.asarray(matrix[rows]) for matrix in matrices)
+
+
+def joined(matrices: Sequence[Any]) -> Any:
+    """Return matrices of the same columns, none of which has a `rest`, below each other; sparse where one is."""
+    if all(isinstance(matrix, np.ndarray) for matrix in matrices):
+        return np.concatenate(matrices)
+    rows, columns = zip(*(matrix.nonzero() for matrix in matrices), strict=True)
+    above = np.cumsum([0, *(len(matrix) for matrix in matrices)])
+    places = [of + first for of, first in zip(rows, above[:-1], strict=True)]
+    return SparseIndicator.of(
+        np.concatenate(places), np.concatenate(columns), (int(above[-1]), matrices[0].shape[1])
+    )
+
+
+def indicator(labels_of_image: Sequence[Sequence[int]], num_labels: int) -> Targets:
+    """Return the 0/1 matrix (N, num_labels) of lists of label numbers."""
+    rows = np.repeat(np.arange(len(labels_of_image)), [len(labels) for labels in labels_of_image])
+    columns = np.fromiter((label for labels in labels_of_image for label in labels), np.int64, len(rows))
+    return from_places(rows, columns, (len(labels_of_image), num_labels))
+
+
+def from_places(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> Targets:
+    """Return the 0/1 matrix that is 1 in these places, sparse from `LARGE` entries on."""
+    if shape[0] * shape[1] >= LARGE:
+        return SparseIndicator.of(rows, columns, shape)
+    targets = np.zeros(shape, np.uint8)
+    targets[rows, columns] = 1
+    return targets
