@@ -117,6 +117,9 @@ WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
 NO_PART_OF_FEATURES = {"weights", "source"}
 """Options of a backbone that say where its state came from."""
 
+AS_LISTED = {"sampler": "plain", "repeat_threshold": 0.1}
+"""Options of the data that say how often training shows an image, at their defaults."""
+
 _OF_SOLVED_PROBES = {"solver", "weight_decay", "tolerance", "folds"}
 """Keys of `training` that came with the solver of probes; what SGD makes of a probe is known without them."""
 
@@ -173,7 +176,7 @@ def features_made_by(
     built_by = {key: value for key, value in model.items() if key not in NO_PART_OF_FEATURES}
     parts = {} if model["_target_"] in WHOLE_IN_STATE else {"model": built_by}
     return {
-        "config": {**{key: config[key] for key in ("data", "transform")}, **parts},
+        "config": {**_evaluated(config["data"], config["transform"]), **parts},
         **images,
         "backbone": backbone,
         "batch_size": batch_size,
@@ -181,6 +184,16 @@ def features_made_by(
         **({"channels_last": True} if channels_last else {}),
         **options,
     }
+
+
+def _evaluated(data: Mapping[str, Any], transform: Mapping[str, Any]) -> dict[str, Any]:
+    """Return these parts with what only training does with images as it is by default, so that it makes no other
+    features."""
+    seen = {key: value for key, value in transform.items() if key != "augment"}
+    if "flip" in seen:
+        seen["flip"] = seen["resize"] is not None or seen["crop"] is not None
+    plain = {key: value for key, value in AS_LISTED.items() if key in data}
+    return {"data": {**data, **plain}, "transform": seen}
 
 
 def taken_made_by(features: str, images: Mapping[str, str]) -> dict[str, Any]:

@@ -172,9 +172,11 @@ def test_whatever_computes_features_is_in_their_key(tree: Path, tmp_path: Path) 
     others = ("+model.global_pool=max", "model.pool=mean", "model.pool=max", "+model.output_stride=16")
     found = [features_identity(tree, tmp_path, *net, option) for option in others]
     assert len({first, *found}) == len(others) + 1
-    # These say where the tensors came from, and how the score layer is trained.
+    # These say where the tensors came from, and how training goes about.
     torch.save(model.state_dict(), tmp_path / "same.pth")
-    for option in (f"model.weights={tmp_path / 'same.pth'}", "model.strict=false", "loss=bce", "seed=1"):
+    of_training = ("transform.augment=trivial", "transform.flip=false", "data.sampler=balanced")
+    elsewhere = (f"model.weights={tmp_path / 'same.pth'}", "model.strict=false", "loss=bce", "seed=1")
+    for option in (*elsewhere, *of_training, "training.mixup=0.2"):
         assert features_identity(tree, tmp_path, *net, option) == first, option
 
 
