@@ -85,7 +85,7 @@ class ImageDataModule(pl.LightningDataModule):
         withheld = Withheld(drop_labels, dropped_as, long_tail)
         self.transform: Transform | None = transform
         self.eval_batch_size = eval_batch_size
-        self.training_seed = training_seed
+        self.training_seed: int | None = training_seed  # of the augmentation; None: there is none
         self.num_workers = min(num_workers, available_cores())
         self.persistent_workers = persistent_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
@@ -124,6 +124,12 @@ class ImageDataModule(pl.LightningDataModule):
         twin.transform, twin.num_workers = None, 0
         train, val, test = (replace(self.data_set.split(name), images=features[name]) for name in SPLITS)
         twin.data_set = replace(self.data_set, train=train, val=val, test=test)
+        return twin
+
+    def unaugmented(self) -> Self:
+        """Return the same rows in the same orders, without augmentation: training sees images as evaluation does."""
+        twin = copy(self)
+        twin.training_seed = None
         return twin
 
     def train_dataloader(self) -> TrainingLoader:

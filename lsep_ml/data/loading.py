@@ -56,10 +56,10 @@ class BatchedSplit(Dataset[Batch]):
     A batch depends on nothing but its key, the epoch and the rows, so worker processes need no state.
     """
 
-    def __init__(self, split: Split, transform: Transform | None, seed: int = 0) -> None:
+    def __init__(self, split: Split, transform: Transform | None, seed: int | None = None) -> None:
         """Serve the images of `split` through `transform`, or as they are where it is None.
 
-        The augmentation of a row is a function of (`seed`, epoch, row).
+        The augmentation of a row is a function of (`seed`, epoch, row); None: there is none.
         """
         self.split = split
         self.transform = transform
@@ -89,7 +89,7 @@ class BatchedSplit(Dataset[Batch]):
         if self.transform is None:
             assert isinstance(images, Tensor)
             return images[rows]
-        if epoch is None or not self.transform.is_random:
+        if epoch is None or self.seed is None or not self.transform.is_random:
             if isinstance(images, Tensor):
                 return self.transform(images[rows])
             return torch.stack([self.transform(images[row]) for row in rows.tolist()])

@@ -85,6 +85,12 @@ class Network(nn.Module):
         number: int = self.score_layer.out_features
         return number
 
+    @property
+    def row_width(self) -> int:
+        """D, and with it the width of the places behind f'(x) where the head reads some."""
+        width: int = getattr(self.backbone, "row_width", self.num_features)
+        return width
+
     def extract(self, images: Tensor) -> Tensor:
         """Compute from images (N, C, H, W) their features f'(x) (N, D), with the places behind them where the head
         reads places.

@@ -102,13 +102,14 @@ def features_key(
     """Return what the features of `data` by `network`'s backbone are made by; `config` holds the parts of the
     images."""
     backbone = weights_hash(network.backbone)
+    of_head = {"scores_by": weights_hash(network.score_layer)} if running.beside == "scores" else {}
     return features_made_by(
         config,
         data.data_set.content,
         backbone,
         running.batch_size,
         channels_last=running.channels_last,
-        options=running.options,
+        options=running.options | of_head,
     )
 
 
@@ -129,7 +130,7 @@ def extract_features(
     """
     network = network.eval().to(device)
     made_by = features_key(config, network, data, running)
-    width = getattr(network.backbone, "row_width", network.num_features)  # with the places that a head reads
+    width = running.row_width(network)
 
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
@@ -158,7 +159,8 @@ def extract_features(
         for name, array in extracted.items():  # only now: a build that starts again finds its folder empty
             array.finish(folder / name)
         network.to(memory_format=torch.contiguous_format)
-        return {"seconds": round(time.perf_counter() - started, 3), "width": network.num_features}
+        facts = {"seconds": round(time.perf_counter() - started, 3), "width": network.num_features}
+        return {**facts, "scores": True} if running.beside == "scores" else facts
 
     features = store.get_or_build(FEATURES, made_by, build)
     if features.reused:
@@ -186,8 +188,9 @@ def take_features(store: Store, stored: Entry, data: ImageDataModule) -> Entry:
     return store.get_or_build(FEATURES, taken_made_by(stored.identity, data.data_set.content), build)
 
 
-def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_size: int) -> Extraction:
-    """Scores by the score layer from stored features, found again by the features and the layer's state.
+def extract_scores(store: Store, features: Entry, score_layer: nn.Module, batch_size: int) -> Extraction:
+    """Scores by the score layer from stored features, or those stored beside them, found again by the features and the
+    layer's state.
 
     Raises:
         FloatingPointError: a score that is not finite; names the split and the image.
@@ -197,9 +200,10 @@ def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_
         if not store.processes.first:
             return {}
         started = time.perf_counter()
+        width = features.facts["width"] if features.facts.get("scores") else None
         for split in SPLITS:
-            ids = _open(features, f"{split}_image_ids")
-            _write_scores(folder, split, score_layer, _open(features, f"{split}_features"), ids, batch_size)
+            ids, rows = (_open(features, f"{split}_{name}") for name in ("image_ids", "features"))
+            _write_scores(folder, split, score_layer, rows, ids, batch_size, width)
         return {"seconds": round(time.perf_counter() - started, 3)}
 
     made_by = scores_made_by(features.identity, weights_hash(score_layer))
@@ -207,11 +211,11 @@ def extract_scores(store: Store, features: Entry, score_layer: nn.Linear, batch_
 
 
 def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
-    """Return each split's features (N, D) as a float32 tensor, memory-mapped where they are stored so."""
+    """Return each split's features (N, D), memory-mapped, in the type that they are stored in."""
     # Copy on write: torch knows no read-only memory.
     files = {split: features.folder / f"{split}_features.npy" for split in SPLITS}
     return {
-        split: torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False)).float()
+        split: torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
         for split, file in files.items()
     }
 
@@ -245,9 +249,12 @@ def _feature_rounds(
             images = batch.images.to(device)
             if running.channels_last:
                 images = images.contiguous(memory_format=torch.channels_last)
-            with torch.inference_mode(), half:
-                features = network.extract(images).float()
-            computed = batch.rows.numpy(), features.cpu().numpy()
+            with torch.inference_mode():
+                with half:
+                    row = network.extract(images).float()
+                if running.beside == "scores":
+                    row = torch.cat([row[:, : network.num_features], network.score_layer(row)], dim=1)
+            computed = batch.rows.numpy(), row.cpu().numpy()
         yield [rows for rows in processes.collect(computed) if rows is not None]
 
 
@@ -278,15 +285,23 @@ def _write_labels(folder: Path, split: str, source: Split) -> None:
 
 @torch.inference_mode()
 def _write_scores(
-    folder: Path, split: str, score_layer: nn.Linear, features: np.ndarray, ids: np.ndarray, batch_size: int
+    folder: Path,
+    split: str,
+    score_layer: Any,
+    rows: np.ndarray,
+    ids: np.ndarray,
+    size: int,
+    width: int | None,
 ) -> None:
+    """Write the scores by the layer, in batches of `size`; width: of f'(x) where they stand behind it."""
     device = score_layer.weight.device
-    shape = len(features), score_layer.out_features
+    shape = len(rows), score_layer.out_features
     scores = new_array(folder / f"{split}_scores.npy", np.dtype(np.float32), shape)
-    finite = np.empty(len(features), bool)
-    for rows in fixed_batches(len(features), batch_size):
-        computed = score_layer(torch.from_numpy(features[rows].astype(np.float32)).to(device)).cpu().numpy()
-        scores[rows], finite[rows] = computed, np.isfinite(computed).all(axis=1)
+    finite = np.empty(len(rows), bool)
+    for of_batch in fixed_batches(len(rows), size):
+        batch = torch.from_numpy(rows[of_batch].astype(np.float32))
+        computed = (score_layer(batch.to(device)).cpu() if width is None else batch[:, width:]).numpy()
+        scores[of_batch], finite[of_batch] = computed, np.isfinite(computed).all(axis=1)
     bad = np.flatnonzero(~finite)
     if len(bad):
         raise FloatingPointError(

@@ -14,7 +14,7 @@ from torch import nn
 
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
-from lsep_ml.data.data_set import Split
+from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.data.indicator import row_blocks
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.decisions.offset import MovedThresholds
@@ -112,7 +112,9 @@ def build_job(config: DictConfig) -> Job:
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
     trainer, processes, device = join_processes(
         instantiate(config.trainer),
-        unused=config.training.frozen_epochs > 0 or config.model.get("pool", "trained") != "trained",
+        unused=config.training.frozen_epochs > 0
+        or (config.training.probe and config.model.get("head", "linear") != "linear")
+        or config.model.get("pool", "trained") != "trained",
     )
     start = starting_point(config.model.get("weights"))
     config = with_preprocessing(config, start, warn=processes.first)
@@ -144,10 +146,16 @@ def build_job(config: DictConfig) -> Job:
         raise ValueError(
             f"training.compile={backend}: no backend of torch.compile; take inductor, or null for none"
         )
+    running = Running.on(device, config.extraction, config.training.eval_batch_size)
+    images = sum(len(data.data_set.split(split)) for split in SPLITS)
+    running = running.of_head(network, config, images)
     parts = config_parts(config, PREDICTION_PARTS)
-    extraction = config_parts(config, ("extraction",))
-    if config.training.probe and extraction["extraction"]:  # what a score layer is then trained on
-        parts |= extraction
+    extraction = config_parts(config, ("extraction",))["extraction"]
+    extraction.pop("max_gib", None)  # what came of it counts
+    if running.beside is not None:
+        extraction["store"] = running.store if running.beside == "places" else None
+    if config.training.probe and extraction:  # what a score layer is then trained on
+        parts["extraction"] = extraction
     joint = None
     if config.training.joint:
         if not isinstance(decision, LearntDecision):
@@ -163,8 +171,11 @@ def build_job(config: DictConfig) -> Job:
         parts |= config_parts(config, ("decision",))
     loss = build_loss(config, data.data_set.train)
     solving = solving_of(config, loss, device) if config.training.probe else None
-    probed = Probe(network) if config.training.probe else network
-    module = build_prediction(config, probed, processes, joint, loss)
+    every_epoch = config.training.probe and running.beside == "scores"
+    frozen = {"training": {"frozen_epochs": config.training.epochs}} if every_epoch else {}
+    probed = Probe(network) if config.training.probe and not every_epoch else network
+    of_module = cast(DictConfig, OmegaConf.merge(config, frozen))
+    module = build_prediction(of_module, probed, processes, joint, loss)
     saving = Saving(**config.checkpoint)
     return Job(
         config=config,
@@ -178,7 +189,7 @@ def build_job(config: DictConfig) -> Job:
         predictor=predictor,
         decision=decision,
         device=device,
-        running=Running.on(device, config.extraction, config.training.eval_batch_size),
+        running=running,
         made_by=prediction_made_by(parts, data.data_set.content, label_names, weights_hash(network)),
         divided_first=divided_first(config, processes) if config.training.probe else None,
     )

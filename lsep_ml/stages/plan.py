@@ -23,9 +23,7 @@ def plan(job: Job, folder: Path) -> None:
     weights = sum(tensor.nbytes for tensor in network.state_dict().values())
     images = sum(len(job.data.data_set.split(name)) for name in SPLITS)
     stored = 2 if job.running.store == "float16" else 4
-    arrays = images * (
-        stored * getattr(network.backbone, "row_width", network.num_features) + 4 * network.num_labels
-    )
+    arrays = images * (stored * job.running.row_width(network) + 4 * network.num_labels)
     if finished_record(job, folder):
         verdict = "finished before; nothing to do"
     elif job.config.rates.get("search"):
@@ -54,6 +52,8 @@ def _search(job: Job) -> str:
 def _work(job: Job) -> str:
     if not job.config.training.probe:
         return "trains network"
+    if job.running.beside == "scores":
+        return "trains a head with the frozen network in every epoch, network"
     parts, data = job.shown
     made_by = features_key(parts, job.network, data, job.running)
     identity = identity_of(made_by)

@@ -44,10 +44,7 @@ def solving_of(config: DictConfig, loss: Loss, device: torch.device) -> Solving 
         return None
     head = config.model.get("head", "linear")
     if head != "linear":
-        raise ValueError(
-            f"model.head={head}: a solver fits a linear layer; take training.solver=sgd, or training=finetune "
-            "training.frozen_epochs=EPOCHS, which keeps no places"
-        )
+        raise ValueError(f"model.head={head}: a solver fits a linear layer; take training.solver=sgd")
     check_solvable(loss)
     if training.label_smoothing:
         raise ValueError(

@@ -64,6 +64,7 @@ RANGES: Mapping[str, Kind] = {
     "training.folds": Range(2),
     "extraction.batch_size": Range(1, null=True),
     "extraction.channels_last": Switch(null=True),
+    "extraction.max_gib": Range(0, real=True),
     "fitting.batch_size": _COUNT,
     "*optimizer.lr": Range(0, real=True),
     "*optimizer.momentum": Range(0, 1, real=True, below=True),

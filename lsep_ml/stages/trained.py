@@ -65,7 +65,8 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
         stored = features(parts, data)
         return stored if data is job.data else take_features(job.store, stored, job.data)
 
-    if job.config.training.probe:  # the backbone is never trained: its features come first
+    if job.config.training.probe and job.running.beside != "scores":
+        # The backbone is never trained: its features come first.
         extracted = frozen_features()
         source = job.data.on_features(feature_tensors(extracted))
         if job.solving is None:
@@ -75,7 +76,8 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
                 job.store, job.made_by, job.network, job.solving, source.data_set, on_row
             )
     else:
-        prediction = train(job.data)
+        # The head of a probe whose places are not kept sees images as they are.
+        prediction = train(job.data.unaugmented() if job.config.training.probe else job.data)
         extracted = features(job.made_by["config"], job.data)
     extraction = extract_scores(job.store, extracted, job.network.score_layer, job.data.eval_batch_size)
     job.processes.disconnect()

@@ -41,16 +41,18 @@ def test_a_head_is_trained_bundled_and_exported(tree: Path, tmp_path: Path, head
     assert again["metrics"] == record["metrics"]
     assert again["reused"]["prediction"]
 
-    features = np.load(next((tmp_path / "out/store/features").glob("*/test_features.npy")))
     width = record["config"]["sizes"]["features"]
-    assert features.shape[1] > width
+    kept = np.load(next((tmp_path / "out/store/features").glob("*/test_features.npy")))
+    close = 1e-3 if probe else 1e-4  # places in half precision
+    beside = 4 * width if probe else len(record["label_names"])  # a map of 2 x 2, or the scores
+    assert (kept.dtype, kept.shape[1]) == (np.float16 if probe else np.float32, width + beside)
     write_bundle(read_parts(folder), tmp_path / "bundle")
     classifier = lsep_ml.load(tmp_path / "bundle", device="cpu")
     assert classifier.decision.num_features == classifier.network.num_features == width
     with np.load(folder / "predictions.npz") as arrays:
         found = classifier.predict([tree / name for name in arrays["image_ids"]])
-        np.testing.assert_allclose(found.scores, arrays["scores"], atol=1e-4)
-        np.testing.assert_allclose(found.thresholds, arrays["thresholds"], atol=1e-4)
+        np.testing.assert_allclose(found.scores, arrays["scores"], atol=close)
+        np.testing.assert_allclose(found.thresholds, arrays["thresholds"], atol=close)
     images = torch.stack([classifier.prepare(tree / name) for name in image_ids(folder)])
     export(classifier, tmp_path / "model.onnx", images=images)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
@@ -62,6 +64,37 @@ def image_ids(folder: Path) -> list[str]:
     with np.load(folder / "predictions.npz") as arrays:
         ids: list[str] = arrays["image_ids"].tolist()
         return ids
+
+
+def test_places_that_do_not_fit_are_computed_in_every_epoch(
+    tree: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    probe = ("training=probe", "training.solver=sgd", "training.epochs=2", "model.head=csra")
+    options = (*place(tree), *NET, *probe, "transform.augment=trivial", "decision=threshold")
+    kept, kept_folder = run_job_here(tmp_path, *options)
+    assert "in every epoch" not in caplog.text
+    assert next((tmp_path / "store/features").glob("*/")) == tmp_path / "store/features" / stored(kept)
+    computed, folder = run_job_here(tmp_path, *options, "extraction.max_gib=0")
+    assert "extraction.max_gib=0: the frozen network runs in every epoch" in caplog.text
+    # Beside f'(x) there are the scores.
+    rows = np.load(tmp_path / "store/features" / stored(computed) / "test_features.npy")
+    width, labels = computed["config"]["sizes"]["features"], len(computed["label_names"])
+    assert (rows.dtype, rows.shape[1]) == (np.float32, width + labels)
+    with np.load(folder / "predictions.npz") as arrays:
+        np.testing.assert_array_equal(arrays["scores"], rows[:, width:])
+        scores = arrays["scores"]
+    # Images are as they are, in the same batches: only rounding differs, and that is another result.
+    assert computed["identity"] != kept["identity"]
+    with np.load(kept_folder / "predictions.npz") as arrays:
+        np.testing.assert_allclose(scores, arrays["scores"], atol=2e-4)
+    again, _ = run_job_here(tmp_path, *options, "extraction.max_gib=0", "force=true")
+    assert all(again["reused"].values())
+    assert again["metrics"] == computed["metrics"]
+
+
+def stored(record: dict[str, Any]) -> str:
+    identity: str = record["stored"]["features"]
+    return identity
 
 
 def test_the_head_is_part_of_the_identity(tree: Path, tmp_path: Path) -> None:
