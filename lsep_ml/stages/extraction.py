@@ -52,9 +52,7 @@ class OutOfFold:
     """
 
     scores: np.ndarray  # float32 (N_train, K), in the order of the training split's rows
-    folds: (
-        np.ndarray
-    )  # int64 (N_train,): row i is scored by the layer fitted without the images of fold folds[i]
+    folds: np.ndarray  # int64 (N_train,): row i is scored by the layer fitted without fold folds[i]
 
 
 @dataclass(frozen=True)
@@ -101,15 +99,11 @@ def features_key(
 ) -> dict[str, Any]:
     """Return what the features of `data` by `network`'s backbone are made by; `config` holds the parts of the
     images."""
-    backbone = weights_hash(network.backbone)
+    images, backbone = data.data_set.content, weights_hash(network.backbone)
     of_head = {"scores_by": weights_hash(network.score_layer)} if running.beside == "scores" else {}
+    layout, options = running.channels_last, running.options | of_head
     return features_made_by(
-        config,
-        data.data_set.content,
-        backbone,
-        running.batch_size,
-        channels_last=running.channels_last,
-        options=running.options | of_head,
+        config, images, backbone, running.batch_size, channels_last=layout, options=options
     )
 
 
@@ -159,8 +153,8 @@ def extract_features(
         for name, array in extracted.items():  # only now: a build that starts again finds its folder empty
             array.finish(folder / name)
         network.to(memory_format=torch.contiguous_format)
-        facts = {"seconds": round(time.perf_counter() - started, 3), "width": network.num_features}
-        return {**facts, "scores": True} if running.beside == "scores" else facts
+        seconds = round(time.perf_counter() - started, 3)
+        return {"seconds": seconds, "width": network.num_features, "scores": running.beside == "scores"}
 
     features = store.get_or_build(FEATURES, made_by, build)
     if features.reused:
@@ -213,11 +207,8 @@ def extract_scores(store: Store, features: Entry, score_layer: nn.Module, batch_
 def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
     """Return each split's features (N, D), memory-mapped, in the type that they are stored in."""
     # Copy on write: torch knows no read-only memory.
-    files = {split: features.folder / f"{split}_features.npy" for split in SPLITS}
-    return {
-        split: torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))
-        for split, file in files.items()
-    }
+    found = {split: np.load(features.folder / f"{split}_features.npy", mmap_mode="c") for split in SPLITS}
+    return {split: torch.from_numpy(array) for split, array in found.items()}
 
 
 def _feature_rounds(
@@ -237,13 +228,8 @@ def _feature_rounds(
     loader = data.evaluation_dataloader(split, running.batch_size, done // running.batch_size)
     own = iter(loader)
     half = torch.autocast(device.type, torch.bfloat16, enabled=running.precision == "bf16")
-    for _ in track(
-        range(max(processes.gather(len(loader)))),
-        f"  features of {split}",
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    ):
+    rounds, hidden = range(max(processes.gather(len(loader)))), not console.is_terminal
+    for _ in track(rounds, f"  features of {split}", console=console, disable=hidden, transient=True):
         batch, computed = next(own, None), None
         if batch is not None:
             images = batch.images.to(device)
@@ -267,8 +253,7 @@ def _write_features(
         for rows, values in computed:
             kept.write(rows, values)
         if kept.seal_if_due():
-            seconds = time.perf_counter() - started
-            rate = (kept.done - before) / seconds
+            rate = (kept.done - before) / (time.perf_counter() - started)
             left = (len(source) - kept.done) / rate
             log.info(
                 "  features of %s: %d of %d images, %.1f a second, about %d s left",

@@ -64,10 +64,7 @@ NEUTRAL = {
     "decision": {"shift_invariant"},
     "model": {"strict"},
     "rates": {"sgd", "adam", "adamw", "of"},  # what of them is used is the optimizer's
-    "extraction": {
-        "batch_size",
-        "channels_last",
-    },  # of a run; not of the features, whose last bits depend on them
+    "extraction": {"batch_size", "channels_last"},  # not of features, whose last bits depend on them
     "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
 }
 """Where the data lie, what computes and with how many processes: they change no number that is asked for. What the loss
@@ -116,9 +113,6 @@ WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
 
 NO_PART_OF_FEATURES = {"weights", "source"}
 """Options of a backbone that say where its state came from."""
-
-AS_LISTED = {"sampler": "plain", "repeat_threshold": 0.1}
-"""Options of the data that say how often training shows an image, at their defaults."""
 
 _OF_SOLVED_PROBES = {"solver", "weight_decay", "tolerance", "folds"}
 """Keys of `training` that came with the solver of probes; what SGD makes of a probe is known without them."""
@@ -176,7 +170,7 @@ def features_made_by(
     built_by = {key: value for key, value in model.items() if key not in NO_PART_OF_FEATURES}
     parts = {} if model["_target_"] in WHOLE_IN_STATE else {"model": built_by}
     return {
-        "config": {**_evaluated(config["data"], config["transform"]), **parts},
+        "config": {**_evaluated(config, files="images" in images), **parts},
         **images,
         "backbone": backbone,
         "batch_size": batch_size,
@@ -186,14 +180,11 @@ def features_made_by(
     }
 
 
-def _evaluated(data: Mapping[str, Any], transform: Mapping[str, Any]) -> dict[str, Any]:
-    """Return these parts with what only training does with images as it is by default, so that it makes no other
-    features."""
-    seen = {key: value for key, value in transform.items() if key != "augment"}
-    if "flip" in seen:
-        seen["flip"] = seen["resize"] is not None or seen["crop"] is not None
-    plain = {key: value for key, value in AS_LISTED.items() if key in data}
-    return {"data": {**data, **plain}, "transform": seen}
+def _evaluated(config: Mapping[str, Any], files: bool) -> dict[str, Any]:
+    """Return the parts of the images, what only training does with them at its defaults: it makes no other features."""
+    seen = {key: value for key, value in config["transform"].items() if key != "augment"}
+    seen["flip"] = files and any(seen.get(key) is not None for key in ("resize", "crop"))
+    return {"data": {**config["data"], "sampler": "plain", "repeat_threshold": 0.1}, "transform": seen}
 
 
 def taken_made_by(features: str, images: Mapping[str, str]) -> dict[str, Any]:
