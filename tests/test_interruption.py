@@ -20,7 +20,7 @@ import torch
 from jobs import ROOT, run_job_here
 
 from lsep_ml.models import Network
-from lsep_ml.stages import experiment, extraction
+from lsep_ml.stages import experiment, scores
 from lsep_ml.training.label_decision import LabelDecision
 
 TINY = (
@@ -116,7 +116,7 @@ def failing(function: Callable[..., Any], call: int, error: BaseException) -> Ca
     ("owner", "name", "call"),
     [
         (Network, "extract", 40),
-        (extraction, "_write_scores", 2),
+        (scores, "_fill", 2),
         (LabelDecision, "training_step", 2),
         (experiment, "write_files", 1),
         (experiment, "write_record", 1),

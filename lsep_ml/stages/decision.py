@@ -19,6 +19,7 @@ from lsep_ml.decisions import Decision, LabelSetSupport, LearntDecision, LinearT
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.stages.extraction import Extraction
+from lsep_ml.stages.scores import training_scores
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import LINEAR_FITS, linear_fits_made_by
 from lsep_ml.terminal import console
@@ -66,8 +67,8 @@ class FitRows:
             names = ("val",) if out_of_fold is None else ("train",) if alone else ("train", "val")
         splits = {name: extraction.split(name) for name in names}
         scores = {name: split.scores for name, split in splits.items()}
-        if out_of_fold is not None:
-            scores["train"] = out_of_fold.scores
+        if "train" in names:
+            scores["train"] = training_scores(extraction) if out_of_fold is None else out_of_fold.scores
         masks = [split.mask for split in splits.values() if split.mask is not None]
         groups = [data_set.split(name).groups for name in names]
         further = None

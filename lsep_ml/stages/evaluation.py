@@ -18,7 +18,8 @@ from lsep_ml.metrics import (
     ranking_metrics,
 )
 from lsep_ml.stages.decision import Judged, log_odds_of
-from lsep_ml.stages.extraction import Extraction, SplitArrays, fixed_batches
+from lsep_ml.stages.extraction import Extraction, SplitArrays
+from lsep_ml.stages.scores import fixed_batches
 
 _BATCH = 1024
 

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from rich.progress import track
-from torch import nn
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.models import Network
 from lsep_ml.processes.group import Processes
 from lsep_ml.stages.running import Running
-from lsep_ml.stages.sealed_rows import SealedRows, new_array, open_matrix, save_array, save_matrix
+from lsep_ml.stages.sealed_rows import SealedRows, open_matrix, save_array, save_matrix
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import FEATURES, SCORES, features_made_by, scores_made_by, taken_made_by, weights_hash
+from lsep_ml.store.keys import FEATURES, features_made_by, taken_made_by, weights_hash
 from lsep_ml.terminal import console
 
 log = logging.getLogger(__name__)
@@ -71,27 +70,28 @@ class Extraction:
         found = None if self.prediction is None else _open_if_there(self.prediction, OUT_OF_FOLD)
         if self.prediction is None or found is None:
             return None
-        return OutOfFold(found, _open(self.prediction, FOLDS))
+        return OutOfFold(found, open_array(self.prediction, FOLDS))
 
     def split(self, name: str) -> SplitArrays:
         """Return the arrays of "train", "val" or "test"."""
         return SplitArrays(
-            features=_open(self.features, f"{name}_features")[:, : self.features.facts.get("width")],
+            features=open_array(self.features, f"{name}_features")[:, : self.features.facts.get("width")],
             scores=_open_if_there(self.scores, f"{name}_scores"),
             label_sets=_open_if_there(self.scores, f"{name}_label_sets"),
             targets=open_matrix(self.features.folder, f"{name}_targets", np.uint8),
             mask=open_matrix(self.features.folder, f"{name}_mask", np.bool_),
-            image_ids=_open(self.features, f"{name}_image_ids"),
+            image_ids=open_array(self.features, f"{name}_image_ids"),
         )
 
 
-def _open(entry: Entry, name: str) -> np.ndarray:
+def open_array(entry: Entry, name: str) -> np.ndarray:
+    """Return an array of an entry, memory-mapped and read-only."""
     array: np.ndarray = np.load(entry.folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
     return array
 
 
 def _open_if_there(entry: Entry, name: str) -> np.ndarray | None:
-    return _open(entry, name) if (entry.folder / f"{name}.npy").exists() else None
+    return open_array(entry, name) if (entry.folder / f"{name}.npy").exists() else None
 
 
 def features_key(
@@ -169,8 +169,8 @@ def take_features(store: Store, stored: Entry, data: ImageDataModule) -> Entry:
         if not store.processes.first:
             return {}
         started = time.perf_counter()
-        ids = np.concatenate([_open(stored, f"{split}_image_ids") for split in SPLITS])
-        features = np.concatenate([_open(stored, f"{split}_features") for split in SPLITS])
+        ids = np.concatenate([open_array(stored, f"{split}_image_ids") for split in SPLITS])
+        features = np.concatenate([open_array(stored, f"{split}_features") for split in SPLITS])
         ids, first = np.unique(ids, return_index=True)
         for split in SPLITS:
             source = data.data_set.split(split)
@@ -180,28 +180,6 @@ def take_features(store: Store, stored: Entry, data: ImageDataModule) -> Entry:
         return {"seconds": round(time.perf_counter() - started, 3), "width": stored.facts["width"]}
 
     return store.get_or_build(FEATURES, taken_made_by(stored.identity, data.data_set.content), build)
-
-
-def extract_scores(store: Store, features: Entry, score_layer: nn.Module, batch_size: int) -> Extraction:
-    """Scores by the score layer from stored features, or those stored beside them, found again by the features and the
-    layer's state.
-
-    Raises:
-        FloatingPointError: a score that is not finite; names the split and the image.
-    """
-
-    def build(folder: Path) -> dict[str, Any]:
-        if not store.processes.first:
-            return {}
-        started = time.perf_counter()
-        width = features.facts["width"] if features.facts.get("scores") else None
-        for split in SPLITS:
-            ids, rows = (_open(features, f"{split}_{name}") for name in ("image_ids", "features"))
-            _write_scores(folder, split, score_layer, rows, ids, batch_size, width)
-        return {"seconds": round(time.perf_counter() - started, 3)}
-
-    made_by = scores_made_by(features.identity, weights_hash(score_layer))
-    return Extraction(features, store.get_or_build(SCORES, made_by, build))
 
 
 def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
@@ -266,35 +244,3 @@ def _write_labels(folder: Path, split: str, source: Split) -> None:
     save_array(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
     if source.mask is not None:
         save_matrix(folder, f"{split}_mask", source.mask)
-
-
-@torch.inference_mode()
-def _write_scores(
-    folder: Path,
-    split: str,
-    score_layer: Any,
-    rows: np.ndarray,
-    ids: np.ndarray,
-    size: int,
-    width: int | None,
-) -> None:
-    """Write the scores by the layer, in batches of `size`; width: of f'(x) where they stand behind it."""
-    device = score_layer.weight.device
-    shape = len(rows), score_layer.out_features
-    scores = new_array(folder / f"{split}_scores.npy", np.dtype(np.float32), shape)
-    finite = np.empty(len(rows), bool)
-    for of_batch in fixed_batches(len(rows), size):
-        batch = torch.from_numpy(rows[of_batch].astype(np.float32))
-        computed = (score_layer(batch.to(device)).cpu() if width is None else batch[:, width:]).numpy()
-        scores[of_batch], finite[of_batch] = computed, np.isfinite(computed).all(axis=1)
-    bad = np.flatnonzero(~finite)
-    if len(bad):
-        raise FloatingPointError(
-            f"{len(bad)} images of {split} have scores that are not finite, the first {ids[bad[0]]}"
-        )
-    scores.flush()
-
-
-def fixed_batches(rows: int, batch_size: int) -> Iterator[slice]:
-    """Slices of `batch_size` rows: a row's float result depends on its batch, so batches are always the same."""
-    return (slice(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size))

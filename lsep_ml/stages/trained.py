@@ -9,7 +9,6 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.stages.extraction import (
     Extraction,
     extract_features,
-    extract_scores,
     feature_tensors,
     take_features,
 )
@@ -17,6 +16,7 @@ from lsep_ml.stages.job import Job
 from lsep_ml.stages.prediction import OnRow, train_prediction
 from lsep_ml.stages.probe import solve_prediction
 from lsep_ml.stages.rates import AtRates, search_rate
+from lsep_ml.stages.scores import extract_scores
 from lsep_ml.store.entries import Entry
 from lsep_ml.store.keys import PREDICTIONS, RATES, identity_of, search_made_by
 

@@ -17,7 +17,7 @@ from jobs import compose_here, run_job_here
 
 from lsep_ml.data import indicator
 from lsep_ml.models import Network
-from lsep_ml.stages import sealed_rows
+from lsep_ml.stages import scores, sealed_rows
 from lsep_ml.stages.extraction import extract_features
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.running import Running
@@ -150,7 +150,7 @@ SLOW = """
 import sys, time
 from lsep_ml.data import indicator
 from lsep_ml.models import Network
-from lsep_ml.stages import sealed_rows
+from lsep_ml.stages import scores, sealed_rows
 sys.path.insert(0, sys.argv.pop(1))
 from jobs import run_job_here
 sealed_rows.SECONDS, extract = 0.0, Network.extract
@@ -256,13 +256,17 @@ def test_sparse_targets_give_the_same_run(tmp_path: Path, monkeypatch: pytest.Mo
     dense, held = (), ()
     for least in (indicator.LARGE, 0):
         monkeypatch.setattr(indicator, "LARGE", least)
-        record, folder = run_job_here(tmp_path / str(least), *options, "decision=per_class")
+        monkeypatch.setattr(scores, "LARGE", least)
+        record, folder = run_job_here(
+            tmp_path / str(least), *options, "decision=per_class", "decision.fit_on=both"
+        )
         with np.load(folder / "predictions.npz") as file:
             dense, held = (
                 held,
                 ({name: record[name] for name in ("identity", "metrics", "split_hash")}, dict(file)),
             )
     assert list((tmp_path / "0").glob("store/features/*/train_mask_rest.npy"))
+    assert not list((tmp_path / "0").glob("store/scores/*/train_scores.npy"))
     assert dense[0] == held[0]
     for name, values in dense[1].items():
         np.testing.assert_array_equal(held[1][name], values, strict=True)

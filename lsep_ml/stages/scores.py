@@ -1,0 +1,100 @@
+"""Scores of the score layer, from stored features in always the same batches."""
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from lsep_ml.data.data_set import SPLITS
+from lsep_ml.files import no_room_named
+from lsep_ml.stages.extraction import Extraction, open_array
+from lsep_ml.stages.sealed_rows import new_array, save_array
+from lsep_ml.store.entries import Entry, Store
+from lsep_ml.store.keys import SCORES, scores_made_by, weights_hash
+
+LARGE = 2**28
+"""Scores of the training split, 1 GiB, from which on they are not stored: few decisions ask for them."""
+
+_LAYER = "weight", "bias"
+
+
+def extract_scores(store: Store, features: Entry, score_layer: nn.Module, batch_size: int) -> Extraction:
+    """Scores by the score layer from stored features, or those stored beside them, found again by the features and the
+    layer's state.
+
+    Those of the training split by a linear layer are left out from `LARGE` on; the layer takes their place, see
+    `training_scores`.
+
+    Raises:
+        FloatingPointError: a score that is not finite; names the split and the image.
+    """
+
+    def build(folder: Path) -> dict[str, Any]:
+        if not store.processes.first:
+            return {}
+        started = time.perf_counter()
+        labels: int = cast(Any, score_layer).out_features
+        for split in SPLITS:
+            images = len(open_array(features, f"{split}_features"))
+            linear = isinstance(score_layer, nn.Linear) and not features.facts.get("scores")
+            if split == "train" and linear and images * labels >= LARGE:
+                for name in _LAYER:
+                    weights = getattr(score_layer, name).detach().cpu().numpy()
+                    save_array(folder / f"layer_{name}.npy", weights)
+                continue
+            scores = new_array(folder / f"{split}_scores.npy", np.dtype(np.float32), (images, labels))
+            _fill(scores, features, split, score_layer, batch_size)
+            scores.flush()
+        return {"seconds": round(time.perf_counter() - started, 3), "batch_size": batch_size}
+
+    made_by = scores_made_by(features.identity, weights_hash(score_layer))
+    return Extraction(features, store.get_or_build(SCORES, made_by, build))
+
+
+def training_scores(extraction: Extraction) -> np.ndarray | None:
+    """Return the training images' scores float32 (N, K), as they are stored or, where they are not, computed now.
+
+    The computed ones lie in a file, so that they take no memory of their own; it is gone with the array. None: there
+    are none, of a predictor.
+    """
+    entry = extraction.scores
+    files = [entry.folder / f"layer_{name}.npy" for name in _LAYER]
+    if not files[0].exists():
+        return extraction.split("train").scores
+    weight, bias = (torch.from_numpy(np.load(file, allow_pickle=False)) for file in files)
+    layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+    layer.load_state_dict({"weight": weight, "bias": bias})
+    shape = len(open_array(extraction.features, "train_features")), len(weight)
+    with tempfile.TemporaryFile(dir=entry.folder.parent) as file, no_room_named(entry.folder):
+        os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
+        scores: np.memmap = np.memmap(file, np.float32, "r+", shape=shape)
+    _fill(scores, extraction.features, "train", layer, entry.facts["batch_size"])
+    return scores
+
+
+@torch.inference_mode()
+def _fill(scores: np.ndarray, stored: Entry, split: str, score_layer: nn.Module, batch_size: int) -> None:
+    device, features = cast(torch.Tensor, score_layer.weight).device, open_array(stored, f"{split}_features")
+    width = stored.facts["width"] if stored.facts.get("scores") else None  # of f'(x), behind which they stand
+    finite = np.empty(len(scores), bool)
+    for rows in fixed_batches(len(scores), batch_size):
+        batch = torch.from_numpy(features[rows].astype(np.float32))
+        computed = (score_layer(batch.to(device)).cpu() if width is None else batch[:, width:]).numpy()
+        scores[rows], finite[rows] = computed, np.isfinite(computed).all(axis=1)
+    bad = np.flatnonzero(~finite)
+    if len(bad):
+        first = open_array(stored, f"{split}_image_ids")[bad[0]]
+        raise FloatingPointError(
+            f"{len(bad)} images of {split} have scores that are not finite, the first {first}"
+        )
+
+
+def fixed_batches(rows: int, batch_size: int) -> Iterator[slice]:
+    """Slices of `batch_size` rows: a row's float result depends on its batch, so batches are always the same."""
+    return (slice(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size))
