@@ -16,9 +16,12 @@ of 1,000, and mAP has none.
 Every stage's result is kept in --out and found again by what made it, so a run that was stopped continues. --json: the
 last line is one JSON object with images, labels, losses, seconds and peak_gib by stage, and metrics by loss and
 decision. The peak is the high-water mark of resident memory, mapped files included, of the largest process.
+--costs FILE.csv: rows are added, one a stage that was done now, with its CPU seconds too (all threads);
+`experiments/benchmarks/scale_plot.py` draws them.
 """
 
 import argparse
+import csv
 import json
 import resource
 import sys
@@ -75,21 +78,42 @@ console = Console(stderr=True)
 
 
 class Costs:
-    """Seconds and peak memory of each stage."""
+    """Seconds, CPU seconds and peak memory of each stage; which were found in --out."""
 
     def __init__(self) -> None:
+        self.found: set[str] = set()
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
         self.peak_gib: dict[str, float] = {}
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Measure what runs within as a part of the stage."""
         _forget_peak()
-        started = time.perf_counter()
+        started, used = time.perf_counter(), time.process_time()
         yield
+        self.cpu_seconds[name] = round(self.cpu_seconds.get(name, 0.0) + time.process_time() - used, 1)
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, 1)
         self.peak_gib[name] = round(max(self.peak_gib.get(name, 0.0), _peak_gib()), 3)
-        console.print(f"{name}: {self.seconds[name]:.0f} s, peak {self.peak_gib[name]:.2f} GiB")
+        spent = f"{self.seconds[name]:.0f} s ({self.cpu_seconds[name]:.0f} of the CPU)"
+        console.print(f"{name}: {spent}, peak {self.peak_gib[name]:.2f} GiB")
+
+    def made(self, name: str, entry: Entry) -> Entry:
+        """Give the entry of a stage back; note where it was found."""
+        if entry.reused:
+            self.found.add(name)
+        return entry
+
+    def append_to(self, path: Path, of: dict[str, Any]) -> None:
+        """Add a row a stage that was done now to a table."""
+        new = not path.exists()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            if new:
+                writer.writerow([*of, "stage", "seconds", "cpu_seconds", "peak_gib"])
+            for name in [stage for stage in self.seconds if stage not in self.found]:
+                row = self.seconds[name], self.cpu_seconds[name], self.peak_gib[name]
+                writer.writerow([*of.values(), name, *row])
 
 
 def _forget_peak() -> None:
@@ -296,9 +320,11 @@ def report(out: Path, evaluated: dict[str, Entry], title: str) -> None:
         file.write(text)
 
 
-def run(images: int, labels: int, epochs: int, names: list[str], seed: int, out: Path) -> dict[str, Any]:
+def run(
+    images: int, labels: int, epochs: int, names: list[str], seed: int, out: Path, costs: Costs
+) -> dict[str, Any]:
     """Run all stages, or find again what was done, and return what --json prints."""
-    costs, store = Costs(), Store(out / "store")
+    store = Store(out / "store")
     made_by: dict[str, Any] = {
         "images": images,
         "labels": labels,
@@ -308,9 +334,8 @@ def run(images: int, labels: int, epochs: int, names: list[str], seed: int, out:
         "version": 1,
     }
     with costs.stage("data"):
-        data = store.get_or_build(
-            "data", made_by, partial(write_data, images=images, labels=labels, seed=seed)
-        )
+        make = partial(write_data, images=images, labels=labels, seed=seed)
+        data = costs.made("data", store.get_or_build("data", made_by, make))
     held_out = max(2, round(HELD_OUT * images))
     bounds = [0, images - 2 * held_out, images - held_out, images]
     training, validation, test = (Split(data, labels, slice(*pair)) for pair in pairwise(bounds))
@@ -324,23 +349,19 @@ def run(images: int, labels: int, epochs: int, names: list[str], seed: int, out:
             "epochs": epochs,
         }
         with costs.stage("train"):
-            trained = store.get_or_build(
-                "layers", how, partial(train, name=name, split=training, epochs=epochs, seed=seed)
-            )
+            make = partial(train, name=name, split=training, epochs=epochs, seed=seed)
+            trained = costs.made("train", store.get_or_build("layers", how, make))
         with np.load(trained.folder / "layer.npz", allow_pickle=False) as file:
             layer = dict(file)
         with costs.stage("fit"):
-            fitted = store.get_or_build(
-                "thresholds", {"layer": trained.identity}, partial(fit, split=validation, layer=layer)
-            )
+            make = partial(fit, split=validation, layer=layer)
+            fitted = costs.made("fit", store.get_or_build("thresholds", {"layer": trained.identity}, make))
         with np.load(fitted.folder / "thresholds.npz", allow_pickle=False) as file:
             thresholds = dict(file)
         with costs.stage("evaluate"):
-            evaluated[name] = store.get_or_build(
-                "metrics",
-                {"thresholds": fitted.identity},
-                partial(evaluate, split=test, layer=layer, thresholds=thresholds, seed=seed),
-            )
+            make = partial(evaluate, split=test, layer=layer, thresholds=thresholds, seed=seed)
+            key = {"thresholds": fitted.identity}
+            evaluated[name] = costs.made("evaluate", store.get_or_build("metrics", key, make))
     with costs.stage("report"):
         report(out, evaluated, f"{images:,} images, {labels:,} labels, {epochs} epochs")
     metrics = {name: entry.facts["metrics"] for name, entry in evaluated.items()}
@@ -364,6 +385,7 @@ def main() -> None:
     parser.add_argument("--losses", default="lsep,bce", help="names of losses, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("outputs/scale"), help="folder of the results")
+    parser.add_argument("--costs", type=Path, help="a table, to which the costs of the stages are added")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     names = options.losses.split(",")
@@ -379,7 +401,11 @@ def main() -> None:
         if value < least:
             parser.error(f"--{name}={value}: expected at least {least}")
     options.out.mkdir(parents=True, exist_ok=True)
-    found = run(options.images, options.labels, options.epochs, names, options.seed, options.out)
+    size, costs = (options.images, options.labels, options.epochs), Costs()
+    found = run(*size, names, options.seed, options.out, costs)
+    if options.costs is not None:
+        of = dict(zip(("images", "labels", "epochs"), size, strict=True)) | {"losses": "|".join(names)}
+        costs.append_to(options.costs, of)
     if options.json:
         print(json.dumps(found), flush=True)
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.sparse import csc_array
 
@@ -26,7 +27,7 @@ def found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> dict[str, Any]:
     size = ("--images", "400", "--labels", "30", "--epochs", "1", "--out", str(tmp_path))
-    scale(monkeypatch, *size, "--losses", "lsep,bce", "--json")
+    scale(monkeypatch, *size, "--losses", "lsep,bce", "--costs", str(tmp_path / "costs.csv"), "--json")
     result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return result
 
@@ -34,6 +35,10 @@ def found(
 def test_it_ends_in_one_json_object(found: dict[str, Any], tmp_path: Path) -> None:
     assert (found["images"], found["labels"], found["losses"]) == (400, 30, ["lsep", "bce"])
     assert set(found["seconds"]) == set(found["peak_gib"]) == {"data", "train", "fit", "evaluate", "report"}
+    costs = pl.read_csv(tmp_path / "costs.csv")
+    assert dict(zip(costs["stage"], costs["peak_gib"], strict=True)) == found["peak_gib"]
+    assert costs.select("images", "labels", "epochs", "losses").unique().row(0) == (400, 30, 1, "lsep|bce")
+    assert (costs["cpu_seconds"] >= 0).all()
     assert set(found["metrics"]) == {"lsep", "bce"}
     for of_loss in found["metrics"].values():
         assert set(of_loss) == {"threshold", "per_class"}

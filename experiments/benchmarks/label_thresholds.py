@@ -1,0 +1,62 @@
+"""What the thresholds of very many labels cost, by blocks of labels: seconds a label, and of all of them.
+
+    python experiments/benchmarks/label_thresholds.py --images 100000 --labels 70000 --measured 512
+
+Scores of a layer on 256 made-up features are computed block by block as they are read, targets are sparse (30 labels an
+image, Zipf's law). The search takes the same steps for every block, so that `--measured` labels, drawn from all, are
+fitted and the time of all is said as what it is: extrapolated.
+"""
+
+import argparse
+import time
+
+import numpy as np
+from scipy.sparse import csc_array
+
+from lsep_ml.decisions import GlobalThreshold, PerClassThreshold
+from lsep_ml.decisions.label_blocks import fit_by_label_blocks
+from lsep_ml.metrics.label_blocks import LinearScores
+
+FEATURES, POSITIVES = 256, 30
+
+
+def draw(images: int, labels: int, measured: int, rng: np.random.Generator) -> LinearScores:
+    """Scores and targets of `measured` of the labels: positives score higher by two standard deviations."""
+    share = 1 / (np.arange(labels) + 10)
+    share = POSITIVES * share / share.sum()
+    counts = rng.binomial(images, share[rng.permutation(labels)[:measured]]).clip(2)
+    rows = np.concatenate([rng.choice(images, count, replace=False) for count in counts])
+    columns = np.repeat(np.arange(measured), counts)
+    targets = csc_array((np.ones(len(rows), np.uint8), (rows, columns)), (images, measured))
+    weight = rng.normal(size=(measured, FEATURES)).astype(np.float32) / FEATURES**0.5
+    features = rng.normal(size=(images, FEATURES)).astype(np.float32)
+    features += 2 * (targets.astype(np.float32) @ weight) / (weight**2).sum(1).mean()
+    return LinearScores(features, weight, np.zeros(measured, np.float32), targets)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--labels", type=int, default=70_000)
+    parser.add_argument("--measured", type=int, default=512, help="labels that are fitted")
+    options = parser.parse_args()
+    scores = draw(options.images, options.labels, options.measured, np.random.default_rng(0))
+    for name, rule in (
+        ("threshold", GlobalThreshold()),
+        ("per_class, no guard", PerClassThreshold(search="grid", guard=False)),
+        ("per_class", PerClassThreshold(search="grid")),
+    ):
+        started, used = time.perf_counter(), time.process_time()
+        fit_by_label_blocks(rule, scores)
+        seconds, cpu = time.perf_counter() - started, time.process_time() - used
+        print(
+            f"{name}: {options.measured:,} labels x {options.images:,} images: {seconds:.1f} s, {cpu:.1f} CPU s; "
+            f"extrapolated to {options.labels:,} labels: {cpu * options.labels / options.measured:,.0f} CPU s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
