@@ -21,7 +21,7 @@ _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @contextmanager
 def no_room_named(path: Path) -> Iterator[None]:
-    """Lets an error about a full disk (quota, size limit) say which file it was, what is free, and what to do."""
+    """Let an error about a full disk (quota, size limit) say which file it was, what is free, and what to do."""
     try:
         yield
     except OSError as error:
@@ -34,7 +34,7 @@ def no_room_named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def reading(path: Path, expected: str) -> Iterator[None]:
-    """Lets whatever a library raises on the contents of a user's file be one ValueError that names the file.
+    """Let whatever a library raises on the contents of a user's file be one ValueError that names the file.
 
     It says what was `expected` of it and the first line of what the library found. Errors of the file system, which
     name the file themselves, pass.

@@ -132,7 +132,7 @@ def test_a_command_that_is_none_has_done_nothing(
         ),
         (
             ["prepare", "coco", "--from", "x", "--root", "x"],
-            "lsep_ml.data.prepare.prepared.prepare",
+            "lsep_ml.data.prepare.prepare",
             "files that were unpacked are kept",
         ),
     ],

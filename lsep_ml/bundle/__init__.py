@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsep_ml.bundle.classifier import Classifier, load
-    from lsep_ml.bundle.files import read_bundle, write_bundle
+    from lsep_ml.bundle.files import read_bundle, read_parts, write_bundle
     from lsep_ml.bundle.parts import Parts
     from lsep_ml.bundle.predictions import Predictions
-    from lsep_ml.bundle.sources import read_parts
 
 __all__ = ["Classifier", "Parts", "Predictions", "load", "read_bundle", "read_parts", "write_bundle"]
 
@@ -19,7 +18,7 @@ _HOMES = {
     "write_bundle": "files",
     "Parts": "parts",
     "Predictions": "predictions",
-    "read_parts": "sources",
+    "read_parts": "files",
 }
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lsep_ml.bundle.files import read_parts
 from lsep_ml.bundle.images import ImageLike, read_image, single_images
 from lsep_ml.bundle.inputs import image_files
 from lsep_ml.bundle.parts import Parts
 from lsep_ml.bundle.predictions import Predictions, join
-from lsep_ml.bundle.sources import read_parts
 from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images.content import MAX_BYTES
 from lsep_ml.decisions import Decision, GlobalThreshold, TopK
@@ -89,7 +89,7 @@ class Classifier:
 
     @torch.inference_mode()
     def predict_prepared(self, images: Sequence[Tensor]) -> Predictions:
-        """Predictions for at least one image that `prepare` gave; images of several sizes are run size by size.
+        """Predict at least one image that `prepare` gave; images of several sizes are run size by size.
 
         Raises:
             ImageError: the network cannot take images of such a size.
@@ -173,7 +173,7 @@ def usable_device(device: str | torch.device) -> torch.device:
 
 
 def fixed_top(top: int, num_labels: int) -> Decision:
-    """TopK with k given rather than fitted."""
+    """Make a TopK with k given rather than fitted."""
     if not 1 <= top <= num_labels:
         raise ValueError(f"top={top}: expected 1..{num_labels}, the number of labels")
     decision = TopK(top, top)
@@ -182,7 +182,7 @@ def fixed_top(top: int, num_labels: int) -> Decision:
 
 
 def fixed_threshold(threshold: float, num_labels: int) -> Decision:
-    """GlobalThreshold with theta given rather than fitted."""
+    """Make a GlobalThreshold with theta given rather than fitted."""
     decision = GlobalThreshold()
     decision.theta, decision.num_labels = torch.tensor(threshold), torch.tensor(num_labels)
     return decision

@@ -41,8 +41,7 @@ def bundle_command(
     """Make one small folder of a finished run: network, decision, label names, preprocessing, metrics, checksums."""
     from rich.filesize import decimal
 
-    from lsep_ml.bundle.files import write_bundle
-    from lsep_ml.bundle.sources import parts_of_run
+    from lsep_ml.bundle.files import parts_of_run, write_bundle
     from lsep_ml.metrics import BY_KEY
 
     parts = parts_of_run(run)

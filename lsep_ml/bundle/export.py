@@ -144,7 +144,7 @@ def _image_shape(classifier: Classifier) -> tuple[int, int | str, int | str]:
 
 
 def random_images(classifier: Classifier, count: int = 32, seed: int = 0) -> Tensor:
-    """Prepared images of coarse random patches, uint8 (count, C, H, W): more like a picture than noise is."""
+    """Draw prepared images of coarse random patches, uint8 (count, C, H, W): more like a picture than noise is."""
     generator = torch.Generator().manual_seed(seed)
     channels, height, width = _example(classifier).shape[1:]
     patches = torch.randint(0, 256, (count, channels, 8, 8), generator=generator).float()

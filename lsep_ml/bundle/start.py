@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lsep_ml.bundle.files import read_parts
 from lsep_ml.bundle.parts import Parts
-from lsep_ml.bundle.sources import read_parts
 from lsep_ml.models import Network, take_score_rows
 
 log = logging.getLogger(__name__)

@@ -74,7 +74,7 @@ class Annotations:
         return len(self.image_ids)
 
     def select(self, rows: NDArray, dropped: Mapping[str, int] | None = None) -> "Annotations":
-        """These rows (an index or bool array), with what that drops added to the count."""
+        """Take these rows (an index or bool array), with what that drops added to the count."""
         return dataclasses.replace(
             self,
             image_ids=self.image_ids[rows],
@@ -158,8 +158,7 @@ def treat_twins(annotations: Annotations, twins: TwinsAre) -> Annotations:
 
 
 def hold_out(annotations: Annotations, share: float, seed: int) -> Annotations:
-    """Where the source names no validation images, make a share of the training images that, drawn at
-    random."""
+    """Make a share of the training images, drawn at random, the validation images where the source names none."""
     if not 0 < share < 1:
         raise DataError(f"data.holdout={share}: a share of the training images, between 0 and 1")
     if (annotations.parts == "val").any():

@@ -76,7 +76,7 @@ def prepare_command(
 ) -> None:
     """Unpack fetched archives into the expected tree; can be interrupted, never overwrites."""
     from lsep_ml.data.cache import default_folder
-    from lsep_ml.data.prepare.prepared import prepare
+    from lsep_ml.data.prepare import prepare
 
     prepared = prepare(data, source, root, cache=cache or default_folder())
     for line in prepared.lines():

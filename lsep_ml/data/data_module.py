@@ -133,7 +133,7 @@ class ImageDataModule(pl.LightningDataModule):
         return twin
 
     def train_dataloader(self) -> TrainingLoader:
-        """Augmented batches in the order of the epoch that was set on its sampler; Lightning sets it."""
+        """Return augmented batches in the order of the epoch that was set on its sampler; Lightning sets it."""
         batches = BatchedSplit(self.data_set.train, self.transform, self.training_seed)
         self._training = TrainingLoader(batches, sampler=self._order, **self._loading)
         self._training.load_state_dict(self._place)
@@ -153,7 +153,7 @@ class ImageDataModule(pl.LightningDataModule):
     def evaluation_dataloader(
         self, split: str, batch_size: int | None = None, first: int = 0
     ) -> DataLoader[Batch]:
-        """Batches of "train", "val" or "test" without augmentation, in fixed order and fixed batches.
+        """Return batches of "train", "val" or "test" without augmentation, in fixed order and fixed batches.
 
         Args:
             split: its name.

@@ -35,7 +35,7 @@ def lacking(targets: Any, mask: Any) -> str:
 
 
 def sentence(part: str, images: int, lack: str) -> str:
-    """In words, that a part of a data set has no label of a kind (see `lacking`), what follows, and the way out."""
+    """Say that a split of a data set has no label of a kind (see `lacking`), what follows, and the way out."""
     what = "no image with a known label" if lack == "known label" else f"no known {lack} of any label"
     if part == "test" and lack == "known label":
         consequence = "nothing can be measured on it, and its label sets are only predicted"

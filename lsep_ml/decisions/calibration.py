@@ -43,7 +43,7 @@ class Calibrated(Rule, LogOddsEstimator):
         self.register_buffer("curves", torch.zeros(0, dtype=torch.float64))
 
     def probabilities(self, scores: Array) -> Tensor:
-        """P(k in Y | f_k(x)), float64 (N, K)."""
+        """Return P(k in Y | f_k(x)), float64 (N, K)."""
         check_scores(scores, int(self.num_labels))
         return self._probabilities(float_tensor(scores).to(self.curves.device))
 
@@ -134,7 +134,7 @@ def best_sizes(probabilities: Tensor) -> Tensor:
 
 
 def expected_f1(ranked: Tensor) -> Tensor:
-    """Expected F1 of the first m labels, m = 0..K, (N, K + 1), from probabilities in descending order (N, K).
+    """Compute the expected F1 of the first m labels, m = 0..K, (N, K + 1), from descending probabilities (N, K).
 
     With C of the m chosen and D of the other labels true, F1 = 2 C / (m + C + D): the sum over C of
     2 C P(C) E[1 / (m + C + D)]. P(C) is built label by label from the front, E[1 / (a + D)] from the back.

@@ -102,7 +102,7 @@ class Constraints:
             raise ValueError(f"min_labels={self.min_labels}: an image can have no more than {left} labels")
 
     def plain(self) -> dict[str, Any]:
-        """As plain data, of which `Constraints(**plain)` makes the same again."""
+        """Return them as plain data, of which `Constraints(**plain)` makes the same again."""
         return asdict(self)
 
     @classmethod

@@ -29,7 +29,7 @@ def cost(miss_cost: float) -> Share:
 
 
 def imbalance(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
-    """|N^p - N^g| of all known entries; 0 where precision equals recall."""
+    """Return |N^p - N^g| of all known entries; 0 where precision equals recall."""
     return abs(predicted - actual), known
 
 

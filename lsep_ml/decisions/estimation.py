@@ -57,7 +57,7 @@ class CountEstimation(LearntDecision):
         return Decided(highest(scores, counts), counts=counts)
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Cross entropy of the capped label count, averaged over the images whose every entry is known."""
+        """Compute the cross entropy of the capped label count, averaged over the images whose every entry is known."""
         counted = torch.ones_like(targets[:, 0], dtype=torch.bool) if mask is None else mask.bool().all(1)
         classes = (targets != 0).sum(1).clamp(self.lowest, self.highest) - self.lowest
         losses = F.cross_entropy(self.outputs(features), classes, reduction="none")
@@ -124,7 +124,7 @@ class ThresholdEstimation(MovedThresholds):
         return {} if self.offset == "none" else {"offset": self.offsets.tolist()}
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Eqn 16 over the known entries, differentiable in scores, features and the head."""
+        """Compute eqn 16 over the known entries, differentiable in scores, features and the head."""
         thresholds = self.outputs(features)
         logits = scores.to(thresholds.dtype) - thresholds
         losses = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")

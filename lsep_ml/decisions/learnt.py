@@ -165,7 +165,7 @@ def _moments(features: Array) -> tuple[Tensor, Tensor]:
 
 
 def middle_threshold(scores: Array, targets: Array, mask: Array | None) -> float:
-    """Midway between the mean scores of positives and of negatives: where learnt thresholds start."""
+    """Return the middle between the mean scores of positives and of negatives, where learnt thresholds start."""
     values, labels = as_numpy(scores), as_numpy(targets) != 0
     known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
     positive = values[labels & known].mean(dtype=np.float64)

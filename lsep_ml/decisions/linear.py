@@ -59,7 +59,7 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
         }
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """K times the mean binary cross entropy of z over the known entries, plus the weight decay times |W|^2."""
+        """Compute K times the mean binary cross entropy of z of known entries, plus the weight decay times |W|^2."""
         inputs = self.standardised(features)
         scores, targets = scores.to(inputs.dtype), targets.to(inputs.dtype)
         weights = torch.ones_like(targets) if mask is None else mask.to(inputs.dtype)
@@ -82,7 +82,7 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
 
     @property
     def weight(self) -> Tensor:
-        """W, (K, D)."""
+        """Return W, (K, D)."""
         return self.linear.weight
 
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:

@@ -71,7 +71,7 @@ class Ranking(NamedTuple):
         return self.places - self.rows * np.uint32(self.num_labels)
 
     def take(self, entries: Any) -> "Ranking":
-        """Some of the entries: a mask, a slice or indices."""
+        """Take some of the entries: a mask, a slice or indices."""
         return Ranking(self.scores[entries], self.places[entries], self.positive[entries], self.num_labels)
 
 
@@ -120,7 +120,7 @@ def by_label(ranking: Ranking) -> tuple[Integers, Integers]:
 
 
 def cutoffs(distinct: Scores) -> Scores:
-    """Thresholds around distinct descending scores, (M + 1,): the highest, midways, below all."""
+    """Return thresholds around distinct descending scores, (M + 1,): the highest, midways, below all."""
     between = ((distinct[1:].astype(np.float64) + distinct[:-1]) / 2).astype(np.float32)
     between = np.where(between < distinct[:-1], between, distinct[1:])  # no float32 in between
     return np.concatenate([distinct[:1], between, np.nextafter(distinct[-1:], np.float32(-np.inf))])

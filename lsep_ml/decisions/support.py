@@ -186,7 +186,7 @@ class _SetTable(NamedTuple):
 
     @classmethod
     def of(cls, rows: HonestRows) -> "_SetTable":
-        """From the rows, and the further images, whose labels are all known."""
+        """Make it from the rows, and the further images, whose labels are all known."""
         complete = rows.known.all(1)
         targets, folds = rows.targets[complete], rows.folds[complete]
         if rows.further is not None:

@@ -110,7 +110,7 @@ def build_page(classifier: Classifier) -> gr.Blocks:
 
 
 def slider_range(knob: Knob, reading: ImageReading, value: float) -> tuple[float, float, float]:
-    """Lowest and highest value of the knob and its step: the image's label set goes from all labels to none between."""
+    """Return the knob's lowest value, highest value and step: between them an image has all labels, and none."""
     low, high = (knob.start + offset for offset in reading.reach)
     low, high = min(low, value, knob.start), max(high, value, knob.start)
     if knob.whole:

@@ -45,7 +45,7 @@ def bootstrap_label_sets(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Intervals:
-    """Intervals (low, high) of the label-set metrics and of labels_per_image, by `intervals_of`.
+    """Compute intervals (low, high) of the label-set metrics and of labels_per_image, by `intervals_of`.
 
     predictions, targets, mask: (N, K) as in `count_label_sets`. Deterministic in `seed`.
     """
@@ -70,7 +70,7 @@ def bootstrap_ranking(
     level: float = LEVEL,
     seed: int = 0,
 ) -> Intervals:
-    """Intervals of the ranking metrics, by `intervals_of` (see `ranking_metrics`), map_classes aside.
+    """Compute intervals of the ranking metrics, by `intervals_of` (see `ranking_metrics`), map_classes aside.
 
     The same `seed` draws the same images as in `bootstrap_label_sets`. In each replicate a mean over labels skips those
     for which the formula is not defined in it.
@@ -187,7 +187,7 @@ def intervals_of(values: dict[str, Floats], level: float, images: int) -> Interv
 
 
 def wilson(share: float, trials: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's score interval of a `share` found in so many `trials`: every probability that is no surprise."""
+    """Compute Wilson's score interval of a `share` found in so many `trials`: every probability that is no surprise."""
     z2 = NormalDist().inv_cdf((1 + level) / 2) ** 2
     middle = share + z2 / (2 * trials)
     half = math.sqrt(z2 * (share * (1 - share) + z2 / (4 * trials)) / trials)
@@ -196,7 +196,7 @@ def wilson(share: float, trials: int, level: float = LEVEL) -> tuple[float, floa
 
 
 def replicate_weights(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.uint8]]:
-    """Multinomial weights of the bootstrap in blocks (R', N): how often each image is drawn in each replicate."""
+    """Draw weights of the bootstrap in blocks (R', N): how often each image is drawn in each replicate."""
     generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // images)
     for start in range(0, replicates, block):

@@ -13,12 +13,12 @@ from lsep_ml.metrics.metric import Average, Cutoffs, Floats, HarmonicMean, Image
 
 
 def precision(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
-    """N^c / N^p of eqns 27 and 28."""
+    """Return N^c / N^p of eqns 27 and 28."""
     return correct, predicted
 
 
 def recall(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
-    """N^c / N^g of eqns 27 and 28."""
+    """Return N^c / N^g of eqns 27 and 28."""
     return correct, actual
 
 
@@ -33,17 +33,17 @@ def exact(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, A
 
 
 def wrong(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
-    """Known entries predicted wrongly: (N^p + N^g - 2 N^c) of all known ones."""
+    """Count known entries predicted wrongly, N^p + N^g - 2 N^c, of all known ones."""
     return predicted + actual - 2 * correct, known
 
 
 def jaccard(correct: Any, predicted: Any, actual: Any, known: Any) -> tuple[Any, Any]:
-    """Intersection over union of the predicted and the true labels."""
+    """Return intersection over union of the predicted and the true labels."""
     return correct, predicted + actual - correct
 
 
 def average_precision(cutoffs: Cutoffs) -> Floats:
-    """AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores; NaN without a positive."""
+    """Compute AP = sum_n (R_n - R_{n-1}) P_n over the distinct scores; NaN without a positive."""
     _, true_positives, above, _, _ = cutoffs
     total = true_positives[-1]
     value = ratio((cutoffs.found * ratio(true_positives, above)).sum(0), total)
@@ -51,7 +51,7 @@ def average_precision(cutoffs: Cutoffs) -> Floats:
 
 
 def precision_at_11_recalls(cutoffs: Cutoffs) -> Floats:
-    """AP of VOC2007: the mean over r = 0, 0.1, ..., 1 of the highest precision at a recall >= r; NaN as above."""
+    """Compute VOC2007's AP, the mean over r = 0, 0.1, ..., 1 of the highest precision at recalls >= r; NaN as above."""
     _, true_positives, above, _, _ = cutoffs
     total = true_positives[-1]
     highest = np.maximum.accumulate(ratio(true_positives, above)[::-1])[::-1]  # at this recall or higher

@@ -87,7 +87,7 @@ IMAGE_SHARES = image_shares(*(metric.formula for metric in LABEL_SET_METRICS))
 
 
 def image_numerators(predictions: Any, targets: Any, known: Any) -> dict[Share, NDArray[np.int64]]:
-    """For each share of the images, its numerators summed by denominator 0..2K, (..., 2K + 1).
+    """Sum for each share of the images its numerators by denominator 0..2K, (..., 2K + 1).
 
     Integers, so that sums over batches are exact in any order. predictions, targets: bool (..., N, K), False where
     unknown; known: bool, or None where all is.
@@ -105,7 +105,7 @@ def image_counts(predictions: Any, targets: Any, known: Any) -> tuple[Any, Any, 
 
 
 def numerators_by_denominator(numerator: Any, denominator: Any, highest: int) -> NDArray[np.int64]:
-    """Sums over the images, the last axis, of integer numerators for each denominator 0..highest."""
+    """Sum over the images, the last axis, integer numerators for each denominator 0..highest."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     lead, size = numerator.shape[:-1], highest + 1
     cells = denominator + size * np.arange(math.prod(lead)).reshape(*lead, 1)
@@ -130,7 +130,7 @@ def check_sizes(**matrices: Any) -> None:
 
 
 def binary(name: str, values: Any, known: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """Known 0/1 values (..., N, K) as a bool array, False where unknown.
+    """Return known 0/1 values (..., N, K) as a bool array, False where unknown.
 
     Raises ValueError for any other known value; names its row and column, counted from 0.
     """

@@ -69,12 +69,12 @@ def labels_per_image(counts: LabelCounts) -> Floats:
 
 
 def per_class_metric(name: PerClass, correct: Any, predicted: Any, actual: Any) -> Floats:
-    """Precision N^c / N^p, recall N^c / N^g or F1 = 2 N^c / (N^p + N^g), in the shape of the counts."""
+    """Compute precision N^c / N^p, recall N^c / N^g or F1 = 2 N^c / (N^p + N^g), in the shape of the counts."""
     return ratio(*_PER_CLASS[name](correct, predicted, actual, None))
 
 
 def per_class_metrics(correct: Any, predicted: Any, actual: Any) -> dict[PerClass, Floats]:
-    """Precision, recall and F1 of every label, see `per_class_metric`."""
+    """Compute precision, recall and F1 of every label, see `per_class_metric`."""
     return {name: per_class_metric(name, correct, predicted, actual) for name in get_args(PerClass)}
 
 
@@ -120,7 +120,7 @@ def mean_of_defined(values: Floats) -> float:
 
 
 def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any, Any]:
-    """Scores, targets and mask as NumPy arrays (N, K), a mask of None filled in; see `ranking_metrics`."""
+    """Return scores, targets and mask as NumPy arrays (N, K), a mask of None filled in; see `ranking_metrics`."""
     check_sizes(scores=scores, targets=targets, mask=mask)
     scores, known = as_numpy(scores), None if mask is None else as_numpy(mask) != 0
     targets = binary("targets", targets, known)
@@ -137,7 +137,7 @@ def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any,
 
 
 def average_precisions(scores: Any, targets: Any, mask: Any = None) -> Floats:
-    """Average precision of every label, (K,), ties taken together; NaN without a known positive.
+    """Compute the average precision of every label, (K,), ties taken together; NaN without a known positive.
 
     Raises ValueError for known targets other than 0 and 1, and for matrices of different sizes.
     """
@@ -174,7 +174,7 @@ def label_cutoffs(scores: NDArray[Any], positive: NDArray[Any]) -> Cutoffs:
 
 
 def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[Any]) -> dict[str, Floats]:
-    """Per-image ranking metrics, (N,) each: a sort, then cumulative counts read off at the ends of ties."""
+    """Compute the ranking metrics of each image, (N,) each: a sort, then cumulative counts at the ends of ties."""
     positives = targets & known
     scores = np.where(known, scores, -np.inf)  # unknown entries go last and count nothing
     order = np.argsort(-scores, axis=1)
@@ -194,7 +194,7 @@ def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[An
 
 
 def group_ends(ranked: NDArray[Any]) -> NDArray[np.bool_]:
-    """True at the last entry of every run of equal values along the last axis."""
+    """Mark the last entry of every run of equal values along the last axis."""
     ends = np.ones(ranked.shape, bool)
     ends[..., :-1] = ranked[..., 1:] != ranked[..., :-1]
     return ends
@@ -205,7 +205,7 @@ RECALLS = np.linspace(0, 1, 101)
 
 
 def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Precision (101,) at recall 0, 0.01, ..., 1, averaged over the classes that have a positive.
+    """Compute precision (101,) at recall 0, 0.01, ..., 1, averaged over the classes that have a positive.
 
     A class's precision at recall r is the highest at any recall >= r (interpolated precision). Scores float (N, K),
     targets and mask 0/1 (N, K); only known entries count.

@@ -87,7 +87,7 @@ class Quantity:
 
     @property
     def scale(self) -> float:
-        """From the value to what is shown."""
+        """Return what the value is multiplied by to be shown."""
         return 100.0 if self.unit == "%" else 1.0
 
     @property

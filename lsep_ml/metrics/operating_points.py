@@ -32,7 +32,7 @@ class Thresholded:
         self.places: NDArray[Any] = np.searchsorted(thresholds, np.ascontiguousarray(scores.T)).astype(kind)
 
     def counts(self, targets: Matrix, shares: Sequence[Share] = IMAGE_SHARES) -> LabelCounts:
-        """As `count_label_sets(scores > theta, targets, mask)` at each theta; leading axis T.
+        """Count as `count_label_sets(scores > theta, targets, mask)` does at each theta; leading axis T.
 
         shares: which of the sums over images are needed.
         """
@@ -159,7 +159,7 @@ def search_grid(scores: Matrix, steps: int = 50) -> NDArray[np.float32]:
 def slider_grid(
     scores: Matrix, targets: Matrix, include: list[float], steps: int = 101
 ) -> NDArray[np.float32]:
-    """Ascending float32 thresholds, evenly spaced where the decision is made, with `include` among them.
+    """Return ascending float32 thresholds, evenly spaced where the decision is made, with `include` among them.
 
     They run from predicting four times the true number of labels to predicting a fiftieth of it.
     """

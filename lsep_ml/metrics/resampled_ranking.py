@@ -40,7 +40,7 @@ class Lanes(NamedTuple):
     replicates: int
 
     def unpacked(self, sums: NDArray[np.uint64]) -> Integers:
-        """Sums of packed rows as integers, (G, R)."""
+        """Return sums of packed rows as integers, (G, R)."""
         return np.asarray(sums.view(self.kind)[:, : self.replicates].astype(np.int32))
 
 

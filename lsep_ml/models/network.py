@@ -75,13 +75,13 @@ class Network(nn.Module):
 
     @property
     def num_features(self) -> int:
-        """D, the width of f'(x)."""
+        """Return D, the width of f'(x)."""
         width: int = self.score_layer.in_features
         return width
 
     @property
     def num_labels(self) -> int:
-        """K."""
+        """Return K."""
         number: int = self.score_layer.out_features
         return number
 

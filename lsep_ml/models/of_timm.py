@@ -87,7 +87,7 @@ def timm_backbone(
     strict: bool = True,
     **options: Any,
 ) -> TimmBackbone:
-    """Any timm backbone by name (`timm.list_models()`), its classifier removed.
+    """Build any timm backbone by name (`timm.list_models()`), its classifier removed.
 
     Args:
         name: timm's name, e.g. "resnet50", "convnext_tiny.fb_in22k"; "hf-hub:owner/model" or "local-dir:PATH" for a
@@ -194,7 +194,7 @@ def resolved_model(model: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def size_options(name: str, size: tuple[int, int], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of `timm.create_model` under which the network takes images of this size.
+    """Return options of `timm.create_model` under which the network takes images of this size.
 
     A network of a fixed size is built for it by `img_size`; others take what they are given.
 

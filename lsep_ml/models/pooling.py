@@ -13,7 +13,7 @@ _SMALLEST = 1e-6  # below it, the root in `gem` has no gradient that can be comp
 
 
 def gem(tokens: Tensor, power: float = GEM_POWER) -> Tensor:
-    """Generalised mean over the places, (mean x^p)^(1/p), of values >= 0 (Radenovic et al. 2018).
+    """Compute the generalised mean over the places, (mean x^p)^(1/p), of values >= 0 (Radenovic et al. 2018).
 
     (N, T, D) -> (N, D).
     """
@@ -53,7 +53,7 @@ class Pooling(nn.Module):
         self.continues = self._continues(model, example)
 
     def forward(self, model: Any, before: Tensor) -> Tensor:
-        """Features (N, D), or (N, 2 D), of what `model.forward_features` gave."""
+        """Return features (N, D), or (N, 2 D), of what `model.forward_features` gave."""
         tokens = self.layout.tokens(before)
         parts = {
             "mean": lambda: (tokens.mean(dim=1),),
@@ -104,7 +104,7 @@ class Layout:
         self.width: int = example.shape[1 if self.channels_first else -1]
 
     def tokens(self, before: Tensor) -> Tensor:
-        """Places (N, T, D), prefix tokens left out."""
+        """Return places (N, T, D), prefix tokens left out."""
         if self.channels_first:
             return before.flatten(2).transpose(1, 2)
         return before.flatten(1, 2) if self.is_map else before[:, self.prefix :]

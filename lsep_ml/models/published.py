@@ -58,7 +58,7 @@ def place_for(repository: str, name: str) -> Path:
 
 
 def unreachable(url: str) -> str | None:
-    """Why a server does not answer within seconds; None where it does, whatever it says. Proxies are honoured."""
+    """Say why a server does not answer within seconds; None where it does, whatever it says. Proxies are honoured."""
     answers: list[str | None] = []
 
     def ask() -> None:

@@ -34,7 +34,7 @@ class FeatureLayers(nn.Sequential):
 
 
 def vgg16(weights: str | None = "imagenet", *, strict: bool = True) -> FeatureLayers:
-    """VGG16 up to fc7 after its ReLU: f'(x) is `classifier[:5]`, 4096 wide (method of the paper, section 5).
+    """Build VGG16 up to fc7 after its ReLU: f'(x) is `classifier[:5]`, 4096 wide (method of the paper, section 5).
 
     Args:
         weights: "imagenet" for torchvision's IMAGENET1K_V1 (a retrained network, not the original Caffe one),

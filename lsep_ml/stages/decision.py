@@ -88,7 +88,7 @@ class FitRows:
         )
 
     def take(self, chosen: NDArray[np.bool_]) -> "FitRows":
-        """Some of the rows."""
+        """Take some of the rows."""
         mask = None if self.mask is None else self.mask[chosen]
         arrays = (self.scores[chosen], self.targets[chosen], self.features[chosen], mask)
         return FitRows(*arrays, self.val[chosen], self.folds[chosen], self.further)
@@ -105,8 +105,8 @@ class FitRows:
         """
         check_fit(self.scores, self.targets, self.mask)
         judged = self.val if self.val.any() and not self.val.all() else None
-        arrays = (self.scores, self.targets, self.features, self.mask, self.folds)
-        return checked_rows(decision, *arrays, judged, self.further)
+        arrays = (self.scores, self.targets, self.features, self.mask)
+        return checked_rows(decision, *arrays, folds=self.folds, validation=judged, further=self.further)
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ def train_prediction(
     def build(folder: Path) -> dict[str, Any]:
         what = "label prediction" if module.network is network else "the score layer on extracted features"
         checkpoints = Checkpoints(store.kept(PREDICTIONS, made_by), training.saving)
-        facts = fit_or_continue(store, folder, training, data, checkpoints, on_row, what)
+        facts = fit_or_continue(store, folder, training, data, checkpoints, on_row, what=what)
         whole.float().to(memory_format=torch.contiguous_format)
         if store.processes.first:
             # Read again from the disk: what was damaged since it was written is not sealed.
@@ -152,6 +152,7 @@ def fit_or_continue(
     data: ImageDataModule,
     checkpoints: Checkpoints,
     on_row: OnRow,
+    *,
     what: str = "label prediction",
 ) -> dict[str, Any]:
     """Train, in all processes of the `store`, from the newest state of `checkpoints` if there is one.

@@ -56,7 +56,7 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
         return extract_features(job.store, parts, job.network, data, job.device, job.running)
 
     def frozen_features() -> Entry:
-        """Of a backbone that runs once for all folds and splits of the same images."""
+        """Return those of a backbone that runs once for all folds and splits of the same images."""
         parts, data = job.shown
         if not image_ids(job.data.data_set) <= image_ids(
             data.data_set

@@ -36,7 +36,7 @@ class TerminalHandler(logging.StreamHandler[TextIO]):
 
     @property
     def stream(self) -> Any:
-        """Standard output, which a progress bar replaces while it is shown."""
+        """Return standard output, which a progress bar replaces while it is shown."""
         return sys.stdout
 
     @stream.setter

@@ -34,7 +34,7 @@ def debugging() -> bool:
 
 @contextmanager
 def hydras_errors_here() -> Iterator[None]:
-    """Within it Hydra hands errors on, instead of printing them its own way; `debugging` says what was asked for."""
+    """Have Hydra hand errors on, instead of printing them its own way; `debugging` says what was asked for."""
     before = {name: os.environ.get(name) for name in (DEBUG, _ASKED)}
     os.environ |= {_ASKED: str(int(debugging())), DEBUG: "1"}
     try:

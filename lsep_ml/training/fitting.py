@@ -102,7 +102,9 @@ def fit_decision(
         return decision
     if isinstance(decision, LogOddsDecision):
         drawn = draw_folds(len(scores), seed) if folds is None else folds
-        honest = checked_rows(decision, scores, targets, features, mask, drawn, validation, further)
+        honest = checked_rows(
+            decision, scores, targets, features, mask, folds=drawn, validation=validation, further=further
+        )
         ended = fit_log_odds_decision(decision, honest)
         problems = (
             [] if ended.converged else [f"the solver stopped at a gradient norm of {ended.gradient_norm:.1e}"]

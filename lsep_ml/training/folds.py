@@ -29,7 +29,7 @@ def draw_folds(rows: int, seed: int, groups: Array | None = None, count: int = F
 
 
 def fold_pairs(folds: NDArray[np.int64], targets: Bools, known: Bools) -> Iterator[tuple[Bools, Bools]]:
-    """For each fold, bool (N,), the rows that a decision is fitted on to be asked about the fold, and the fold's rows.
+    """Give of each fold, bool (N,), the rows that a decision is fitted on to be asked about it, and the fold's rows.
 
     They are those outside, but all where those outside lack known entries of both kinds, on which nothing is fitted.
     """
@@ -61,7 +61,7 @@ class Rows:
         return len(self.scores)
 
     def take(self, chosen: Bools) -> "Rows":
-        """Some of the rows; nothing is copied where all are taken."""
+        """Take some of the rows; nothing is copied where all are taken."""
         if chosen.all():
             return self
         return replace(
@@ -105,6 +105,7 @@ def checked_rows(
     targets: Array,
     features: Array | None,
     mask: Array | None,
+    *,
     folds: Array,
     validation: Array | None,
     further: tuple[Array, Array | None] | None,

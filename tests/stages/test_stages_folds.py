@@ -10,7 +10,7 @@ from data_trees import picture, write_lines
 from jobs import compose_here, run_job_here
 from sklearn.metrics import f1_score
 
-from lsep_ml.bundle.sources import read_parts
+from lsep_ml.bundle.files import read_parts
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.models import Network
 from lsep_ml.reports.records import find_runs

@@ -9,8 +9,15 @@ from pytorch_lightning.loggers import CSVLogger
 from report_runs import write_run
 
 from lsep_ml.files import read_json
-from lsep_ml.trackers.summary import LABELS_ALONE, label_rows, read_test_split, summary_numbers
-from lsep_ml.trackers.tracker import LightningLogger, LightningTracker, Trackers
+from lsep_ml.trackers.tracker import (
+    LABELS_ALONE,
+    LightningLogger,
+    LightningTracker,
+    Trackers,
+    label_rows,
+    read_test_split,
+    summary_numbers,
+)
 
 
 class Recorder:

@@ -11,7 +11,7 @@ from report_runs import write_run
 from lsep_ml.files import read_json
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, RANKING_KEYS
 from lsep_ml.trackers.dashboard import PAPER_DECISIONS, TABLE_METRICS, build_dashboard, create_dashboard
-from lsep_ml.trackers.summary import summary_numbers
+from lsep_ml.trackers.tracker import summary_numbers
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

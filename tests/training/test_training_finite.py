@@ -9,9 +9,8 @@ from small_trainings import train
 from torch import Tensor
 
 from lsep_ml.training.checkpoints import read_checkpoint
-from lsep_ml.training.finite_steps import FiniteSteps
 from lsep_ml.training.label_prediction import LabelPrediction
-from lsep_ml.training.trainer import build_trainer
+from lsep_ml.training.trainer import FiniteSteps, build_trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytorch_lightning.utilities.warnings.PossibleUserWarning")
 

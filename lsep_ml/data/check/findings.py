@@ -10,7 +10,7 @@ from lsep_ml.data.annotations import Annotations, twins_in_training
 from lsep_ml.data.check.statistics import LabelStatistics
 from lsep_ml.data.images.opened import MISSING, ImageCheck
 from lsep_ml.data.known import lacking, sentence
-from lsep_ml.data.prepare.archives import archive_problem
+from lsep_ml.data.prepare import archive_problem
 from lsep_ml.data.sources.source import Finding, Published
 from lsep_ml.data.twins import Twins
 

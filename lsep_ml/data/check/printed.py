@@ -14,7 +14,7 @@ STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 
 
 def print_report(report: Report, console: Console | None = None, all_items: bool = False) -> None:
-    """Statistics, findings (the first images of each, or all), verdict."""
+    """Print statistics, findings (the first images of each, or all), verdict."""
     console = console or Console()
     parts: list[RenderableType] = [] if report.statistics is None else _statistics(report.statistics)
     for finding in report.findings:

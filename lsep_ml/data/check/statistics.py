@@ -37,7 +37,7 @@ class LabelStatistics:
 
     @property
     def mean_labels(self) -> float:
-        """Labels per image."""
+        """Return the labels per image."""
         counts = self.labels_per_image
         return float((counts * np.arange(len(counts))).sum() / counts.sum())
 

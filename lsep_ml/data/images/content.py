@@ -25,7 +25,7 @@ _LIMIT = ContextVar("max_bytes", default=MAX_BYTES)
 
 @contextmanager
 def at_most(num_bytes: int) -> Iterator[None]:
-    """Within this block, images of a data set that are larger files than `num_bytes` count as unusable."""
+    """Let images of a data set that are larger files than `num_bytes` count as unusable within this block."""
     token = _LIMIT.set(num_bytes)
     try:
         yield

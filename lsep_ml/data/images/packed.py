@@ -156,7 +156,7 @@ def _packs_in(folder: Path) -> list[tuple[str, int]]:
 
 
 def pack_schema() -> "dict[str, pl.DataType]":
-    """COLUMNS as polars takes them."""
+    """Return COLUMNS as polars takes them."""
     import polars as pl
 
     return {name: getattr(pl, kind)() for name, kind in COLUMNS.items()}

@@ -96,7 +96,7 @@ class DenseLabels(NamedTuple):
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
-        """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
+        """Return of one value a label (K,) those of the labels that `positives` has scores of, to be broadcast."""
         return values[None, :]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class DenseLabels(NamedTuple):
         return (1 - self.not_negative).sum(1)
 
     def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
-        """Subtracts from entries (N, K), in place, values in the shape of what `positives` returns."""
+        """Subtract from entries (N, K), in place, values in the shape of what `positives` returns."""
         return entries.sub_(values)
 
 
@@ -137,7 +137,7 @@ class SparseLabels(NamedTuple):
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
-        """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
+        """Return of one value a label (K,) those of the labels that `positives` has scores of, to be broadcast."""
         return values[self.indices]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class SparseLabels(NamedTuple):
         return self.num_labels - unknown - self.num_positives()
 
     def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
-        """Subtracts from entries (N, K), in place, values in the shape of what `positives` returns, 0 at padding."""
+        """Subtract from entries (N, K), in place, values in the shape of what `positives` returns, 0 at padding."""
         return entries.scatter_add_(1, self.indices, -values)
 
 
@@ -177,7 +177,7 @@ class SoftLabels(NamedTuple):
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
-        """Of one value a label (K,), those of the labels that `positives` returns scores of, so that they broadcast."""
+        """Return of one value a label (K,) those of the labels that `positives` has scores of, to be broadcast."""
         return values[None, :]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
@@ -191,7 +191,7 @@ class SoftLabels(NamedTuple):
         return self.negative.sum(1)
 
     def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
-        """Subtracts from entries (N, K), in place, values (N, K)."""
+        """Subtract from entries (N, K), in place, values (N, K)."""
         return entries.sub_(values)
 
 

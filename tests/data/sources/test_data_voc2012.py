@@ -11,7 +11,7 @@ from source_cases import images_of, labels_of
 
 from lsep_ml.data import DataError
 from lsep_ml.data.check.verdict import check
-from lsep_ml.data.prepare.prepared import prepare
+from lsep_ml.data.prepare import prepare
 from lsep_ml.data.sources.source import Archive, Published
 from lsep_ml.data.sources.voc import CLASSES
 from lsep_ml.data.sources.voc2012 import SOURCE, read_voc2012, voc2012_annotations

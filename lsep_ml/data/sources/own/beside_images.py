@@ -15,7 +15,7 @@ COMMON = 0.5  # the share of the text files that have an image's name
 
 
 def find_files_beside_images(folder: Folder, options: Options) -> list[Candidate]:
-    """Text files that have images' names, XML files with annotations."""
+    """Return text files that have images' names, XML files with annotations."""
     if options.files:
         return []
     found = []

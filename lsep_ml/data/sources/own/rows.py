@@ -65,7 +65,7 @@ def listed_in(
         cells = pl.DataFrame(columns).select(pl.concat_str(pl.all(), separator=SEPARATOR)).to_series()
     labels = read_cells(cells, frame.names[roles.cell], separator, frame.place)
     if roles.names:
-        return _of_predicted(roles.names, labels, len(frame), file, problems, notes, values)
+        return _of_predicted(roles.names, labels, file, problems, notes, values)
     codes, rest = np.full(len(labels.rows), PRESENT, np.uint8), np.full(len(frame), ABSENT, np.uint8)
     repeated = len(set(found.images)) < len(frame)
     if roles.verdict is not None:
@@ -117,7 +117,6 @@ def _without_problems(frame: Frame) -> tuple[Frame, int, Sequence[int]]:
 def _of_predicted(
     names: Sequence[str],
     labels: Labels,
-    images: int,
     file: str,
     problems: int,
     notes: list[str],
@@ -139,7 +138,7 @@ def _of_predicted(
         rows=labels.rows,
         labels=numbers[labels.numbers],
         codes=np.full(len(labels.rows), PRESENT, np.uint8),
-        rest=np.full(images, ABSENT, np.uint8),
+        rest=np.full(len(values["images"]), ABSENT, np.uint8),
         sorted_names=False,
         notes=(*notes, *labels.notes),
         dropped={"problems of predict": problems} if problems else {},

@@ -62,7 +62,7 @@ class Values:
 
 
 def code_of(text: str) -> int | None:
-    """ABSENT, PRESENT, UNKNOWN or UNCERTAIN; None where the text is neither."""
+    """Return ABSENT, PRESENT, UNKNOWN or UNCERTAIN; None where the text is none of them."""
     plain = text.strip().lower()
     if plain in CODES:
         return CODES[plain]

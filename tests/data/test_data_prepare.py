@@ -12,8 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from lsep_ml.data import DataError
-from lsep_ml.data.prepare.archives import Unpacked, unpack
-from lsep_ml.data.prepare.prepared import Prepared, prepare
+from lsep_ml.data.prepare import Prepared, Unpacked, prepare, unpack
 from lsep_ml.data.sources.coco import read_coco
 from lsep_ml.data.sources.nuswide import read_nuswide
 from lsep_ml.data.sources.nuswide.paper_split import read_split_file
@@ -106,8 +105,6 @@ def test_nuswide_without_its_lists(trees, tmp_path):
 
 
 def test_repeating_it_writes_nothing_and_an_interruption_goes_on(trees, voc_archive, tmp_path, monkeypatch):
-    from lsep_ml.data.prepare import archives
-
     root, copied, real = tmp_path / "voc", [], shutil.copyfileobj
 
     def interrupted(source, target):
@@ -117,11 +114,11 @@ def test_repeating_it_writes_nothing_and_an_interruption_goes_on(trees, voc_arch
         copied.append(real(source, target))
 
     facts = described(voc_archive)
-    monkeypatch.setattr(archives.shutil, "copyfileobj", interrupted)
+    monkeypatch.setattr(shutil, "copyfileobj", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare("voc2007", voc_archive.parent, root, archives=facts)
     assert len(files(root)) == 30
-    monkeypatch.setattr(archives.shutil, "copyfileobj", real)
+    monkeypatch.setattr(shutil, "copyfileobj", real)
     done = prepare("voc2007", voc_archive.parent, root, archives=facts).unpacked["VOCtrainval.tar"]
     assert (done.present, done.written) == (30, len(files(trees("voc2007"))) - 30)
     assert files(root) == files(trees("voc2007"))
@@ -199,7 +196,7 @@ def test_members_that_lead_out_are_refused(tmp_path, name):
 @pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
 def test_an_archive_that_claims_more_than_any_holds_is_refused(kind, tmp_path, monkeypatch):
     """20 GB in a file of a few bytes, as one member or as many; nothing of the member is written."""
-    monkeypatch.setattr("lsep_ml.data.prepare.archives.LARGEST", 1_000_000)
+    monkeypatch.setattr("lsep_ml.data.prepare.LARGEST", 1_000_000)
     zeros, fetched = bytes(900_000), tmp_path / "fetched"
     for name, sizes, message in (
         ("one", [2_000_000], r"would be 2,000,000 bytes; no file of the published archives has more"),

@@ -1,1 +1,0 @@
-"""From fetched archives to the tree that is read."""
