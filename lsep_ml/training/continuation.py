@@ -43,7 +43,7 @@ HINGE_TOLERANCE = 1e-4
 HINGE_GRADIENT = 1e-3
 
 NEARLY = 0.02
-"""The norm of the gradient of rounded hinges from which their minimum is near."""
+"""The norm of the gradient of rounded hinges at which their minimum is near: narrower ones, or WARP, may go on."""
 
 _CONVEX = {
     *(
@@ -63,7 +63,7 @@ _CONVEX = {
 
 _FROM_BCE = {asl_loss, focal_loss, hill_loss, soft_f1_loss, splc_loss}
 
-KINKED = 60
+KINKED = 30
 """Evaluations of a descent that may end at a kink."""
 
 ROUNDS = 10
@@ -109,11 +109,6 @@ def is_convex(loss: Loss) -> bool:
     return _function(loss) in _CONVEX and not _is_weighted(loss)
 
 
-def has_kinks(loss: Loss) -> bool:
-    """Tell whether `loss` is descended over kinks: of WARP alone, other hinges are rounded; no curvature is known."""
-    return _function(loss) is warp_loss
-
-
 def _is_weighted(loss: Loss) -> bool:
     return bool(getattr(loss, "keywords", {}).get("weighted", False))
 
@@ -130,7 +125,7 @@ def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solu
 
     Args:
         loss: a function of `lsep_ml.losses`, its options bound.
-        problem: in float64 where `fine`.
+        problem: in float64 where `fine`, but of hinges, which float32 is enough for.
         tolerance: on the norm of the gradient; for rounded hinges not below HINGE_GRADIENT, which is far less than
             their rounding.
         fine: to the end; else as well as choosing a weight decay needs, the kinks rounded at one width.
@@ -155,7 +150,7 @@ def _function(loss: Loss) -> Callable[..., Tensor]:
 
 
 def is_of_hinges(loss: Loss) -> bool:
-    """Tell whether `loss` is one of hinges, whose minimum is approached in float32 before it is known in float64."""
+    """Tell whether `loss` is one of hinges, whose minimum is known to HINGE_TOLERANCE alone: float32 can do."""
     return _function(loss) in (ranking_loss, warp_loss)
 
 
@@ -224,7 +219,7 @@ def _reach_warp(loss: Loss, problem: Problem, tolerance: float, fine: bool) -> S
     iterations = 0
     if not fine:
         rounded = _rounded(problem, margin, COARSE_WIDTH)
-        iterations = _minimise(rounded, problem, max(tolerance, HINGE_GRADIENT)).iterations
+        iterations = _minimise(rounded, problem, max(tolerance, NEARLY)).iterations
     with torch.no_grad():
         value = float(problem.value(loss))
     for _ in range(ROUNDS if fine else 1):

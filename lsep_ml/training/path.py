@@ -150,19 +150,21 @@ class DecayPath:
         return {f"val_{key}": float(value) for key, value in metrics.items()}
 
     def end(self, decay: float) -> tuple[ScoreLayer, dict[str, Any]]:
-        """Solve the chosen weight decay to the end, in float64; returns the layer and the facts of it."""
+        """Solve the chosen weight decay to the end, in float64, or in float32 where hinges are known well enough in it;
+        returns the layer and the facts of it."""
 
         def make() -> dict[str, Any]:
-            blocks = self.images.blocks(torch.float64)
-            tolerance = self.solving.tolerance
-            start, iterations = self.layers[decay], 0
-            if is_of_hinges(self.loss):  # float64 takes twice as long
-                start, near = self._solve(
-                    decay, start, self.images, self.images.blocks(), self.coarse, fine=True
-                )
-                iterations = near.iterations
-            layer, found = self._solve(decay, start, self.images, blocks, tolerance, fine=True)
-            found = replace(found, iterations=iterations + found.iterations)
+            layer, iterations = self.layers[decay], 0
+            ways = [(torch.float64, self.solving.tolerance)]
+            if is_of_hinges(self.loss):
+                ways.insert(0, (torch.float32, self.coarse))
+            for dtype, tolerance in ways:
+                blocks = self.images.blocks(dtype)
+                layer, found = self._solve(decay, layer, self.images, blocks, tolerance, fine=True)
+                iterations += found.iterations
+                if found.converged:
+                    break
+            found = replace(found, iterations=iterations)
             return {**layer._asdict(), "found": vars(found)}
 
         made = self.kept.get("end", make)

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from lsep_ml.losses import compares_images, is_shift_invariant
-from lsep_ml.training.continuation import Problem, has_kinks, reach
+from lsep_ml.training.continuation import Problem, reach
 from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
 
-PATH = (0, -1, -2, -3, -4)
-"""Half decades: the weight decays 1, 0.32, 0.1, 0.032 and 0.01, tried in this order, each from the solution before."""
+PATH = (0, -1, -2)
+"""Half decades: the weight decays 1, 0.32 and 0.1, tried first and in this order, each from the solution before."""
 
 WIDEST = (-12, 6)
-"""As far as the path is widened while the best lies on its edge: 1e-6 and 1e3."""
+"""As far as the path goes on while the best lies on its edge: 1e-6 and 1e3."""
 
 COARSE = 3e-4
 """The tolerance on the path and in the folds, in float32, times the loss of scores that are all 0."""
@@ -184,12 +184,10 @@ class ProbeImages:
         targets, mask = (None if part is None else part.to(self.device) for part in self.labels())
         assert targets is not None
         own = PrincipalAxes(None, torch.ones(weight.shape[1]))
-        axes = (own if self.axes is None or has_kinks(loss) else self.axes).to(weight)
-        of_weight, of_bias = torch.ones_like(weight), torch.ones_like(bias)
-        if not has_kinks(loss):
-            curvature = _curvature(loss, blocks.scores(ScoreLayer(weight, bias)).detach(), targets, mask)
-            of_weight = (curvature[:, None] * axes.variances + 2 * decay).sqrt()
-            of_bias = curvature.sqrt()
+        axes = (own if self.axes is None else self.axes).to(weight)
+        curvature = _curvature(loss, blocks.scores(ScoreLayer(weight, bias)).detach(), targets, mask)
+        of_weight = (curvature[:, None] * axes.variances + 2 * decay).sqrt()
+        of_bias = curvature.sqrt()
         largest = float(torch.maximum(of_weight.amax(), of_bias.amax()).clamp_min(1))
         turned = (axes.onto(weight) * of_weight).requires_grad_()
         shift = (bias * of_bias).requires_grad_()

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ log = logging.getLogger(__name__)
 _HISTORY = 30
 _ROUND = 50  # iterations after which it is seen whether there is progress
 _PROGRESS, _PROGRESS_OF_NORM = 1e-6, 0.9  # a lower value by this share, or a norm by this factor, is some
+_BETWEEN = 10.0  # seconds between two lines of a minimisation that takes long
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ def minimise(
     convex loss plus a weight decay w |W|^2 has m = 2 w), no parameter is further than norm / m from its optimum. In
     float32 rounding stops the norm at 1e-4 to 1e-3 times the square root of the value, in float64 at 1e-8 times it.
 
+    What takes long says every ten seconds where it is.
+
     Nothing is drawn, so the result is determined by where the parameters start, on the same number of threads.
 
     Args:
@@ -67,11 +71,11 @@ def minimise(
         raise ValueError("parameters: none to minimise over")
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance={tolerance}: expected a number above 0")
-    evaluations = 0
+    evaluations, said = 0, time.monotonic()
 
     def evaluate() -> float:
         """Compute the value, and leave the gradient in the parameters."""
-        nonlocal evaluations
+        nonlocal evaluations, said
         evaluations += 1
         with torch.enable_grad():
             value = objective()
@@ -81,6 +85,10 @@ def minimise(
             raise FloatingPointError(f"the objective cannot be minimised: {what} at evaluation {evaluations}")
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
+        if time.monotonic() - said >= _BETWEEN:
+            said = time.monotonic()
+            told = (evaluations, float(value.detach()), _norm(parameters), tolerance)
+            log.info("    evaluation %d: %.6g, gradient norm %.2g, to be %.2g", *told)
         return float(value.detach())
 
     def handed_over() -> float:

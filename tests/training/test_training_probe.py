@@ -241,8 +241,8 @@ def walk(curve: dict[int, float]) -> list[int]:
 
 
 def test_the_path_is_widened_while_its_edge_is_best() -> None:
-    assert walk({-2: 0.5}) == list(PATH)
-    assert walk({-4: 0.5, -5: 0.6, -6: 0.7}) == [*PATH, -5, -6, -7]
+    assert walk({-1: 0.5}) == list(PATH)
+    assert walk({-2: 0.5, -3: 0.6, -4: 0.7}) == [*PATH, -3, -4, -5]
     assert walk({0: 0.5, 1: 0.6}) == [*PATH, 1, 2]
     assert walk({step: float(-step) for step in range(-20, 20)})[-1] == WIDEST[0]
     assert walk({step: 1 + step / 100 for step in range(-20, 20)})[-1] == WIDEST[1]

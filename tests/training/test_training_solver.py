@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from lsep_ml.losses import bce_loss, bpmll_loss, lsep_loss, softmax_loss, two_way_loss, zlpr_loss
+from lsep_ml.training import solver
 from lsep_ml.training.solver import minimise
 
 N, D, K = 60, 7, 4
@@ -96,6 +97,21 @@ def test_it_is_determined_by_its_start() -> None:
         ends.append((minimise(list(layer.parameters()), objective, tolerance=1e-3), layer.weight.detach()))
     assert ends[0][0] == ends[1][0]
     assert torch.equal(ends[0][1], ends[1][1])
+
+
+def test_what_takes_long_says_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def said(between: float) -> list[str]:
+        monkeypatch.setattr(solver, "_BETWEEN", between)
+        caplog.clear()
+        x = torch.tensor([3.0, -2.0], dtype=torch.float64, requires_grad=True)
+        with caplog.at_level("INFO"):
+            minimise([x], lambda: x.square().sum(), tolerance=1e-6)
+        return [record.getMessage().strip() for record in caplog.records]
+
+    assert said(60.0) == []
+    assert said(0.0)[0] == "evaluation 1: 13, gradient norm 7.2, to be 1e-06"
 
 
 def test_it_says_where_it_did_not_converge() -> None:
