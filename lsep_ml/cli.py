@@ -86,8 +86,15 @@ def tune_command(
         str, typer.Option(help="Names separated by commas; all that the file allows when not given.")
     ] = "",
     criterion: Annotated[
-        str, typer.Option(help="Choose by this label-set metric, a key of docs/metrics.md.")
+        str,
+        typer.Option(
+            help="Choose by this label-set metric, a key of docs/metrics.md; or fbeta, cost, break_even."
+        ),
     ] = "f1",
+    beta: Annotated[
+        float, typer.Option(help="Of fbeta: recall counts so many times as much as precision.")
+    ] = 1.0,
+    miss_cost: Annotated[float, typer.Option(help="Of cost: a miss costs so many false alarms.")] = 1.0,
     folds: Annotated[int, typer.Option(min=2, help="Folds of the cross-fitting.")] = 5,
     epochs: Annotated[
         int, typer.Option(min=1, help="Epochs of learnt decisions (which need features).")
@@ -103,6 +110,8 @@ def tune_command(
         out,
         decisions=names,
         criterion=criterion,
+        beta=beta,
+        miss_cost=miss_cost,
         folds=folds,
         epochs=epochs,
         seed=seed,

@@ -111,12 +111,13 @@ class ThresholdEstimation(MovedThresholds):
         *,
         standardize: bool = True,
         criterion: str = "f1",
+        beta: float = 1.0,
+        miss_cost: float = 1.0,
         offset: Offset = "none",
         fit_on: FitOn = "train",
     ) -> None:
-        super().__init__(
-            num_features, num_labels, hidden, standardize, fit_on, criterion=criterion, offset=offset
-        )
+        goal: dict[str, Any] = {"criterion": criterion, "beta": beta, "miss_cost": miss_cost}
+        super().__init__(num_features, num_labels, hidden, standardize, fit_on, **goal, offset=offset)
         if offset == "none":  # saved as it was before there were offsets
             self.register_buffer("offsets", self.offsets, persistent=False)
 

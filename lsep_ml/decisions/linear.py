@@ -36,13 +36,16 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
         num_labels: int,
         *,
         criterion: str = "f1",
+        beta: float = 1.0,
+        miss_cost: float = 1.0,
         offset: Offset = "class",
         weight_decay: float | None = None,
         fit_on: FitOn = "crossfit",
     ) -> None:
         if weight_decay is not None and not weight_decay >= 0:
             raise ValueError(f"weight_decay={weight_decay}: expected a number of at least 0, or None")
-        super().__init__(num_features, num_labels, (), True, fit_on, criterion=criterion, offset=offset)
+        goal: dict[str, Any] = {"criterion": criterion, "beta": beta, "miss_cost": miss_cost}
+        super().__init__(num_features, num_labels, (), True, fit_on, **goal, offset=offset)
         self.weight_decay = weight_decay
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.register_buffer("decay", torch.tensor(weight_decay or 0.0, dtype=torch.float64))

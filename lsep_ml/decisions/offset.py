@@ -8,12 +8,12 @@ from torch import Tensor
 
 from lsep_ml.decisions.base import FitOn
 from lsep_ml.decisions.checks import Array
+from lsep_ml.decisions.criteria import check_criterion, criterion_metric
 from lsep_ml.decisions.learnt import NEVER, LearntThresholds
 from lsep_ml.decisions.log_odds import LogOddsEstimator
 from lsep_ml.decisions.per_class import PerClassThreshold
 from lsep_ml.decisions.rules import GlobalThreshold
 from lsep_ml.decisions.search import Bools, Scores
-from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS
 from lsep_ml.metrics.functional import as_numpy
 from lsep_ml.metrics.metric import Average
 
@@ -27,7 +27,7 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
     on log odds from fits without the row they are of (`choose_offsets`). s is the `scale`, 1 unless it is learnt too.
 
     offset: "class", one offset a label; "one", the same for all labels; "none". A criterion that is no mean over labels
-    takes one.
+    takes one. criterion, beta, miss_cost: as of rules.
     """
 
     offsets: Tensor
@@ -41,14 +41,15 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
         fit_on: FitOn,
         *,
         criterion: str,
+        beta: float,
+        miss_cost: float,
         offset: Offset,
     ) -> None:
-        if criterion not in LABEL_SET_KEYS:
-            raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
+        check_criterion(criterion, beta, miss_cost)
         if offset not in get_args(Offset):
             raise ValueError(f"offset={offset!r}: expected 'class', 'one' or 'none'")
         super().__init__(num_features, num_labels, num_labels, hidden, standardize, fit_on)
-        self.criterion, self.offset = criterion, offset
+        self.criterion, self.beta, self.miss_cost, self.offset = criterion, beta, miss_cost, offset
         self.register_buffer("offsets", torch.zeros(num_labels))
 
     @property
@@ -74,13 +75,15 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
         """
         offsets = np.zeros(self.num_labels, np.float32)
         positive = targets[known]
-        if (
-            self.offset != "none" and positive.any() and not positive.all()
-        ):  # there is something to choose between
+        if self.offset != "none" and positive.any() and not positive.all():  # there is something to choose
+            goal: dict[str, Any] = {name: getattr(self, name) for name in ("criterion", "beta", "miss_cost")}
+            formula = criterion_metric(**goal, by_label=True).formula
+            # a mean over labels can be chosen for label by label
+            by_label = isinstance(formula, Average) and formula.over == "labels"
             rule: PerClassThreshold | GlobalThreshold = (
-                PerClassThreshold(criterion=self.criterion, guard=False)
-                if self.offset == "class" and _by_label(self.criterion)
-                else GlobalThreshold("exact", criterion=self.criterion)
+                PerClassThreshold(**goal, guard=False)
+                if self.offset == "class" and by_label
+                else GlobalThreshold("exact", **goal)
             )
             offsets += rule.fit(log_odds, targets, known).theta.numpy()
         offsets[~(targets & known).any(0)] = NEVER
@@ -100,9 +103,3 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
     def _estimate(self, features: Tensor) -> Tensor:
         thresholds = (self.outputs(features) + self.offsets) / self.scale
         return torch.where(self.offsets < NEVER, thresholds, NEVER).float()
-
-
-def _by_label(criterion: str) -> bool:
-    """Return whether a criterion is a mean over labels, so that each label can be chosen for on its own."""
-    formula = BY_KEY[criterion].formula
-    return isinstance(formula, Average) and formula.over == "labels"

@@ -12,10 +12,10 @@ from torch import Tensor
 from lsep_ml.decisions.base import Decided, FitOn
 from lsep_ml.decisions.calibration import Calibrated
 from lsep_ml.decisions.checks import BLOCK, Array, check_features
+from lsep_ml.decisions.criteria import check_criterion, criterion_metric
 from lsep_ml.decisions.linear import LinearThresholds
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
 from lsep_ml.decisions.search import Bools, Integers, add_counts, criterion_gain, first_best
-from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS
 from lsep_ml.metrics.counts import LabelCounts, count_label_sets
 from lsep_ml.metrics.functional import as_numpy
 from lsep_ml.metrics.metric import Floats
@@ -41,7 +41,8 @@ class LabelSetSupport(LogOddsDecision):
     sets. On a tie the more frequent set, and the smaller alpha, then beta.
 
     log_odds: what gives z, "thresh_linear" (`LinearThresholds`), or a calibration of each label's scores, "platt" or
-    "isotonic" (`Calibrated`). max_sets: only so many of the most frequent sets are candidates.
+    "isotonic" (`Calibrated`). criterion, beta, miss_cost: as of rules. max_sets: only so many of the most
+    frequent sets are candidates.
     """
 
     decides_by: ClassVar[tuple[str, ...]] = ("probabilities",)
@@ -59,18 +60,20 @@ class LabelSetSupport(LogOddsDecision):
         *,
         log_odds: LogOdds = "thresh_linear",
         criterion: str = "exact_match",
+        beta: float = 1.0,
+        miss_cost: float = 1.0,
         max_sets: int = 10_000,
         fit_on: FitOn = "crossfit",
     ) -> None:
         super().__init__(fit_on)
         if log_odds not in get_args(LogOdds):
             raise ValueError(f"log_odds={log_odds!r}: expected one of {', '.join(get_args(LogOdds))}")
-        if criterion not in LABEL_SET_KEYS:
-            raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
+        check_criterion(criterion, beta, miss_cost)
         if max_sets < 1:
             raise ValueError(f"max_sets={max_sets}: expected at least 1")
         self.num_features, self.num_labels = num_features, num_labels
-        self.log_odds, self.criterion, self.max_sets = log_odds, criterion, max_sets
+        self.criterion, self.beta, self.miss_cost = criterion, beta, miss_cost
+        self.log_odds, self.max_sets = log_odds, max_sets
         self.of_labels: LogOddsEstimator = (
             LinearThresholds(num_features, num_labels, offset="none", fit_on=fit_on)
             if log_odds == "thresh_linear"
@@ -103,7 +106,7 @@ class LabelSetSupport(LogOddsDecision):
         Raises ValueError where no image has all its labels known.
         """
         table = _SetTable.of(rows)
-        metric = BY_KEY[self.criterion]
+        metric = criterion_metric(self.criterion, self.beta, self.miss_cost, by_label=False)
         totals: list[LabelCounts] = []
         for fold in np.unique(rows.folds):
             inside = np.flatnonzero(rows.folds == fold)

@@ -20,10 +20,11 @@ from lsep_ml.metrics.functional import (
     check_ranking_input,
     image_ranking,
     label_set_metrics,
+    label_set_value,
     labels_per_image,
     ranking_formulas,
 )
-from lsep_ml.metrics.metric import Floats, ratio
+from lsep_ml.metrics.metric import Floats, Metric, ratio
 from lsep_ml.metrics.resampled_ranking import DrawnImages, ResampledRanking
 
 Intervals = dict[str, tuple[float, float]]
@@ -44,10 +45,12 @@ def bootstrap_label_sets(
     replicates: int = 1000,
     level: float = LEVEL,
     seed: int = 0,
+    further: Sequence[Metric] = (),
 ) -> Intervals:
     """Compute intervals (low, high) of the label-set metrics and of labels_per_image, by `intervals_of`.
 
-    predictions, targets, mask: (N, K) as in `count_label_sets`. Deterministic in `seed`.
+    predictions, targets, mask: (N, K) as in `count_label_sets`. further: of label sets too, and not in the catalogue.
+    Deterministic in `seed`.
     """
     known: Any = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
     predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
@@ -58,6 +61,7 @@ def bootstrap_label_sets(
     ]
     counts = _counts(*(np.vstack(sums) for sums in zip(*blocks, strict=True)))
     values = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
+    values |= {metric.key: label_set_value(metric.formula, counts) for metric in further}
     return intervals_of(values, level, int(known.any(1).sum()))
 
 
@@ -180,7 +184,8 @@ def intervals_of(values: dict[str, Floats], level: float, images: int) -> Interv
     intervals = {}
     for key, replicates in values.items():
         low, high = map(float, percentiles(replicates, level))
-        if low == high and key in BY_KEY and BY_KEY[key].unit == "%":
+        share = key not in BY_KEY or BY_KEY[key].unit == "%"
+        if low == high and share and 0 <= low <= 1:
             low, high = wilson(low, images, level)
         intervals[key] = low, high
     return intervals

@@ -101,8 +101,10 @@ AT_FIRST: dict[str, dict[str, Any]] = {
     "lsep_ml.decisions.TopK": _OF_CRITERIA,
     "lsep_ml.decisions.GlobalThreshold": _OF_CRITERIA,
     "lsep_ml.decisions.CappedThreshold": _OF_CRITERIA,
+    "lsep_ml.decisions.LinearThresholds": _OF_CRITERIA,
+    "lsep_ml.decisions.LabelSetSupport": _OF_CRITERIA,
     "lsep_ml.decisions.PerClassThreshold": {"miss_cost": 1.0},
-    "lsep_ml.decisions.ThresholdEstimation": {"criterion": "f1", "offset": "none"},
+    "lsep_ml.decisions.ThresholdEstimation": {"criterion": "f1", "offset": "none", **_OF_CRITERIA},
     "rates": {"search": None},
 }
 """Options of a part, or of what a `_target_` builds, that came later, at the value that means what was done before:

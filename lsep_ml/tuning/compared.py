@@ -17,18 +17,20 @@ from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.decisions import DECISIONS, Decision, load
 from lsep_ml.decisions.catalogue import DecisionRow
 from lsep_ml.decisions.checks import check_fit
+from lsep_ml.decisions.criteria import check_criterion, criterion_metric
 from lsep_ml.decisions.estimation import largest_count
 from lsep_ml.files import check_writable
 from lsep_ml.metrics import (
     BY_KEY,
-    LABEL_SET_KEYS,
     LABELS_PER_IMAGE,
+    Metric,
     bootstrap_label_sets,
     count_label_sets,
     label_set_metrics,
     labels_per_image,
 )
-from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, gain
+from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
+from lsep_ml.metrics.functional import label_set_value
 from lsep_ml.training.fitting import fit_decision
 from lsep_ml.tuning.label_sets import check_label_sets, export_label_sets, write_label_sets
 from lsep_ml.tuning.score_files import ScoreTable, read_scores
@@ -55,7 +57,7 @@ class Tuned:
 class Tuning:
     """Holds all decisions tried, of which `best` has the best `criterion` out of fold (the first on a tie)."""
 
-    criterion: str
+    criterion: Metric
     tried: list[Tuned]
 
     @property
@@ -64,7 +66,7 @@ class Tuning:
 
     def gain(self, tuned: Tuned) -> float:
         """Return what makes a decision the better one: its criterion out of fold, negated where lower is better."""
-        return gain(self.criterion, tuned.metrics[self.criterion])
+        return float(self.criterion.gain(tuned.metrics[self.criterion.key]))
 
 
 def tune(
@@ -73,6 +75,8 @@ def tune(
     *,
     decisions: Sequence[str] = (),
     criterion: str = "f1",
+    beta: float = 1.0,
+    miss_cost: float = 1.0,
     folds: int = 5,
     epochs: int = 50,
     replicates: int = 1000,
@@ -84,14 +88,14 @@ def tune(
     Every decision is fitted on all images but one fold's and predicts that fold, for each of `folds` random
     folds: its metrics are those of the predictions out of fold. Then it is fitted on all images. output:
     where the best one is written (JSON). decisions: keys of `DECISIONS`; none means all that the file allows
-    (learnt ones need features), without those that are only tried on request. epochs: of the learnt ones.
+    (learnt ones need features), without those that are only tried on request. criterion, beta, miss_cost: as of rules;
+    decisions that choose by none are judged by it too, break-even over all entries. epochs: of the learnt ones.
     replicates: of the bootstrap.
 
     Raises:
-        ValueError: a name is unknown, the file has no targets, or nothing can be fitted on its data.
+        ValueError: a name or the criterion is unknown, the file has no targets, or nothing can be fitted on its data.
     """
-    if criterion not in LABEL_SET_KEYS:
-        raise ValueError(f"criterion={criterion!r}: expected one of {', '.join(LABEL_SET_KEYS)}")
+    check_criterion(criterion, beta, miss_cost)
     if output is not None:
         check_writable(output)
     table = read_scores(source)
@@ -102,14 +106,16 @@ def tune(
     check_fit(table.scores, targets, table.mask)
     if not 2 <= folds <= len(targets):
         raise ValueError(f"folds={folds}: expected 2 to {len(targets)}, the number of images")
-    trial = _Trial(table, criterion, folds, epochs, replicates, seed)
+    goal = {"criterion": criterion, "beta": beta, "miss_cost": miss_cost}
+    metric = criterion_metric(criterion, beta, miss_cost, by_label=False)
+    trial = _Trial(table, goal, metric, folds, epochs, replicates, seed)
     tried = []
     with Progress(console=terminal.console, disable=not progress, transient=True) as bar:
         task = bar.add_task("", total=len(rows) * (folds + 1))
         for row in rows:
             bar.update(task, description=row.key)
             tried.append(trial.of(row, lambda: bar.advance(task)))
-    tuning = Tuning(criterion, tried)
+    tuning = Tuning(metric, tried)
     if output is not None:
         tuning.best.decision.save(output)
     return tuning
@@ -161,7 +167,7 @@ def apply(
 def print_tuning(tuning: Tuning, console: Console) -> None:
     """Print the tables of `tuning`, the best criterion first: some metrics with intervals, then all of them."""
     ordered = sorted(tuning.tried, key=tuning.gain, reverse=True)
-    criterion = BY_KEY[tuning.criterion]
+    criterion = tuning.criterion
     shown = dict.fromkeys([criterion, *(BY_KEY[key] for key in _SHOWN)])
     table = Table(title="Decisions, out of fold, in % (95% bootstrap intervals over images)")
     table.add_column("decision", no_wrap=True)  # a name that is cut stands for several
@@ -210,7 +216,8 @@ class _Trial:
     """Says how each decision is tried on `table`."""
 
     table: ScoreTable
-    criterion: str
+    goal: dict[str, Any]
+    metric: Metric
     folds: int
     epochs: int
     replicates: int
@@ -226,13 +233,18 @@ class _Trial:
             held_out[fold] = _predict(self._fit(row, np.setdiff1d(order, fold)), table, fold)
             advance()
         decision = self._fit(row, slice(None))
-        fitted = _metrics(_predict(decision, table, slice(None)), table)
+        fitted = _metrics(_predict(decision, table, slice(None)), table, self.metric)
         advance()
-        metrics = _metrics(held_out, table)
+        metrics = _metrics(held_out, table, self.metric)
         intervals = bootstrap_label_sets(
-            held_out, table.targets, table.mask, replicates=self.replicates, seed=self.seed
+            held_out,
+            table.targets,
+            table.mask,
+            replicates=self.replicates,
+            seed=self.seed,
+            further=[] if self.metric.key in BY_KEY else [self.metric],
         )
-        gap = fitted[self.criterion] - metrics[self.criterion]
+        gap = fitted[self.metric.key] - metrics[self.metric.key]
         return Tuned(row.key, decision, metrics, intervals, gap, time.perf_counter() - started)
 
     def _fit(self, row: DecisionRow, rows: Any) -> Decision:
@@ -240,7 +252,7 @@ class _Trial:
         table = self.table
         features = 0 if table.features is None else table.features.shape[1]
         sizes = {"num_features": features, "num_labels": table.scores.shape[1]}
-        decision = row.build(criterion=self.criterion, max_count=self._largest_count(rows), **sizes)
+        decision = row.build(**self.goal, max_count=self._largest_count(rows), **sizes)
         decision.label_names = table.label_names
         arrays = [
             None if a is None else a[rows] for a in (table.scores, table.targets, table.features, table.mask)
@@ -259,8 +271,10 @@ def _predict(decision: Decision, table: ScoreTable, rows: Any) -> np.ndarray:
     return decision.predict(table.scores[rows], features).numpy()
 
 
-def _metrics(predictions: np.ndarray, table: ScoreTable) -> dict[str, float]:
-    """Compute the label-set metrics of `predictions` and the mean number of labels predicted."""
+def _metrics(predictions: np.ndarray, table: ScoreTable, criterion: Metric | None = None) -> dict[str, float]:
+    """Compute the label-set metrics of `predictions`, a criterion too, and the mean number of labels predicted."""
     counts = count_label_sets(predictions, table.targets, table.mask)
     values = {key: float(value) for key, value in label_set_metrics(counts).items()}
+    if criterion is not None:
+        values[criterion.key] = float(label_set_value(criterion.formula, counts))
     return {**values, LABELS_PER_IMAGE.key: float(labels_per_image(counts))}

@@ -1,15 +1,25 @@
-"""F-beta, a cost of errors and break-even as criteria: rules against every threshold and every k by plain loops."""
+"""F-beta, a cost of errors and break-even as criteria: decisions against all they could choose, by plain loops."""
 
+from functools import partial
 from pathlib import Path
 
 import decisions_oracle as oracle
 import numpy as np
 import pytest
+from decisions_data import honest
 from jobs import compose_here
 from test_decisions_rules import random_case
 
-from lsep_ml.decisions import CappedThreshold, GlobalThreshold, PerClassThreshold, TopK
+from lsep_ml.decisions import (
+    CappedThreshold,
+    GlobalThreshold,
+    LabelSetSupport,
+    LinearThresholds,
+    PerClassThreshold,
+    TopK,
+)
 from lsep_ml.decisions.criteria import CRITERIA
+from lsep_ml.decisions.support import GRID, _SetTable
 from lsep_ml.metrics import LABEL_SET_KEYS
 from lsep_ml.store.keys import config_parts, plain_parts
 
@@ -100,6 +110,38 @@ def test_each_label_has_the_best_threshold_of_its_own(options, seed):
         assert (found[column] == (scores[column] > every[best]))[mask[column]].all()
 
 
+@options
+@pytest.mark.parametrize("offset", ["class", "one"])
+def test_offsets_of_linear_thresholds_by_brute_force(options, offset):
+    log_odds, targets, mask = random_case(2)
+    decision = LinearThresholds(4, 5, offset=offset, **options)
+    decision.choose(honest(log_odds, targets, mask))
+    found = log_odds > decision.offsets.numpy()
+    for part in [slice(k, k + 1) for k in range(5)] if offset == "class" else [slice(None)]:
+        given = targets[:, part], mask[:, part]
+        tried = [log_odds[:, part] > theta for theta in oracle.every_cutoff(log_odds[:, part], given[1])]
+        best = oracle.best([value(sets, *given, **options, by_label=offset == "class") for sets in tried])
+        assert (found[:, part] == tried[best])[given[1]].all()
+
+
+@options
+def test_the_two_weights_of_support_by_brute_force(options):
+    log_odds, targets, mask = random_case(3, rows=40)
+    rows = honest(log_odds, targets, mask | (np.arange(40) % 2 == 0)[:, None])
+    decision = LabelSetSupport(4, 5, log_odds="platt", **options)
+    decision.choose(rows)
+    values = []
+    for pair in GRID:
+        sets = np.zeros_like(targets)
+        for fold in range(5):
+            candidates = _SetTable.of(rows).without(fold).candidates(10_000)
+            totals = rows.log_odds.astype(float) @ candidates.sets.T + candidates.bonus(*pair)
+            sets[rows.folds == fold] = candidates.sets[totals.argmax(1)][rows.folds == fold]
+        values.append(value(sets, targets, rows.known, **options))
+    chosen = decision.choices()
+    assert (chosen["alpha"], chosen["beta"]) == GRID[oracle.best(values)]
+
+
 def test_a_miss_that_costs_more_is_made_less_often():
     generator = np.random.default_rng(0)
     targets = generator.random((300, 5)) < 0.3
@@ -141,7 +183,17 @@ def test_f_beta_of_one_is_f1_and_a_cost_of_one_is_the_hamming_loss():
         ({"criterion": "cost", "miss_cost": float("inf")}, "miss_cost=inf"),
     ],
 )
-@pytest.mark.parametrize("kind", [TopK, GlobalThreshold, CappedThreshold, PerClassThreshold])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        TopK,
+        GlobalThreshold,
+        CappedThreshold,
+        PerClassThreshold,
+        partial(LinearThresholds, 4, 3),
+        partial(LabelSetSupport, 4, 3),
+    ],
+)
 def test_what_means_nothing_is_refused(kind, given, message):
     with pytest.raises(ValueError, match=message):
         kind(**given)
@@ -151,7 +203,7 @@ def test_the_three_are_no_metrics_of_a_table():
     assert set(CRITERIA) - set(LABEL_SET_KEYS) == {"fbeta", "cost", "break_even"}
 
 
-@pytest.mark.parametrize("name", ["topk", "threshold", "capped", "per_class"])
+@pytest.mark.parametrize("name", ["topk", "threshold", "capped", "per_class", "thresh_linear", "support"])
 def test_what_was_decided_before_is_still_found(name: str, tmp_path: Path) -> None:
     config, _ = compose_here(tmp_path, f"decision={name}")
     hashed = config_parts(config, ("decision",))["decision"]

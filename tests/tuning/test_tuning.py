@@ -125,6 +125,35 @@ def test_metrics_are_those_out_of_fold(tmp_path):
         assert tuned.gap == pytest.approx(float(label_set_metrics(fitted)["f1"] - expected["f1"]))
 
 
+@pytest.mark.parametrize(
+    ("options", "formula"),
+    [
+        ({"criterion": "fbeta", "beta": 2.0}, lambda c, p, a, n: (5 * c / (4 * a + p)).mean()),
+        ({"criterion": "cost", "miss_cost": 3.0}, lambda c, p, a, n: ((3 * (a - c) + p - c) / n).mean()),
+        ({"criterion": "break_even"}, lambda c, p, a, n: abs(p.sum() - a.sum()) / n.sum()),
+    ],
+    ids=str,
+)
+def test_what_is_no_metric_of_a_table_is_a_criterion_too(options, formula, tmp_path):
+    arrays = case()
+    source = written(tmp_path / "scores.npz", arrays)
+    tuning = tune(source, decisions=["threshold"], folds=3, replicates=20, progress=False, **options)
+    (tuned,), key = tuning.tried, options["criterion"]
+    assert tuned.decision.options()["criterion"] == key
+    held_out = np.zeros_like(arrays["mask"])
+    for fold in np.array_split(np.random.default_rng(0).permutation(90), 3):
+        rest = np.setdiff1d(np.arange(90), fold)
+        rule = GlobalThreshold(**options).fit(*(arrays[name][rest] for name in ("scores", "targets", "mask")))
+        held_out[fold] = rule.predict(arrays["scores"][fold]).numpy()
+    known, true = arrays["mask"] != 0, arrays["targets"] != 0
+    counts = [(part & known).sum(0) for part in (held_out & true, held_out, true, known)]
+    assert tuned.metrics[key] == pytest.approx(formula(*counts))
+    assert tuned.intervals[key][0] < tuned.metrics[key] < tuned.intervals[key][1]
+    assert tuning.best is tuned
+    with (tmp_path / "out.txt").open("w") as page:
+        print_tuning(tuning, Console(width=160, file=page))
+
+
 @pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # the features tell nothing
 @pytest.mark.parametrize("name", ["thresh_linear", "support", "thresh_est_offset"])
 def test_what_goes_by_log_odds_is_tuned_out_of_fold_and_applied(name, tmp_path):
@@ -232,6 +261,7 @@ def test_what_cannot_be_tuned(tmp_path):
         ({"decisions": ["thresh_est"]}, "no features, which thresh_est decides from"),
         ({"folds": 91}, "folds=91: expected 2 to 90"),
         ({"criterion": "accuracy"}, "criterion='accuracy'"),
+        ({"criterion": "f1", "beta": 2.0}, "beta=2.0: only criterion='fbeta' weighs by it"),
     ]:
         with pytest.raises(ValueError, match=message):
             tune(source, progress=False, **options)
