@@ -148,7 +148,8 @@ def decide(
     """Decide by a fitted `decision` on `scores` float32 (N, K) and `features` float32 (N, D), on the CPU."""
     decided = decision.decide(scores, features)
     counts = decided.counts if decision.needs_features else None  # the others' are no estimate
-    by = (decided.thresholds, counts, decided.probabilities)
+    ask = None if decision.abstention is None else decision.abstention.asks(scores, decided)
+    by = (decided.thresholds, counts, decided.probabilities, ask)
     return Predictions(
         tuple(label_names),
         scores.numpy(),

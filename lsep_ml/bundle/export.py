@@ -115,6 +115,7 @@ def metadata(classifier: Classifier) -> dict[str, str]:
         "label_names": list(parts.label_names),
         "preprocessing": preprocessing,
         "decision": type(classifier.decision).__name__,
+        "abstention": None if (asks := classifier.decision.abstention) is None else asks._asdict(),
         "measured": {key: parts.measured[key] for key in ("data", "loss", "decision", "identity", "metrics")},
     }
     return {key: json.dumps(value, ensure_ascii=False) for key, value in values.items()}

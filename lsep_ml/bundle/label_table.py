@@ -152,10 +152,15 @@ class LabelTable:
 
     def _columns(self, scores: bool, problem: bool, spreadsheet: bool) -> Columns:
         first = self._row(next(iter(self._offsets))) if self._offsets else ImageRow("")
-        given = (first.thresholds, first.probabilities, first.count)
-        thresholded, probable, counted = (values is not None for values in given)
         return Columns(
-            self.label_names, scores, thresholded, probable, counted, problem, spreadsheet=spreadsheet
+            self.label_names,
+            scores,
+            first.thresholds is not None,
+            first.probabilities is not None,
+            first.count is not None,
+            first.ask is not None,
+            problem,
+            spreadsheet=spreadsheet,
         )
 
     def _row(self, image: str) -> ImageRow:

@@ -23,13 +23,14 @@ class ImageLabels:
     """Holds the labels of one image, highest score first, and what they were decided from.
 
     scores: of every label. thresholds: of every label, where the decision has them. count: of labels, where the
-    decision estimates it.
+    decision estimates it. ask: whether a person is to be asked, where the decision leaves images to one.
     """
 
     labels: tuple[str, ...]
     scores: dict[str, float]
     thresholds: dict[str, float] | None
     count: int | None
+    ask: bool | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -37,7 +38,8 @@ class Predictions(Sequence[ImageLabels]):
     """N images; `predictions[0]` is the first as `ImageLabels`.
 
     label_names: K names, the order of all columns. scores float32 (N, K). label_sets bool (N, K). thresholds float32
-    (N, K), counts int64 (N,) as the decision estimates them, and probabilities float32 (N, K), or None.
+    (N, K), counts int64 (N,) as the decision estimates them, and probabilities float32 (N, K), or None. ask: whether a
+    person is to be asked about the image, bool (N,), or None where all are answered.
     """
 
     label_names: tuple[str, ...]
@@ -46,6 +48,7 @@ class Predictions(Sequence[ImageLabels]):
     thresholds: NDArray[np.float32] | None
     counts: NDArray[np.int64] | None
     probabilities: NDArray[np.float32] | None = None
+    ask: NDArray[np.bool_] | None = None
 
     def __repr__(self) -> str:
         shown = ", ".join("|".join(labels) or "none" for labels in self[:3].labels)
@@ -83,6 +86,7 @@ class Predictions(Sequence[ImageLabels]):
             self._named(self.scores[row]),
             None if thresholds is None else self._named(thresholds[row]),
             None if counts is None else int(counts[row]),
+            None if self.ask is None else bool(self.ask[row]),
         )
 
     def __iter__(self) -> Iterator[ImageLabels]:
@@ -118,7 +122,7 @@ class Predictions(Sequence[ImageLabels]):
 
     @property
     def _arrays(self) -> tuple[NDArray[Any] | None, ...]:
-        return self.scores, self.label_sets, self.thresholds, self.counts, self.probabilities
+        return self.scores, self.label_sets, self.thresholds, self.counts, self.probabilities, self.ask
 
     def _named(self, values: NDArray[np.float32]) -> dict[str, float]:
         return dict(zip(self.label_names, values.tolist(), strict=True))

@@ -29,7 +29,8 @@ class ImageRow:
 
     labels: the highest score first. scores, thresholds, probabilities: float32 (K,), the last two where the decision
     has them. count: of labels, where the decision estimates it. margin: see `Predictions.margins`; None where there is
-    none. problem: why the image has no scores.
+    none. ask: whether a person is to be asked about it; None where all are answered. problem: why the image has no
+    scores.
     """
 
     image: str
@@ -39,6 +40,7 @@ class ImageRow:
     probabilities: NDArray[np.float32] | None = None
     count: int | None = None
     margin: float | None = None
+    ask: bool | None = None
     problem: str | None = None
 
 
@@ -46,9 +48,9 @@ class ImageRow:
 class Columns:
     """Says which columns a table has beside `image` and `labels`.
 
-    scores: and `margin`. problem: why rows have no scores. predicted: predicted_NAME, 0 or 1, and the image once more
-    as image_id, in CSV and Parquet, for programs that want a matrix. spreadsheet: whether the texts of a CSV that a
-    spreadsheet would take for formulas are marked as text.
+    scores: and `margin`. ask: whether a person is to be asked. problem: why rows have no scores. predicted:
+    predicted_NAME, 0 or 1, and the image once more as image_id, in CSV and Parquet, for programs that want a matrix.
+    spreadsheet: whether the texts of a CSV that a spreadsheet would take for formulas are marked as text.
     """
 
     label_names: Sequence[str]
@@ -56,6 +58,7 @@ class Columns:
     thresholds: bool = False
     probabilities: bool = False
     count: bool = False
+    ask: bool = False
     problem: bool = False
     predicted: bool = False
     spreadsheet: bool = False
@@ -92,6 +95,7 @@ def rows_of(images: Sequence[str], predictions: Predictions) -> Iterator[ImageRo
             at(predictions.probabilities, row),
             None if predictions.counts is None else int(predictions.counts[row]),
             None if np.isnan(margins[row]) else float(margins[row]),
+            None if predictions.ask is None else bool(predictions.ask[row]),
         )
 
 
@@ -129,6 +133,7 @@ def _write_jsonl(file: IO[bytes], rows: Iterator[ImageRow], columns: Columns) ->
                 record[field] = dict(zip(columns.label_names, getattr(row, field).tolist(), strict=True))
             record |= {"count": row.count} if columns.count else {}
             record["margin"] = row.margin
+            record |= {"ask": row.ask} if columns.ask else {}
         file.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
 
 
@@ -143,6 +148,8 @@ def _frame(rows: Sequence[ImageRow], columns: Columns) -> pl.DataFrame:
     }
     if columns.scores:
         found["margin"] = pl.Series([row.margin for row in rows], dtype=pl.Float32)
+    if columns.scores and columns.ask:
+        found["ask"] = pl.Series([row.ask for row in rows], dtype=pl.Boolean)
     if columns.scores and columns.count:
         found["count"] = pl.Series([row.count for row in rows], dtype=pl.Int64)
     nothing = np.full(len(columns.label_names), np.nan, np.float32)

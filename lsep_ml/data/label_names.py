@@ -107,7 +107,7 @@ def _unshowable(character: str) -> bool:
 PER_LABEL = ("score_", "threshold_", "probability_", "predicted_")
 """How the names of columns begin that each label has."""
 
-OTHERS = frozenset(("margin", "count", "problem", "image_id", "scores", "thresholds", "probabilities"))
+OTHERS = frozenset(("margin", "ask", "count", "problem", "image_id", "scores", "thresholds", "probabilities"))
 """Further columns, which say nothing of the labels."""
 
 

@@ -1,36 +1,48 @@
 """Which images are left to a person: those whose label sets are decided by the least."""
 
-from typing import NamedTuple
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lsep_ml.decisions.base import Decided
 from lsep_ml.decisions.checks import Array, float_tensor
 from lsep_ml.metrics.counts import compare_label_sets
 from lsep_ml.metrics.functional import as_numpy, group_ends
 from lsep_ml.metrics.metric import ratio
 
+if TYPE_CHECKING:
+    from lsep_ml.decisions.base import Decided
+
 
 class Abstention(NamedTuple):
-    """Asks a person about images of a confidence below `least`.
+    """Asks a person about images of a confidence below `least`; about all where none is to be answered.
 
     coverage, exact_match: on the images it was chosen on, the share that is answered, and of these the share whose
-    whole label set is right.
+    whole label set is right, 0 where none is.
     """
 
     least: float
     coverage: float
     exact_match: float
 
-    def asks(self, scores: Array, decided: Decided) -> Tensor:
+    def asks(self, scores: Array, decided: "Decided") -> Tensor:
         """Return whether a person is asked about each image, bool (N,)."""
-        return confidence(scores, decided) < self.least
+        return (confidence(scores, decided) < self.least) | (self.coverage == 0)
+
+    @classmethod
+    def of_plain(cls, plain: Mapping[str, Any]) -> "Abstention":
+        """Return what `_asdict` gave, from JSON too. Raises ValueError for anything else."""
+        numbers = [plain.get(name) for name in cls._fields] if isinstance(plain, Mapping) else []
+        if len(numbers) != 3 or not all(isinstance(n, int | float) and math.isfinite(n) for n in numbers):
+            raise ValueError(f"abstention = {plain!r:.80}: expected {', '.join(cls._fields)}, three numbers")
+        return cls(*map(float, numbers))  # type: ignore[arg-type]
 
 
-def confidence(scores: Array, decided: Decided) -> Tensor:
+def confidence(scores: Array, decided: "Decided") -> Tensor:
     """Return how far the closest label of each image is from being decided otherwise, float32 (N,), at least 0.
 
     By thresholds, the smallest |f_k - theta_k|; by counts, the gap between the lowest score (or probability) that is
@@ -48,7 +60,7 @@ def confidence(scores: Array, decided: Decided) -> Tensor:
 
 
 def choose_abstention(
-    scores: Array, decided: Decided, targets: Array, mask: Array | None = None, *, exact_match: float
+    scores: Array, decided: "Decided", targets: Array, mask: Array | None = None, *, exact_match: float
 ) -> Abstention:
     """Choose the lowest confidence to answer at, so that of the answered images `exact_match` have a right label set.
 
@@ -58,15 +70,25 @@ def choose_abstention(
     Raises:
         ValueError: a share outside (0, 1]; no image with a known label; no part of the images is right so often.
     """
+    certain = confidence(scores, decided).cpu().numpy()
+    return abstention_at(certain, as_numpy(decided.label_sets), targets, mask, exact_match=exact_match)
+
+
+def abstention_at(
+    certain: NDArray[np.float32],
+    label_sets: NDArray[Any],
+    targets: Array,
+    mask: Array | None = None,
+    *,
+    exact_match: float,
+) -> Abstention:
+    """Choose as `choose_abstention` does, by the `confidence` (N,) in label sets 0/1 (N, K); raises what it does."""
     if not 0 < exact_match <= 1:
         raise ValueError(f"exact_match={exact_match}: expected a share in (0, 1]")
-    known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
-    compared = compare_label_sets(as_numpy(decided.label_sets), as_numpy(targets), known)
-    counted = known.any(1)
+    right, counted = _wholly_right(label_sets, targets, mask)
     if not counted.any():
         raise ValueError("mask: no image has a known label, so none can be judged")
-    right = ~(compared.wrong | compared.missed).any(1)[counted]
-    certain: NDArray[np.float32] = confidence(scores, decided).cpu().numpy()[counted]
+    right, certain = right[counted], certain[counted]
     order = np.argsort(-certain, kind="stable")
     shares = ratio(right[order].cumsum(), np.arange(1, len(order) + 1))
     enough = np.flatnonzero((shares >= exact_match - 1e-12) & group_ends(certain[order]))
@@ -76,4 +98,31 @@ def choose_abstention(
             f"exact_match={exact_match}: no part of the images reaches it; the most is {best:.3f}"
         )
     last = int(enough[-1])
-    return Abstention(float(certain[order[last]]), (last + 1) / len(order), float(shares[last]))
+    least = min(float(certain[order[last]]), float(np.finfo(np.float32).max))  # JSON has no infinity
+    return Abstention(least, (last + 1) / len(order), float(shares[last]))
+
+
+def answered(
+    abstention: Abstention,
+    certain: NDArray[np.float32],
+    label_sets: NDArray[Any],
+    targets: Array,
+    mask: Array | None = None,
+) -> dict[str, float]:
+    """Return `coverage` and `exact_match` of what is answered of other images; 0 and 0 where none is.
+
+    certain: the `confidence` (N,) in the label sets 0/1 (N, K). Images without a known label do not count.
+    """
+    right, counted = _wholly_right(label_sets, targets, mask)
+    kept = counted & (certain >= abstention.least) & (abstention.coverage > 0)
+    shares = ratio(kept.sum(), counted.sum()), ratio((right & kept).sum(), kept.sum())
+    return {"coverage": float(shares[0]), "exact_match": float(shares[1])}
+
+
+def _wholly_right(
+    label_sets: NDArray[Any], targets: Array, mask: Array | None
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Return which images have every known label right, and which have a known label, bool (N,)."""
+    known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
+    compared = compare_label_sets(label_sets, as_numpy(targets), known)
+    return ~(compared.wrong | compared.missed).any(1), known.any(1)

@@ -12,10 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lsep_ml.decisions.abstention import Abstention
 from lsep_ml.decisions.checks import Array, check_fit, check_scores, row_blocks
 from lsep_ml.decisions.constraints import Constraints
 from lsep_ml.decisions.criteria import check_criterion, criterion_metric
-from lsep_ml.decisions.saved import WITH_CONSTRAINTS, write_saved
+from lsep_ml.decisions.saved import WITH_ABSTENTION, WITH_CONSTRAINTS, write_saved
 from lsep_ml.metrics import Metric
 from lsep_ml.metrics.functional import as_numpy
 
@@ -56,6 +57,7 @@ class Decision(nn.Module, ABC):
     fit_on: the images it is fitted on: "train", "val", "both"; or "crossfit", those whose scores are honest, which are
     the training images' out of fold and the validation images' (see docs/choose-a-decision.md). label_names: what the
     columns stand for, where that is known; kept in the saved decision, so that scores in another order can be refused.
+    abstention: which images it leaves to a person, if any; no part of the label sets, and saved too.
     """
 
     decides_by: ClassVar[tuple[str, ...]]
@@ -76,6 +78,7 @@ class Decision(nn.Module, ABC):
         self.fit_on = fit_on
         self.label_names: list[str] | None = None
         self.constraints = Constraints()
+        self.abstention: Abstention | None = None
 
     @abstractmethod
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
@@ -122,6 +125,8 @@ class Decision(nn.Module, ABC):
         record: dict[str, Any] = {"decision": type(self).__name__, "options": self.options(), **names}
         if self.constraints:
             record |= {"format": WITH_CONSTRAINTS, "constraints": self.constraints.plain()}
+        if self.abstention is not None:
+            record |= {"format": WITH_ABSTENTION, "abstention": self.abstention._asdict()}
         write_saved(Path(path), record, self.state_dict(), beside=any(True for _ in self.parameters()))
 
     def __repr__(self) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from lsep_ml.decisions.abstention import Abstention
 from lsep_ml.decisions.base import Decision
 from lsep_ml.decisions.catalogue import DECISIONS
 from lsep_ml.decisions.constraints import Constraints
@@ -38,6 +39,8 @@ def load(path: str | Path) -> Decision:
         _fill(decision, state)
         decision.label_names = _label_names(record, int(decision.num_labels))
         decision.constrain(Constraints.of_plain(record.get("constraints", {})))
+        if "abstention" in record:
+            decision.abstention = Abstention.of_plain(record["abstention"])
         if not decision.needs_features or hasattr(decision, "num_features"):
             _try(decision)
     return decision.eval()

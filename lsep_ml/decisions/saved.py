@@ -12,8 +12,9 @@ from torch import Tensor
 
 from lsep_ml.files import atomic_write, reading, write_json
 
-FORMAT, WITH_CONSTRAINTS = 1, 2
-"""Of decisions without constraints, and of those that an earlier version would decide by without them."""
+FORMAT, WITH_CONSTRAINTS, WITH_ABSTENTION = FORMATS = 1, 2, 3
+"""Of decisions without constraints, of those that an earlier version would decide by without them, and of those that
+would answer for every image."""
 
 
 def write_saved(path: Path, record: dict[str, Any], state: Mapping[str, Tensor], *, beside: bool) -> None:
@@ -51,9 +52,9 @@ def read_saved(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if not isinstance(record["decision"], str):
             raise ValueError(f"decision = {record['decision']!r:.40}, no name")
         version = record["format"]
-    if version not in (FORMAT, WITH_CONSTRAINTS):
+    if version not in FORMATS:
         raise ValueError(
-            f"{path}: format {version}, this version reads formats {FORMAT} and {WITH_CONSTRAINTS}"
+            f"{path}: format {version}, this version reads formats {', '.join(map(str, FORMATS))}"
         )
     if "weights" in record:
         weights = record["weights"]

@@ -40,6 +40,10 @@ def print_result(record: dict[str, Any], folder: Path, console: Console) -> None
     if (folder / PER_CLASS).exists():  # runs of earlier versions have none
         worst = [f"{name} {f1:.0%} of {support}" for name, f1, support in worst_labels(folder / PER_CLASS)]
         say(f"lowest F1, of so many positives: {', '.join(worst)}", on=console)
+    if "abstention" in record:
+        asked, found = record["abstention"]["asked_for"], record["abstention"]["test"]
+        told = f"{found['coverage']:.1%} of the test images answered, {found['exact_match']:.1%} of them wholly right"
+        say(f"{told} ({asked:.0%} asked for); the others are left to a person", on=console)
     chosen = (
         f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
         for key, value in record["choices"].items()

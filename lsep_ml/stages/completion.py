@@ -99,12 +99,17 @@ def constrained(config: DictConfig, decision: Decision | None) -> Decision | Non
     if "label_sets" not in config:
         return decision
     asked = cast(dict[str, Any], OmegaConf.to_container(config.label_sets, resolve=True))
-    groups = asked.pop("groups") or {}
+    groups, abstain = asked.pop("groups") or {}, asked.pop("abstain")
     constraints = Constraints(**asked, **groups)
     constraints.check(config.sizes.labels)
+    if abstain is not None and config.data.get("folds") is not None:
+        raise ValueError(
+            f"label_sets.abstain={abstain}: with data.folds={config.data.folds} several networks test, and the "
+            "confidence of one says nothing of another's; leave one of both out"
+        )
     if decision is not None:
         return decision.constrain(constraints)
-    if constraints:
+    if constraints or abstain is not None:
         raise ValueError(
             "label_sets: decision=none keeps a predictor's own label sets; choose a decision, or leave it out"
         )

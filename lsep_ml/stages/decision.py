@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from lsep_ml.data import DataSet
 from lsep_ml.decisions import Decision, LabelSetSupport, LearntDecision, LinearThresholds
+from lsep_ml.decisions.abstention import confidence
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.stages.extraction import Extraction
@@ -111,11 +112,12 @@ class FitRows:
 
 @dataclass(frozen=True)
 class Judged:
-    """Says what fits without an image say of it, for N images: label sets bool (N, K), and as far as the decision has
-    them thresholds and log odds, float32 (N, K).
+    """Says what fits without an image say of it, for N images: label sets bool (N, K), the `confidence` in them float32
+    (N,), and as far as the decision has them thresholds and log odds, float32 (N, K).
     """
 
     label_sets: NDArray[np.bool_]
+    confidence: NDArray[np.float32]
     thresholds: NDArray[np.float32] | None
     log_odds: NDArray[np.float32] | None
 
@@ -229,21 +231,19 @@ def cross_fit(
         places.append(np.flatnonzero(asked[rows.val]))
         parts.append(ask(decision, rows.scores[asked], rows.features[asked]))
     order = np.argsort(np.concatenate(places))
-    label_sets, thresholds, log_odds = (
-        None if part[0] is None else np.concatenate(part)[order] for part in zip(*parts, strict=True)
-    )
-    assert label_sets is not None
-    return Judged(label_sets, thresholds, log_odds)
+    arrays = (None if part[0] is None else np.concatenate(part)[order] for part in zip(*parts, strict=True))
+    return Judged(*arrays)  # type: ignore[arg-type]
 
 
 def ask(
     decision: Decision, scores: NDArray[np.float32], features: NDArray[np.float32]
-) -> tuple[Any, Any, Any]:
-    """Label sets, thresholds and log odds of a decision, the last two where it has them; see `Judged`."""
+) -> tuple[Any, Any, Any, Any]:
+    """Return what a decision says of some images, the fields of `Judged`."""
     decision = decision.eval().cpu()
     decided = decision.decide(scores, features)
     thresholds = None if decided.thresholds is None else decided.thresholds.numpy()
-    return decided.label_sets.numpy(), thresholds, log_odds_of(decision, scores, features)
+    certain = confidence(scores, decided).numpy()
+    return decided.label_sets.numpy(), certain, thresholds, log_odds_of(decision, scores, features)
 
 
 def log_odds_of(decision: Decision | None, scores: Any, features: Any) -> NDArray[np.float32] | None:

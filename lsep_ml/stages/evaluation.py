@@ -1,11 +1,13 @@
 """The end of a run: the label sets of validation and test, and what they are worth."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from lsep_ml.decisions import Decision, LabelSetSupport
+from lsep_ml.decisions.abstention import Abstention, abstention_at, answered, confidence
 from lsep_ml.metrics import (
     LABELS_PER_IMAGE,
     MAP_CALIBRATED,
@@ -26,12 +28,14 @@ _BATCH = 1024
 
 @dataclass(frozen=True)
 class SplitOutcome:
-    """One split's arrays, its label sets uint8 (N, K), the thresholds float32 (N, K) if any, and its metrics."""
+    """One split's arrays, its label sets uint8 (N, K), the thresholds float32 (N, K) if any, its metrics, and the
+    confidence in the label sets, float32 (N,), where one network gave them."""
 
     arrays: SplitArrays
     predictions: np.ndarray
     thresholds: np.ndarray | None
     metrics: dict[str, float]
+    confidence: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,8 @@ class Outcome:
     """Both splits a run reports on, and the 95% bootstrap intervals of the test metrics (over images, seeded).
 
     warnings: what is suspicious about a decision on the validation split. unseen: how many test images have a label set
-    that is no candidate of a decision that chooses among label sets; None of other decisions.
+    that is no candidate of a decision that chooses among label sets; None of other decisions. abstention: for the
+    record, which images are left to a person, and what that leaves of each split; None where none is asked for.
     """
 
     val: SplitOutcome
@@ -47,6 +52,7 @@ class Outcome:
     intervals: dict[str, list[float]]
     warnings: list[str]
     unseen: int | None = None
+    abstention: dict[str, Any] | None = None
 
 
 def evaluate(
@@ -54,9 +60,11 @@ def evaluate(
     extraction: Extraction,
     judged: Judged | None = None,
     cross_tested: SplitOutcome | None = None,
+    abstain: float | None = None,
 ) -> Outcome:
     """Apply a fitted decision (None: a predictor's own label sets) to validation and test and measure both.
 
+    abstain: the exact match to keep by leaving images to a person, who is set in the decision; None: all are answered.
     cross_tested: what other networks made of the test images, in the place of what this one would.
     judged: what fits without them say of the validation images, where the decision was fitted on them. The test split
     is reported, nothing else. Without scores there are no ranking metrics, and none at all of a split without a known
@@ -72,7 +80,30 @@ def evaluate(
     if isinstance(decision, LabelSetSupport) and cross_tested is None:
         unseen = int((~decision.seen(arrays.targets)).sum())
     shown = {key: list(interval) for key, interval in intervals.items()}
-    return Outcome(val, test, shown, _problems(decision, val), unseen)
+    warnings, abstention = _problems(decision, val), None
+    if decision is not None and abstain is not None:
+        abstention, unreached = _abstention(decision, val, test, abstain)
+        warnings += unreached
+    return Outcome(val, test, shown, warnings, unseen, abstention)
+
+
+def _abstention(
+    decision: Decision, val: SplitOutcome, test: SplitOutcome, share: float
+) -> tuple[dict[str, Any], list[str]]:
+    """Set which images the decision leaves to a person, by validation; the record of it, and what is to be said."""
+    warnings = []
+    try:
+        chosen = abstention_at(*_judged_by(val), exact_match=share)
+    except ValueError as error:
+        chosen = Abstention(0.0, 0.0, 0.0)
+        warnings.append(f"label_sets.abstain={share}: every image is left to a person ({error})")
+    decision.abstention = chosen
+    of_splits = {name: answered(chosen, *_judged_by(split)) for name, split in (("val", val), ("test", test))}
+    return {"asked_for": share, "least": chosen.least, **of_splits}, warnings
+
+
+def _judged_by(split: SplitOutcome) -> tuple[Any, ...]:
+    return split.confidence, split.predictions, split.arrays.targets, split.arrays.mask
 
 
 def _problems(decision: Decision | None, val: SplitOutcome) -> list[str]:
@@ -90,34 +121,39 @@ def _evaluate_split(
     decision: Decision | None, arrays: SplitArrays, judged: Judged | None = None
 ) -> SplitOutcome:
     if judged is None:
-        predictions, thresholds = _decide(decision, arrays)
+        predictions, thresholds, certain = _decide(decision, arrays)
         log_odds = log_odds_of(decision, arrays.scores, arrays.features)
     else:
         predictions, thresholds = judged.label_sets.astype(np.uint8), judged.thresholds
-        log_odds = judged.log_odds
+        log_odds, certain = judged.log_odds, judged.confidence
     metrics = measure(arrays, predictions)
     if log_odds is not None and metrics:
         metrics[MAP_CALIBRATED.key] = float(ranking_metrics(log_odds, arrays.targets, arrays.mask)["map"])
-    return SplitOutcome(arrays, predictions, thresholds, metrics)
+    return SplitOutcome(arrays, predictions, thresholds, metrics, certain)
 
 
 @torch.inference_mode()
-def _decide(decision: Decision | None, arrays: SplitArrays) -> tuple[np.ndarray, np.ndarray | None]:
-    """Label sets uint8 (N, K) of a split, and the thresholds float32 (N, K) where the decision has them."""
+def _decide(
+    decision: Decision | None, arrays: SplitArrays
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    """Label sets uint8 (N, K) of a split, the thresholds float32 (N, K) where the decision has them, and the confidence
+    float32 (N,) where there is a decision."""
     if decision is None:
         assert arrays.label_sets is not None  # build_job saw to it
-        return arrays.label_sets.astype(np.uint8), None
+        return arrays.label_sets.astype(np.uint8), None, None
     assert arrays.scores is not None
     decision = decision.eval().cpu()
-    predictions, thresholds = [], []
+    predictions, thresholds, certain = [], [], []
     for rows in fixed_batches(len(arrays.scores), _BATCH):
         scores = torch.from_numpy(arrays.scores[rows].copy())
         features = torch.from_numpy(arrays.features[rows].astype(np.float32))
         decided = decision.decide(scores, features)
         predictions.append(decided.label_sets.numpy())
+        certain.append(confidence(scores, decided).numpy())
         if decided.thresholds is not None:
             thresholds.append(decided.thresholds.numpy())
-    return np.concatenate(predictions).astype(np.uint8), np.concatenate(thresholds) if thresholds else None
+    label_sets = np.concatenate(predictions).astype(np.uint8)
+    return label_sets, np.concatenate(thresholds) if thresholds else None, np.concatenate(certain)
 
 
 def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:

@@ -170,7 +170,8 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     cross_tested, of_folds = None, None
     if data.data_set.cross_tested:
         cross_tested, of_folds = joined(folder, config.data.folds, extraction.split("test"))
-    outcome = evaluate(decision, extraction, judged, cross_tested)
+    abstain = config.label_sets.abstain if "label_sets" in config else None
+    outcome = evaluate(decision, extraction, judged, cross_tested, abstain)
     if outcome.unseen is not None:
         images = len(outcome.test.predictions)
         log.info("%d of %d test images have a label set that no candidate is", outcome.unseen, images)
@@ -207,6 +208,7 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
         },
         **({"solution": _solution(prediction)} if job.solving else {}),
         **({} if outcome.unseen is None else {"unseen_label_sets": outcome.unseen}),
+        **({} if outcome.abstention is None else {"abstention": outcome.abstention}),
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
         **({} if of_folds is None else {"folds": of_folds}),

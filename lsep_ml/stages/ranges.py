@@ -138,6 +138,7 @@ RANGES: Mapping[str, Kind] = {
     "loss.pos_weight_cap": Range(1, real=True),
     "loss.sampled": Switch(),
     "loss.weighted": Switch(),
+    "label_sets.abstain": Range(0, 1, real=True, above=True, null=True),
     "decision.guard": Switch(),
     "decision.standardize": Switch(),
     "decision.zero_class": Switch(),

@@ -73,7 +73,6 @@ says of itself is the loss's.
 The number of processes does where each normalises its own share of a batch (trainer.sync_batchnorm=false).
 """
 
-
 _OF_CRITERIA = {"beta": 1.0, "miss_cost": 1.0}
 
 AT_FIRST: dict[str, dict[str, Any]] = {
@@ -97,7 +96,7 @@ AT_FIRST: dict[str, dict[str, Any]] = {
         "decay_all": True,
         "patience": None,
     },
-    "label_sets": {"min_labels": 0, "max_labels": None, "groups": None},
+    "label_sets": {"min_labels": 0, "max_labels": None, "groups": None, "abstain": None},
     "lsep_ml.decisions.TopK": _OF_CRITERIA,
     "lsep_ml.decisions.GlobalThreshold": _OF_CRITERIA,
     "lsep_ml.decisions.CappedThreshold": _OF_CRITERIA,

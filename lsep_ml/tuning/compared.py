@@ -155,8 +155,9 @@ def apply(
     decided = fitted.decide(table.scores, table.features)
     predictions = decided.label_sets.numpy()
     thresholds, counts, probabilities = (None if values is None else values.numpy() for values in decided[1:])
+    ask = None if fitted.abstention is None else fitted.abstention.asks(table.scores, decided).numpy()
     if tool is None:
-        others = {"counts": counts, "probabilities": probabilities}
+        others = {"counts": counts, "probabilities": probabilities, "ask": ask}
         write_label_sets(output, table, predictions, thresholds, **others, spreadsheet=spreadsheet)
     else:
         found = Predictions(table.names, table.scores, predictions, thresholds, counts, probabilities)

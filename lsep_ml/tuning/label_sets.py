@@ -36,6 +36,7 @@ def write_label_sets(
     *,
     counts: np.ndarray | None = None,
     probabilities: np.ndarray | None = None,
+    ask: np.ndarray | None = None,
     spreadsheet: bool = False,
 ) -> None:
     """Write the label sets `predictions`, bool (N, K), to `path`: npz as a run's predictions.npz, or `predict`'s table.
@@ -59,9 +60,16 @@ def write_label_sets(
         }
         write_predictions(path, arrays, names)
         return
-    found = Predictions(names, table.scores, predictions, thresholds, counts, probabilities)
-    thresholded, probable, counted = (values is not None for values in (thresholds, probabilities, counts))
-    columns = Columns(names, True, thresholded, probable, counted, predicted=True, spreadsheet=spreadsheet)
+    found = Predictions(names, table.scores, predictions, thresholds, counts, probabilities, ask)
+    columns = Columns(
+        names,
+        thresholds=thresholds is not None,
+        probabilities=probabilities is not None,
+        count=counts is not None,
+        ask=ask is not None,
+        predicted=True,
+        spreadsheet=spreadsheet,
+    )
     write_table(path, rows_of(table.images, found), columns)
 
 

@@ -206,16 +206,19 @@ def test_columns_of_a_table_are_known_to_its_readers(tmp_path: Path) -> None:
     """The names that the writer gives are those that the readers leave out."""
     names = ("a", "b|c")
     ones = np.ones((2, 2), np.float32)
-    found = Predictions(names, ones, ones > 0, ones, np.array([2, 2]), ones)
-    columns = Columns(names, True, True, True, True, True, predicted=True)
+    found = Predictions(names, ones, ones > 0, ones, np.array([2, 2]), ones, np.array([True, False]))
+    columns = Columns(names, *[True] * 6, predicted=True)
     for suffix in ("csv", "parquet"):
         path = tmp_path / f"labels.{suffix}"
         write_table(path, rows_of(["x", "y"], found), columns)
-        header = (pl.read_csv(path) if suffix == "csv" else pl.read_parquet(path)).columns
+        table = pl.read_csv(path) if suffix == "csv" else pl.read_parquet(path)
+        header = table.columns
+        assert table["ask"].to_list() == [True, False]
         assert label_names_of(header) == names
         assert {name for name in header if not beside_labels(name)} == {"image", "labels"}
     write_table(tmp_path / "labels.jsonl", rows_of(["x", "y"], found), columns)
     row = json.loads((tmp_path / "labels.jsonl").read_text().splitlines()[0])
+    assert row["ask"] is True
     assert {name for name in row if not beside_labels(name)} == {"image", "labels"}
     assert label_names_of(list(row), json.dumps(row["scores"])) == names
     assert label_names_of(["image", "labels", "scores"], "[1]") == ()

@@ -5,8 +5,9 @@ import pytest
 import torch
 from decisions_data import EVERY, fitted, learnable, name_of
 
-from lsep_ml.decisions import Decided, GlobalThreshold
-from lsep_ml.decisions.abstention import choose_abstention, confidence
+from lsep_ml.bundle.classifier import decide
+from lsep_ml.decisions import Decided, GlobalThreshold, load
+from lsep_ml.decisions.abstention import Abstention, answered, choose_abstention, confidence
 
 
 def closest(scores, decided):
@@ -79,3 +80,39 @@ def test_what_cannot_be_chosen_is_refused():
         choose_abstention(scores, decided, targets, exact_match=0.5)
     with pytest.raises(ValueError, match="no image has a known label"):
         choose_abstention(scores, decided, targets, targets & False, exact_match=0.5)
+
+
+@pytest.mark.parametrize("chosen", [Abstention(0.4, 0.5, 0.8), Abstention(0.0, 0.0, 0.0)])
+def test_it_is_saved_with_the_decision_and_says_what_is_answered(chosen, tmp_path):
+    scores, targets, _ = learnable(rows=60)
+    decision = GlobalThreshold("exact").fit(scores, targets)
+    decision.abstention = chosen
+    decision.save(tmp_path / "decision.json")
+    loaded = load(tmp_path / "decision.json")
+    assert loaded.abstention == chosen
+    found = decide(loaded, list("abcdef"), scores, None)
+    assert found.ask is not None
+    certain = closest(scores, decision.decide(scores))
+    asked = [chosen.coverage == 0 or value < chosen.least for value in certain]
+    assert found.ask.tolist() == asked
+    assert [one.ask for one in found] == asked
+    mask = torch.rand(targets.shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask[:2] = False
+    right = [
+        all(a == b for a, b, k in zip(*row, strict=True) if k)
+        for row in zip(found.label_sets.tolist(), targets.tolist(), mask.tolist(), strict=True)
+    ]
+    kept = [row for row in range(60) if mask[row].any() and not asked[row]]
+    expected = len(kept) / int(mask.any(1).sum()), sum(right[row] for row in kept) / max(len(kept), 1)
+    shares = answered(
+        chosen, confidence(scores, decision.decide(scores)).numpy(), found.label_sets, targets, mask
+    )
+    assert tuple(shares.values()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "plain", [[1, 2, 3], {"least": 0.1}, {"least": "a", "coverage": 1, "exact_match": 1}]
+)
+def test_an_edited_abstention_is_refused(plain):
+    with pytest.raises(ValueError, match=r"abstention = .*: expected least, coverage, exact_match"):
+        Abstention.of_plain(plain)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from jobs import run_job_here
+from omegaconf import OmegaConf
 
 from lsep_ml.decisions import (
     CappedThreshold,
@@ -12,7 +13,9 @@ from lsep_ml.decisions import (
     LinearThresholds,
     PerClassThreshold,
     ThresholdEstimation,
+    load,
 )
+from lsep_ml.stages.completion import constrained
 from lsep_ml.stages.decision import FitRows, cross_fit
 from lsep_ml.training.folds import draw_folds
 
@@ -125,3 +128,46 @@ def test_runs_that_go_by_the_same_linear_thresholds_share_their_fits(output) -> 
     record, folder = run_job_here(output, *TINY, "decision=topk", "pictures=false")
     assert "linear_thresholds" not in record["stored"]
     assert not list(folder.glob("*.png"))
+
+
+def test_a_run_leaves_its_least_certain_images_to_a_person(output) -> None:
+    options = (*TINY, "data.density=0", "decision=topk", "decision.max_k=1", "pictures=false")
+    plain, _ = run_job_here(output, *options)
+    record, folder = run_job_here(output, *options, "label_sets.abstain=0.4")
+    assert record["identity"] == plain["identity"]
+    assert record["metrics"] == plain["metrics"]
+    asked = record["abstention"]
+    shares = {}
+    for name, file in (("val", "validation.npz"), ("test", "predictions.npz")):
+        with np.load(folder / file, allow_pickle=False) as arrays:
+            highest = np.sort(arrays["scores"], axis=1)
+            right = (arrays["predictions"] == arrays["targets"]).all(1)
+        certain = highest[:, -1] - highest[:, -2]
+        cuts = [asked["least"]] if name == "test" else sorted(set(certain.tolist()))
+        shares[name] = [((certain >= cut).mean(), right[certain >= cut].mean()) for cut in cuts]
+    best = max(share for share in shares["val"] if share[1] >= 0.4)
+    assert tuple(asked["val"].values()) == pytest.approx(best)
+    assert tuple(asked["test"].values()) == pytest.approx(shares["test"][0])
+    assert load(folder / "decision.json").abstention is not None
+    record, _ = run_job_here(output, *TINY, "decision=thresh_linear", "label_sets.abstain=1.0")
+    assert record["abstention"]["test"] == {"coverage": 0.0, "exact_match": 0.0}
+    assert any("every image is left to a person" in warning for warning in record["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("label_sets.abstain=1.5",), "label_sets.abstain=1.5: expected"),
+        (("label_sets.abstain=0.9", "predictor=mlknn"), "decision=none keeps a predictor's own label sets"),
+    ],
+)
+def test_what_cannot_leave_images_to_a_person_is_refused(options, message, output) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_job_here(output, *TINY, *options)
+
+
+def test_several_networks_have_no_confidence_in_common() -> None:
+    label_sets = {"min_labels": 0, "max_labels": None, "groups": None, "abstain": 0.9}
+    config = OmegaConf.create({"label_sets": label_sets, "data": {"folds": 2}, "sizes": {"labels": 3}})
+    with pytest.raises(ValueError, match=r"label_sets.abstain=0.9: with data.folds=2 several networks test"):
+        constrained(config, GlobalThreshold())
