@@ -39,7 +39,10 @@ from lsep_ml.metrics.metric import (
 
 LABEL_SET_KEYS = tuple(metric.key for metric in LABEL_SET_METRICS)
 RANKING_KEYS = (*(metric.key for metric in RANKING_METRICS), MAP_CLASSES.key)
-_CHUNK = 8192  # images sorted at a time: bounds the memory of the ranking metrics
+_IMAGES, _ENTRIES = (
+    8192,
+    2**22,
+)  # sorted at a time, whichever are fewer: bounds the memory of the ranking metrics
 
 PerClass = Literal["precision", "recall", "f1"]
 _PER_CLASS: Mapping[PerClass, Share] = {"precision": precision, "recall": recall, "f1": f1}
@@ -94,12 +97,9 @@ def ranking_metrics(scores: Any, targets: Any, mask: Any = None) -> dict[str, fl
     of_labels = ranking_formulas("labels")
     by_label = dict(zip(of_labels, label_values(scores, targets, known, *of_labels.values()), strict=True))
     values |= {key: mean_of_defined(of_label) for key, of_label in by_label.items()}
-    counted, by_image = known.any(1), []
-    for start in range(0, len(scores), _CHUNK):
-        part = np.flatnonzero(counted[start : start + _CHUNK]) + start
-        by_image.append(image_ranking(scores[part], targets[part], known[part]))
-    for key in ranking_formulas("images"):
-        values[key] = math.fsum(np.concatenate([part[key] for part in by_image])) / int(counted.sum())
+    counted = known.any(1)
+    for key, of_image in image_ranking(scores, targets, known).items():
+        values[key] = math.fsum(of_image[counted]) / int(counted.sum())
     if of_entries := ranking_formulas("entries"):
         cutoffs = label_cutoffs(scores[known], targets[known])
         values |= {key: float(np.nan_to_num(formula(cutoffs))) for key, formula in of_entries.items()}
@@ -174,7 +174,15 @@ def label_cutoffs(scores: NDArray[Any], positive: NDArray[Any]) -> Cutoffs:
 
 
 def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[Any]) -> dict[str, Floats]:
-    """Compute the ranking metrics of each image, (N,) each: a sort, then cumulative counts at the ends of ties."""
+    """Compute the ranking metrics of each image, (N,) each; those of one without a known entry mean nothing."""
+    size = max(1, min(_IMAGES, _ENTRIES // scores.shape[1]))
+    blocks = [slice(start, start + size) for start in range(0, len(scores), size)]
+    parts = [_image_ranking(scores[rows], targets[rows], known[rows]) for rows in blocks]
+    return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+
+
+def _image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[Any]) -> dict[str, Floats]:
+    """Sort, then read cumulative counts off at the ends of ties."""
     positives = targets & known
     scores = np.where(known, scores, -np.inf)  # unknown entries go last and count nothing
     order = np.argsort(-scores, axis=1)

@@ -1,5 +1,6 @@
 """The end of a run: the label sets of validation and test, and what they are worth."""
 
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,11 +20,17 @@ from lsep_ml.metrics import (
     labels_per_image,
     ranking_metrics,
 )
+from lsep_ml.metrics.bootstrap import Intervals
 from lsep_ml.stages.decision import Judged, log_odds_of
 from lsep_ml.stages.extraction import Extraction, SplitArrays
 from lsep_ml.stages.scores import fixed_batches
 
+log = logging.getLogger(__name__)
+
 _BATCH = 1024
+LARGE, FEW = 10**8, 100
+"""Test entries (images x labels) from which on intervals come from few bootstrap samples, and ranking metrics have
+none."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +80,7 @@ def evaluate(
     val = _evaluate_split(decision, extraction.split("val"), judged)
     test = cross_tested or _evaluate_split(decision, extraction.split("test"))
     arrays = test.arrays
-    intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask) if test.metrics else {}
-    if arrays.scores is not None and test.metrics:
-        intervals |= bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask)
+    intervals = _intervals(test) if test.metrics else {}
     unseen = None
     if isinstance(decision, LabelSetSupport) and cross_tested is None:
         unseen = int((~decision.seen(arrays.targets)).sum())
@@ -104,6 +109,20 @@ def _abstention(
 
 def _judged_by(split: SplitOutcome) -> tuple[Any, ...]:
     return split.confidence, split.predictions, split.arrays.targets, split.arrays.mask
+
+
+def _intervals(test: SplitOutcome) -> Intervals:
+    arrays = test.arrays
+    if test.predictions.size >= LARGE:
+        log.warning(
+            "%d x %d test entries: intervals of label sets are of %d samples, and scores have none",
+            *(*test.predictions.shape, FEW),
+        )
+        return bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask, replicates=FEW)
+    intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask)
+    if arrays.scores is not None:
+        intervals |= bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask)
+    return intervals
 
 
 def _problems(decision: Decision | None, val: SplitOutcome) -> list[str]:

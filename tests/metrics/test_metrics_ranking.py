@@ -5,7 +5,14 @@ import pytest
 import torch
 from metrics_oracle import SCIKIT_RANKING, ranking
 
-from lsep_ml.metrics import BY_KEY, RANKING_KEYS, RankingMetrics, average_precisions, ranking_metrics
+from lsep_ml.metrics import (
+    BY_KEY,
+    RANKING_KEYS,
+    RankingMetrics,
+    average_precisions,
+    functional,
+    ranking_metrics,
+)
 
 
 def random_case(seed, rows=40, labels=7, masked=True, levels=4):
@@ -42,7 +49,7 @@ def test_equal_to_scikit_learn(levels):
 
 
 @pytest.mark.parametrize("masked", [False, True])
-def test_metric_is_bit_identical_in_any_batching_and_order(masked):
+def test_metric_is_bit_identical_in_any_batching_and_order(masked, monkeypatch):
     generator = np.random.default_rng(0)
     scores, targets, mask = random_case(2, rows=9000, masked=masked)  # more than one block of rows
     scores += generator.integers(0, 3, scores.shape) * np.float32(0.1)
@@ -56,6 +63,8 @@ def test_metric_is_bit_identical_in_any_batching_and_order(masked):
         values = {key: float(value) for key, value in metric.compute().items()}
         expected = expected or values
         assert values == expected
+    assert expected == ranking_metrics(scores, targets, mask)
+    monkeypatch.setattr(functional, "_ENTRIES", 7 * 100)
     assert expected == ranking_metrics(scores, targets, mask)
 
 

@@ -16,8 +16,9 @@ import torch
 from jobs import compose_here, run_job_here
 
 from lsep_ml.data import indicator
+from lsep_ml.metrics.functional import RANKING_KEYS
 from lsep_ml.models import Network
-from lsep_ml.stages import scores, sealed_rows
+from lsep_ml.stages import evaluation, scores, sealed_rows
 from lsep_ml.stages.extraction import extract_features
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.running import Running
@@ -148,9 +149,8 @@ def test_a_killed_extraction_goes_on_to_the_same_bits(
 
 SLOW = """
 import sys, time
-from lsep_ml.data import indicator
 from lsep_ml.models import Network
-from lsep_ml.stages import scores, sealed_rows
+from lsep_ml.stages import sealed_rows
 sys.path.insert(0, sys.argv.pop(1))
 from jobs import run_job_here
 sealed_rows.SECONDS, extract = 0.0, Network.extract
@@ -253,13 +253,15 @@ def test_sparse_targets_give_the_same_run(tmp_path: Path, monkeypatch: pytest.Mo
         lines.append(",".join([*map(str, features), *labels]))
     (tmp_path / "f.csv").write_text("\n".join([*lines, ""]))
     options = ("data=features", f"data.root={tmp_path}", "loss=bce", "loss.pos_weight=balanced")
-    dense, held = (), ()
+    dense, held, intervals = (), (), []
     for least in (indicator.LARGE, 0):
         monkeypatch.setattr(indicator, "LARGE", least)
-        monkeypatch.setattr(scores, "LARGE", least)
+        for module in (scores, evaluation):
+            monkeypatch.setattr(module, "LARGE", 10**8 if least else 0)
         record, folder = run_job_here(
             tmp_path / str(least), *options, "decision=per_class", "decision.fit_on=both"
         )
+        intervals.append(set(record["intervals"]["test"]))
         with np.load(folder / "predictions.npz") as file:
             dense, held = (
                 held,
@@ -267,6 +269,8 @@ def test_sparse_targets_give_the_same_run(tmp_path: Path, monkeypatch: pytest.Mo
             )
     assert list((tmp_path / "0").glob("store/features/*/train_mask_rest.npy"))
     assert not list((tmp_path / "0").glob("store/scores/*/train_scores.npy"))
+    assert intervals[0] - intervals[1] == set(RANKING_KEYS) - {"map_classes"}
+    assert "f1" in intervals[1]
     assert dense[0] == held[0]
     for name, values in dense[1].items():
         np.testing.assert_array_equal(held[1][name], values, strict=True)
