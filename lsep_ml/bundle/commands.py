@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from lsep_ml.bundle.label_files import Labelled
 
 SHOWN_PROBLEMS = 20
+MOST_COLUMNS = 1000
+"""Labels from which on a table has no column for each unless it is asked for."""
 NOTHING, PROBLEMS = 1, 3
 """Exit codes of `predict` when images could not be used: of all of them, and of some, where the others are labelled."""
 
@@ -71,9 +73,19 @@ def predict_command(
         float | None, typer.Option("--threshold", help="Labels scored above this, in place of the decision.")
     ] = None,
     scores: Annotated[
-        bool,
-        typer.Option("--scores/--no-scores", help="Scores too; without them, data=csv trains on the CSV."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--scores/--no-scores",
+            help="Scores too, a column a label; up to 1,000 labels, if not given. Without, data=csv trains on the CSV.",
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            "--shard",
+            help="I/N: label every N-th batch alone, from the I-th; the last of N such calls writes the table.",
+        ),
+    ] = None,
     spreadsheet: Spreadsheet = False,
     max_bytes: Annotated[
         int | None,
@@ -105,7 +117,9 @@ def predict_command(
     from lsep_ml.bundle.label_files import fingerprint, label_files
     from lsep_ml.bundle.label_table import LabelTable, check_out
     from lsep_ml.bundle.predictions import write_pictures
+    from lsep_ml.bundle.shards import Shard, ShardedTable
 
+    share = None if shard is None else Shard.parse(shard)
     check_out(out, to, overwrite=overwrite)
     unreadable: dict[str, str] = {}
     found = image_files(images, unreadable)
@@ -114,19 +128,31 @@ def predict_command(
     classifier.batch_size = batch_size or classifier.batch_size
     classifier.max_bytes = max_bytes or classifier.max_bytes
     on_batch = None if pictures is None else partial(write_pictures, pictures)
+    names = classifier.label_names
+    open_table = partial(
+        LabelTable, label_names=names, overwrite=overwrite, tool=to, root=root, spreadsheet=spreadsheet,
+        scores=len(names) <= MOST_COLUMNS if scores is None else scores,
+    )  # fmt: skip
     made_by = fingerprint(classifier)
-    with LabelTable(out, classifier.label_names, made_by, overwrite=overwrite, tool=to, root=root) as table:
-        labelled = label_files(
-            classifier,
-            found,
-            table,
-            scores=scores,
-            spreadsheet=spreadsheet,
-            unreadable=unreadable,
-            on_batch=on_batch,
-            console=console,
+    label = partial(label_files, classifier, unreadable=unreadable, on_batch=on_batch, console=console)
+    if share is None:
+        with open_table(out, made_by=made_by) as table:
+            labelled = label(found, table)
+    else:
+        sharded = ShardedTable(
+            out, found, classifier.batch_size, lambda path, by: open_table(path, made_by=by), made_by
         )
-    _report(labelled, out)
+        with sharded.open(share) as table:
+            labelled = label(share.of(found, classifier.batch_size), table, finish=False)
+        left = sharded.finish(share, labelled)
+        state = f"{len(left)} shards are left" if left else "it is written"
+        say(f"{labelled.images} images labelled of {out}, shard {shard}; {state}")
+    if share is None:
+        _report(labelled, out)
+    _end(labelled)
+
+
+def _end(labelled: "Labelled") -> None:
     if labelled.problems:
         raise typer.Exit(PROBLEMS if labelled.images else NOTHING)
 

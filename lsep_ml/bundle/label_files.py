@@ -43,24 +43,26 @@ def label_files(
     images: Sequence[str],
     table: LabelTable,
     *,
-    scores: bool = True,
-    spreadsheet: bool = False,
     unreadable: Mapping[str, str] | None = None,
     on_batch: OnBatch | None = None,
     console: Console | None = None,
+    finish: bool = True,
 ) -> Labelled:
-    """Fill and finish `table` with the labels of these image files, in their order.
+    """Fill and `finish` `table` with the labels of these image files, in their order.
 
-    Images that the table has already are not opened. One that cannot be read, or that the network cannot take, ends
+    Batches of which the table has every image already are not opened; those of which it has some are computed whole
+    again, so that an interruption changes no bit. One that cannot be read, or that the network cannot take, ends
     nothing: it is in `problems`, and its row says why (see `LabelTable.finish`). `unreadable` are problems met before,
     such as folders. `on_batch` is shown the images of each batch and what was predicted before they are kept.
     """
     started = time.perf_counter()
-    waiting = [image for image in images if image not in table]
-    found = len(images) - len(waiting)
+    size = classifier.batch_size
+    batches = (images[start : start + size] for start in range(0, len(images), size))
+    waiting = [image for batch in batches if not all(image in table for image in batch) for image in batch]
+    found = sum(image in table for image in images)
     problems: dict[str, str] = {}
     with _progress_bar(console) as bar:
-        task = bar.add_task("", total=len(images), completed=found, broken="")
+        task = bar.add_task("", total=len(images), completed=len(images) - len(waiting), broken="")
         for names, tensors, broken in decoded(classifier, waiting):
             problems |= broken
             for part, predictions in _predicted(classifier, names, tensors, problems):
@@ -70,7 +72,8 @@ def label_files(
             shown = f"{len(problems)} cannot be read" if problems else ""
             bar.update(task, advance=len(names) + len(broken), broken=shown)
     rows = len(table)
-    table.finish(images, scores=scores, problems=problems, spreadsheet=spreadsheet)
+    if finish:
+        table.finish(images, problems=problems)
     problems |= unreadable or {}
     return Labelled(rows, found, problems, time.perf_counter() - started)
 

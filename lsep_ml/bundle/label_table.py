@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -48,6 +48,9 @@ class LabelTable:
         overwrite: whether a finished table may be replaced.
         tool: what to write in place of a table, "fiftyone" or "label_studio" (see `export`).
         root: for a tool, the folder from which it names images.
+        scores: whether the table has scores, thresholds and probabilities of every label, which are kept only then; for
+            a tool they always are.
+        spreadsheet: for a CSV, whether texts that a spreadsheet would take for formulas are marked as text.
 
     Raises:
         ValueError: another suffix, or a part that was made by something else.
@@ -63,9 +66,14 @@ class LabelTable:
         overwrite: bool = False,
         tool: str | None = None,
         root: Path | None = None,
+        scores: bool = True,
+        spreadsheet: bool = False,
     ) -> None:
         check_out(path, tool, overwrite=overwrite)
         self.tool, self.root = tool, root
+        self.scores, self.spreadsheet = scores, spreadsheet
+        if not scores and tool is None:
+            made_by = {**made_by, "scores": False}
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path, self.label_names = path, tuple(label_names)
         self.part = path.with_name(path.name + ".part")
@@ -108,9 +116,21 @@ class LabelTable:
         """Append the rows of a batch and hand them to the operating system."""
         for row in rows_of(images, predictions):
             record = {key: value for key, value in vars(row).items() if value is not None}
-            packed = {key: _pack(record[key]) for key in PACKED if key in record}
-            self._offsets[row.image] = self._append(record | packed)
+            packed = {key: _pack(record.pop(key)) for key in PACKED if key in record}
+            self._offsets[row.image] = self._append(record | (packed if self.scores or self.tool else {}))
         self._file.flush()
+
+    def line(self, image: str) -> bytes:
+        """Return the record of an image that is there, as it stands in the part."""
+        self._file.seek(self._offsets[image])
+        return self._file.readline()
+
+    def take(self, lines: Iterable[tuple[str, bytes]]) -> None:
+        """Append images' records, as `line` gives them, but for those that are there."""
+        for image, line in lines:
+            if image not in self._offsets:
+                self._offsets[image] = self._file.seek(0, 2)
+                self._file.write(line)
 
     def rows(self, images: Sequence[str], problems: Mapping[str, str] | None = None) -> Iterator[ImageRow]:
         """Give the rows of `images`, those that are there, in their order.
@@ -127,20 +147,16 @@ class LabelTable:
     def finish(
         self,
         images: Sequence[str],
-        *,
-        scores: bool = True,
         problems: Mapping[str, str] | None = None,
-        spreadsheet: bool = False,
     ) -> None:
         """Write the table of these images in their order.
 
         Those in `problems` have no label and no score, and why in the column `problem`, which is there where one is.
-        Without `scores`, they are left out. For a `spreadsheet`, texts of a CSV that it would take for formulas are
-        marked as text.
+        A table without scores leaves them out.
         """
-        rows = self.rows(images, problems if scores else None)
+        rows = self.rows(images, problems if self.scores else None)
         if self.tool is None:
-            write_table(self.path, rows, self._columns(scores, scores and bool(problems), spreadsheet))
+            write_table(self.path, rows, self._columns(self.scores and bool(problems)))
         else:
             absolute = (dataclasses.replace(row, image=os.path.abspath(row.image)) for row in rows)
             export_rows(
@@ -150,22 +166,21 @@ class LabelTable:
         self.part.unlink()
         self.close()
 
-    def _columns(self, scores: bool, problem: bool, spreadsheet: bool) -> Columns:
+    def _columns(self, problem: bool) -> Columns:
         first = self._row(next(iter(self._offsets))) if self._offsets else ImageRow("")
         return Columns(
             self.label_names,
-            scores,
+            self.scores,
             first.thresholds is not None,
             first.probabilities is not None,
             first.count is not None,
             first.ask is not None,
             problem,
-            spreadsheet=spreadsheet,
+            spreadsheet=self.spreadsheet,
         )
 
     def _row(self, image: str) -> ImageRow:
-        self._file.seek(self._offsets[image])
-        record = json.loads(self._file.readline())
+        record = json.loads(self.line(image))
         known = {field.name for field in dataclasses.fields(ImageRow)}
         packed = {key: _unpack(record[key]) for key in PACKED if key in record}
         return ImageRow(**{key: value for key, value in (record | packed).items() if key in known})

@@ -146,6 +146,60 @@ def test_an_interrupted_call_goes_on_where_it_stopped(bundle: Path, folder: Path
     assert not part.exists()
 
 
+@pytest.mark.parametrize(("count", "suffix"), [(1, "csv"), (3, "csv"), (2, "jsonl"), (5, "parquet")])
+def test_shards_end_in_one_table_whatever_their_number(
+    bundle: Path, folder: Path, tmp_path: Path, count: int, suffix: str
+) -> None:
+    """In any order, one of them killed, one image broken."""
+    (folder / "a broken.png").write_bytes(b"")
+    words = ["predict", bundle, folder, "--batch-size", 2, "--device", "cpu", "--out"]
+    whole, out = tmp_path / f"whole.{suffix}", tmp_path / f"labels.{suffix}"
+    assert call(*words, whole).exit_code == 3
+    for number in range(count, 0, -1):
+        done = call(*words, out, "--shard", f"{number}/{count}")
+        left = f"{number - 1} shards are left" if number > 1 else "it is written"
+        assert left in " ".join(done.output.split())
+        if number == 2:  # killed in its last row, and started again
+            part = tmp_path / f"labels.2-of-{count}.{suffix}.part"
+            part.write_bytes(part.read_bytes()[:-7])
+            Path(f"{part.with_suffix('')}.done.json").unlink()
+            call(*words, out, "--shard", f"{number}/{count}")
+    assert out.read_bytes() == whole.read_bytes()
+    problems = [path.with_name(f"{path.name}.problems.csv") for path in (whole, out)]
+    assert problems[0].read_bytes() == problems[1].read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "in",
+        whole.name,
+        out.name,
+        *(path.name for path in problems),
+    }
+
+
+def test_shards_of_other_images_or_numbers_are_refused(bundle: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "labels.csv"
+    for wrong in ("0/2", "3/2", "2", "a/b"):
+        with pytest.raises(ValueError, match=r"--shard .*expected I/N, from 1/N to N/N"):
+            call("predict", bundle, folder, "--out", out, "--shard", wrong)
+    call("predict", bundle, folder, "--out", out, "--shard", "1/2", "--batch-size", 2)
+    (folder / "a.png").unlink()
+    with pytest.raises(
+        ValueError, match=r"labels.1-of-2.csv.done.json: a shard of another bundle or decision"
+    ):
+        call("predict", bundle, folder, "--out", out, "--shard", "2/2", "--batch-size", 2)
+
+
+def test_many_labels_have_no_columns_of_their_own(
+    bundle: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lsep_ml.bundle.commands.MOST_COLUMNS", 4)
+    asked, out = tmp_path / "asked.csv", tmp_path / "labels.csv"
+    call("predict", bundle, folder, "--out", asked, "--scores")
+    call("predict", bundle, folder, "--out", out)
+    assert out.read_text().startswith("image,labels\n")
+    assert [row["labels"] for row in rows(out)] == [row["labels"] for row in rows(asked)]
+    assert "score_" in asked.read_text()
+
+
 def test_a_part_of_another_decision_is_refused_and_kept(bundle: Path, folder: Path, tmp_path: Path) -> None:
     classifier = lsep_ml.load(bundle, device="cpu")
     out = tmp_path / "labels.csv"
