@@ -3,7 +3,7 @@
 import re
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,6 @@ class Given:
         targets, mask, label_names, splits: as in `DataSet`, N or K of them, as far as the file has them.
         frame: the rest of a table's columns.
         line: of each row in the file, for messages; empty: rows are counted.
-        notes: what was guessed.
     """
 
     features: NDArray[np.float32]
@@ -51,7 +50,6 @@ class Given:
     splits: list[str] | None = None
     frame: Frame | None = None
     line: Sequence[int] = ()
-    notes: list[str] = field(default_factory=list)
 
 
 def read_given(path: Path) -> Given:

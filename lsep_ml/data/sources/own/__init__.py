@@ -163,7 +163,7 @@ def _candidate(folder: Folder, options: Options) -> Candidate:
     if not chosen:
         images = set(folder.images)
         shown = [file for file in folder.files if file not in images] or folder.files
-        why = "".join(f"; {reason}" for reason in table_reasons(folder, shown[:NAMED], options))
+        why = "".join(f"; {reason}" for reason in table_reasons(folder, shown[:NAMED]))
         raise DataError(
             f"data.root={folder.root}: nothing that could hold labels among its {len(folder.files):,} files "
             f"({some(shown) or 'none'}), {len(folder.images):,} of them images{why}; docs/data.md shows what is read"

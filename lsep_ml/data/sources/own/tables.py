@@ -70,7 +70,7 @@ def _names_images(folder: Folder, file: str, options: Options) -> bool:
         return True  # it names images, and what is wrong with them is said when it is read
 
 
-def table_reasons(folder: Folder, files: Sequence[str], options: Options) -> list[str]:
+def table_reasons(folder: Folder, files: Sequence[str]) -> list[str]:
     """Return why none of the tables among `files` is read, in words."""
     found = []
     for file in files:
