@@ -39,10 +39,9 @@ from lsep_ml.metrics.metric import (
 
 LABEL_SET_KEYS = tuple(metric.key for metric in LABEL_SET_METRICS)
 RANKING_KEYS = (*(metric.key for metric in RANKING_METRICS), MAP_CLASSES.key)
-_IMAGES, _ENTRIES = (
-    8192,
-    2**22,
-)  # sorted at a time, whichever are fewer: bounds the memory of the ranking metrics
+# Images and entries that are sorted at a time, whichever are fewer, and entries up to which one ranking of all of them
+# is: they bound the memory.
+_IMAGES, _ENTRIES, _POOLED = 8192, 2**22, 2**27
 
 PerClass = Literal["precision", "recall", "f1"]
 _PER_CLASS: Mapping[PerClass, Share] = {"precision": precision, "recall": recall, "f1": f1}
@@ -101,7 +100,7 @@ def ranking_metrics(scores: Any, targets: Any, mask: Any = None) -> dict[str, fl
     for key, of_image in image_ranking(scores, targets, known).items():
         values[key] = math.fsum(of_image[counted]) / int(counted.sum())
     if of_entries := ranking_formulas("entries"):
-        cutoffs = label_cutoffs(scores[known], targets[known])
+        cutoffs = _pooled_cutoffs(scores, targets, known)
         values |= {key: float(np.nan_to_num(formula(cutoffs))) for key, formula in of_entries.items()}
     values[MAP_CLASSES.key] = float((~np.isnan(by_label["map"])).sum())
     return {key: values[key] for key in RANKING_KEYS}
@@ -171,6 +170,25 @@ def label_cutoffs(scores: NDArray[Any], positive: NDArray[Any]) -> Cutoffs:
     found = np.diff(true_positives, prepend=0)
     tied = np.diff(above, prepend=0) - found
     return Cutoffs(found, true_positives, above, tied, len(scores) - true_positives[-1])
+
+
+def _pooled_cutoffs(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[Any]) -> Cutoffs:
+    """Return the cut-offs of the known entries in one ranking: of many entries, which are not sorted then but counted
+    by blocks of rows, the ties with a positive alone."""
+    positive = targets & known
+    if scores.size < _POOLED or not positive.any():
+        return label_cutoffs(scores[known], targets[known])
+    values, found = np.unique(scores[positive], return_counts=True)
+    reached, tied = np.zeros(len(values) + 1, np.int64), np.zeros(len(values), np.int64)
+    size = max(1, _ENTRIES // scores.shape[1])
+    for start in range(0, len(scores), size):
+        block = scores[start : start + size][known[start : start + size]]
+        places = np.searchsorted(values, block, side="right")  # of the lowest positive above each entry
+        reached += np.bincount(places, minlength=len(reached))
+        equal = places[(places > 0) & (values[places - 1] == block)] - 1
+        tied += np.bincount(equal, minlength=len(tied))
+    above, found, tied = reached[:0:-1].cumsum(), found[::-1], tied[::-1]
+    return Cutoffs(found, found.cumsum(), above, tied - found, reached.sum() - found.sum())
 
 
 def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[Any]) -> dict[str, Floats]:

@@ -66,6 +66,8 @@ def test_metric_is_bit_identical_in_any_batching_and_order(masked, monkeypatch):
     assert expected == ranking_metrics(scores, targets, mask)
     monkeypatch.setattr(functional, "_ENTRIES", 7 * 100)
     assert expected == ranking_metrics(scores, targets, mask)
+    monkeypatch.setattr(functional, "_POOLED", 0)  # the ranking of all entries counted, not sorted
+    assert ranking_metrics(scores, targets, mask) == pytest.approx(expected, rel=1e-14)
 
 
 def test_raw_scores_are_never_squashed():
