@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lsep_ml.data.data_set import SPLITS, DataSet, Split, repeated_id
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.decode import ImageFiles
-from lsep_ml.data.images.opened import MISSING, check_images
+from lsep_ml.data.images.opened import MISSING, SAMPLE, check_images, how_checked
 from lsep_ml.data.indicator import Known, Targets
 from lsep_ml.data.label_names import SEPARATOR, check_label_names
 from lsep_ml.data.twins import Twins
@@ -105,14 +105,20 @@ def checked(annotations: Annotations, separator: str | None = SEPARATOR) -> Anno
 def keep_usable(annotations: Annotations, on_bad_image: OnBadImage, cache: str | Path | None) -> Annotations:
     """Open every image (or take its verdict from the cache) and refuse or drop what training could not read.
 
+    Where images are checked otherwise (`images_checked`), a sample or none is opened, and neither contents nor
+    near-duplicates are known.
+
     Raises:
         DataError: on_bad_image is "error" and some image is missing or unreadable; the message names some.
     """
     if on_bad_image not in ("error", "drop"):
         raise DataError(f"data.on_bad_image={on_bad_image}: error or drop")
-    found = check_images(annotations.root, annotations.image_ids, cache)
-    problems = found.problems
-    annotations = dataclasses.replace(annotations, digests=found.digests, hashes=found.hashes)
+    if how_checked() == "full":
+        found = check_images(annotations.root, annotations.image_ids, cache)
+        problems: Mapping[int, str] = found.problems
+        annotations = dataclasses.replace(annotations, digests=found.digests, hashes=found.hashes)
+    else:
+        problems = _sampled_problems(annotations, cache) if how_checked() == "sample" else {}
     if not problems:
         return annotations
     shown = [f"{annotations.image_ids[row]} ({problem})" for row, problem in list(problems.items())[:SHOWN]]
@@ -124,6 +130,13 @@ def keep_usable(annotations: Annotations, on_bad_image: OnBadImage, cache: str |
         raise DataError(f"{summary}; repair or remove them, or set data.on_bad_image=drop")
     log.warning("%s; dropped", summary)
     return without_unusable(annotations, problems)
+
+
+def _sampled_problems(annotations: Annotations, cache: str | Path | None) -> dict[int, str]:
+    """Open `SAMPLE` images, always the same ones of a listing."""
+    rows = np.random.default_rng(0).permutation(len(annotations))[:SAMPLE]
+    found = check_images(annotations.root, annotations.image_ids[rows], cache)
+    return {int(rows[place]): problem for place, problem in found.problems.items()}
 
 
 def without_unusable(annotations: Annotations, problems: Mapping[int, str]) -> Annotations:
@@ -150,6 +163,11 @@ def treat_twins(annotations: Annotations, twins: TwinsAre) -> Annotations:
     """
     if twins not in ("report", "together", "ignore"):
         raise DataError(f"data.twins={twins}: report, together or ignore")
+    if twins == "together" and how_checked() != "full":
+        raise DataError(
+            f"data.twins=together: near-duplicates are known once every image was opened; take data.check=full, not "
+            f"{how_checked()}"
+        )
     if twins == "ignore" or annotations.hashes is None:
         return dataclasses.replace(annotations, hashes=None)
     if twins == "report":
@@ -195,7 +213,7 @@ def to_data_set(annotations: Annotations, *, cross_tested: bool = False) -> Data
         if part.digests is not None:
             content.update(part.digests.tobytes())
         splits[name] = Split(
-            ImageFiles(part.root, part.image_ids),
+            ImageFiles(part.root, part.image_ids, checked=how_checked() == "full"),
             part.targets,
             None if known else part.mask,
             part.image_ids,

@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,8 @@ from lsep_ml.data.cores import available_cores
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.content import MAX_BYTES, at_most
+from lsep_ml.data.images.opened import Check, images_checked
+from lsep_ml.data.known import without_unread
 from lsep_ml.data.label_groups import LabelGroups, read_label_groups
 from lsep_ml.data.loading import Batch, BatchedSplit, TrainingLoader
 from lsep_ml.data.mixing import UNMIXED, Mixing
@@ -45,6 +47,8 @@ class ImageDataModule(pl.LightningDataModule):
         persistent_workers: whether they live on from epoch to epoch.
         pin_memory: whether batches are put where a GPU copies from at once; None: where there is a GPU.
         max_bytes: the largest image file that is read; a larger one is as one that cannot be decoded.
+        check: which images are opened before the first epoch, see `images_checked`; where not all are, bad ones that
+            are met are left out, see `BatchedSplit`.
         groups_of_labels: a JSON file of label groups, relative to the reader's `root`, see `read_label_groups`.
         drop_labels, dropped_as, long_tail: what is withheld of training and validation, see `Withheld`; by the reader's
             `seed`.
@@ -71,6 +75,7 @@ class ImageDataModule(pl.LightningDataModule):
         persistent_workers: bool = True,
         pin_memory: bool | None = None,
         max_bytes: int = MAX_BYTES,
+        check: Check = "full",
         drop_labels: float | SinglePositive = 0.0,
         dropped_as: DroppedAs = "unknown",
         long_tail: float | None = None,
@@ -89,7 +94,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.num_workers = min(num_workers, available_cores())
         self.persistent_workers = persistent_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        with at_most(max_bytes):
+        with at_most(max_bytes), images_checked(check):
             self.data_set = withheld.of(reader(**options), options.get("seed", 0))
         groups = None if groups_of_labels is None else Path(options.get("root", "")) / groups_of_labels
         self.label_groups = (
@@ -115,15 +120,17 @@ class ImageDataModule(pl.LightningDataModule):
         self._training: TrainingLoader | None = None
         self._place: dict[str, Any] = {"batches": 0}
 
-    def on_features(self, features: Mapping[str, Tensor]) -> Self:
+    def on_features(self, features: Mapping[str, Tensor], unread: Collection[str] = ()) -> Self:
         """Return the same rows, targets and orders, with each split's features (N, D) in the place of its images.
 
-        Features are not augmented: they stand for the images as evaluation sees them.
+        Features are not augmented: they stand for the images as evaluation sees them. Of the images `unread`, which
+        could not be, no label is known.
         """
         twin = copy(self)
         twin.transform, twin.num_workers = None, 0
-        train, val, test = (replace(self.data_set.split(name), images=features[name]) for name in SPLITS)
-        twin.data_set = replace(self.data_set, train=train, val=val, test=test)
+        known = without_unread(self.data_set, unread)
+        train, val, test = (replace(known.split(name), images=features[name]) for name in SPLITS)
+        twin.data_set = replace(known, train=train, val=val, test=test)
         return twin
 
     def unaugmented(self) -> Self:

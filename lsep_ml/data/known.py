@@ -1,11 +1,16 @@
 """What training and measuring need of each split's labels, looked at before any long work."""
 
 import logging
+from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
-from lsep_ml.data.data_set import SPLITS, DataSet
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import row_blocks
+from lsep_ml.data.indicator import Known, SparseIndicator, Targets, row_blocks
 
 log = logging.getLogger(__name__)
 
@@ -57,3 +62,43 @@ def check_known(data_set: DataSet) -> None:
             raise DataError(f"data {data_set.name}, {sentence(name, len(split), lack)}")
         if lack:
             log.warning("data %s, %s", data_set.name, sentence(name, len(split), lack))
+
+
+def without_unread(data_set: DataSet, unread: Collection[str]) -> DataSet:
+    """Return the data set with every label of these images, which could not be read, unknown; itself where it has none
+    of them."""
+    splits = {name: _split_without_unread(data_set.split(name), unread) for name in SPLITS}
+    if all(splits[name] is data_set.split(name) for name in SPLITS):
+        return data_set
+    for name, split in splits.items():
+        if split.mask is None:  # all splits have a mask, or none
+            splits[name] = replace(split, mask=_known_where(split, np.ones(len(split), bool)))
+    return replace(data_set, **splits)
+
+
+def _split_without_unread(split: Split, unread: Collection[str]) -> Split:
+    """Return the split with every label of these images unknown; itself where it has none of them."""
+    read = ~np.isin(split.image_ids, list(unread)) if unread else np.ones(len(split), bool)
+    if read.all():
+        return split
+    targets: Targets
+    if isinstance(split.targets, SparseIndicator):
+        rows, columns = split.targets.nonzero()
+        targets = SparseIndicator.of(rows[read[rows]], columns[read[rows]], split.targets.shape)
+    else:
+        targets = split.targets * read[:, None].astype(np.uint8)
+    return replace(split, targets=targets, mask=_known_where(split, read))
+
+
+def _known_where(split: Split, read: NDArray[np.bool_]) -> Known:
+    """Return what is known of the rows that were `read`; nothing is of the others."""
+    mask, shape = split.mask, split.targets.shape
+    if isinstance(mask, SparseIndicator):
+        rows = np.repeat(np.arange(len(mask)), np.diff(mask.indptr))
+        kept = read[rows]
+        rest = read & (False if mask.rest is None else mask.rest)
+        return SparseIndicator.of(rows[kept], mask.indices[kept], shape, np.bool_, rest)
+    if mask is None and isinstance(split.targets, SparseIndicator):
+        nothing = np.zeros(0, np.int64)
+        return SparseIndicator.of(nothing, nothing, shape, np.bool_, read)
+    return np.broadcast_to(read[:, None], shape) & (True if mask is None else np.asarray(mask))

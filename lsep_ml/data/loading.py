@@ -1,5 +1,6 @@
 """How batches of a split are loaded, by their row numbers."""
 
+import logging
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -11,12 +12,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lsep_ml.data.data_set import Split
+from lsep_ml.data.errors import ImageError
 from lsep_ml.data.indicator import Known, SparseIndicator, Targets
 from lsep_ml.data.mixing import mixed
 from lsep_ml.data.order import BatchKey, TrainingOrder
 from lsep_ml.data.transform import Transform
 
+log = logging.getLogger(__name__)
+
 _AUGMENTATION, _OPERATIONS = 1, 2  # third words of the seed, see order.py
+
+
+MOST_UNREAD = 100
+"""Images, one after the other, that cannot be read: then it is not they that are bad."""
 
 
 class Others(NamedTuple):
@@ -40,6 +48,8 @@ class Batch(NamedTuple):
         rows: int64 (B,), the images' places in their split.
         weight: that of their mean loss, see `BatchKey`.
         others: what is mixed into the images; None: nothing is.
+        unread: (row, why) of images that could not be read: others are in their places, and all their labels are
+            unknown.
     """
 
     images: Tensor
@@ -48,12 +58,16 @@ class Batch(NamedTuple):
     rows: Tensor
     weight: float = 1.0
     others: Others | None = None
+    unread: tuple[tuple[int, str], ...] = ()
 
 
 class BatchedSplit(Dataset[Batch]):
     """Serves whole batches of `split`, so that nothing is collated row by row.
 
-    A batch depends on nothing but its key, the epoch and the rows, so worker processes need no state.
+    A batch depends on nothing but its key, the epoch and the rows, so worker processes need no state. An image of a
+    split whose images were not all opened before may be bad: the next one of the split that can be read stands in its
+    place, so that the network is fed what images look like, and its labels are unknown, so that it enters no loss and
+    no metric. That depends on its row alone.
     """
 
     def __init__(self, split: Split, transform: Transform | None, seed: int | None = None) -> None:
@@ -69,22 +83,29 @@ class BatchedSplit(Dataset[Batch]):
         return len(self.split)
 
     def __getitem__(self, key: BatchKey) -> Batch:
-        rows = torch.from_numpy(key.rows)
-        targets, mask = self._labels(rows)
+        rows, unread = torch.from_numpy(key.rows), dict[int, str]()
         if key.mix is None:
-            return Batch(self._images(key.epoch, rows), targets, mask, rows, key.weight)
+            images = self._images(key.epoch, rows, unread)
+            targets, mask = self._labels(rows, unread)
+            return Batch(images, targets, mask, rows, key.weight, None, tuple(unread.items()))
         partners = torch.from_numpy(key.mix.partners)
         read, places = torch.cat([rows, partners]).unique(return_inverse=True)  # each image once
-        images = self._images(key.epoch, read)[places]
+        images = self._images(key.epoch, read, unread)[places]
         own, others = images.split(len(rows))
         images, share = mixed(own, others, key.mix)
-        return Batch(images, targets, mask, rows, key.weight, Others(*self._labels(partners), share))
+        targets, mask = self._labels(rows, unread)
+        mixed_in = Others(*self._labels(partners, unread), share)
+        return Batch(images, targets, mask, rows, key.weight, mixed_in, tuple(unread.items()))
 
-    def _labels(self, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-        mask = self.split.mask
-        return _dense_rows(self.split.targets, rows), None if mask is None else _dense_rows(mask, rows)
+    def _labels(self, rows: Tensor, unread: dict[int, str]) -> tuple[Tensor, Tensor | None]:
+        targets = _dense_rows(self.split.targets, rows)
+        mask = None if self.split.mask is None else _dense_rows(self.split.mask, rows)
+        if unread:
+            read = torch.tensor([row not in unread for row in rows.tolist()])[:, None]
+            targets, mask = targets * read, read.expand_as(targets) & (True if mask is None else mask)
+        return targets, mask
 
-    def _images(self, epoch: int | None, rows: Tensor) -> Tensor:
+    def _images(self, epoch: int | None, rows: Tensor, unread: dict[int, str]) -> Tensor:
         images = self.split.images
         if self.transform is None:
             assert isinstance(images, Tensor)
@@ -92,11 +113,26 @@ class BatchedSplit(Dataset[Batch]):
         if epoch is None or self.seed is None or not self.transform.is_random:
             if isinstance(images, Tensor):
                 return self.transform(images[rows])
-            return torch.stack([self.transform(images[row]) for row in rows.tolist()])
+            return torch.stack([self.transform(self._image(row, unread)) for row in rows.tolist()])
         draws, seeds = _epoch_draws(self.seed, epoch, len(self)), _epoch_seeds(self.seed, epoch, len(self))
         return torch.stack(
-            [self.transform(images[row], draws[row].tolist(), int(seeds[row])) for row in rows.tolist()]
+            [
+                self.transform(self._image(row, unread), draws[row].tolist(), int(seeds[row]))
+                for row in rows.tolist()
+            ]
         )
+
+    def _image(self, row: int, unread: dict[int, str]) -> Tensor:
+        """Return the image of `row`, or of the next row whose image can be read, and note why its own cannot."""
+        images = self.split.images
+        for other in range(row, row + min(len(self), MOST_UNREAD)):
+            try:
+                return images[other % len(self)]
+            except ImageError as error:
+                if getattr(images, "checked", True):
+                    raise
+                unread.setdefault(row, str(error))
+        raise ImageError(f"{unread[row]}; and {MOST_UNREAD} images after it cannot be read either")
 
 
 def _dense_rows(matrix: Targets | Known, rows: Tensor) -> Tensor:
@@ -127,12 +163,20 @@ class TrainingLoader(DataLoader[Batch]):
     _given = 0  # batches of this epoch that were handed out
     _start = 0
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._unread: set[int] = set()  # rows that were said
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         # A generator: nothing is loaded before the first batch is asked for, which is after the epoch is set.
         self._given = self.sampler.start = self._start
         self._start = 0
         for batch in super().__iter__():
             self._given += 1
+            for row, why in batch.unread:
+                if row not in self._unread:
+                    self._unread.add(row)
+                    log.warning("training image left out: %s", why)
             yield batch
 
     def state_dict(self) -> dict[str, Any]:

@@ -108,6 +108,7 @@ class _Chosen:
 
     def __init__(self, images: Images, rows: NDArray[np.int64]) -> None:
         self.images, self.rows = images, rows
+        self.checked = getattr(images, "checked", True)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -3,7 +3,7 @@
 import logging
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +14,7 @@ from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from lsep_ml.data import DataSet
 from lsep_ml.decisions import Decision
 from lsep_ml.files import link_or_copy, write_json
 from lsep_ml.processes.start import launch, log_beside
@@ -24,7 +25,7 @@ from lsep_ml.runs.record import write_record
 from lsep_ml.stages.decision import FitRows, Judged, fit, linear_fits_key, stored_fits
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.evaluation import evaluate
-from lsep_ml.stages.extraction import Extraction
+from lsep_ml.stages.extraction import UNREAD, Extraction
 from lsep_ml.stages.folds import fold_jobs, joined, say_fold
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.prediction import OnRow
@@ -54,6 +55,7 @@ from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)
 
+SHOWN_UNREAD = 5
 _VERSIONED = (
     "lsep-ml",
     "torch",
@@ -170,6 +172,12 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     cross_tested, of_folds = None, None
     if data.data_set.cross_tested:
         cross_tested, of_folds = joined(folder, config.data.folds, extraction.split("test"))
+    unread = extraction.features.facts.get(UNREAD, {})
+    if unread:
+        shown = "; ".join(list(unread.values())[:SHOWN_UNREAD]) + (
+            "; ..." if len(unread) > SHOWN_UNREAD else ""
+        )
+        log.warning("%d images cannot be read and are left out: %s", len(unread), shown)
     abstain = config.label_sets.abstain if "label_sets" in config else None
     outcome = evaluate(decision, extraction, judged, cross_tested, abstain)
     if outcome.unseen is not None:
@@ -214,13 +222,20 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
         **({} if of_folds is None else {"folds": of_folds}),
         "warnings": [*of_training, *outcome.warnings],
         "label_names": list(data.data_set.label_names),
-        "counts": data.data_set.counts,
+        "counts": _counts(data.data_set, unread),
+        **({"unread": unread} if unread else {}),
         "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
         "hardware": hardware(job.device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
         "reused": reused,
     }
+
+
+def _counts(data_set: DataSet, unread: Mapping[str, str]) -> dict[str, Any]:
+    """Return what is counted of a data set, images that could not be read as those that are left out."""
+    counts = data_set.counts
+    return {**counts, "dropped": {**counts["dropped"], "unreadable": len(unread)}} if unread else counts
 
 
 def _solution(prediction: Entry) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,23 @@ import torch
 from rich.progress import track
 
 from lsep_ml.data import ImageDataModule
-from lsep_ml.data.data_set import SPLITS, Split
+from lsep_ml.data.data_set import SPLITS
 from lsep_ml.models import Network
 from lsep_ml.processes.group import Processes
 from lsep_ml.stages.running import Running
-from lsep_ml.stages.sealed_rows import SealedRows, open_matrix, save_array, save_matrix
+from lsep_ml.stages.sealed_rows import (
+    Rows,
+    SealedRows,
+    open_matrix,
+    save_array,
+    write_features,
+    write_labels,
+)
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import FEATURES, features_made_by, taken_made_by, weights_hash
 from lsep_ml.terminal import console
 
 log = logging.getLogger(__name__)
-
-Rows = tuple[np.ndarray, np.ndarray]  # their numbers in the split, and their features
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,9 @@ class SplitArrays:
     mask: np.ndarray | None  # bool (N, K), True = known; None when all entries are
     image_ids: np.ndarray  # unicode (N,)
 
+
+UNREAD = "unread"
+"""Fact of stored features: images that could not be read, with why; none of their labels is known."""
 
 OUT_OF_FOLD, FOLDS = "out_of_fold_scores", "folds"
 """Arrays that a solved probe leaves with its checkpoint."""
@@ -132,7 +140,7 @@ def extract_features(
         log.info("Extracting features: %s images, %d wide", images, network.num_features)
         if running.channels_last:
             network.to(memory_format=torch.channels_last)
-        extracted = {}
+        extracted, unread = {}, dict[str, str]()
         for split in SPLITS:
             source = data.data_set.split(split)
             kept = None
@@ -148,13 +156,16 @@ def extract_features(
             if kept is None:
                 deque(rounds, maxlen=0)
             else:
-                _write_features(folder, split, source, kept, rounds)
+                unread |= write_features(split, source, kept, rounds)
                 extracted[f"{split}_features.npy"] = kept
+        if store.processes.first:
+            write_labels(folder, data.data_set, unread)
         for name, array in extracted.items():  # only now: a build that starts again finds its folder empty
             array.finish(folder / name)
         network.to(memory_format=torch.contiguous_format)
+        facts = {"width": network.num_features, "scores": running.beside == "scores"}
         seconds = round(time.perf_counter() - started, 3)
-        return {"seconds": seconds, "width": network.num_features, "scores": running.beside == "scores"}
+        return {"seconds": seconds, **facts, **({UNREAD: unread} if unread else {})}
 
     features = store.get_or_build(FEATURES, made_by, build)
     if features.reused:
@@ -172,12 +183,13 @@ def take_features(store: Store, stored: Entry, data: ImageDataModule) -> Entry:
         ids = np.concatenate([open_array(stored, f"{split}_image_ids") for split in SPLITS])
         features = np.concatenate([open_array(stored, f"{split}_features") for split in SPLITS])
         ids, first = np.unique(ids, return_index=True)
+        unread = stored.facts.get(UNREAD, {})
+        write_labels(folder, data.data_set, unread)
         for split in SPLITS:
-            source = data.data_set.split(split)
-            _write_labels(folder, split, source)
-            rows = first[np.searchsorted(ids, source.image_ids)]
+            rows = first[np.searchsorted(ids, data.data_set.split(split).image_ids)]
             save_array(folder / f"{split}_features.npy", features[rows])
-        return {"seconds": round(time.perf_counter() - started, 3), "width": stored.facts["width"]}
+        facts = {"seconds": round(time.perf_counter() - started, 3), "width": stored.facts["width"]}
+        return {**facts, **({UNREAD: unread} if unread else {})}
 
     return store.get_or_build(FEATURES, taken_made_by(stored.identity, data.data_set.content), build)
 
@@ -218,29 +230,5 @@ def _feature_rounds(
                     row = network.extract(images).float()
                 if running.beside == "scores":
                     row = torch.cat([row[:, : network.num_features], network.score_layer(row)], dim=1)
-            computed = batch.rows.numpy(), row.cpu().numpy()
+            computed = batch.rows.numpy(), row.cpu().numpy(), batch.unread
         yield [rows for rows in processes.collect(computed) if rows is not None]
-
-
-def _write_features(
-    folder: Path, split: str, source: Split, kept: SealedRows, rounds: Iterable[list[Rows]]
-) -> None:
-    _write_labels(folder, split, source)
-    started, before = time.perf_counter(), kept.done
-    for computed in rounds:
-        for rows, values in computed:
-            kept.write(rows, values)
-        if kept.seal_if_due():
-            rate = (kept.done - before) / (time.perf_counter() - started)
-            left = (len(source) - kept.done) / rate
-            log.info(
-                "  features of %s: %d of %d images, %.1f a second, about %d s left",
-                *(split, kept.done, len(source), rate, left),
-            )
-
-
-def _write_labels(folder: Path, split: str, source: Split) -> None:
-    save_matrix(folder, f"{split}_targets", source.targets)
-    save_array(folder / f"{split}_image_ids.npy", np.asarray(source.image_ids, dtype=np.str_))
-    if source.mask is not None:
-        save_matrix(folder, f"{split}_mask", source.mask)

@@ -103,6 +103,7 @@ RANGES: Mapping[str, Kind] = {
     "data.long_tail": Range(0, 1, real=True, above=True, below=True, null=True),
     "data.train_images": _COUNT,
     "data.max_bytes": _COUNT,
+    "data.check": Text(("full", "sample", "on_read")),
     "data.canvas": Range(8, LARGEST_SIDE),
     "data.density": Range(0, 1000, real=True),
     "data.max_digits": Range(1, 1000),

@@ -10,6 +10,8 @@ from torch.nn.functional import interpolate, pad
 
 from lsep_ml.data import DataSet
 from lsep_ml.data.cores import available_cores
+from lsep_ml.data.data_set import Images
+from lsep_ml.data.errors import ImageError
 from lsep_ml.runs.arrays import Arrays, write_predictions, write_thumbnails
 from lsep_ml.runs.feature_map import map_features, write_feature_map
 from lsep_ml.runs.files import FEATURE_MAP, PER_CLASS, TEST, THUMBNAILS, VALIDATION
@@ -32,7 +34,7 @@ def write_files(
     _write_split(folder / VALIDATION, outcome.val, data_set.label_names)
     test = _write_split(folder / TEST, outcome.test, data_set.label_names)
     rows = rows_to_show(test.get("scores"), test["targets"], test["mask"], test.get("thresholds"))
-    thumbnails = {int(row): _thumbnail(data_set.test.images[int(row)]) for row in rows}
+    thumbnails = {int(row): _thumbnail(_image(data_set.test.images, int(row))) for row in rows}
     write_thumbnails(folder / THUMBNAILS, thumbnails)
     of_labels = per_class_rows(
         data_set.label_names, test["predictions"], test["targets"], test["mask"], test.get("scores")
@@ -54,6 +56,16 @@ def _write_split(path: Path, outcome: SplitOutcome, label_names: Sequence[str]) 
         "thresholds": outcome.thresholds,
     }
     return write_predictions(path, columns, label_names)
+
+
+def _image(images: Images, row: int) -> torch.Tensor:
+    """Return an image; black where it cannot be read and none were checked before."""
+    try:
+        return images[row]
+    except ImageError:
+        if getattr(images, "checked", True):
+            raise
+        return torch.zeros(1, _THUMBNAIL, _THUMBNAIL, dtype=torch.uint8)
 
 
 def _thumbnail(image: torch.Tensor) -> np.ndarray:

@@ -2,16 +2,25 @@
 
 import hashlib
 import json
+import logging
 import os
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.indicator import Known, SparseIndicator, Targets
+from lsep_ml.data.known import without_unread
 from lsep_ml.files import link_or_copy, no_room_named, read_json, write_json
+
+log = logging.getLogger(__name__)
+
+Rows = tuple[np.ndarray, np.ndarray, tuple[tuple[int, str], ...]]
+"""Their numbers in the split, their features, and those whose image could not be read, with why."""
 
 SECONDS = 20.0
 """Between two seals: what a kill can lose."""
@@ -88,6 +97,41 @@ class SealedRows:
         assert self._array is not None
         assert self.done == len(self._array)
         link_or_copy(self.path, target)
+
+
+def write_features(
+    split: str, source: Split, kept: SealedRows, rounds: Iterable[list[Rows]]
+) -> dict[str, str]:
+    """Write the features in their order; returns the images that could not be read, with why, those of an extraction
+    that was killed among them."""
+    noted = kept.path.with_suffix(".unread.json")
+    unread: dict[str, str] = read_json(noted) if noted.exists() else {}
+    started, before = time.perf_counter(), kept.done
+    for computed in rounds:
+        for rows, values, of_rows in computed:
+            kept.write(rows, values)
+            if of_rows:
+                unread |= {str(source.image_ids[row]): why for row, why in of_rows}
+                write_json(noted, unread)
+        if kept.seal_if_due():
+            rate = (kept.done - before) / (time.perf_counter() - started)
+            left = (len(source) - kept.done) / rate
+            log.info(
+                "  features of %s: %d of %d images, %.1f a second, about %d s left",
+                *(split, kept.done, len(source), rate, left),
+            )
+    return unread
+
+
+def write_labels(folder: Path, data_set: DataSet, unread: Mapping[str, str]) -> None:
+    """Write targets, masks and ids of all splits; of images that could not be read no label is known."""
+    known = without_unread(data_set, unread)
+    for name in SPLITS:
+        split = known.split(name)
+        save_matrix(folder, f"{name}_targets", split.targets)
+        save_array(folder / f"{name}_image_ids.npy", np.asarray(split.image_ids, dtype=np.str_))
+        if split.mask is not None:
+            save_matrix(folder, f"{name}_mask", split.mask)
 
 
 def _digest(rows: np.ndarray) -> str:

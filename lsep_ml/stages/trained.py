@@ -7,6 +7,7 @@ from typing import Any
 from lsep_ml.data import DataSet, ImageDataModule
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.stages.extraction import (
+    UNREAD,
     Extraction,
     extract_features,
     feature_tensors,
@@ -68,7 +69,7 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
     if job.config.training.probe and job.running.beside != "scores":
         # The backbone is never trained: its features come first.
         extracted = frozen_features()
-        source = job.data.on_features(feature_tensors(extracted))
+        source = job.data.on_features(feature_tensors(extracted), extracted.facts.get(UNREAD, {}))
         if job.solving is None:
             prediction = train(source)
         else:

@@ -77,12 +77,10 @@ _OF_CRITERIA = {"beta": 1.0, "miss_cost": 1.0}
 
 AT_FIRST: dict[str, dict[str, Any]] = {
     "data": {
+        **dict.fromkeys(("long_tail", "folds", "fold", "label_names")),
         "drop_labels": 0.0,
         "dropped_as": "unknown",
-        "long_tail": None,
-        "folds": None,
-        "fold": None,
-        "label_names": None,
+        "check": "full",
     },
     "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
     "model": {"pool": "trained", "head": "linear", "head_lambda": 0.1},

@@ -274,3 +274,35 @@ def test_sparse_targets_give_the_same_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert dense[0] == held[0]
     for name, values in dense[1].items():
         np.testing.assert_array_equal(held[1][name], values, strict=True)
+
+
+@pytest.mark.parametrize("training", ["probe", "finetune"])
+def test_bad_images_that_nobody_looked_for_enter_nothing(tmp_path: Path, training: str) -> None:
+    """They are named and counted, in training and at the extraction, and no label of theirs is known afterwards."""
+    lines = ["image,cat,dog,split"]
+    for number in range(36):
+        data_trees.write_image(tmp_path / f"in/{number:02d}.jpg", seed=number)
+        part = "train" if number < 20 else "val" if number < 28 else "test"
+        lines.append(f"{number:02d}.jpg,{number % 2},{1 - number % 3 // 2},{part}")
+    (tmp_path / "in/labels.csv").write_text("\n".join(lines) + "\n")
+    bad = ["05.jpg", "24.jpg", "35.jpg"]
+    (tmp_path / "in/05.jpg").write_bytes(b"no image")
+    (tmp_path / "in/24.jpg").unlink()
+    (tmp_path / "in/35.jpg").write_bytes(b"")
+    record, folder = run_job_here(
+        tmp_path / "out", "data=csv", f"data.root={tmp_path / 'in'}", "data.check=on_read", "model=small_cnn",
+        "model.widths=[4,4]", "model.num_features=6", f"training={training}", "training.epochs=1",
+        "transform.resize=[24,24]",
+        "transform.crop=20", "decision=threshold", "trainer=cpu", "pictures=false",
+    )  # fmt: skip
+    assert record["counts"]["dropped"] == {"unreadable": 3}
+    assert sorted(record["unread"]) == bad
+    assert "35.jpg: the file is empty" in record["unread"]["35.jpg"]
+    for name, split in (("predictions.npz", "test"), ("validation.npz", "val")):
+        with np.load(folder / name) as arrays:
+            assert record["counts"]["images"][split] == len(arrays["mask"])
+            for image, mask, targets in zip(
+                *(arrays[key] for key in ("image_ids", "mask", "targets")), strict=True
+            ):
+                assert mask.all() == mask.any() == (image not in bad)
+                assert image not in bad or not targets.any()

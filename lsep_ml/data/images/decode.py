@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lsep_ml.data.errors import ImageError
-from lsep_ml.data.images.content import read_content
+from lsep_ml.data.images.content import read_content, size_limit
 from lsep_ml.data.images.packed import packed_images
 
 if TYPE_CHECKING:
@@ -45,14 +45,18 @@ class ImageFiles:
     Args:
         root: the folder that the paths are relative to.
         paths: unicode (N,), POSIX.
+        checked: whether all of them were opened before; else one that is bad may be met, which `BatchedSplit` leaves
+            out.
 
     Raises:
         DataError: as `packed_images`.
     """
 
-    def __init__(self, root: Path, paths: NDArray[np.str_]) -> None:
+    def __init__(self, root: Path, paths: NDArray[np.str_], *, checked: bool = True) -> None:
         self.root = root
         self.paths = paths
+        self.checked = checked
+        self._max_bytes = sys.maxsize if checked else size_limit()  # the check knew the limit
         self._packed = packed_images(root)
         self._rows = None if self._packed is None else self._packed.rows(paths.tolist())
 
@@ -64,12 +68,13 @@ class ImageFiles:
         try:
             return decode_image(self._content(row, path))
         except (OSError, ImageError) as error:
-            raise ImageError(f"{path}: {error}; it was readable when it was checked") from error
+            before = "; it was readable when it was checked" if self.checked else ""
+            raise ImageError(f"{path}: {error}{before}") from error
 
     def _content(self, row: int, path: Path) -> bytes:
         if self._packed is not None and self._rows is not None and self._rows[row] >= 0:
             return self._packed.read(int(self._rows[row]))
-        return read_content(path, sys.maxsize)  # the check knew the limit
+        return read_content(path, self._max_bytes)
 
 
 def decode_image(content: bytes) -> "Tensor":

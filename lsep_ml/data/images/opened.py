@@ -5,9 +5,11 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +18,41 @@ from rich.progress import track
 
 from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
 from lsep_ml.data.cores import available_cores
-from lsep_ml.data.errors import ImageError
+from lsep_ml.data.errors import DataError, ImageError
 from lsep_ml.data.images.content import read_content, size_limit, too_large
 from lsep_ml.data.images.decode import decode_image
 from lsep_ml.data.images.packed import PackedImages, content_digest, packed_images
 from lsep_ml.data.twins import perceptual_hash
 
 log = logging.getLogger(__name__)
+
+Check = Literal["full", "sample", "on_read"]
+"""Which images are opened before the first epoch: all; SAMPLE of them; none, and no file's state is asked for."""
+SAMPLE = 1000
+
+_CHECK: ContextVar[Check] = ContextVar("check", default="full")
+
+
+@contextmanager
+def images_checked(check: Check) -> Iterator[None]:
+    """Within this block, data sets are read whose images are checked in this way.
+
+    Raises:
+        DataError: there is no such way.
+    """
+    if check not in get_args(Check):
+        raise DataError(f"data.check={check}: {', '.join(get_args(Check))}")
+    token = _CHECK.set(check)
+    try:
+        yield
+    finally:
+        _CHECK.reset(token)
+
+
+def how_checked() -> Check:
+    """Return how images are checked here; see `images_checked`."""
+    return _CHECK.get()
+
 
 FORMAT = 2  # of the stored verdicts
 CHUNK = 64  # images per task

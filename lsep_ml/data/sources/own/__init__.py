@@ -91,16 +91,16 @@ def read_own(
             images train, and all are test images (`DataSet.cross_tested`).
         on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
         twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
-        cache: folder that keeps the split, and remembers which images were opened.
+        cache: folder that keeps the split and the listing, and remembers which images were opened.
 
     Raises:
         DataError: nothing that could hold labels, or several; labels that cannot be understood (with the place and the
             option to write); bad images.
     """
     annotations = own_annotations(
-        root, file=file, label_names=label_names, image=image, labels=labels, label_columns=label_columns, split=split,
-        separator=separator, group=group, none_label=none_label, uncertain=uncertain, merge_labels=merge_labels,
-        min_images=min_images, annotators=annotators,
+        root, cache=cache, file=file, label_names=label_names, image=image, labels=labels,
+        label_columns=label_columns, split=split, separator=separator, group=group, none_label=none_label,
+        uncertain=uncertain, merge_labels=merge_labels, min_images=min_images, annotators=annotators,
     )  # fmt: skip
     annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
     annotations = treat_twins(annotations, twins)
@@ -127,16 +127,17 @@ def _with_test(annotations: Annotations) -> Annotations:
     return dataclasses.replace(annotations, parts=renamed.astype("U5"), notes=(*annotations.notes, note))
 
 
-def own_annotations(root: str | Path, **options: object) -> Annotations:
+def own_annotations(root: str | Path, *, cache: str | Path | None = None, **options: object) -> Annotations:
     """Return the images below `root` with their labels, in whatever form these are; without a split they belong to no
     part yet.
 
     Args:
         root: the folder.
+        cache: keeps what is listed below the root, see `Folder`.
         options: of `Options`.
     """
     wanted = Options(**options)  # type: ignore[arg-type]
-    folder = Folder(root)
+    folder = Folder(root, cache)
     candidate = _candidate(folder, wanted)
     annotations = build(with_configured(candidate.read(), folder, wanted), folder, wanted)
     listed = set(annotations.image_ids.tolist())

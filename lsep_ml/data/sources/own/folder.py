@@ -3,6 +3,7 @@
 import base64
 import os
 import re
+import time
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.packed import packed_images
 from lsep_ml.data.tree import GUIDE, has_image_suffix, is_junk, looks_like_an_image
@@ -17,6 +22,10 @@ from lsep_ml.files import spoken
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """How an annotation tool renames what is uploaded to it."""
+
+LISTING_FORMAT = 1
+RECENT = 2 * 10**9
+"""Nanoseconds that a folder has to be unchanged for its listing to be kept: clocks of file systems are coarse."""
 
 WORDS = re.compile(r"[^\W\d_]+")
 
@@ -49,20 +58,49 @@ class Folder:
     """All files below `root`, packed images among them, POSIX paths relative to it, sorted; junk (`is_junk`) is left
     out.
 
+    Args:
+        root: the folder.
+        cache: keeps the listing, which is taken again while no folder below the root has changed; None: none is kept.
+
     Raises:
         DataError: no such folder; as `packed_images`.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, cache: str | Path | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=own")
         packed = packed_images(self.root)
         inside = set() if packed is None else set(packed.names)
-        self.files = sorted(inside.union(self._walk()))
-        self.images = [file for file in self.files if file in inside or self._is_image(file)]
+        files, images = self._listed(cache)
+        self.files = sorted(inside.union(files)) if inside else files
+        self.images = sorted(inside.union(images)) if inside else images
 
-    def _walk(self) -> Iterator[str]:
+    def _listed(self, cache: str | Path | None) -> tuple[list[str], list[str]]:
+        """Return the files below the root and the images among them, as they were listed before where no folder has
+        changed since."""
+        stored_at = cache_file(cache, "listing", LISTING_FORMAT, str(self.root.resolve()))
+        kept = load_arrays(stored_at)
+        if kept is not None:
+            folders = _names(kept["folders"])
+            if [_changed(self.root / folder) for folder in folders] == kept["changed"].tolist():
+                files = _names(kept["files"])
+                return files, [files[row] for row in kept["images"].tolist()]
+        now, seen = time.time_ns(), dict[str, int]()
+        files = sorted(self._walk(seen))
+        rows = [row for row, file in enumerate(files) if self._is_image(file)]
+        if max(seen.values()) < now - RECENT:  # else more may come within the same tick of its clock
+            save_arrays(
+                stored_at,
+                folders=_joined(list(seen)),
+                changed=np.array(list(seen.values()), np.int64),
+                files=_joined(files),
+                images=np.array(rows, np.int64),
+            )
+        return files, [files[row] for row in rows]
+
+    def _walk(self, folders_seen: dict[str, int]) -> Iterator[str]:
+        """Give all files, and note each folder below the root and when it changed."""
         seen: set[str] = set()
         for where, folders, names in os.walk(self.root, followlinks=True):
             real = os.path.realpath(where)
@@ -73,6 +111,7 @@ class Folder:
             folders[:] = [name for name in folders if not is_junk(name)]
             below = os.path.relpath(where, self.root).replace(os.sep, "/")
             prefix = "" if below == "." else f"{below}/"
+            folders_seen[below] = _changed(Path(where))
             yield from (prefix + name for name in names if not is_junk(name))
 
     def _is_image(self, file: str) -> bool:
@@ -148,6 +187,22 @@ class Folder:
             candidates = [image for image, length in zip(images, common, strict=True) if length == best]
             return candidates[0] if len(candidates) == 1 else None
         return None
+
+
+def _changed(folder: Path) -> int:
+    """Return when something was last added to a folder or removed from it, in nanoseconds; -1 where it is gone."""
+    try:
+        return folder.stat().st_mtime_ns
+    except OSError:
+        return -1
+
+
+def _joined(names: Sequence[str]) -> NDArray[np.uint8]:
+    return np.frombuffer("\0".join(names).encode("utf-8", "surrogateescape"), np.uint8)
+
+
+def _names(joined: NDArray[np.uint8]) -> list[str]:
+    return joined.tobytes().decode("utf-8", "surrogateescape").split("\0") if len(joined) else []
 
 
 def path_parts(listed: str) -> list[str]:
