@@ -6,7 +6,8 @@ OUTPUT is paths.output of the runs. In FOLDER, by default the one of this file, 
 with every metric on validation and test and the intervals over test images; split.json, the names of the images of the
 split that the folder names, and split-SEED.json of others (data.resplit=true data.seed=SEED); tables.md, F1 and exact
 match by decision and loss for each split, and the differences that README speaks of with paired 95% bootstrap intervals
-over the test images.
+over the test images; of several splits, means and standard deviations over them too; and what label-set support makes
+of test images whose label set it never saw.
 """
 
 import argparse
@@ -18,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from lsep_ml.decisions import LabelSetSupport, load
 from lsep_ml.decisions.catalogue import DECISIONS
 from lsep_ml.files import atomic_write
-from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS
+from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, count_label_sets, label_set_metrics
 from lsep_ml.metrics.bootstrap import PairedBootstrap, percentiles
 from lsep_ml.reports.paper import loss_name
-from lsep_ml.runs.files import RESULT, SPLIT, TEST
+from lsep_ml.runs.files import DECISION, RESULT, SPLIT, TEST
 from lsep_ml.runs.record import read_record
 
 LOSSES = ("lsep", "bce", "two_way", "softmax", "bpmll", "ranking", "warp")
@@ -190,6 +192,77 @@ def differences(runs: Sequence[Run]) -> list[str]:
     return lines
 
 
+def over_splits(runs: Sequence[Run]) -> list[str]:
+    """F1 / exact match by decision and loss, and the differences of PAIRS, mean ± standard deviation over splits.
+
+    Of the runs that all splits have.
+    """
+    seeds = sorted(set(map(seed_of, runs)))
+    values: dict[tuple[str, str], dict[int, list[float]]] = {}
+    for run in runs:
+        test = run[1]["metrics"]["test"]
+        method = str(run[1]["loss"]), key_of(run)
+        values.setdefault(method, {})[seed_of(run)] = [100 * test[key] for key in SHOWN]
+    whole = {
+        method: np.array([own[seed] for seed in seeds])
+        for method, own in values.items()
+        if len(own) == len(seeds)
+    }
+    losses = [loss for loss in LOSSES if any(method[0] == loss for method in whole)]
+    lines = [f"| decision | {' | '.join(map(loss_name, losses))} |", f"| --- |{' ---: |' * len(losses)}"]
+    for decision in dict.fromkeys(key for key in NAMES if any(method[1] == key for method in whole)):
+        cells = [spread(whole.get((loss, decision))) for loss in losses]
+        lines.append(f"| {NAMES[decision]} | {' | '.join(cells)} |")
+    head = " | ".join(BY_KEY[key].short_name for key in SHOWN)
+    lines += ["", f"| difference | {head} |", f"| --- |{' ---: |' * len(SHOWN)}"]
+    for first, second in PAIRS:
+        if first in whole and second in whole:
+            cells = [f"{signed(mean)} ± {std:.1f}" for mean, std in moments(whole[first] - whole[second])]
+            lines.append(f"| {told(first)} against {told(second)} | {' | '.join(cells)} |")
+    return lines
+
+
+def moments(values: np.ndarray) -> list[tuple[float, float]]:
+    """Mean and standard deviation over the rows, of each column."""
+    return list(zip(values.mean(0).tolist(), values.std(0, ddof=1).tolist(), strict=True))
+
+
+def spread(values: np.ndarray | None) -> str:
+    """Mean ± standard deviation over the rows of both columns."""
+    return "–" if values is None else " / ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in moments(values))
+
+
+def never_seen(runs: Sequence[Run]) -> list[str]:
+    """How many test images have a label set that is no candidate of support, and what decisions make of these images
+    and of the others: exact match and the Jaccard index in %, one split and loss a row."""
+    shown = ("support", "thresh_linear", "per_class", "thresh_est")
+    lines = [
+        f"| split, loss | images | {' | '.join(NAMES[key] for key in shown)} |",
+        f"| --- | ---: |{' ---: |' * len(shown)}",
+    ]
+    of_method = {(seed_of(run), str(run[1]["loss"]), key_of(run)): run for run in runs}
+    for (seed, loss, decision), run in of_method.items():
+        if decision != "support" or loss not in LOSSES[:3]:
+            continue
+        support, cells = load(run[0] / DECISION), []
+        assert isinstance(support, LabelSetSupport)
+        for key in shown:
+            if (seed, loss, key) not in of_method:
+                cells.append("–")
+                continue
+            with np.load(of_method[seed, loss, key][0] / TEST, allow_pickle=False) as file:
+                named, actual = file["predictions"] != 0, file["targets"] != 0
+            never = ~support.seen(actual)
+            cells.append(f"{told_of(named[never], actual[never])}; {told_of(named[~never], actual[~never])}")
+        lines.append(f"| {seed}, {loss_name(loss)} | {never.sum()} of {len(never)} | {' | '.join(cells)} |")
+    return lines
+
+
+def told_of(named: np.ndarray, actual: np.ndarray) -> str:
+    values = label_set_metrics(count_label_sets(named, actual))
+    return f"{100 * float(values['exact_match']):.1f} / {100 * float(values['jaccard']):.1f}"
+
+
 def told(method: tuple[str, str]) -> str:
     return f"{loss_name(method[0])}, {NAMES[method[1]]}"
 
@@ -222,6 +295,16 @@ def main() -> None:
                 "",
             ]
         lines += ["Differences in points, paired:", "", *differences(first), ""]
+    first = [run for run in runs if in_table1(run)]
+    if len(set(map(seed_of, runs))) > 1:
+        lines += ["## Over the splits", "", "Mean ± standard deviation over splits, which share images.", ""]
+        lines += [*over_splits(first), ""]
+    lines += [
+        "## Label sets never seen",
+        "",
+        "Exact match / Jaccard index of images whose label set no training or",
+    ]
+    lines += ["validation image has; of the other test images.", "", *never_seen(first), ""]
     with atomic_write(asked.to / "tables.md") as file:
         file.write("\n".join(lines))
 
