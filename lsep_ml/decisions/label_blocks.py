@@ -4,11 +4,13 @@ A block is read three times, for the range of the grid, for the threshold of all
 own; none is kept. The thresholds are those of `fit` on the whole matrix, to the last bit.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from lsep_ml.decisions.per_class import PRIORS, PerClassThreshold, shrunk
 from lsep_ml.decisions.rules import GlobalThreshold
@@ -20,6 +22,35 @@ from lsep_ml.metrics.operating_points import Thresholded, search_grid
 
 R = TypeVar("R", GlobalThreshold, PerClassThreshold)
 Rows = Sequence[Integers]
+
+LARGE = 2**27
+"""Entries from which on `fit_decision` takes a matrix by blocks of labels: ranked as a whole it takes 60 bytes each."""
+
+
+@dataclass(frozen=True)
+class MatrixBlocks:
+    """Reads a matrix of scores (N, K), which may be memory-mapped, and its targets `block` labels at a time."""
+
+    scores: NDArray[Any]
+    targets: NDArray[Any]
+    block: int = 64
+
+    def __iter__(self) -> Iterator[LabelBlock]:
+        for start in range(0, self.scores.shape[1], self.block):
+            labels = slice(start, start + self.block)
+            scores = np.ascontiguousarray(self.scores[:, labels], np.float32)
+            yield LabelBlock(start, scores, self.targets[:, labels] != 0)
+
+
+def fits_by_label_blocks(rule: Any) -> bool:
+    """Return whether `fit_by_label_blocks` fits the rule."""
+    if type(rule) not in (GlobalThreshold, PerClassThreshold):
+        return False
+    try:
+        _check(rule)
+    except ValueError:
+        return False
+    return True
 
 
 def fit_by_label_blocks(rule: R, blocks: Iterable[LabelBlock]) -> R:

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
-from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule
+from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule, label_blocks
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.offset import MovedThresholds
@@ -98,7 +98,12 @@ def fit_decision(
     if isinstance(decision, str):
         decision = cast(D, _named(decision, scores, features))
     if isinstance(decision, Rule):
-        decision.fit(scores, targets, mask)
+        entries = scores.shape[0] * scores.shape[1]
+        if mask is None and entries >= label_blocks.LARGE and label_blocks.fits_by_label_blocks(decision):
+            blocks = label_blocks.MatrixBlocks(as_numpy(scores), as_numpy(targets))
+            label_blocks.fit_by_label_blocks(cast(Any, decision), blocks)
+        else:
+            decision.fit(scores, targets, mask)
         return decision
     if isinstance(decision, LogOddsDecision):
         drawn = draw_folds(len(scores), seed) if folds is None else folds

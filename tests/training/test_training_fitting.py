@@ -1,5 +1,6 @@
 """fit_decision: one training loop that is quiet, deterministic, and alive."""
 
+import copy
 import io
 import random
 import warnings
@@ -16,9 +17,12 @@ from lsep_ml.decisions import (
     DECISIONS,
     CountEstimation,
     GlobalThreshold,
+    PerClassThreshold,
+    Rule,
     ThresholdClass,
     ThresholdEstimation,
     TopK,
+    label_blocks,
 )
 from lsep_ml.training import fitting
 from lsep_ml.training.fitting import DecisionWarning, fit_decision
@@ -227,6 +231,30 @@ def test_rules_and_errors_go_the_same_way():
         fit_decision(ThresholdEstimation(24, 4), scores, targets, features)
     with pytest.raises(TypeError, match="Linear is neither a Rule nor a LearntDecision"):
         fit_decision(torch.nn.Linear(2, 2), scores, targets)
+
+
+@pytest.mark.parametrize(
+    ("rule", "by_blocks"),
+    [
+        (GlobalThreshold(), True),
+        (PerClassThreshold(search="grid"), True),
+        (PerClassThreshold(), False),
+        (GlobalThreshold(criterion="exact_match"), False),
+        (TopK(), False),
+    ],
+    ids=["threshold", "per_class, grid", "per_class", "of whole label sets", "topk"],
+)
+def test_large_matrices_are_fitted_by_blocks_of_labels_to_the_same_state(rule, by_blocks, monkeypatch):
+    draw = np.random.default_rng(0)
+    scores = draw.normal(size=(60, 70)).astype(np.float32)
+    targets = draw.random((60, 70)) < 0.2
+    expected = copy.deepcopy(rule).fit(scores, targets)
+    if by_blocks:
+        monkeypatch.setattr(Rule, "fit", None)
+    monkeypatch.setattr(label_blocks, "LARGE", 0)
+    fit_decision(rule, scores, targets)
+    for name, values in expected.state_dict().items():
+        assert torch.equal(rule.state_dict()[name], values), name
 
 
 def test_fit_decision_is_found_on_the_package():
