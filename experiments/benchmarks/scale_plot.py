@@ -29,8 +29,10 @@ def draw(table: Path) -> None:
             for stage, color in STAGES.items():
                 of_stage = of_size.filter(pl.col("stage") == stage)
                 panel.plot(of_stage[along], of_stage[measure], marker="o", color=color, label=stage)
-            panel.set(xscale="log", yscale="log", xlabel=along)
+            panel.set(xscale="log", xlabel=along)
             panel.grid(alpha=0.3)
+        panels[0, column].set_yscale("log")
+        panels[1, column].set_ylim(0)
         panels[0, column].set_title(f"{fixed:,} {other}")
     panels[0, 0].set_ylabel("CPU seconds")
     panels[1, 0].set_ylabel("peak memory, GiB")
