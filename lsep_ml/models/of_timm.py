@@ -229,6 +229,12 @@ def _size_problem(name: str, size: tuple[int, int], options: Mapping[str, Any]) 
             model(torch.zeros(1, options.get("in_chans", 3), *size))
     except Exception as error:  # each architecture refuses in its own way
         return (str(error).strip() or type(error).__name__).splitlines()[0]
+    embedding: Any = getattr(model, "patch_embed", None)
+    patches = getattr(embedding, "proj", None)
+    if isinstance(patches, nn.Conv2d) and not getattr(embedding, "dynamic_img_pad", False):
+        apart = patches.stride == patches.kernel_size and patches.padding == (0, 0)
+        if apart and any(side % patch for side, patch in zip(size, patches.stride, strict=True)):
+            return f"its patches of {patches.stride[0]} x {patches.stride[1]} would leave pixels out"
     return None
 
 

@@ -116,6 +116,13 @@ def test_timm_backbone_loads_a_file_and_names_close_models(tmp_path) -> None:
         timm_backbone("resnet1O1", weights=None)
 
 
+@pytest.mark.parametrize(("name", "size"), [("test_vit", 170), ("vit_tiny_patch16_224", [224, 230])])
+def test_a_size_that_patches_do_not_divide_is_refused(name: str, size: int | list[int]) -> None:
+    said = r"not a size for .*(its patches of 16 x 16 would leave|divisible by patch).*sizes that work: "
+    with pytest.raises(ValueError, match=said):
+        timm_backbone(name, weights="no such file", image_size=size)
+
+
 @pytest.mark.parametrize("size", [(8, 8), (48, 48), (37, 91)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_small_cnn_takes_any_size(size: tuple[int, int], channels: int) -> None:
