@@ -125,4 +125,4 @@ def _wholly_right(
     """Return which images have every known label right, and which have a known label, bool (N,)."""
     known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
     compared = compare_label_sets(label_sets, as_numpy(targets), known)
-    return ~(compared.wrong | compared.missed).any(1), known.any(1)
+    return ~(compared.wrong | compared.missed).any(1), np.asarray(known.any(1))

@@ -159,7 +159,8 @@ def _honest_log_odds(
     log_odds = np.empty(labels.shape, np.float32)
     for outside, inside in fold_pairs(folds, labels, known):
         without = copy.deepcopy(decision)
-        learn(without, (*(_rows(array, outside) for array in arrays[:3]), _rows(mask, outside)))
+        kept = _rows(scores, outside), _rows(targets, outside), _rows(features, outside)
+        learn(without, (*kept, _rows(mask, outside)))
         log_odds[inside] = (
             without.eval().log_odds(_rows(scores, inside), _rows(features, inside)).cpu().numpy()
         )
