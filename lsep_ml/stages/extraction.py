@@ -123,7 +123,7 @@ def extract_features(
     device: torch.device,
     running: Running,
 ) -> Entry:
-    """Features by the backbone, found again by what made them.
+    """Return the features by the backbone, found again by what made them.
 
     Nothing is augmented, and whatever precision the network was trained in, it runs in that of `running`: float32, as
     it will wherever it is used, unless asked for. Several processes share out the batches; the arrays are the same to
@@ -152,7 +152,7 @@ def extract_features(
             done = store.processes.share(0 if kept is None else kept.done)
             if done > 0:
                 log.info("  features of %s: %d of %d images were done before", split, done, len(source))
-            rounds = _feature_rounds(split, network, data, device, store.processes, running, done)
+            rounds = _feature_rounds(split, network, data, device, store.processes, running, done=done)
             if kept is None:
                 deque(rounds, maxlen=0)
             else:
@@ -174,7 +174,7 @@ def extract_features(
 
 
 def take_features(store: Store, stored: Entry, data: ImageDataModule) -> Entry:
-    """Features of `data`, all of whose images the `stored` features are of, in other splits; found again by both."""
+    """Return the features of `data`, whose images the `stored` ones are of in other splits; found again by both."""
 
     def build(folder: Path) -> dict[str, Any]:
         if not store.processes.first:
@@ -208,10 +208,12 @@ def _feature_rounds(
     device: torch.device,
     processes: Processes,
     running: Running,
+    *,
     done: int,
 ) -> Iterator[list[Rows]]:
-    """Rounds in which every process computes a batch of its own, from row `done` on; the first is given all of a round,
-    the others none.
+    """Compute the features of a split from row `done` on, round by round: in each, every process computes one batch.
+
+    The first process is given the rows of all batches of a round, the others an empty list.
     """
     if done == len(data.data_set.split(split)):
         return

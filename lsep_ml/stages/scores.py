@@ -25,8 +25,8 @@ _LAYER = "weight", "bias"
 
 
 def extract_scores(store: Store, features: Entry, score_layer: nn.Module, batch_size: int) -> Extraction:
-    """Scores by the score layer from stored features, or those stored beside them, found again by the features and the
-    layer's state.
+    """Return the scores by the score layer from stored features, or those stored beside them; found again by the
+    features and the layer's state.
 
     Those of the training split by a linear layer are left out from `LARGE` on; the layer takes their place, see
     `training_scores`.
@@ -96,5 +96,5 @@ def _fill(scores: np.ndarray, stored: Entry, split: str, score_layer: nn.Module,
 
 
 def fixed_batches(rows: int, batch_size: int) -> Iterator[slice]:
-    """Slices of `batch_size` rows: a row's float result depends on its batch, so batches are always the same."""
+    """Give slices of `batch_size` rows: a row's float result depends on its batch, so batches are always the same."""
     return (slice(start, min(start + batch_size, rows)) for start in range(0, rows, batch_size))

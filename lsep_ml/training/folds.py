@@ -75,7 +75,7 @@ class Rows:
         )
 
     def splits(self) -> Iterator[tuple[Bools, Bools]]:
-        """See `fold_pairs`."""
+        """Give what `fold_pairs` gives of them."""
         return fold_pairs(self.folds, self.targets, self.known)
 
     def out_of_fold(self, without: frozenset[int] = frozenset()) -> Iterator[tuple[frozenset[int], Bools]]:
