@@ -11,8 +11,8 @@ WANTED = {
 }
 """The end of the error, by whether numbers between 0 and 1 have a meaning to the loss."""
 
-CACHED = 2**15
-"""Targets at a time whose complement stays in a core's own cache."""
+BLOCK = 2**20
+"""Targets looked at in one: bounds the memory that it takes, and is not worth less."""
 
 
 def check_targets(targets: Tensor, *, soft: bool = False, complement: Tensor | None = None) -> None:
@@ -40,11 +40,9 @@ def check_targets(targets: Tensor, *, soft: bool = False, complement: Tensor | N
             low, high = _range(targets)
             right = (low >= 0) & (high <= 1)
             torch._assert_async(right if within else right & (_spread(targets, complement) == 0))
-        elif targets.device.type == "cpu":
-            least, most = (bound.item() for bound in _range(targets))
-            if not (least >= 0 and most <= 1 and (within or _spread(targets, complement).item() == 0)):
-                row, column = (~_allowed(targets, soft)).nonzero()[0].tolist()
-                raise ValueError(f"targets[{row}, {column}]={targets[row, column].item():g}: {WANTED[soft]}")
+        elif targets.device.type == "cpu" and not _right(targets, within, complement):
+            row, column = (~_allowed(targets, soft)).nonzero()[0].tolist()
+            raise ValueError(f"targets[{row}, {column}]={targets[row, column].item():g}: {WANTED[soft]}")
 
 
 def known_hard(targets: Tensor, complement: Tensor) -> bool:
@@ -71,11 +69,25 @@ def _range(targets: Tensor) -> tuple[Tensor, Tensor]:
 def _spread(targets: Tensor, complement: Tensor | None) -> Tensor:
     """Compute the sum of y (1 - y) over `targets` in [0, 1], which is 0 where all are 0 or 1, and there alone."""
     y = targets.reshape(-1)
-    if complement is not None:
-        return torch.dot(y, complement.reshape(-1))
-    if targets.device.type != "cpu":
-        return torch.dot(y, 1 - y)
-    return torch.stack([torch.dot(part, 1 - part) for part in y.split(CACHED)]).sum()
+    return torch.dot(y, 1 - y if complement is None else complement.reshape(-1))
+
+
+def _right(targets: Tensor, within: bool, complement: Tensor | None) -> bool:
+    """Return whether `targets` on a CPU are from 0 to 1, and, unless that is enough (`within`), 0 or 1."""
+    if not within and complement is None:
+        return _hard(targets)
+    least, most = (bound.item() for bound in _range(targets))
+    return least >= 0 and most <= 1 and (within or _spread(targets, complement).item() == 0)
+
+
+def _hard(targets: Tensor) -> bool:
+    """Return whether all of `targets`, floating point, are 0 or 1: whether least and largest y - y y are 0, with no
+    number of [0, 1] between, none outside, and no NaN."""
+    for y in targets.reshape(-1).split(BLOCK):
+        least, most = torch.aminmax(torch.addcmul(y, y, y, value=-1))
+        if least.item() != 0 or most.item() != 0:
+            return False
+    return True
 
 
 def _allowed(targets: Tensor, soft: bool) -> Tensor:
