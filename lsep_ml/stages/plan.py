@@ -1,8 +1,10 @@
 """What a job would do, said without doing it."""
 
 import logging
+import time
 from pathlib import Path
 
+import torch
 from rich.filesize import decimal
 
 from lsep_ml.data.data_set import SPLITS
@@ -61,5 +63,25 @@ def _work(job: Job) -> str:
         return "shares features and trains a score layer, network"
     _planned.add(identity)
     found = job.store.find(FEATURES, made_by)
-    start = "finds its features in the store" if found else "extracts its features"
+    start = "finds its features in the store" if found else f"extracts its features{_duration(job)}"
     return f"{start} and trains a score layer, network"
+
+
+def _duration(job: Job) -> str:
+    """Tell about how long the network alone takes over all images, by two batches of blank ones; nothing where their
+    size is not known."""
+    transform, batch = job.config.transform, 8
+    size = transform.get("crop") or transform.get("resize")
+    if size is None:
+        return ""
+    height, width = (size, size) if isinstance(size, int) else size
+    network = job.network.eval().to(job.device)
+    images = torch.zeros(batch, transform.channels, height, width, device=job.device)
+    with torch.inference_mode():
+        for _ in range(2):  # the first one is slower
+            started = time.perf_counter()
+            network.extract(images).sum().item()
+            seconds = time.perf_counter() - started
+    seconds *= sum(len(job.data.data_set.split(name)) for name in SPLITS) / batch
+    told = f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{max(1, round(seconds / 60))} min"
+    return f" (the network alone about {told} on {job.device})"

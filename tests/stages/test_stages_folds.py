@@ -170,7 +170,7 @@ def test_a_plan_says_that_folds_share_features(photographs, tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         for of_job, below in (*experiment.fold_jobs(config, folder), (config, folder)):
             plan(build_job(of_job), below)
-    assert caplog.text.count("extracts its features") == 1
+    assert caplog.text.count("extracts its features (the network alone about 1 min on cpu)") == 1
     assert caplog.text.count("shares features") == 3
 
 
