@@ -1,17 +1,19 @@
 """Decisions on photographs, fitted on other scores and taken apart: the tables of docs/claims.md.
 
-Features of a frozen network in one file: npz with train_features (N, D), train_targets (N, K), and the same of val and
-test. Split 0 is the file's; other numbers divide all images anew in its sizes. F1 and exact match on test, in %.
+Features of a frozen network in one file: npz with train_features (N, D), train_targets (N, K), train_images (N,), and
+those of val and test. Split 0 is the file's, others those of split-NUMBER.json, which the product divided anew
+(data.resplit=true data.seed=NUMBER). F1 and exact match on test, in %. What the CSV file has is not done again.
 
-    python experiments/photos/decisions.py fit_on FEATURES.npz --losses lsep,bce,two_way --splits 0,1,2
+    python experiments/photos/decisions.py fit_on FEATURES.npz --losses lsep,bce,two_way,softmax,bpmll --splits 0,1,2
     python experiments/photos/decisions.py cure FEATURES.npz --losses lsep,bce --splits 0,1,2
 """
 
 import argparse
 import csv
+import json
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,14 @@ from lsep_ml.decisions import (
     PerClassThreshold,
     ThresholdEstimation,
 )
+from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics import ranking_metrics
 from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
-from lsep_ml.training.folds import draw_folds
+from lsep_ml.training.cross_fitting import fit_log_odds_decision
+from lsep_ml.training.folds import checked_rows, draw_folds
+from lsep_ml.training.linear_fits import LinearFits
 from lsep_ml.training.solver import minimise
 
 FOLDER = Path(__file__).parent
@@ -54,10 +59,17 @@ class Scores:
 
 @dataclass(frozen=True)
 class Photos:
-    """Features (N, D) and targets bool (N, K) of the three splits."""
+    """Features (N, D) and targets bool (N, K) of the three splits, and label count estimation, which reads no scores,
+    by what it was fitted on."""
 
     features: dict[str, NDArray[np.float32]]
     targets: dict[str, NDArray[np.bool_]]
+    counted: dict[str, Decision] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """D and K."""
+        return self.features["train"].shape[1], self.targets["train"].shape[1]
 
     def first(self, images: int) -> "Photos":
         """With so many training images alone."""
@@ -68,18 +80,19 @@ class Photos:
 
 
 def read_photos(file: Path, split: int) -> Photos:
-    """The features of a split: 0, the file's own; or all images divided anew at random."""
+    """The features of a split: 0, the file's own; or one of those that were drawn anew."""
     with np.load(file, allow_pickle=False) as arrays:
         found = [
             {name: arrays[f"{name}_{what}"] for name in ("train", "val", "test")}
             for what in ("features", "targets")
         ]
-    if split:
-        ends = np.cumsum([len(part) for part in found[1].values()])[:-1]
-        order = np.random.default_rng(split).permutation(sum(len(part) for part in found[1].values()))
-        for part in found:
-            shuffled = np.split(np.concatenate(list(part.values()))[order], ends)
-            part.update(zip(part, shuffled, strict=True))
+        if split:
+            images = np.concatenate([arrays[f"{name}_images"] for name in found[0]]).tolist()
+            row_of = {image: row for row, image in enumerate(images)}
+            drawn = json.loads((FOLDER / f"split-{split}.json").read_text())
+            for part in found:
+                everything = np.concatenate(list(part.values()))
+                part.update({name: everything[[row_of[image] for image in drawn[name]]] for name in part})
     return Photos(found[0], {name: values > 0 for name, values in found[1].items()})
 
 
@@ -164,22 +177,40 @@ def fitted(decision: Decision, rows: Given) -> Decision:
         )
 
 
-Build = Callable[[int, int], Decision]
-FITTED: dict[str, tuple[Build, bool]] = {
-    "thresh_est": (ThresholdEstimation, True),
-    "count_est": (CountEstimation, True),
-    "thresh_linear": (LinearThresholds, False),
-    "support": (LabelSetSupport, False),
-    "per_class": (lambda _, __: PerClassThreshold(), False),
-}
-
-
 def fit_on(photos: Photos, scores: Scores) -> Iterator[tuple[str, Decision]]:
     """Every decision on every kind of scores."""
-    for name, (build, learnt) in FITTED.items():
-        for kind in ("train", "val", "both", "crossfit"):
-            decision = build(photos.features["train"].shape[1], photos.targets["train"].shape[1])
-            yield f"{name}, {kind}", fitted(decision, given(photos, scores, kind, learnt))
+    for kind in ("train", "val", "both", "crossfit"):
+        alone = given(photos, scores, kind, learnt=True)
+        yield f"thresh_est, {kind}", fitted(ThresholdEstimation(*photos.sizes), alone)
+        counted = "train" if kind == "crossfit" else kind
+        if counted not in photos.counted:
+            photos.counted[counted] = fitted(CountEstimation(*photos.sizes), alone)
+        yield f"count_est, {kind}", photos.counted[counted]
+        rows = given(photos, scores, kind)
+        yield f"per_class, {kind}", fitted(PerClassThreshold(), rows)
+        fits = SharedFits(photos, rows)
+        yield f"thresh_linear, {kind}", fits.fitted(LinearThresholds(*photos.sizes))
+        yield f"support, {kind}", fits.fitted(LabelSetSupport(*photos.sizes))
+
+
+class SharedFits:
+    """Decisions by the same linear thresholds, fitted once."""
+
+    def __init__(self, photos: Photos, rows: Given) -> None:
+        decision, kept = LinearThresholds(*photos.sizes), dict[str, dict[str, Any]]()
+        folds = draw_folds(len(rows.scores), 0)
+        arrays = (rows.scores, rows.targets, rows.features, None, folds, rows.validation, rows.further)
+        self.rows = checked_rows(decision, *arrays)
+        self.fits = LinearFits(
+            decision,
+            self.rows,
+            lambda name, make: kept[name] if name in kept else kept.setdefault(name, make()),
+        )
+
+    def fitted(self, decision: LogOddsDecision) -> Decision:
+        """The decision, fitted on the rows."""
+        fit_log_odds_decision(decision, self.rows, self.fits)
+        return decision.eval()
 
 
 class FixedScale(LinearThresholds):
@@ -194,7 +225,7 @@ class FixedScale(LinearThresholds):
 
 def cure(photos: Photos, scores: Scores) -> Iterator[tuple[str, Decision]]:
     """From the paper's decision to the label set as a whole, one change at a time."""
-    sizes = photos.features["train"].shape[1], photos.targets["train"].shape[1]
+    sizes = photos.sizes
     train, out_of_fold = given(photos, scores, "train"), given(photos, scores, "crossfit", learnt=True)
     both = given(photos, scores, "crossfit")
     yield "the paper's network, training scores", fitted(ThresholdEstimation(*sizes), train)
@@ -256,27 +287,36 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a CSV file; FOLDER/WHAT.csv")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    rows: list[dict[str, Any]] = []
+    out = options.out or FOLDER / f"{options.what}.csv"
     for split in map(int, options.splits.split(",")):
         photos = read_photos(options.features, split)
         if options.images is not None:
             photos = photos.first(options.images)
         images = len(photos.targets["train"])
         for name in options.losses.split(","):
+            rows = read_rows(out)
+            if (str(split), str(images), name) in {(r["split"], r["images"], r["loss"]) for r in rows}:
+                continue
             for row in run(options.what, photos, name, split, images):
-                rows.append(row)
+                rows.append({k: f"{v:.5g}" if isinstance(v, float) else str(v) for k, v in row.items()})
                 print(
                     f"{split} {images} {name:8} {row['decision']:46} {row['f1']:.1f} / {row['exact_match']:.1f}"
                     f"   {row['f1_low']:+.1f} to {row['f1_high']:+.1f} / "
                     f"{row['exact_match_low']:+.1f} to {row['exact_match_high']:+.1f}   {row['labels']:.2f} labels",
                     flush=True,
                 )
-    with atomic_write(options.out or FOLDER / f"{options.what}.csv") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(
-            {k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
+            with atomic_write(out) as file:
+                writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+
+
+def read_rows(file: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, none where there is no file."""
+    if not file.exists():
+        return []
+    with file.open(newline="") as content:
+        return list(csv.DictReader(content))
 
 
 if __name__ == "__main__":

@@ -1,19 +1,23 @@
 """Which differences between rows are real, by the paired bootstrap, and the paper's claims as questions to them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, label_set_metrics
+from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, count_label_sets, label_set_metrics
 from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates, percentiles
 from lsep_ml.reports.grouping import RunGroup, mean_gain
 from lsep_ml.reports.paper import OURS, method_name, paper_table
-from lsep_ml.reports.records import Digest
+from lsep_ml.reports.records import Digest, content_of
 from lsep_ml.reports.remarks import EXPLAINED, marks
+from lsep_ml.runs.arrays import read_arrays
+from lsep_ml.runs.files import VALIDATION
 from lsep_ml.runs.finished import Method, Run
+from lsep_ml.runs.record import RecordError
 
 HEADLINE_METRICS = ("f1", "exact_match")
 
@@ -152,6 +156,44 @@ def answer(group: RunGroup, evidence: Mapping[Method, Evidence]) -> list[Answer]
         )
     )
     return [found for found in answers if found.comparisons]
+
+
+def validated(group: RunGroup, bootstrap: PairedBootstrap) -> list[Answer]:
+    """Say for each loss which decisions on its scores validation tells apart from the best one there, by F1.
+
+    Differences and intervals are those of the validation images, paired; decisions on other networks than the best
+    one's, and runs without their validation.npz, are left out.
+    """
+    by_scores: dict[tuple[str, ...], list[Method]] = {}
+    for method, row in group.chosen.items():
+        by_scores.setdefault((method.scorer, *(run.scores for run in row.runs)), []).append(method)
+    answers = []
+    for methods in by_scores.values():
+        evidence = _on_validation(group, methods, bootstrap) if len(methods) > 1 else {}
+        best = max(evidence, key=lambda method: mean_gain(group.chosen[method], "f1"), default=None)
+        question = "Validation F1: {first} against the decisions on the same scores that it is better than"
+        found = _against(group, question, best, list(evidence), evidence, ["f1"])
+        outdone = [comparison for comparison in found.comparisons if comparison.real and comparison.better]
+        answers.append(replace(found, comparisons=outdone))
+    return [found for found in answers if found.comparisons]
+
+
+def _on_validation(
+    group: RunGroup, methods: Sequence[Method], bootstrap: PairedBootstrap
+) -> dict[Method, Evidence]:
+    """Gather the evidence of rows on the validation images; of none whose arrays cannot be read."""
+    found = {}
+    for method in methods:
+        values, drawn = [], []
+        with suppress(RecordError):
+            for run in group.chosen[method].runs:
+                arrays = read_arrays(run, VALIDATION, "predictions", "targets", "mask", "image_ids")
+                sets = [arrays[name].astype(np.uint8) for name in ("predictions", "targets", "mask")]
+                metrics = label_set_metrics(count_label_sets(*sets))
+                values.append([float(metrics[key]) for key in LABEL_SET_KEYS])
+                drawn.append(bootstrap.run_metrics(*sets, content_of(arrays, run.label_names)))
+            found[method] = Evidence(np.mean(values, axis=0), bootstrap.mean_over_seeds(drawn))
+    return found
 
 
 def best_decisions(group: RunGroup, methods: Mapping[Method, object], key: str) -> dict[str, Method]:

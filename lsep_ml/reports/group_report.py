@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics.bootstrap import PairedBootstrap
-from lsep_ml.reports.comparison import Answer, Comparison, answer, compare_all, gather
+from lsep_ml.reports.comparison import Answer, Comparison, answer, compare_all, gather, validated
 from lsep_ml.reports.explorer import Json, choose_runs, explore
 from lsep_ml.reports.figures.of_group import draw_group, suspecting_loss
 from lsep_ml.reports.figures.style import SavedDrawing, save_drawing
@@ -59,7 +59,7 @@ def report_group(
     evidence = gather(group, usable, bootstrap)
     pairs = compare_all(evidence)
     tables = [with_bootstrap(make(group), evidence, pairs) for make in (table_one, table_two, table_of_all)]
-    verdicts = answer(group, evidence)
+    verdicts = [*answer(group, evidence), *validated(group, bootstrap)]
     comparisons = [comparison for found in pairs.values() for comparison in found]
     for table in tables:
         texts = {"csv": csv_table(table), "tex": latex_table(table)}

@@ -131,7 +131,10 @@ def _problems(decision: Decision | None, val: SplitOutcome) -> list[str]:
         return []
     found = decision.problems(val.arrays.scores, val.arrays.features)
     unnamed, labels = int((~val.predictions.any(0)).sum()), val.predictions.shape[1]
-    if val.predictions.any() and 2 * unnamed >= labels:
+    if unnamed == labels:
+        empty = "every predicted label set is empty"
+        return found if empty in found else [*found, empty]
+    if 2 * unnamed >= labels:
         found.append(f"{unnamed} of {labels} classes are named for no image")
     return found
 

@@ -214,7 +214,9 @@ def outdone(folders: Sequence[Path], objective: str) -> list[str]:
         with suppress(OSError):  # no folder of a run that finished
             record = read_json(folder / RESULT)
             network = str(record["loss"]), str(record.get("predictor")), str(record["identity"])
-            by_network.setdefault(network, {})[record["decision"]] = folder
+            runs = by_network.setdefault(network, {})
+            name = str(record["decision"])  # and where several have it, as with other options, the run's own
+            runs[f"{name} ({folder.name})" if name in runs else name] = folder
     return [
         line
         for (loss, *_), runs in by_network.items()

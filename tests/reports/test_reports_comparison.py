@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_runs import write_run, write_sweep
+from report_runs import edit_record, write_run, write_sweep
 
 from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.bootstrap import PairedBootstrap
@@ -20,8 +20,10 @@ from lsep_ml.reports.comparison import (
     compare_rows,
     differences,
     gather,
+    validated,
 )
 from lsep_ml.reports.grouping import RunGroup, group_runs
+from lsep_ml.reports.paper import method_name
 from lsep_ml.reports.records import digest_run, find_runs
 from lsep_ml.runs.finished import Method
 
@@ -221,6 +223,31 @@ def test_the_paper_s_questions_are_asked_of_the_rows_there_are(tmp_path: Path) -
         "Binary cross entropy (threshold est.)",
     ]
     assert on_table_one.keys == ["f1", "exact_match"]
+
+
+def test_validation_says_which_decisions_on_the_same_scores_are_worse_than_the_best(tmp_path: Path) -> None:
+    for decision in ("topk", "threshold", "thresh_est"):
+        for seed in (0, 1):
+            folder = write_run(tmp_path, loss="warp", decision=decision, seed=seed, images=400)
+            edit_record(folder, identity=f"network of seed {seed}")
+    write_run(tmp_path, loss="bce", images=400)
+    [group] = group_runs(find_runs(tmp_path).runs)[0]
+    bootstrap = PairedBootstrap(200)
+    [verdict] = validated(group, bootstrap)
+    val = {method: np.mean([run.val["f1"] for run in row.runs]) for method, row in group.chosen.items()}
+    ours = [method for method in val if method.scorer == "warp"]
+    best = max(ours, key=lambda method: val[method])
+    assert verdict.question.startswith(f"Validation F1: {method_name(*best)} against")
+    assert verdict.comparisons
+    for comparison in verdict.comparisons:
+        [worse] = [method for method in ours if method_name(*method) == comparison.second]
+        assert comparison.low > 0
+        assert comparison.difference == pytest.approx(100 * (val[best] - val[worse]), abs=1e-3)
+    for folder in tmp_path.rglob("*thresh_est*/validation.npz"):  # without it nothing can be said of a run
+        folder.unlink()
+    assert all(
+        method_name("warp", "thresh_est") not in found.question for found in validated(group, bootstrap)
+    )
 
 
 def test_without_lsep_nothing_is_asked(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A sweep on the terminal: a line a job, a table, the best run, what failed, and the exit code that says it."""
 
+import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -147,4 +148,8 @@ def test_decisions_that_validation_tells_apart_from_the_best_are_named(tmp_path:
     assert outdone(folders, "hamming_loss") == [said[0].replace("F1", "Hamming loss")]
     assert outdone([*folders[1:], tmp_path / "nowhere"], "f1") == []
     assert outdone(folders[:1], "f1") == []
+    record = json.loads((folders[2] / "result.json").read_text())
+    write_json(folders[2] / "result.json", record | {"decision": "topk"})  # with other options
+    assert outdone([folders[1], folders[0], folders[2]], "f1") == said
+    assert outdone([folders[1], folders[2], folders[0]], "f1") == [f"{said[0]} (0)"]
     assert outdone(folders, "map") == []
