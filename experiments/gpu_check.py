@@ -38,6 +38,8 @@ GROUPS = (
 )
 SECONDS = 240
 """The most that a part may take."""
+LANES = {"compile": 4}
+"""Groups that only a CPU works on for long, and how many of their parts run at a time on a machine with a GPU."""
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "triton", "onnxruntime-gpu", "onnxruntime")
 CACHES = ("TMPDIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "MPLCONFIGDIR", "LSEP_ML_DATA")
 """The environment variables by which others are told where to write."""
@@ -106,7 +108,8 @@ def check(device: str, folder: Path, only: Sequence[str], csv: Path | None, plot
     groups = {kind: parts for module in (losses, jobs, networks) for kind, parts in module.groups(setting)}
     failed = False
     for kind in (kind for kind in GROUPS if kind in only):
-        for line in run_apart(groups[kind], folder / f"{kind}.log", SECONDS):
+        lanes = 1 if setting.small else LANES.get(kind, 1)
+        for line in run_apart(groups[kind], folder / f"{kind}.log", SECONDS, lanes):
             print(*line, flush=True)
             failed |= line.verdict == FAIL
     print(f"# {time.monotonic() - started:.0f} seconds")

@@ -75,7 +75,8 @@ def test_wrong_steps_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not networks.training(setting, tiny).good
 
 
-def test_it_goes_on_after_a_part_that_fails_is_skipped_crashes_or_hangs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_it_goes_on_after_a_part_that_fails_is_skipped_crashes_or_hangs(tmp_path: Path, lanes: int) -> None:
     def raises() -> Judged:
         raise ValueError("no")
 
@@ -98,7 +99,7 @@ def test_it_goes_on_after_a_part_that_fails_is_skipped_crashes_or_hangs(tmp_path
         "hangs": hangs,
         "good": lambda: Judged("1", "<=1", True),
     }
-    assert [" ".join(line) for line in run_apart(group, tmp_path / "log", 1)] == [
+    assert [" ".join(line) for line in run_apart(group, tmp_path / "log", 1, lanes)] == [
         "bad 2 <=1 fail",
         "raises ValueError no-error fail",
         "crashes signal-9 an-end fail",

@@ -80,7 +80,8 @@ def judged_bits(found: dict[str, Any], wanted: dict[str, Any]) -> Judged:
 def resume(setting: Setting) -> Judged:
     """The same of a job that was killed in its first stage and started again, and one that was not."""
     whole, killed = setting.folder / "resume-whole", setting.folder / "resume-killed"
-    options = (*TINY, *device(setting), *RANDOM)
+    # Where a step takes a millisecond, more of them, so that there is one to be killed in.
+    options = (*TINY, *device(setting), *RANDOM, *(() if setting.small else ("training.epochs=20",)))
     call_apart(job, whole, *options, log=log_of(setting))
     worker = Worker(_job_of_worker, killed, *options, log=log_of(setting))
     end = time.monotonic() + 120
