@@ -173,18 +173,18 @@ def pair_exponents(
     if log_weights is not None:  # a logarithm added to a large score would lose its digits
         scores = scores - scores.detach().amax(1, keepdim=True)
 
-    def negated_positives(f: Tensor) -> Tensor:
-        negated = labels.positives(f).neg()
-        return negated if log_weights is None else negated + log_weights
+    def positives(f: Tensor) -> Tensor:
+        f_u = labels.positives(f)
+        return f_u if log_weights is None else f_u - log_weights
 
     def formula(f: Tensor) -> Tensor:
         largest, over_negatives = log_sum_exp(labels.negatives(f))
-        least, over_positives = log_sum_exp(negated_positives(f), temperature)
+        least, over_positives = log_sum_exp(-positives(f), temperature)
         return (largest + least) + (over_negatives + over_positives)
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
         largest, e_v = shifted_exp_(labels.negatives(f))
-        least, e_u = shifted_exp_(negated_positives(f), temperature)
+        least, e_u = shifted_exp_(positives(f), temperature, negated=True)
         sum_v, sum_u = e_v.sum(1, keepdim=True), e_u.sum(1, keepdim=True)
         gradient = labels.subtract_at_positives(e_v.div_(sum_v), e_u.div_(sum_u))
         return (largest + least) + (sum_v.log() + temperature * sum_u.log()).squeeze(1), gradient

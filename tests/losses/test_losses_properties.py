@@ -37,6 +37,7 @@ def test_a_loss_says_whether_a_constant_added_to_an_images_scores_changes_it(cas
 def test_large_targets(case: Case, positives: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where dense targets are replaced by indices, and where these are too many for that."""
     monkeypatch.setattr(labels, "LARGE", 0)
+    monkeypatch.setattr(labels, "MANY", 0)
     scores, _ = draw(1, 400, 0.5)
     targets = torch.zeros(1, 400, dtype=torch.uint8)
     targets[0, torch.randperm(400, generator=torch.Generator().manual_seed(0))[:positives]] = 1
@@ -191,6 +192,7 @@ def test_targets_of_any_dtype(
     case: Case, dtype: torch.dtype, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labels, "LARGE", large)
+    monkeypatch.setattr(labels, "MANY", 0)
     scores, targets = draw(2, 50, 0.05)
     assert torch.equal(case(scores, targets.to(dtype)), case(scores, targets))
 

@@ -33,6 +33,7 @@ def test_floats_that_are_no_targets_are_refused(
     name: str, value: float, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labels, "LARGE", large)
+    monkeypatch.setattr(labels, "MANY", 0)
     scores, targets = draw(3, 40, 0.1)
     wrong = targets.float()
     wrong[1, 7] = value
@@ -53,6 +54,7 @@ def test_integers_that_are_no_targets_are_refused(
     name: str, value: int, dtype: torch.dtype, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labels, "LARGE", large)
+    monkeypatch.setattr(labels, "MANY", 0)
     scores, targets = draw(3, 40, 0.1)
     wrong = targets.to(dtype)
     wrong[0, 39] = value
@@ -75,6 +77,7 @@ def test_what_stands_at_an_unknown_entry_does_not_matter(
     name: str, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(labels, "LARGE", large)
+    monkeypatch.setattr(labels, "MANY", 0)
     scores, targets = draw(6, 40, 0.2)
     mask = draw_mask(6, 40)
     wrong = torch.where(mask, targets, torch.tensor([-1, math.nan, 9, 0.5] * 10))
@@ -149,6 +152,7 @@ def test_soft_targets_are_the_equation(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(labels, "LARGE", large)
+    monkeypatch.setattr(labels, "MANY", 0)
     scores, soft = soft_case()
     mask = draw_mask(5, 6) if masked else torch.ones(5, 6, dtype=torch.bool)
     exact = scores.clone().requires_grad_()

@@ -54,6 +54,7 @@ def test_value_and_gradient_are_the_equation(
 def test_large_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where dense targets are replaced by indices, in rows and in columns."""
     monkeypatch.setattr(labels, "LARGE", 0)
+    monkeypatch.setattr(labels, "MANY", 0)
     scores, targets = draw(40, 30, 0.05)
     mask = draw_mask(40, 30)
     wanted = expected(scores, targets, mask, "mean", 4.0)

@@ -16,8 +16,8 @@ from lsep_ml.losses.kernels.values import all_ones, check_targets, known_hard
 FAR = 1e30
 """Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
 
-LARGE = 2**17
-"""Entries of dense targets from which a search for their positives takes less time than it saves."""
+LARGE, MANY = 2**17, 512
+"""Entries of dense targets, and labels, from which a search for their positives takes less time than it saves."""
 
 
 class LabelIndices(NamedTuple):
@@ -210,7 +210,8 @@ def labels_of(
 
     Dense targets are replaced by the indices of their positives where these are soon found (elsewhere the search would
     make a GPU wait, or could not be traced) and, unless `search` asks for it whatever it costs, where the targets are
-    large and have few positives. Numbers between 0 and 1 are weights where they have a meaning (`soft`).
+    large and have many labels, few of them positive. Numbers between 0 and 1 are weights where they have a meaning
+    (`soft`).
 
     Raises:
         ValueError: a known target that is not 0 or 1, or, where they are soft, not in [0, 1].
@@ -218,7 +219,7 @@ def labels_of(
     if isinstance(targets, LabelIndices):
         return _sparse(targets, mask, dtype)
     targets = known_targets(targets, mask)
-    if soon_searched(targets) and (search or targets.numel() >= LARGE):
+    if soon_searched(targets) and (search or (targets.numel() >= LARGE and targets.shape[1] >= MANY)):
         entries = _nonzero(targets.reshape(-1))
         few = search or 4 * len(entries) <= targets.numel()
         if few and all_ones(targets, entries):

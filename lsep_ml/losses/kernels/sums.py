@@ -27,10 +27,15 @@ def log_sum_exp(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tenso
     return largest.squeeze(1), temperature * sums.log()
 
 
-def shifted_exp_(scores: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Compute m (N,) as `log_sum_exp` does, and write exp((x - m) / T), T = `temperature`, over `scores` (N, K)."""
-    largest = scores.amax(1, keepdim=True)
-    return largest.squeeze(1), scores.sub_(largest).mul_(LOG2_E / temperature).exp2_()
+def shifted_exp_(scores: Tensor, temperature: float = 1.0, *, negated: bool = False) -> tuple[Tensor, Tensor]:
+    """Compute m (N,) as `log_sum_exp` does, and write exp((x - m) / T), T = `temperature`, over `scores` (N, K).
+
+    negated: x is -`scores`, which then need not be written.
+    """
+    nearest = scores.amin(1, keepdim=True) if negated else scores.amax(1, keepdim=True)
+    scale = LOG2_E / temperature
+    exponentials = scores.sub_(nearest).mul_(-scale if negated else scale).exp2_()
+    return (-nearest if negated else nearest).squeeze(1), exponentials
 
 
 def softplus(x: Tensor) -> Tensor:
