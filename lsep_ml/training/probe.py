@@ -62,9 +62,13 @@ class Standardisation:
             if len(bad):
                 row = number * _BLOCK + int(bad[0])
                 raise FloatingPointError(f"features of training image {row} are not finite")
-        mean = torch.stack([block.double().sum(0) for block in blocks]).sum(0) / len(features)
-        squares = torch.stack([(block.double() - mean).square().sum(0) for block in blocks]).sum(0)
-        deviation = (squares / len(features)).sqrt()
+        sums = torch.empty(len(blocks), features.shape[1], dtype=torch.float64)
+        for block, total in zip(blocks, sums, strict=True):
+            torch.sum(block.double(), 0, out=total)
+        mean = sums.sum(0) / len(features)
+        for block, total in zip(blocks, sums, strict=True):
+            torch.sum((block.double() - mean).square(), 0, out=total)
+        deviation = (sums.sum(0) / len(features)).sqrt()
         # What rounding leaves of a constant is no deviation: torch.float32 features, their mean in float64.
         constant = deviation <= 1e-6 * mean.abs()
         return cls(mean, torch.where(constant, 1.0, deviation))
@@ -113,21 +117,28 @@ class Blocks:
 
 
 class _Scores(torch.autograd.Function):
-    """Linear scores of blocks of rows; the gradient is added up in the order of the blocks."""
+    """Linear scores of blocks of rows; the gradient is added up in the order of the blocks.
+
+    What a block gives is written into one tensor: small ones kept between large ones that go would part the memory into
+    pieces too small for the next block, until all features stand in it.
+    """
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, bias: Tensor, blocks: Blocks) -> Tensor:
-        ctx.blocks = blocks
+        ctx.blocks, ctx.width = blocks, weight.shape[1]
         # Transposed: thin products are faster on a CPU this way round, twice in float64.
-        return torch.cat([weight @ block.T for block in blocks], 1).T.contiguous() + bias
+        scores = weight.new_empty(len(weight), sum(blocks.sizes))
+        for part, block in zip(scores.split(blocks.sizes, 1), blocks, strict=True):
+            part.copy_(weight @ block.T)
+        return scores.T.contiguous() + bias
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
         (gradient,) = gradients
         parts = zip(gradient.split(ctx.blocks.sizes), ctx.blocks, strict=True)
-        weight = torch.zeros((), dtype=gradient.dtype, device=gradient.device)
+        weight = gradient.new_zeros(gradient.shape[1], ctx.width)
         for part, block in parts:
-            weight = weight + part.T @ block
+            weight += part.T @ block
         return weight, gradient.sum(0), None
 
 
