@@ -36,7 +36,7 @@ class SparseIndicator:
     def of(
         cls,
         rows: NDArray[np.int64],
-        columns: NDArray[np.int64],
+        columns: NDArray[np.integer[Any]],
         shape: tuple[int, int],
         kind: type[np.uint8 | np.bool_] = np.uint8,
         rest: NDArray[np.bool_] | None = None,

@@ -23,8 +23,8 @@ from lsep_ml.metrics.operating_points import Thresholded, search_grid
 R = TypeVar("R", GlobalThreshold, PerClassThreshold)
 Rows = Sequence[Integers]
 
-LARGE = 2**27
-"""Entries from which on `fit_decision` takes a matrix by blocks of labels: ranked as a whole it takes 60 bytes each."""
+LARGE = 2**24
+"""Entries from which on `fit_decision` takes a matrix by blocks of labels: as a whole it takes 140 bytes each."""
 
 
 @dataclass(frozen=True)
