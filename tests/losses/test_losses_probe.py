@@ -1,16 +1,36 @@
-"""The comparison of all losses on frozen features runs: every run's metrics, a table and a picture."""
+"""The comparison of all losses on frozen features runs: every run's metrics, tables and a picture."""
 
 import csv
-import subprocess
+import importlib.util
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
+import pytest
 
-PROGRAM = Path(__file__).parents[2] / "experiments" / "photos" / "losses_probe.py"
+PROGRAM = Path(__file__).parents[2] / "experiments" / "losses_probe" / "losses_probe.py"
 
 
-def test_it_measures_losses_in_every_setting(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def program() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("losses_probe", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # few images
+def test_it_measures_losses_in_every_setting(
+    program: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = np.random.default_rng(0)
     weight = generator.normal(size=(6, 3))
     arrays = {}
@@ -19,18 +39,40 @@ def test_it_measures_losses_in_every_setting(tmp_path: Path) -> None:
         arrays[f"{split}_features"] = features
         arrays[f"{split}_targets"] = (features @ weight > 1).astype(np.uint8)
     np.savez(tmp_path / "features.npz", **arrays)
-    command = [sys.executable, PROGRAM, tmp_path / "features.npz", "--losses", "bce", "bce balanced", "lsep"]
-    subprocess.run([*command, "--folder", tmp_path], check=True, capture_output=True, timeout=120)
-    with (tmp_path / "losses_probe.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 3 * (1 + 3 + 3)
+    monkeypatch.setattr(program, "REPLICATES", 50)
+    monkeypatch.setattr(program, "SEEDS", (0, 1))
+    command = ["losses_probe", "made_up", str(tmp_path / "features.npz"), "--folder", str(tmp_path)]
+    command += ["--runs", str(tmp_path), "--losses", "bce", "bce balanced", "lsep", "--settings"]
+    monkeypatch.setattr(sys, "argv", [*command, "whole", "long tail, half hidden"])
+    program.main()
+    rows, summary = (table(tmp_path / f"made_up{end}.csv") for end in ("", "_compared"))
+    assert len(rows) == 3 * (1 + 2)
     whole = [row for row in rows if row["setting"] == "whole"]
     # The labels are linear in the features; LSEP, which compares the labels of one image, need not order images.
     assert all(float(row["test_map"]) > 0.8 for row in whole if row["loss"] != "lsep")
-    cut = [row for row in rows if row["setting"] == "long tail"]
+    cut = [row for row in rows if row["setting"] != "whole"]
     assert all(int(row["rarest"]) < int(whole[0]["rarest"]) for row in cut)
-    table = (tmp_path / "losses_probe.md").read_text().splitlines()
-    assert {line.split("`")[1] for line in table[2:]} == {"bce", "bce balanced", "lsep"}
-    best = max(whole, key=lambda row: float(row["test_map"]))
-    assert table[2].split("|")[3].strip() == f"{100 * float(best['test_map']):.1f}"
-    assert (tmp_path / "losses_probe.png").stat().st_size > 10_000
+    for row in summary:
+        of = [r for r in rows if (r["setting"], r["loss"]) == (row["setting"], row["loss"])]
+        values = [float(r[f"test_{row['measure']}"]) for r in of]
+        assert float(row["mean"]) == pytest.approx(np.mean(values), rel=1e-4)
+        assert float(row["low"]) <= float(row["mean"]) <= float(row["high"])
+        assert row["loss"] != "bce" or float(row["against_low"]) == float(row["against_high"]) == 0
+    assert (tmp_path / "made_up.md").read_text().count("| `bce`") == 2
+    assert (tmp_path / "made_up.png").stat().st_size > 10_000
+    monkeypatch.setattr(program, "solved", None)  # what was made is found
+    program.main()
+    assert table(tmp_path / "made_up.csv") == rows
+    monkeypatch.setattr(sys, "argv", command)
+    (tmp_path / "made_up.png").unlink()
+    program.main()
+    assert (tmp_path / "made_up.png").exists()
+
+
+def test_names_stand_apart_in_their_order(program: ModuleType) -> None:
+    heights = np.array([3.0, 0.0, 0.1, 0.2, 9.0])
+    moved = program.spread(heights, 1.0)
+    assert np.array_equal(np.argsort(moved), np.argsort(heights))
+    assert (np.diff(np.sort(moved)) >= 1 - 1e-9).all()
+    assert moved[4] == 9
+    assert moved[[1, 2, 3]].mean() == pytest.approx(0.1)
