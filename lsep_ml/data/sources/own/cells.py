@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def read_cells(cells: pl.Series, what: str, separator: str | None, place: Callab
         notes.append(f"cells {', '.join(map(repr, empty[:3]))} of column {what!r} are images without a label")
 
     number_of: dict[str, int] = {}
-    numbers: dict[str, list[int]] = {}
+    numbers, ends = array("i"), [0]
     for text in texts:
         if not text or text.lower() in NOTHING:
             names = []
@@ -89,19 +90,19 @@ def read_cells(cells: pl.Series, what: str, separator: str | None, place: Callab
         else:
             names = text.split(separator) if separator else [text]
         kept = [name for name in (name.strip() for name in names) if name]
-        numbers[text] = [number_of.setdefault(name, len(number_of)) for name in dict.fromkeys(kept)]
-    parsed = pl.DataFrame(
-        {"cell": once, "labels": pl.Series([numbers[text] for text in texts], dtype=pl.List(pl.Int64))}
-    )
-    listed = (
+        numbers.extend(number_of.setdefault(name, len(number_of)) for name in dict.fromkeys(kept))
+        ends.append(len(numbers))
+    found = pl.DataFrame({"cell": once}).with_row_index("at")
+    at = (
         pl.DataFrame({"cell": cells})
-        .with_row_index("row")
-        .join(parsed, on="cell", how="left", maintain_order="left")
-        .filter(pl.col("labels").list.len() > 0)
-        .explode("labels")
+        .join(found, on="cell", how="left", maintain_order="left")["at"]
+        .to_numpy()
     )
-    rows, labels = listed["row"].to_numpy().astype(np.int64), listed["labels"].to_numpy().astype(np.int64)
-    return Labels(list(number_of), rows, labels, tuple(notes))
+    starts, lengths = np.array(ends)[at], np.diff(ends)[at]
+    rows = np.repeat(np.arange(len(cells)), lengths)
+    within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    labels = np.frombuffer(numbers, np.intc)[np.repeat(starts, lengths) + within] if len(rows) else rows
+    return Labels(list(number_of), rows, labels.astype(np.int64), tuple(notes))
 
 
 def _is_list(text: str) -> bool:
