@@ -6,6 +6,7 @@ those of val and test. Split 0 is the file's, others those of split-NUMBER.json,
 
     python experiments/photos/decisions.py fit_on FEATURES.npz --losses lsep,bce,two_way,softmax,bpmll --splits 0,1,2
     python experiments/photos/decisions.py cure FEATURES.npz --losses lsep,bce --splits 0,1,2
+    python experiments/photos/decisions.py why FEATURES.npz --losses lsep --splits 0
 """
 
 import argparse
@@ -65,6 +66,18 @@ class Photos:
     features: dict[str, NDArray[np.float32]]
     targets: dict[str, NDArray[np.bool_]]
     counted: dict[str, Decision] = field(default_factory=dict)
+
+    def narrow(self, features: int) -> "Photos":
+        """With so many of the features alone, drawn at random."""
+        kept = np.random.default_rng(0).permutation(self.sizes[0])[:features]
+        return Photos({name: values[:, kept] for name, values in self.features.items()}, self.targets)
+
+    def without_the_most_frequent(self) -> "Photos":
+        """Without the label that most training images have."""
+        label = int(self.targets["train"].sum(0).argmax())
+        return Photos(
+            self.features, {name: np.delete(values, label, axis=1) for name, values in self.targets.items()}
+        )
 
     @property
     def sizes(self) -> tuple[int, int]:
@@ -199,8 +212,10 @@ class SharedFits:
     def __init__(self, photos: Photos, rows: Given) -> None:
         decision, kept = LinearThresholds(*photos.sizes), dict[str, dict[str, Any]]()
         folds = draw_folds(len(rows.scores), 0)
-        arrays = (rows.scores, rows.targets, rows.features, None, folds, rows.validation, rows.further)
-        self.rows = checked_rows(decision, *arrays)
+        arrays = (rows.scores, rows.targets, rows.features)
+        self.rows = checked_rows(
+            decision, *arrays, mask=None, folds=folds, validation=rows.validation, further=rows.further
+        )
         self.fits = LinearFits(
             decision,
             self.rows,
@@ -247,6 +262,26 @@ def cure(photos: Photos, scores: Scores) -> Iterator[tuple[str, Decision]]:
     yield "support on calibrated scores, for exact match", fitted(platt, both)
 
 
+def why(photos: Photos, scores: Scores) -> Iterator[tuple[str, Decision]]:
+    """The paper's decision, and what is put in its place."""
+    both = given(photos, scores, "crossfit")
+    yield "thresh_est", fitted(ThresholdEstimation(*photos.sizes), given(photos, scores, "train"))
+    yield "per_class", fitted(PerClassThreshold(), both)
+    fits = SharedFits(photos, both)
+    yield "thresh_linear", fits.fitted(LinearThresholds(*photos.sizes))
+    yield "support", fits.fitted(LabelSetSupport(*photos.sizes))
+
+
+def settings(photos: Photos) -> dict[str, Photos]:
+    """Fewer images, fewer features, and without the label that makes the others rare."""
+    return {
+        "everything": photos,
+        **{f"{images} images": photos.first(images) for images in (400, 800, 1600)},
+        **{f"{features} features": photos.narrow(features) for features in (80, 320)},
+        "without the most frequent class": photos.without_the_most_frequent(),
+    }
+
+
 def measured(decision: Decision, photos: Photos, scores: Scores) -> tuple[dict[str, float], Any]:
     """F1 and exact match on test, labels an image, and the bootstrap replicates of all metrics."""
     label_sets = decision.predict(scores.test, photos.features["test"]).numpy()
@@ -264,7 +299,7 @@ def run(what: str, photos: Photos, name: str, split: int, images: int) -> Iterat
     """A row for each decision: its test metrics, and its paired differences from the first with their intervals."""
     scores = probe(photos, name)
     first: Any = None
-    for label, decision in {"fit_on": fit_on, "cure": cure}[what](photos, scores):
+    for label, decision in {"fit_on": fit_on, "cure": cure, "why": why}[what](photos, scores):
         values, replicates = measured(decision, photos, scores)
         first = replicates if first is None else first
         row = {"split": split, "images": images, "loss": name, "decision": label, "labels": values["labels"]}
@@ -279,7 +314,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("fit_on", "cure"))
+    parser.add_argument("what", choices=("fit_on", "cure", "why"))
     parser.add_argument("features", type=Path)
     parser.add_argument("--losses", default="lsep,bce,two_way")
     parser.add_argument("--splits", default="0,1,2")
@@ -297,14 +332,17 @@ def main() -> None:
             rows = read_rows(out)
             if (str(split), str(images), name) in {(r["split"], r["images"], r["loss"]) for r in rows}:
                 continue
-            for row in run(options.what, photos, name, split, images):
-                rows.append({k: f"{v:.5g}" if isinstance(v, float) else str(v) for k, v in row.items()})
-                print(
-                    f"{split} {images} {name:8} {row['decision']:46} {row['f1']:.1f} / {row['exact_match']:.1f}"
-                    f"   {row['f1_low']:+.1f} to {row['f1_high']:+.1f} / "
-                    f"{row['exact_match_low']:+.1f} to {row['exact_match_high']:+.1f}   {row['labels']:.2f} labels",
-                    flush=True,
-                )
+            everything = settings(photos) if options.what == "why" else {"": photos}
+            for setting, some in everything.items():
+                for row in run(options.what, some, name, split, images):
+                    row["decision"] = ", ".join(filter(None, [row["decision"], setting]))
+                    rows.append({k: f"{v:.5g}" if isinstance(v, float) else str(v) for k, v in row.items()})
+                    print(
+                        f"{split} {images} {name:8} {row['decision']:46} {row['f1']:.1f} / {row['exact_match']:.1f}"
+                        f"   {row['f1_low']:+.1f} to {row['f1_high']:+.1f} / {row['exact_match_low']:+.1f} to "
+                        f"{row['exact_match_high']:+.1f}   {row['labels']:.2f} labels",
+                        flush=True,
+                    )
             with atomic_write(out) as file:
                 writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
                 writer.writeheader()
