@@ -73,7 +73,7 @@ def without_unread(data_set: DataSet, unread: Collection[str]) -> DataSet:
     for name, split in splits.items():
         if split.mask is None:  # all splits have a mask, or none
             splits[name] = replace(split, mask=_known_where(split, np.ones(len(split), bool)))
-    return replace(data_set, **splits)
+    return replace(data_set, train=splits["train"], val=splits["val"], test=splits["test"])
 
 
 def _split_without_unread(split: Split, unread: Collection[str]) -> Split:
