@@ -1,6 +1,6 @@
 """Lightning without what a job does not ask of it: torchmetrics' hundreds of metrics, torch's compiler, plots.
 
-Loaded whole, they are half of what a job takes to start. Each is loaded when something of it is used after all.
+Loaded whole, they are half of what a job's imports take. Each is loaded when something of it is used after all.
 """
 
 import logging
