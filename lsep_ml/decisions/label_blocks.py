@@ -24,7 +24,7 @@ R = TypeVar("R", GlobalThreshold, PerClassThreshold)
 Rows = Sequence[Integers]
 
 LARGE = 2**24
-"""Entries from which on `fit_decision` takes a matrix by blocks of labels: as a whole it takes 140 bytes each."""
+"""Entries from which on `fit_decision` takes a matrix by blocks of labels, in the memory of a block's ranking."""
 
 
 @dataclass(frozen=True)
