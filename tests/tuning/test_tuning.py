@@ -132,7 +132,7 @@ def test_metrics_are_those_out_of_fold(tmp_path):
         ({"criterion": "cost", "miss_cost": 3.0}, lambda c, p, a, n: ((3 * (a - c) + p - c) / n).mean()),
         ({"criterion": "break_even"}, lambda c, p, a, n: abs(p.sum() - a.sum()) / n.sum()),
     ],
-    ids=str,
+    ids=["fbeta", "cost", "break_even"],
 )
 def test_what_is_no_metric_of_a_table_is_a_criterion_too(options, formula, tmp_path):
     arrays = case()
