@@ -8,7 +8,7 @@ test. A view is a geometry and a size, or `imagenet224`: what every network was 
 
     python experiments/photos/networks.py maps PHOTOS --weights tf_efficientnet_lite0.safetensors --maps MAPS
     python experiments/photos/networks.py pools PHOTOS --weights ... --maps MAPS --out experiments/photos/pools.csv
-    python experiments/photos/networks.py heads PHOTOS --weights ... --maps MAPS --views squash-224 \
+    python experiments/photos/networks.py heads PHOTOS --weights ... --maps MAPS --views squash-224 --epochs 6 \
         --out experiments/photos/heads.csv
     python experiments/photos/networks.py tuned PHOTOS --weights ... --train 800 --out experiments/photos/tuned.csv
 """
