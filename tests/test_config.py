@@ -93,7 +93,7 @@ def test_the_model_brings_its_transform_and_digits_are_not_mirrored() -> None:
     [
         ([], "ThresholdEstimation"),
         (["data=voc2007"], "ThresholdEstimation"),
-        (["data=features"], "ThresholdEstimation"),
+        (["data=features"], "LabelSetSupport"),
         (["data=own"], "LabelSetSupport"),
         (["data=csv"], "LabelSetSupport"),
         (["data=coco_json"], "LabelSetSupport"),
