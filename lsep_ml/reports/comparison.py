@@ -188,10 +188,13 @@ def _on_validation(
         with suppress(RecordError):
             for run in group.chosen[method].runs:
                 arrays = read_arrays(run, VALIDATION, "predictions", "targets", "mask", "image_ids")
-                sets = [arrays[name].astype(np.uint8) for name in ("predictions", "targets", "mask")]
-                metrics = label_set_metrics(count_label_sets(*sets))
+                predictions, targets, mask = (
+                    arrays[name].astype(np.uint8) for name in ("predictions", "targets", "mask")
+                )
+                metrics = label_set_metrics(count_label_sets(predictions, targets, mask))
                 values.append([float(metrics[key]) for key in LABEL_SET_KEYS])
-                drawn.append(bootstrap.run_metrics(*sets, content_of(arrays, run.label_names)))
+                content = content_of(arrays, run.label_names)
+                drawn.append(bootstrap.run_metrics(predictions, targets, mask, content))
             found[method] = Evidence(np.mean(values, axis=0), bootstrap.mean_over_seeds(drawn))
     return found
 
