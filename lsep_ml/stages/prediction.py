@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from torch import nn
 
 from lsep_ml.data import ImageDataModule
-from lsep_ml.metrics.functional import ranking_metrics
 from lsep_ml.models import Network
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import read_history, write_history
@@ -21,6 +19,7 @@ from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import PREDICTIONS
 from lsep_ml.training.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
 from lsep_ml.training.label_prediction import LabelPrediction
+from lsep_ml.training.path import constant_map, not_above_constant
 from lsep_ml.training.progress import progress_callbacks
 from lsep_ml.training.resume import Checkpoints, Saving, StepSeed
 
@@ -204,10 +203,7 @@ def training_warnings(rows: Sequence[Mapping[str, Any]], constant: float) -> lis
             f"the loss sat at its clamp on {clamped['train']} training and {clamped['val']} validation images of the "
             "chosen epoch; lower optimizer.lr"
         )
-    if chosen["val_map"] <= constant:
-        warnings.append(
-            f"validation mAP {chosen['val_map']:.1%} is not above the {constant:.1%} of a constant predictor"
-        )
+    warnings += not_above_constant(chosen["val_map"], constant)
     if epochs > 1 and chosen["epoch"] == 1:
         warnings.append(f"the best epoch is the first of {epochs}; lower optimizer.lr")
     if epochs > 1 and chosen["epoch"] == epochs:
@@ -247,11 +243,8 @@ def _fit(
     if run.is_global_zero:
         write_history(folder / HISTORY, history.rows)
     chosen = _chosen(history.rows)
-    val = data.data_set.val
-    targets, mask = np.asarray(val.targets), None if val.mask is None else np.asarray(val.mask)
-    constant = float(ranking_metrics(np.zeros(targets.shape), targets, mask)["map"])
     return {
-        "warnings": training_warnings(history.rows, constant),
+        "warnings": training_warnings(history.rows, constant_map(data.data_set.val)),
         "epoch": chosen["epoch"],
         "epochs": epochs,
         "validation": {

@@ -181,12 +181,13 @@ class DecayPath:
             "weight_decay": decay,
             "convex": is_convex(self.loss),
             **found,
-            "warnings": self._warnings(decay, found),
+            "warnings": self._warnings(row, found),
         }
         return ScoreLayer(made["weight"], made["bias"]), facts
 
-    def _warnings(self, decay: float, found: dict[str, Any]) -> list[str]:
-        warnings = []
+    def _warnings(self, row: dict[str, Any], found: dict[str, Any]) -> list[str]:
+        decay = row["weight_decay"]
+        warnings = not_above_constant(row["val_map"], constant_map(self.val))
         if not found["converged"]:
             warnings.append(
                 f"the solver did not converge: gradient norm {found['gradient_norm']:.2g} after "
@@ -205,7 +206,12 @@ class DecayPath:
 
             def make(fold: int = fold) -> dict[str, Any]:
                 rest = self.images.only(torch.from_numpy(np.flatnonzero(folds != fold)))
-                layer, _ = self._solve(decay, start, rest, rest.blocks(), self.coarse)
+                layer, found = self._solve(decay, start, rest, rest.blocks(), self.coarse)
+                if is_convex(self.loss) and not found.converged:
+                    log.warning(
+                        "The solver did not converge without fold %d: gradient norm %.2g after %d iterations",
+                        *(fold + 1, found.gradient_norm, found.iterations),
+                    )
                 held_out = self.images.only(torch.from_numpy(np.flatnonzero(folds == fold)))
                 with torch.no_grad():
                     return {"scores": held_out.blocks().scores(layer)}
@@ -229,6 +235,19 @@ class DecayPath:
             raise FloatingPointError(
                 f"loss={self.solving.name} at weight decay {decay:.3g}: {error}"
             ) from None
+
+
+def constant_map(split: Split) -> float:
+    """Compute the mAP of scores that are the same for all images of `split`."""
+    targets, mask = np.asarray(split.targets), None if split.mask is None else np.asarray(split.mask)
+    return float(ranking_metrics(np.zeros(targets.shape), targets, mask)["map"])
+
+
+def not_above_constant(val_map: float, constant: float) -> list[str]:
+    """Say it where a network's validation mAP is at most the one of a constant predictor."""
+    if val_map > constant:
+        return []
+    return [f"validation mAP {val_map:.1%} is not above the {constant:.1%} of a constant predictor"]
 
 
 def _tensors(split: Split) -> tuple[Tensor, Tensor, Tensor | None]:

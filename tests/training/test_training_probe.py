@@ -336,6 +336,14 @@ def test_what_did_not_converge_is_a_warning(tmp_path: Path) -> None:
     assert "did not converge" in warning
 
 
+def test_a_probe_that_ranks_no_better_than_a_constant_is_a_warning(tmp_path: Path) -> None:
+    path = path_on(tmp_path, [], weight_decay=0.1)
+    path.val = replace(path.val, images=-path.val.images)  # what a label has, the others have here
+    _, facts = path.end(path.search())
+    [warning] = facts["warnings"]
+    assert f"validation mAP {facts['validation']['map']:.1%} is not above the" in warning
+
+
 def test_a_loss_that_is_not_finite_is_named(tmp_path: Path) -> None:
     def broken(scores: Tensor, targets: Tensor, **options: Any) -> Tensor:
         return (scores * torch.nan).sum()
