@@ -1,11 +1,15 @@
 """What a training says of itself."""
 
 import csv
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from jobs import compose_here, run_job_here
 
+from lsep_ml.decisions import ZeroThreshold
+from lsep_ml.stages.evaluation import _problems
 from lsep_ml.stages.prediction import training_warnings
 
 
@@ -54,3 +58,18 @@ def test_bpmll_has_a_bounded_gradient_with_every_data_set(tmp_path: Any) -> None
     assert (
         compose_here(tmp_path, "loss=bpmll", "trainer.gradient_clip_val=3")[0].trainer.gradient_clip_val == 3
     )
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        ([1.0, -1, 1, -1], ["2 of 4 classes are named for no image"]),
+        ([1.0, 1, 1, -1], []),
+        ([-1.0, -1, -1, -1], ["every predicted label set is empty"]),
+    ],
+)
+def test_labels_that_a_decision_names_for_no_image_are_said(last: list[float], said: list[str]) -> None:
+    scores = np.array([[-1.0, -1, -1, -1], last], np.float32)
+    arrays: Any = SimpleNamespace(scores=scores, features=None)
+    val: Any = SimpleNamespace(arrays=arrays, predictions=(scores > 0).astype(np.uint8))
+    assert _problems(ZeroThreshold(), val) == said
