@@ -96,7 +96,10 @@ def write_maps(data: DataSet, model: Any, given: argparse.Namespace) -> None:
 
 def maps_of(view: str, given: argparse.Namespace) -> dict[str, np.ndarray]:
     """The maps of a view by split, memory-mapped."""
-    return {split: np.load(given.maps / f"{view}-{split}.npy", mmap_mode="r") for split in SPLITS}
+    return {
+        split: np.load(given.maps / f"{view}-{split}.npy", mmap_mode="r", allow_pickle=False)
+        for split in SPLITS
+    }
 
 
 def batches(maps: np.ndarray, order: Tensor | None = None, size: int = 64) -> Iterator[tuple[Tensor, Tensor]]:

@@ -197,7 +197,10 @@ def take_features(store: Store, stored: Entry, data: ImageDataModule) -> Entry:
 def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
     """Return each split's features (N, D), memory-mapped, in the type that they are stored in."""
     # Copy on write: torch knows no read-only memory.
-    found = {split: np.load(features.folder / f"{split}_features.npy", mmap_mode="c") for split in SPLITS}
+    found = {
+        split: np.load(features.folder / f"{split}_features.npy", mmap_mode="c", allow_pickle=False)
+        for split in SPLITS
+    }
     return {split: torch.from_numpy(array) for split, array in found.items()}
 
 

@@ -40,7 +40,7 @@ def test_what_cannot_be_loaded(tmp_path):
     fitted(EVERY[0]).save(path)
     record = json.loads(path.read_text())
     for change, message in [
-        ({"format": 3}, "format 3, this version reads formats 1 and 2"),
+        ({"format": 4}, "format 4, this version reads formats 1, 2, 3"),
         ({"decision": "Oracle"}, "unknown decision 'Oracle'; known are Calibrated, "),
     ]:
         path.write_text(json.dumps(record | change))
