@@ -117,11 +117,11 @@ def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solu
     """Minimise `loss` on `problem`, whose parameters start where they are and are left at the end.
 
     Smooth convex losses are minimised at once. The ranking loss is followed through hinges whose kinks are rounded less
-    and less; `converged` means that its value lies within HINGE_TOLERANCE of its minimum, which is certain: the rounded
-    slopes are a point of the dual problem. WARP begins, on the path, at the solution of the rounded ranking loss, and
-    descends, there once and in the end until it stands at a kink: `converged` means that beginning anew lowers it by no
-    more than HINGE_TOLERANCE of it; its gradient is nowhere small. What changes binary cross entropy (`_FROM_BCE`)
-    begins at its solution, LSEP with weights at that of LSEP.
+    and less; `converged` means that its value lies within HINGE_TOLERANCE of its minimum by the duality gap at the
+    rounded slopes, up to what the gradient that is left there adds to it. WARP begins, on the path, at the solution of
+    the rounded ranking loss, and descends, there once and in the end until it stands at a kink: `converged` means that
+    beginning anew lowers it by no more than HINGE_TOLERANCE of it; its gradient is nowhere small. What changes binary
+    cross entropy (`_FROM_BCE`) begins at its solution, LSEP with weights at that of LSEP.
 
     Args:
         loss: a function of `lsep_ml.losses`, its options bound.
@@ -202,7 +202,8 @@ def _gap(loss: Loss, rounded: Loss, problem: Problem, margin: float) -> float:
     """Bound how far the hinges lie above their minimum where the `rounded` ones have theirs.
 
     With x the terms margin + f_v - f_u and p the slopes of the rounded hinges there, p in [0, 1] is feasible in the
-    dual, and the duality gap is the mean of sum max(0, x) - p x.
+    dual where the gradient is zero, and the duality gap is the mean of sum max(0, x) - p x; a gradient g that is left,
+    of the weights at weight decay w, adds |g|^2 / 4w to it, which is neglected.
     """
     with torch.no_grad():
         scores = problem.scores()

@@ -100,7 +100,7 @@ def test_a_plan_says_that_it_is_solved(
     assert "solved on cpu" in caplog.text
 
 
-@pytest.mark.parametrize("devices", [3])
+@pytest.mark.parametrize("devices", [2, 3])
 def test_several_processes_leave_the_same_bits(
     output: Path, solved: Run, tmp_path: Path, devices: int
 ) -> None:
