@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Known, SparseIndicator, Targets, row_blocks
+from lsep_ml.data.indicator import Known, SparseIndicator, Targets, dense_blocks
 from lsep_ml.data.label_names import check_label_names
 from lsep_ml.files import atomic_write
 
@@ -192,7 +192,7 @@ class DataSet:
 
 def _hash_rows(digest: Any, matrix: Targets | Known) -> None:
     """Add the bytes of a dense matrix, whichever way it is held."""
-    for (block,) in row_blocks(matrix):
+    for (block,) in dense_blocks(matrix):
         digest.update(np.ascontiguousarray(block).data)
 
 
@@ -230,7 +230,7 @@ def _check_split(where: str, split: Split, num_labels: int) -> None:
         return
     if split.mask.shape != shape or split.mask.dtype != np.bool_:
         raise DataError(f"{where}: mask is {split.mask.dtype} {split.mask.shape}, not bool {shape}")
-    if any(targets[~known].any() for targets, known in row_blocks(split.targets, split.mask)):
+    if any(targets[~known].any() for targets, known in dense_blocks(split.targets, split.mask)):
         raise DataError(f"{where}: an entry is positive and masked as unknown at once")
 
 

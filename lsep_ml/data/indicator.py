@@ -134,7 +134,7 @@ Known = NDArray[np.bool_] | SparseIndicator
 """bool (N, K), True where an entry is known."""
 
 
-def row_blocks(*matrices: Any) -> Iterator[tuple[Any, ...]]:
+def dense_blocks(*matrices: Any) -> Iterator[tuple[Any, ...]]:
     """Yield matrices of the same rows as dense arrays, some rows at a time where one is sparse; None stays None."""
     sparse = next((matrix for matrix in matrices if isinstance(matrix, SparseIndicator)), None)
     if sparse is None:
@@ -146,7 +146,7 @@ def row_blocks(*matrices: Any) -> Iterator[tuple[Any, ...]]:
         yield tuple(None if matrix is None else np.asarray(matrix[rows]) for matrix in matrices)
 
 
-def joined(matrices: Sequence[Any]) -> Any:
+def stacked(matrices: Sequence[Any]) -> Any:
     """Return matrices of the same columns, none of which has a `rest`, below each other; sparse where one is."""
     if all(isinstance(matrix, np.ndarray) for matrix in matrices):
         return np.concatenate(matrices)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Known, SparseIndicator, Targets, row_blocks
+from lsep_ml.data.indicator import Known, SparseIndicator, Targets, dense_blocks
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ def lacking(targets: Any, mask: Any) -> str:
     found = [targets.size > 0, bool(targets.any()), not targets.all()]
     if mask is not None:
         found = [False, False, False]
-        for values, known in row_blocks(targets, mask):
+        for values, known in dense_blocks(targets, mask):
             places = known != 0, (values != 0) & (known != 0), (values == 0) & (known != 0)
             found = [before or bool(of.any()) for before, of in zip(found, places, strict=True)]
     lack = (

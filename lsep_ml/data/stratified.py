@@ -15,7 +15,7 @@ from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.grouped import grouped_parts
-from lsep_ml.data.indicator import SparseIndicator, Targets, row_blocks
+from lsep_ml.data.indicator import SparseIndicator, Targets, dense_blocks
 
 FORMAT = 1  # of the cached split
 
@@ -40,7 +40,7 @@ def stratified_split(
         )
     targets = annotations.targets
     digest = hashlib.sha256()
-    for (block,) in row_blocks(targets):
+    for (block,) in dense_blocks(targets):
         digest.update(np.ascontiguousarray(block).data)
     content = digest.hexdigest()
     groups = annotations.groups

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lsep_ml.decisions.checks import Array, float_tensor
 from lsep_ml.metrics.counts import compare_label_sets
-from lsep_ml.metrics.functional import as_numpy, group_ends
+from lsep_ml.metrics.functional import as_numpy, group_ends, known_entries
 from lsep_ml.metrics.metric import ratio
 
 if TYPE_CHECKING:
@@ -123,6 +123,6 @@ def _wholly_right(
     label_sets: NDArray[Any], targets: Array, mask: Array | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which images have every known label right, and which have a known label, bool (N,)."""
-    known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
+    known = known_entries(targets, mask)
     compared = compare_label_sets(label_sets, as_numpy(targets), known)
     return ~(compared.wrong | compared.missed).any(1), np.asarray(known.any(1))

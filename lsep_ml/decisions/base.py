@@ -18,7 +18,7 @@ from lsep_ml.decisions.constraints import Constraints
 from lsep_ml.decisions.criteria import check_criterion, criterion_metric
 from lsep_ml.decisions.saved import WITH_ABSTENTION, WITH_CONSTRAINTS, write_saved
 from lsep_ml.metrics import Metric
-from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.functional import as_numpy, known_entries
 
 FitOn = Literal["train", "val", "both", "crossfit"]
 FIT_ON = get_args(FitOn)
@@ -216,7 +216,7 @@ class Rule(Decision):
         Raises ValueError for data nothing can be fitted on, see `check_fit`.
         """
         check_fit(scores, targets, mask)
-        known = np.ones(tuple(targets.shape), bool) if mask is None else as_numpy(mask) != 0
+        known = known_entries(targets, mask)
         self._fit(as_numpy(scores).astype(np.float32), as_numpy(targets) != 0, known)
         self.num_labels = torch.tensor(scores.shape[1])
         return self

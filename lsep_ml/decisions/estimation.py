@@ -14,7 +14,7 @@ from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
 from lsep_ml.decisions.offset import MovedThresholds, Offset
 from lsep_ml.decisions.rules import highest
-from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.functional import as_numpy, known_entries
 
 
 class CountEstimation(LearntDecision):
@@ -83,7 +83,7 @@ def largest_count(targets: Array, mask: Array | None = None, share: float = 0.99
     targets 0/1 (N, K); mask (N, K), True = known: an image's known positives count, and one without any known entry
     does not. 1 where nothing is known.
     """
-    known = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
+    known = known_entries(targets, mask)
     return covering_count(((as_numpy(targets) != 0) & known).sum(1)[known.any(1)], share)
 
 

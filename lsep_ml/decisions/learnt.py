@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lsep_ml.decisions.base import Decided, Decision, FitOn
 from lsep_ml.decisions.checks import Array, check_features, row_blocks
-from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.functional import as_numpy, known_entries
 
 NEVER = float(np.finfo(np.float32).max)
 """The threshold that no score exceeds."""
@@ -167,7 +167,7 @@ def _moments(features: Array) -> tuple[Tensor, Tensor]:
 def middle_threshold(scores: Array, targets: Array, mask: Array | None) -> float:
     """Return the middle between the mean scores of positives and of negatives, where learnt thresholds start."""
     values, labels = as_numpy(scores), as_numpy(targets) != 0
-    known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
+    known = known_entries(targets, mask)
     positive = values[labels & known].mean(dtype=np.float64)
     negative = values[~labels & known].mean(dtype=np.float64)
     return float(positive + negative) / 2

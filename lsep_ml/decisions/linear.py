@@ -11,7 +11,7 @@ from lsep_ml.decisions.base import Decided, FitOn
 from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
 from lsep_ml.decisions.offset import MovedThresholds, Offset
-from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.functional import as_numpy, known_entries
 
 LOG_SCALE = 20.0
 """The largest logarithm of s or 1 / s: products of s with scores stay finite in single precision."""
@@ -116,7 +116,7 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
         values, labels = as_numpy(scores).astype(np.float64), as_numpy(targets) != 0
-        known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
+        known = known_entries(targets, mask)
         share = ((labels & known).sum(0) + 0.5) / (known.sum(0) + 1)
         scale = float(self.scale.detach())
         return torch.from_numpy(scale * values.mean(0) - np.log(share / (1 - share))).float()

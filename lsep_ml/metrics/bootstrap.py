@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.catalogue import BY_KEY, LABELS_PER_IMAGE
-from lsep_ml.metrics.counts import IMAGE_SHARES, LabelCounts, as_numpy, binary, image_counts
+from lsep_ml.metrics.counts import IMAGE_SHARES, LabelCounts, binary, image_counts, known_entries
 from lsep_ml.metrics.functional import (
     LABEL_SET_KEYS,
     check_ranking_input,
@@ -52,7 +52,7 @@ def bootstrap_label_sets(
     predictions, targets, mask: (N, K) as in `count_label_sets`. further: of label sets too, and not in the catalogue.
     Deterministic in `seed`.
     """
-    known: Any = np.ones(targets.shape, bool) if mask is None else as_numpy(mask) != 0
+    known: Any = known_entries(targets, mask)
     predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
     columns = _columns(predictions, targets, known)
     blocks = [

@@ -146,6 +146,12 @@ def binary(name: str, values: Any, known: NDArray[np.bool_] | None) -> NDArray[n
     return values != 0 if known is None else (values != 0) & known
 
 
+def known_entries(targets: Any, mask: Any) -> NDArray[np.bool_]:
+    """Return where the entries of `targets` (N, K) are known by `mask`, bool (N, K); everywhere where that is None."""
+    known: NDArray[np.bool_] = np.ones(tuple(targets.shape), bool) if mask is None else as_numpy(mask) != 0
+    return known
+
+
 def as_numpy(values: Any) -> Any:
     """Return a NumPy view of an array, or of a torch tensor on any device (bfloat16 as float32: NumPy lacks it)."""
     if hasattr(values, "detach"):

@@ -25,6 +25,7 @@ from lsep_ml.metrics.catalogue import (
 from lsep_ml.metrics.counts import LabelCounts, as_numpy, binary, check_sizes
 from lsep_ml.metrics.counts import compare_label_sets as compare_label_sets
 from lsep_ml.metrics.counts import count_label_sets as count_label_sets
+from lsep_ml.metrics.counts import known_entries as known_entries
 from lsep_ml.metrics.metric import (
     Average,
     Cutoffs,

@@ -12,6 +12,7 @@ from sklearn.base import ClassifierMixin, clone
 from sklearn.multioutput import ClassifierChain
 from sklearn.preprocessing import StandardScaler
 
+from lsep_ml.metrics.functional import known_entries
 from lsep_ml.predictors.base import Bools, Floats, Predicted, Predictor, log_odds
 
 Doubles = NDArray[np.float64]
@@ -39,7 +40,7 @@ class ProblemTransformation(Predictor):
         seed: int = 0,
     ) -> Self:
         self.check(targets, mask)
-        known = np.ones(targets.shape, bool) if mask is None else np.asarray(mask) != 0
+        known = known_entries(targets, mask)
         positives = np.asarray(targets) != 0
         ones, zeros = (positives & known).sum(0), (~positives & known).sum(0)
         self._constant = np.log((ones + 0.5) / (zeros + 0.5)).astype(np.float32)

@@ -15,7 +15,7 @@ from torch import nn
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS, Split
-from lsep_ml.data.indicator import row_blocks
+from lsep_ml.data.indicator import dense_blocks
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.decisions.offset import MovedThresholds
 from lsep_ml.losses import ClassCounts, with_class_counts
@@ -232,7 +232,7 @@ def build_loss(config: DictConfig, train: Split) -> Loss:
     def counts() -> ClassCounts:
         of_rows = [
             ClassCounts.of(torch.from_numpy(targets), None if mask is None else torch.from_numpy(mask))
-            for targets, mask in row_blocks(train.targets, train.mask)
+            for targets, mask in dense_blocks(train.targets, train.mask)
         ]
         return ClassCounts(*(torch.stack(each).sum(0) for each in zip(*of_rows, strict=True)))
 

@@ -20,7 +20,7 @@ from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule, label_b
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.offset import MovedThresholds
-from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.functional import as_numpy, known_entries
 from lsep_ml.terminal import console
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
@@ -155,7 +155,7 @@ def _honest_log_odds(
     """Return the log odds float32 (N, K) of each row by a decision learnt without its fold, targets and known."""
     scores, targets, features, mask = arrays
     labels = as_numpy(targets) != 0
-    known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
+    known = known_entries(targets, mask)
     log_odds = np.empty(labels.shape, np.float32)
     for outside, inside in fold_pairs(folds, labels, known):
         without = copy.deepcopy(decision)

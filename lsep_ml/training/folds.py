@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.decisions.checks import Array, check_scores
 from lsep_ml.decisions.log_odds import LogOddsDecision
-from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.functional import as_numpy, known_entries
 
 FOLDS = 5
 
@@ -119,16 +119,12 @@ def checked_rows(
     return Rows(
         scores=as_numpy(scores).astype(np.float32, copy=False),
         targets=as_numpy(targets) != 0,
-        known=_known(targets, mask),
+        known=known_entries(targets, mask),
         features=None if of_features is None else as_numpy(of_features).astype(np.float32, copy=False),
         folds=_of_rows("folds", folds, len(scores)).astype(np.int64),
         judges=None if validation is None else _of_rows("validation", validation, len(scores)).astype(bool),
-        further=None if further is None else (as_numpy(further[0]) != 0, _known(*further)),
+        further=None if further is None else (as_numpy(further[0]) != 0, known_entries(*further)),
     )
-
-
-def _known(targets: Array, mask: Array | None) -> Bools:
-    return np.ones(tuple(targets.shape), bool) if mask is None else as_numpy(mask) != 0
 
 
 def _of_rows(name: str, values: Array, rows: int) -> NDArray[Any]:

@@ -11,7 +11,7 @@ from lsep_ml.data import DataError, DataSet, Split, indicator
 from lsep_ml.data.annotations import Annotations
 from lsep_ml.data.check.statistics import label_statistics
 from lsep_ml.data.grouped import grouped_parts
-from lsep_ml.data.indicator import SparseIndicator, joined, row_blocks
+from lsep_ml.data.indicator import SparseIndicator, dense_blocks, stacked
 from lsep_ml.data.known import lacking
 from lsep_ml.data.loading import BatchedSplit
 from lsep_ml.data.order import BatchKey, repeat_factors
@@ -63,13 +63,13 @@ def test_it_answers_as_the_dense_matrix(dense: np.ndarray, held: SparseIndicator
 def test_places_may_come_twice_and_in_any_order() -> None:
     rows, columns = (np.concatenate([of, of])[::-1] for of in np.nonzero(TARGETS))
     np.testing.assert_array_equal(np.asarray(SparseIndicator.of(rows, columns, (N, K))), TARGETS)
-    below = joined([sparse(TARGETS), TARGETS[:5]])
+    below = stacked([sparse(TARGETS), TARGETS[:5]])
     np.testing.assert_array_equal(np.asarray(below), np.concatenate([TARGETS, TARGETS[:5]]))
 
 
 @pytest.mark.usefixtures("block")
 def test_blocks_of_rows_are_all_rows() -> None:
-    blocks = list(row_blocks(sparse(TARGETS), None, sparse(KNOWN, REST)))
+    blocks = list(dense_blocks(sparse(TARGETS), None, sparse(KNOWN, REST)))
     targets, nothing, known = zip(*blocks, strict=True)
     np.testing.assert_array_equal(np.concatenate(targets), TARGETS)
     np.testing.assert_array_equal(np.concatenate(known), KNOWN)

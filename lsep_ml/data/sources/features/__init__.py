@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import Annotations, Unlabelled, checked, keep_labelled
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import SparseIndicator, joined
+from lsep_ml.data.indicator import SparseIndicator, stacked
 from lsep_ml.data.sources.features.files import Given, read_given
 from lsep_ml.data.sources.own.builder import build
 from lsep_ml.data.sources.own.columns import image_column
@@ -172,7 +172,7 @@ def _given(folder: Folder, file: str | None) -> tuple[Given, list[str]]:
         for _ in one.features
     ]
     return Given(
-        np.concatenate([one.features for one in read]), targets=joined(targets), label_names=first.label_names,
+        np.concatenate([one.features for one in read]), targets=stacked(targets), label_names=first.label_names,
         splits=splits,
     ), files  # fmt: skip
 
