@@ -1,10 +1,13 @@
-"""Finished runs for the tests of bundles: digit scenes as they are, and own images of a labels.csv."""
+"""Commands, and finished runs, for the tests of bundles: digit scenes as they are, and own images of a labels.csv."""
 
 from pathlib import Path
 
 import data_trees
 import pytest
 from jobs import run_job_here
+from typer.testing import CliRunner, Result
+
+from lsep_ml import cli
 
 TINY = (
     "model.widths=[4,4]",
@@ -13,6 +16,14 @@ TINY = (
     "fitting.epochs=2",
     "trainer=cpu",
 )
+
+
+def call(*words: object) -> Result:
+    """Type `lsep-ml WORDS` in this process; what no net of the program catches is raised."""
+    result = CliRunner().invoke(cli.app, [str(word) for word in words])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from bundle_runs import call
 from PIL import Image
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 import lsep_ml
-from lsep_ml import cli
 from lsep_ml.bundle.inputs import image_files
 from lsep_ml.bundle.label_files import fingerprint
 from lsep_ml.bundle.label_table import LabelTable
@@ -22,10 +22,7 @@ from lsep_ml.files import inert
 
 def predict(source: Path, *words: object) -> Result:
     """The call; a hang is a failure of the test's time limit."""
-    result = CliRunner().invoke(cli.app, ["predict", str(source), *map(str, words), "--device", "cpu"])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
+    return call("predict", source, *words, "--device", "cpu")
 
 
 def rows(path: Path) -> list[dict[str, str]]:

@@ -7,23 +7,15 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from bundle_runs import call
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import lsep_ml
-from lsep_ml import cli
 from lsep_ml.bundle.label_next import features_of, label_next, once
 from lsep_ml.data import DataError
 from lsep_ml.data.sources.own import own_annotations, read_own
 
 LABELLED, OTHERS = 40, 12
-
-
-def call(*words: object) -> Result:
-    result = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def picture(path: Path, seed: int) -> None:

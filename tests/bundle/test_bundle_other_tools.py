@@ -10,11 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
+from bundle_runs import call
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import lsep_ml
-from lsep_ml import cli
 from lsep_ml.bundle.other_tools import probabilities_of
 from lsep_ml.bundle.tables import ImageRow
 from lsep_ml.data import DataError
@@ -23,13 +22,6 @@ from lsep_ml.decisions import Calibrated, GlobalThreshold, TopK
 
 NAMES = ("cat", "dog & <owl>", 'a "b"|c', "none")
 IMAGES = 12
-
-
-def call(*words: object) -> Result:
-    result = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def photographs(root: Path) -> Path:

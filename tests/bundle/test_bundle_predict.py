@@ -7,21 +7,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from bundle_runs import call
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import lsep_ml
-from lsep_ml import cli
 from lsep_ml.bundle.inputs import image_files
 from lsep_ml.bundle.label_files import fingerprint, label_files
 from lsep_ml.bundle.label_table import LabelTable
-
-
-def call(*words: object) -> Result:
-    result = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def rows(path: Path) -> list[dict[str, str]]:

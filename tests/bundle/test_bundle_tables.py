@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from bundle_runs import call
 from PIL import Image
-from typer.testing import CliRunner, Result
 
 import lsep_ml
-from lsep_ml import cli
 from lsep_ml.bundle.predictions import Predictions
 from lsep_ml.bundle.tables import Columns, rows_of, write_table
 from lsep_ml.data import DataError
@@ -24,13 +23,6 @@ from lsep_ml.files import inert, spoken
 from lsep_ml.tuning import apply, read_scores
 
 IMAGES = 16
-
-
-def call(*words: object) -> Result:
-    result = CliRunner().invoke(cli.app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
 
 
 def photographs(root: Path, images: int = IMAGES) -> Path:
