@@ -245,7 +245,12 @@ def test_rows_are_sealed_when_it_is_time(tmp_path: Path, monkeypatch: pytest.Mon
     assert rows.done == 2
 
 
-def test_sparse_targets_give_the_same_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("decision", "fit_on"), [("per_class", "both"), ("thresh_linear", "crossfit"), ("support", "val")]
+)
+def test_sparse_targets_give_the_same_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decision: str, fit_on: str
+) -> None:
     draw = np.random.default_rng(0)
     cells = np.where(draw.random((60, 3)) < 0.1, "", (draw.random((60, 3)) < 0.4).astype(int).astype(str))
     lines = ["feature_0,feature_1,a,b,c"]
@@ -259,7 +264,7 @@ def test_sparse_targets_give_the_same_run(tmp_path: Path, monkeypatch: pytest.Mo
         for module in (scores, evaluation):
             monkeypatch.setattr(module, "LARGE", 10**8 if least else 0)
         record, folder = run_job_here(
-            tmp_path / str(least), *options, "decision=per_class", "decision.fit_on=both"
+            tmp_path / str(least), *options, f"decision={decision}", f"decision.fit_on={fit_on}"
         )
         intervals.append(set(record["intervals"]["test"]))
         with np.load(folder / "predictions.npz") as file:
