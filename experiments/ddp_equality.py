@@ -32,7 +32,7 @@ from lsep_ml.stages.job_data import build_data
 from lsep_ml.stages.prediction import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.scores import extract_scores
-from lsep_ml.store.keys import config_parts
+from lsep_ml.store.keys import config_sections
 from lsep_ml.training.progress import quiet_lightning
 
 CONF = Path(__file__).parent.parent / "conf"
@@ -88,7 +88,7 @@ def measure_job(
     for images, config in by_images.items():
         data = build_data(config, job.processes)
         data_sets[images] = data.data_set
-        parts = config_parts(config, ("data", "transform", "model"))
+        parts = config_sections(config, ("data", "transform", "model"))
         features = extract_features(job.store, parts, job.network, data, job.device, job.running)
         extractions[images] = extract_scores(
             job.store, features, job.network.score_layer, data.eval_batch_size

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.predictors import Predictor
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, config_parts
+from lsep_ml.store.keys import DECISION_SECTIONS, PREDICTION_SECTIONS, config_sections
 
 ROOT = Path(__file__).parent.parent
 GROUPS = {
@@ -44,8 +44,8 @@ def composed(*overrides: str) -> DictConfig:
 )
 def test_every_value_composes_and_resolves(group: str, value: str) -> None:
     config = composed(f"{group}={value}")
-    parts = config_parts(config, PREDICTION_PARTS + DECISION_PARTS)
-    assert all(part in parts for part in ("data", "loss", "decision"))
+    sections = config_sections(config, PREDICTION_SECTIONS + DECISION_SECTIONS)
+    assert all(section in sections for section in ("data", "loss", "decision"))
     assert OmegaConf.select(config, "hydra.run.dir").startswith("outputs/runs/")
     text = (ROOT / "conf" / group / f"{value}.yaml").read_text()
     assert text.startswith("#"), f"{group}/{value}.yaml does not say what it is"
@@ -116,7 +116,7 @@ def test_rates_belong_to_data_and_model_together() -> None:
 
 
 def test_a_stage_one_identity_has_nothing_of_stage_two_and_nothing_of_the_place() -> None:
-    first = config_parts(composed(), PREDICTION_PARTS)
+    first = config_sections(composed(), PREDICTION_SECTIONS)
     same = (
         "decision=topk",
         "predictor=br",
@@ -127,10 +127,10 @@ def test_a_stage_one_identity_has_nothing_of_stage_two_and_nothing_of_the_place(
         "paths.output=elsewhere",
     )
     for override in same:
-        assert config_parts(composed(override), PREDICTION_PARTS) == first, override
+        assert config_sections(composed(override), PREDICTION_SECTIONS) == first, override
     other = ("seed=1", "data.seed=1", "loss=softmax", "training.epochs=3", "optimizer=adam")
     for override in (*other, "trainer.precision=bf16-mixed", "trainer.sync_batchnorm=false"):
-        assert config_parts(composed(override), PREDICTION_PARTS) != first, override
+        assert config_sections(composed(override), PREDICTION_SECTIONS) != first, override
 
 
 def test_predictors_build_and_make_runs_of_their_own() -> None:
@@ -158,7 +158,7 @@ def test_every_job_of_every_sweep_composes(experiment: str) -> None:
     folders = set()
     for job in itertools.product(*choices):
         config = composed(f"experiment={experiment}", *job)
-        assert config_parts(config, PREDICTION_PARTS + DECISION_PARTS)
+        assert config_sections(config, PREDICTION_SECTIONS + DECISION_SECTIONS)
         folders.add(OmegaConf.select(config, "hydra.sweep.subdir"))
     assert len(folders) == math.prod(len(values) for values in choices)
 

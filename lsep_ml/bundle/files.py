@@ -20,7 +20,7 @@ from lsep_ml.bundle.parts import TRANSFORM_KEYS, Parts
 from lsep_ml.files import content_hash, file_digest, read_json, write_json
 from lsep_ml.runs.files import CHECKPOINT, DECISION, DECISION_WEIGHTS, RESULT
 from lsep_ml.runs.record import read_sealed
-from lsep_ml.store.keys import DECISION_PARTS, PREDICTION_PARTS, plain_parts
+from lsep_ml.store.keys import DECISION_SECTIONS, PREDICTION_SECTIONS, plain_sections
 from lsep_ml.store.names import current_names
 
 FORMAT = 2
@@ -169,7 +169,7 @@ def parts_of_run(folder: Path) -> Parts:
             measured={
                 **{key: record[key] for key in _MEASURED},
                 # without the places on the machine that trained it
-                "config": current_names(plain_parts(config, PREDICTION_PARTS + DECISION_PARTS)),
+                "config": current_names(plain_sections(config, PREDICTION_SECTIONS + DECISION_SECTIONS)),
             },
             versions=record["versions"],
             source=folder,

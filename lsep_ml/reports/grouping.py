@@ -18,12 +18,12 @@ from lsep_ml.metrics.catalogue import gain
 from lsep_ml.reports.paper import IMAGES, method_order
 from lsep_ml.reports.records import LeftOut
 from lsep_ml.runs.finished import Method, Run
-from lsep_ml.store.keys import NEUTRAL, RUN_PARTS, as_at_first
+from lsep_ml.store.keys import NEUTRAL, RUN_SECTIONS, as_at_first
 
 _PROTOCOL_DATA = ("seed", "difficult", "unlabelled", "split", "label_order")
 _NO_SETTINGS = {
     "seed",
-    *(f"{part}.{key}" for part, keys in NEUTRAL.items() for key in keys),
+    *(f"{section}.{key}" for section, keys in NEUTRAL.items() for key in keys),
     *(f"data.{key}" for key in _PROTOCOL_DATA),
 }
 """What a row's runs differ in, where the data lie, what computes, and what is the protocol's."""
@@ -132,14 +132,14 @@ def protocol(run: Run) -> dict[str, str]:
     """Return what must agree for `run` to be compared with another: name -> value."""
     facts = {"split_hash": run.split_hash}
     for kind in ("images", "dropped"):
-        facts |= {f"{kind}.{name}": str(value) for name, value in sorted(_part(run.counts, kind).items())}
-    data = _part(run.config, "data")
+        facts |= {f"{kind}.{name}": str(value) for name, value in sorted(_section(run.counts, kind).items())}
+    data = _section(run.config, "data")
     return facts | {f"data.{key}": str(data[key]) for key in _PROTOCOL_DATA if data.get(key) is not None}
 
 
 def network(run: Run) -> str:
     """Name the network of `run`: its model, with the architecture where one model group builds many."""
-    name = _part(run.config, "model").get("name")
+    name = _section(run.config, "model").get("name")
     return f"{run.model} {name}" if isinstance(name, str) else run.model
 
 
@@ -149,8 +149,8 @@ def settings(run: Run) -> dict[str, str]:
     Runs of an earlier version, which lack options that came later, have those of a run that leaves them as they are.
     """
     flat: dict[str, str] = {}
-    for part in RUN_PARTS:
-        flat |= _flatten(part, as_at_first(part, run.config.get(part, {})))
+    for section in RUN_SECTIONS:
+        flat |= _flatten(section, as_at_first(section, run.config.get(section, {})))
     if run.rate.get("chosen") == "search":  # each seed's own
         flat.pop("optimizer.lr", None)
     return {key: value for key, value in flat.items() if key not in _NO_SETTINGS}
@@ -158,13 +158,13 @@ def settings(run: Run) -> dict[str, str]:
 
 def _title(run: Run) -> str:
     """Call the data of `run` as the user's folder; published data sets and digit scenes by their names."""
-    root = _part(run.config, "data").get("root")
+    root = _section(run.config, "data").get("root")
     if not isinstance(root, str) or run.data in {*IMAGES, "digits"}:
         return run.data
     return PurePath(root).name or run.data
 
 
-def _part(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _section(record: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     """Return the object `key` of `record`; empty where it has something else, or nothing, in its place."""
     value = record.get(key)
     return value if isinstance(value, Mapping) else {}

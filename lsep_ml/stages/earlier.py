@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from lsep_ml.runs.files import RESULT
 from lsep_ml.runs.record import read_sealed
 from lsep_ml.stages.job import Job
-from lsep_ml.store.keys import DECISION_PARTS, RUN_PARTS, identity_of, plain_parts
+from lsep_ml.store.keys import DECISION_SECTIONS, RUN_SECTIONS, identity_of, plain_sections
 from lsep_ml.store.names import current_names
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,12 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
     same = identity == identity_of(job.made_by)
     config = current_names(config)
-    parts = ("predictor", "extraction", "rates", *DECISION_PARTS, "label_sets")
-    then = plain_parts({part: config.get(part, {}) for part in parts}, parts)
-    same = same and then == plain_parts(now, parts)
+    sections = ("predictor", "extraction", "rates", *DECISION_SECTIONS, "label_sets")
+    then = plain_sections({section: config.get(section, {}) for section in sections}, sections)
+    same = same and then == plain_sections(now, sections)
     if same:
         return record
-    if not job.config.force and not _same_parts(config, now):  # in a folder that the user named
+    if not job.config.force and not _same_sections(config, now):  # in a folder that the user named
         raise ValueError(
             f"{folder} holds the finished results of another configuration "
             f"({' '.join(record.get('overrides') or ()) or 'the defaults'}); give hydra.run.dir another folder, or let "
@@ -56,8 +56,8 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _same_parts(then: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Return whether two configurations, plain and resolved, make the same run; one that lacks a part is another."""
+def _same_sections(then: dict[str, Any], now: dict[str, Any]) -> bool:
+    """Return whether two configurations, plain and resolved, make the same run; one that lacks a section is another."""
     added: dict[str, Any] = {
         "predictor": {},
         "extraction": {},
@@ -65,6 +65,6 @@ def _same_parts(then: dict[str, Any], now: dict[str, Any]) -> bool:
         "label_sets": {},
     }  # which records of earlier versions lack
     try:
-        return plain_parts(added | then, RUN_PARTS) == plain_parts(added | now, RUN_PARTS)
+        return plain_sections(added | then, RUN_SECTIONS) == plain_sections(added | now, RUN_SECTIONS)
     except (KeyError, TypeError):
         return False

@@ -37,14 +37,14 @@ from lsep_ml.stages.sweep import only_problems, sweeping
 from lsep_ml.stages.trained import train_and_extract
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import (
-    DECISION_PARTS,
+    DECISION_SECTIONS,
     DECISIONS,
     FEATURES,
     LINEAR_FITS,
     PREDICTIONS,
     RATES,
     SCORES,
-    config_parts,
+    config_sections,
     decision_made_by,
     identity_of,
 )
@@ -157,9 +157,9 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     if searched is not None:
         seconds["rates"], reused["rates"] = searched.facts["seconds"], searched.reused
     if job.predictor is not None:
-        part = config_parts(config, ("predictor",))["predictor"]
+        predictor = config_sections(config, ("predictor",))["predictor"]
         store = Store(job.store.root)  # this process's alone
-        extraction = predict(store, extraction, job.predictor, part, config.seed, note)
+        extraction = predict(store, extraction, job.predictor, predictor, config.seed, note)
         in_use[SCORES] = extraction.scores.identity
         seconds["predictor"] = extraction.scores.facts["seconds"]
         reused["predictor"] = extraction.scores.reused
@@ -261,8 +261,8 @@ def _fit_or_continue(
     shared = linear_fits_key(decision, rows, extraction)
     if shared is not None:
         in_use[LINEAR_FITS] = identity_of(shared)
-    parts = config_parts(job.config, (*DECISION_PARTS, "seed"))
-    made_by = decision_made_by(parts, extraction.scores.identity)
+    sections = config_sections(job.config, (*DECISION_SECTIONS, "seed"))
+    made_by = decision_made_by(sections, extraction.scores.identity)
     states = States(store.kept(DECISIONS, made_by), job.training.saving)
     write_json(folder / UNFINISHED, in_use | {DECISIONS: states.folder.stem})
     states.folder.parent.mkdir(parents=True, exist_ok=True)

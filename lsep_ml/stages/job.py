@@ -33,8 +33,8 @@ from lsep_ml.stages.rates import check_rates
 from lsep_ml.stages.running import Running
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import (
-    PREDICTION_PARTS,
-    config_parts,
+    PREDICTION_SECTIONS,
+    config_sections,
     prediction_made_by,
     weights_hash,
 )
@@ -72,13 +72,13 @@ class Job:
 
     @property
     def shown(self) -> tuple[dict[str, Any], ImageDataModule]:
-        """Return the images that a frozen backbone is shown, and the parts of the configuration that say which: this
+        """Return the images that a frozen backbone is shown, and the sections of the configuration that say which: this
         job's, or the same images as they are divided first."""
-        parts = self.made_by["config"]
+        sections = self.made_by["config"]
         if self.divided_first is None:
-            return parts, self.data
+            return sections, self.data
         changed, data = self.divided_first
-        return {**parts, **config_parts(changed, ("data",))}, data
+        return {**sections, **config_sections(changed, ("data",))}, data
 
 
 _OURS = {
@@ -149,13 +149,13 @@ def build_job(config: DictConfig) -> Job:
     running = Running.on(device, config.extraction, config.training.eval_batch_size)
     images = sum(len(data.data_set.split(split)) for split in SPLITS)
     running = running.of_head(network, config, images)
-    parts = config_parts(config, PREDICTION_PARTS)
-    extraction = config_parts(config, ("extraction",))["extraction"]
+    sections = config_sections(config, PREDICTION_SECTIONS)
+    extraction = config_sections(config, ("extraction",))["extraction"]
     extraction.pop("max_gib", None)  # what came of it counts
     if running.beside is not None:
         extraction["store"] = running.store if running.beside == "places" else None
     if config.training.probe and extraction:  # what a score layer is then trained on
-        parts["extraction"] = extraction
+        sections["extraction"] = extraction
     joint = None
     if config.training.joint:
         if not isinstance(decision, LearntDecision):
@@ -168,7 +168,7 @@ def build_job(config: DictConfig) -> Job:
                 f"decision.offset=none, not {decision.offset}"
             )
         joint = decision
-        parts |= config_parts(config, ("decision",))
+        sections |= config_sections(config, ("decision",))
     loss = build_loss(config, data.data_set.train)
     solving = solving_of(config, loss, device) if config.training.probe else None
     every_epoch = config.training.probe and running.beside == "scores"
@@ -190,7 +190,7 @@ def build_job(config: DictConfig) -> Job:
         decision=decision,
         device=device,
         running=running,
-        made_by=prediction_made_by(parts, data.data_set.content, label_names, weights_hash(network)),
+        made_by=prediction_made_by(sections, data.data_set.content, label_names, weights_hash(network)),
         divided_first=divided_first(config, processes) if config.training.probe else None,
     )
 

@@ -10,7 +10,7 @@ from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.known import check_known
 from lsep_ml.data.mixing import Mixing
-from lsep_ml.data.order import Part
+from lsep_ml.data.order import Shard
 from lsep_ml.processes.group import ALONE, Processes
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
         eval_batch_size=config.training.eval_batch_size,
         training_seed=config.seed,
         mixing=Mixing(config.training.mixup, config.training.cutmix),
-        part=Part(processes.rank, processes.count),
+        shard=Shard(processes.rank, processes.count),
     )
     return data
 

@@ -11,7 +11,7 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.extraction import features_key
 from lsep_ml.stages.job import Job
-from lsep_ml.store.keys import FEATURES, PREDICTIONS, RATES, config_parts, identity_of, search_made_by
+from lsep_ml.store.keys import FEATURES, PREDICTIONS, RATES, config_sections, identity_of, search_made_by
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def plan(job: Job, folder: Path) -> None:
 
 
 def _search(job: Job) -> str:
-    options = config_parts(job.config, ("rates",))["rates"]["search"]
+    options = config_sections(job.config, ("rates",))["rates"]["search"]
     if job.store.find(RATES, search_made_by(options, job.made_by)):
         return "its rate is in the store"
     return f"its rate is searched in at least 5 trainings of {options['epochs']} epochs"
@@ -56,8 +56,8 @@ def _work(job: Job) -> str:
         return "trains network"
     if job.running.beside == "scores":
         return "trains a head with the frozen network in every epoch, network"
-    parts, data = job.shown
-    made_by = features_key(parts, job.network, data, job.running)
+    sections, data = job.shown
+    made_by = features_key(sections, job.network, data, job.running)
     identity = identity_of(made_by)
     if identity in _planned:
         return "shares features and trains a score layer, network"

@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.files import content_hash
 from lsep_ml.runs.files import OVERRIDES, RESULT
-from lsep_ml.store.keys import RUN_PARTS, config_parts
+from lsep_ml.store.keys import RUN_SECTIONS, config_sections
 
 
 def register_resolvers() -> None:
@@ -30,8 +30,8 @@ def register_resolvers() -> None:
 
 
 def _run_identity(_root_: DictConfig) -> str:
-    parts = config_parts(_root_, RUN_PARTS)
-    return content_hash({name: part for name, part in parts.items() if part != {}}, length=8)
+    sections = config_sections(_root_, RUN_SECTIONS)
+    return content_hash({name: section for name, section in sections.items() if section != {}}, length=8)
 
 
 def _hydra_subdir(_root_: DictConfig) -> str | None:

@@ -1,6 +1,6 @@
 """What each kind of stored result is made by, and so when it is no longer valid; a table of it: docs/what-is-kept.md.
 
-A result is found by the hash of what made it, and of nothing else: the parts of the configuration that make it, the
+A result is found by the hash of what made it, and of nothing else: the sections of the configuration that make it, the
 images, the state of a network. One that was made by something else is another result. Imports neither torch nor
 Lightning: run.py names its output folders by it before any heavy import.
 """
@@ -39,15 +39,15 @@ DECISIONS = "decisions"
 LINEAR_FITS = "linear_thresholds"
 """Kind of the fits of linear thresholds without some folds, which `thresh_linear` and `support` share."""
 
-PREDICTION_PARTS = (
+PREDICTION_SECTIONS = (
     "data", "transform", "training", "model", "loss", "optimizer", "schedule", "trainer", "seed",
 )  # fmt: skip
-"""The parts of the configuration that make a trained network; nothing of stage 2 is among them."""
+"""The sections of the configuration that make a trained network; nothing of stage 2 is among them."""
 
-DECISION_PARTS = ("decision", "fitting")
+DECISION_SECTIONS = ("decision", "fitting")
 """What stage 2 adds."""
 
-RUN_PARTS = (*PREDICTION_PARTS, "rates", "extraction", "predictor", *DECISION_PARTS, "label_sets")
+RUN_SECTIONS = (*PREDICTION_SECTIONS, "rates", "extraction", "predictor", *DECISION_SECTIONS, "label_sets")
 """All that makes a run; `predictor` is empty where the scores are the network's own, `label_sets` where these are what
 the decision says."""
 
@@ -104,7 +104,7 @@ AT_FIRST: dict[str, dict[str, Any]] = {
     "lsep_ml.decisions.ThresholdEstimation": {"criterion": "f1", "offset": "none", **_OF_CRITERIA},
     "rates": {"search": None},
 }
-"""Options of a part, or of what a `_target_` builds, that came later, at the value that means what was done before:
+"""Options of a section, or of what a `_target_` builds, that came later, at the value that means what was done before:
 left out, so that it is still found."""
 
 WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
@@ -128,7 +128,7 @@ def prediction_made_by(
     """Say what a trained network is made by.
 
     Args:
-        config: the resolved PREDICTION_PARTS; in a joint training the decision's part too.
+        config: the resolved PREDICTION_SECTIONS; in a joint training the decision's section too.
         images: the hashes of the split and of the images (`DataSet.content`).
         label_names: K names.
         initial_weights: `weights_hash` of the network before it is trained.
@@ -158,7 +158,7 @@ def features_made_by(
     """Say what features are made by: always without augmentation, in a fixed order and fixed batches.
 
     Args:
-        config: resolved parts of the configuration, `data`, `transform` and `model` among them.
+        config: resolved sections of the configuration, `data`, `transform` and `model` among them.
         images: the hashes of the split and of the images (`DataSet.content`).
         backbone: `weights_hash` of the frozen backbone.
         batch_size: of the fixed batches; a row's last bits depend on it.
@@ -167,9 +167,9 @@ def features_made_by(
     """
     model = config["model"]
     built_by = {key: value for key, value in model.items() if key not in NO_PART_OF_FEATURES}
-    parts = {} if model["_target_"] in WHOLE_IN_STATE else {"model": built_by}
+    sections = {} if model["_target_"] in WHOLE_IN_STATE else {"model": built_by}
     return {
-        "config": {**_evaluated(config, files="images" in images), **parts},
+        "config": {**_evaluated(config, files="images" in images), **sections},
         **images,
         "backbone": backbone,
         "batch_size": batch_size,
@@ -180,7 +180,7 @@ def features_made_by(
 
 
 def _evaluated(config: Mapping[str, Any], files: bool) -> dict[str, Any]:
-    """Return the parts of the images, what only training does with them at its defaults: it makes no other features."""
+    """Return the sections of the images, without what training alone does with them: it makes no other features."""
     seen = {key: value for key, value in config["transform"].items() if key != "augment"}
     seen["flip"] = files and any(seen.get(key) is not None for key in ("resize", "crop"))
     return {"data": {**config["data"], "sampler": "plain", "repeat_threshold": 0.1}, "transform": seen}
@@ -202,14 +202,14 @@ def predictor_made_by(features: str, config: Any, seed: int) -> dict[str, Any]:
 
     Args:
         features: the identity of the features that it is fitted on.
-        config: the resolved part `predictor`.
+        config: the resolved section `predictor`.
         seed: of the run.
     """
     return {"features": features, "predictor": config, "seed": seed}
 
 
 def decision_made_by(config: Mapping[str, Any], scores: str) -> dict[str, Any]:
-    """Say what the states of a decision's training are made by: parts and seed in `config`, and its `scores`."""
+    """Say what the states of a decision's training are made by: sections and seed in `config`, and its `scores`."""
     return {"config": dict(config), "scores": scores}
 
 
@@ -235,54 +235,54 @@ def linear_fits_made_by(
 
 
 def with_open_sizes(config: DictConfig) -> DictConfig:
-    """Return `config` without Hydra's own part; sizes, which only a run knows, stand as letters, so it resolves."""
+    """Return `config` without Hydra's own section; sizes, which only a run knows, stand as letters, so it resolves."""
     own = {key: config._get_node(key) for key in config if key != "hydra"}
     return cast(DictConfig, OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}}))
 
 
-def config_parts(config: DictConfig, parts: Collection[str]) -> dict[str, Any]:
-    """Return the `parts` of a composed `config`, resolved; sizes known only at run time stand as letters."""
+def config_sections(config: DictConfig, sections: Collection[str]) -> dict[str, Any]:
+    """Return the `sections` of a composed `config`, resolved; sizes known only at run time stand as letters."""
     known = with_open_sizes(config)
     plain = {}
-    for part in parts:
-        value = known[part]
-        plain[part] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    return plain_parts(plain, parts)
+    for section in sections:
+        value = known[section]
+        plain[section] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+    return plain_sections(plain, sections)
 
 
-def plain_parts(config: Mapping[str, Any], parts: Collection[str]) -> dict[str, Any]:
-    """Return the `parts` of `config`, plain data, without what changes no number; nothing is interpolated.
+def plain_sections(config: Mapping[str, Any], sections: Collection[str]) -> dict[str, Any]:
+    """Return the `sections` of `config`, plain data, without what changes no number; nothing is interpolated.
 
     Names of ours are those that they had first (`lsep_ml.store.names`): an identity outlives the move of a function.
 
     Raises:
-        KeyError: a part is missing.
+        KeyError: a section is missing.
     """
     plain = {}
-    for part in parts:
-        value = config[part]
+    for section in sections:
+        value = config[section]
         if isinstance(value, dict):
-            neutral = NEUTRAL.get(part, set())
-            if part == "trainer" and not value["sync_batchnorm"]:
+            neutral = NEUTRAL.get(section, set())
+            if section == "trainer" and not value["sync_batchnorm"]:
                 neutral = neutral - {"devices", "num_nodes"}
-            if part == "data" and not value.get("resplit"):
+            if section == "data" and not value.get("resplit"):
                 neutral = neutral | {"resplit"}
-            if part == "data" and value.get("twins") != "together":
+            if section == "data" and value.get("twins") != "together":
                 neutral = neutral | {"twins"}
-            if part == "training" and value.get("solver") == "sgd":
+            if section == "training" and value.get("solver") == "sgd":
                 neutral = neutral | _OF_SOLVED_PROBES
             value = {key: item for key, item in value.items() if key not in neutral}
-        plain[part] = as_at_first(part, value)
+        plain[section] = as_at_first(section, value)
     return plain
 
 
-def as_at_first(part: str, value: Any) -> Any:
-    """Return `value`, the plain data of a `part`, as an earlier version would have had it where it means the same.
+def as_at_first(section: str, value: Any) -> Any:
+    """Return `value`, the plain data of a `section`, as an earlier version would have had it where it means the same.
 
     Options that came later are left out at the value of `AT_FIRST`, and names of ours are those that they had first.
     """
     if isinstance(value, Mapping):
-        first = {**AT_FIRST.get(part, {}), **AT_FIRST.get(str(value.get("_target_")), {})}
+        first = {**AT_FIRST.get(section, {}), **AT_FIRST.get(str(value.get("_target_")), {})}
         value = {key: item for key, item in value.items() if not (key in first and item == first[key])}
     return first_names(value)
 

@@ -16,7 +16,7 @@ from lsep_ml.data.sources.csv_labels import read_csv
 from lsep_ml.files import content_hash
 from lsep_ml.reports.paper import IMAGES
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.store.keys import config_parts
+from lsep_ml.store.keys import config_sections
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -104,7 +104,7 @@ def test_what_identities_hold_of_a_source_outlives_changes_of_its_file(name):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", [f"data={name}"], return_hydra_config=True)
     HydraConfig.instance().set_config(config)
-    assert content_hash(config_parts(config, ("data",))) == FIRST_CONTENT[name]
+    assert content_hash(config_sections(config, ("data",))) == FIRST_CONTENT[name]
 
 
 def test_every_source_has_its_group_value_and_a_file_of_its_own():

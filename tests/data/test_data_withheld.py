@@ -12,7 +12,7 @@ from jobs import compose_here, run_job_here
 from lsep_ml.data import DataError, DataSet, Split
 from lsep_ml.data.withheld import Withheld, long_tailed_rows
 from lsep_ml.stages.job_data import build_data
-from lsep_ml.store.keys import config_parts
+from lsep_ml.store.keys import config_sections
 
 SIZES = {"train": 4000, "val": 1000, "test": 500}
 SMALL = (
@@ -169,9 +169,9 @@ def test_a_configuration_is_refused_before_anything_is_read(override: str, tmp_p
 
 def test_identities_without_it_are_those_of_before(tmp_path: Path) -> None:
     config, folder = compose_here(tmp_path, *SMALL)
-    assert not {"drop_labels", "dropped_as", "long_tail"} & set(config_parts(config, ["data"])["data"])
+    assert not {"drop_labels", "dropped_as", "long_tail"} & set(config_sections(config, ["data"])["data"])
     other, elsewhere = compose_here(tmp_path, *SMALL, "data.drop_labels=0.5")
-    assert config_parts(other, ["data"])["data"]["drop_labels"] == 0.5
+    assert config_sections(other, ["data"])["data"]["drop_labels"] == 0.5
     assert folder.name != elsewhere.name
 
 

@@ -16,7 +16,7 @@ from lsep_ml.data import DataError
 from lsep_ml.data.label_groups import LabelGroups, read_label_groups
 from lsep_ml.decisions import Calibrated, ConformalRisk, Decided, GlobalThreshold, LearnThenTest, TopK
 from lsep_ml.decisions.constraints import Constraints
-from lsep_ml.store.keys import RUN_PARTS, config_parts
+from lsep_ml.store.keys import RUN_SECTIONS, config_sections
 
 EACH = [
     Constraints(min_labels=2),
@@ -233,7 +233,7 @@ SMALL = (
 def test_a_run_keeps_them_and_shares_its_training(tmp_path: Path) -> None:
     (tmp_path / "groups.json").write_text(json.dumps(GROUPS))
     plain, folder = run_job_here(tmp_path / "out", *SMALL, "decision=threshold")
-    assert config_parts(compose_here(tmp_path / "out", *SMALL)[0], ("label_sets",)) == {"label_sets": {}}
+    assert config_sections(compose_here(tmp_path / "out", *SMALL)[0], ("label_sets",)) == {"label_sets": {}}
     asked = (
         *SMALL,
         "decision=threshold",
@@ -255,4 +255,4 @@ def test_a_run_keeps_them_and_shares_its_training(tmp_path: Path) -> None:
         run_job_here(tmp_path / "out", *asked)
     with pytest.raises(ValueError, match="no more than 10 labels"):
         run_job_here(tmp_path / "out", *SMALL, "label_sets.min_labels=11")
-    assert set(itertools.chain(RUN_PARTS)) >= {"decision", "label_sets"}
+    assert set(itertools.chain(RUN_SECTIONS)) >= {"decision", "label_sets"}

@@ -21,7 +21,7 @@ from lsep_ml.decisions import (
 from lsep_ml.decisions.criteria import CRITERIA
 from lsep_ml.decisions.support import GRID, _SetTable
 from lsep_ml.metrics import LABEL_SET_KEYS
-from lsep_ml.store.keys import config_parts, plain_parts
+from lsep_ml.store.keys import config_sections, plain_sections
 
 OPTIONS = [
     {"criterion": "fbeta"},
@@ -206,9 +206,9 @@ def test_the_three_are_no_metrics_of_a_table():
 @pytest.mark.parametrize("name", ["topk", "threshold", "capped", "per_class", "thresh_linear", "support"])
 def test_what_was_decided_before_is_still_found(name: str, tmp_path: Path) -> None:
     config, _ = compose_here(tmp_path, f"decision={name}")
-    hashed = config_parts(config, ("decision",))["decision"]
+    hashed = config_sections(config, ("decision",))["decision"]
     assert "miss_cost" not in hashed
     assert ("beta" in hashed) == (name == "per_class")  # which had one from the beginning
     weighed, _ = compose_here(tmp_path, f"decision={name}", "decision.criterion=cost", "decision.miss_cost=3")
-    assert config_parts(weighed, ("decision",))["decision"]["miss_cost"] == 3
-    assert plain_parts({"decision": {}}, ("decision",)) == {"decision": {}}
+    assert config_sections(weighed, ("decision",))["decision"]["miss_cost"] == 3
+    assert plain_sections({"decision": {}}, ("decision",)) == {"decision": {}}

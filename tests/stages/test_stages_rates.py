@@ -18,7 +18,7 @@ from lsep_ml.stages import rates
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.plan import plan
 from lsep_ml.stages.rates import FIRST, WIDEST, best_rate, next_step, rate_at
-from lsep_ml.store.keys import PREDICTIONS, RATES, RUN_PARTS, config_parts, identity_of
+from lsep_ml.store.keys import PREDICTIONS, RATES, RUN_SECTIONS, config_sections, identity_of
 from lsep_ml.training.label_prediction import LabelPrediction
 
 TINY = (
@@ -280,8 +280,10 @@ def test_what_is_no_search_is_refused(tmp_path: Path) -> None:
 
 def test_given_rates_leave_every_identity_as_it_was(tmp_path: Path) -> None:
     config = compose_here(tmp_path, *TINY)[0]
-    assert config_parts(config, RUN_PARTS)["rates"] == {}
-    assert config_parts(compose_here(tmp_path, *SEARCH)[0], RUN_PARTS)["rates"] == {"search": {"epochs": 1}}
+    assert config_sections(config, RUN_SECTIONS)["rates"] == {}
+    assert config_sections(compose_here(tmp_path, *SEARCH)[0], RUN_SECTIONS)["rates"] == {
+        "search": {"epochs": 1}
+    }
     assert compose_here(tmp_path, *SEARCH)[1] != compose_here(tmp_path, *TINY)[1]
     found = identity_of(build_job(compose_here(tmp_path, *SEARCH)[0]).made_by)
     assert found == identity_of(build_job(config).made_by)

@@ -15,7 +15,7 @@ from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.plan import plan
 from lsep_ml.store.entries import Store
-from lsep_ml.store.keys import PREDICTIONS, SCORES, plain_parts
+from lsep_ml.store.keys import PREDICTIONS, SCORES, plain_sections
 
 TINY = (
     "data.train=100",
@@ -138,4 +138,6 @@ def test_sgd_keeps_the_identity_that_it_had_before_there_was_a_solver(tmp_path: 
     old = {"epochs", "batch_size", "frozen_epochs", "score_layer_lr", "eval_batch_size", "channels_last"}
     old |= {"compile", "ema", "joint", "decision_weight", "probe"}
     assert job.made_by["config"]["training"].keys() == old
-    assert plain_parts({"training": {"solver": "lbfgs", "folds": 5}}, ["training"])["training"]["folds"] == 5
+    assert (
+        plain_sections({"training": {"solver": "lbfgs", "folds": 5}}, ["training"])["training"]["folds"] == 5
+    )
