@@ -24,7 +24,10 @@ from rich.table import Table
 
 import lsep_ml
 from lsep_ml.bundle.export import compare, export
-from lsep_ml.files import atomic_write, read_json
+from lsep_ml.files import atomic_write
+from lsep_ml.runs.arrays import read_arrays
+from lsep_ml.runs.files import RESULT, TEST
+from lsep_ml.runs.finished import read_run
 from lsep_ml.stages.job_data import build_data
 
 COLUMNS = {
@@ -41,9 +44,8 @@ COLUMNS = {
 
 def agreement(run: Path, images: int) -> dict[str, Any]:
     """The row of one finished run."""
-    record = read_json(run / "result.json")
-    classifier = lsep_ml.load(run, device="cpu")
-    source = build_data(OmegaConf.create(record["config"])).data_set.test.images
+    classifier, (record, _) = lsep_ml.load(run, device="cpu"), read_run(run / RESULT)
+    source = build_data(OmegaConf.create(dict(record.config))).data_set.test.images
     tests = [source[row] for row in range(len(source))]
     with tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / "model.onnx"
@@ -52,9 +54,9 @@ def agreement(run: Path, images: int) -> dict[str, Any]:
             classifier, model, torch.stack([classifier.transform(image) for image in tests[:images]])
         )
     predicted = classifier.predict(tests)
-    own = np.load(run / "predictions.npz", allow_pickle=False)
+    own = read_arrays(record, TEST, "scores", "predictions")
     return {
-        "decision": record["decision"],
+        "decision": record.decision,
         "images": found.images,
         "onnx_largest": found.largest,
         "onnx_differing": found.differing,
@@ -68,7 +70,7 @@ def agreement(run: Path, images: int) -> dict[str, Any]:
 def rows(runs: list[Path], images: int) -> Iterator[dict[str, Any]]:
     """A row for each finished run."""
     for run in runs:
-        if (run / "result.json").is_file():
+        if (run / RESULT).is_file():
             yield agreement(run, images)
 
 

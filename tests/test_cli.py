@@ -69,7 +69,7 @@ def test_tune_saves_the_best_and_apply_runs_it(tmp_path: Path) -> None:
     ]
     done = runner.invoke(cli.app, call)
     assert done.exit_code == 0, done.output
-    assert "best by f1 out of fold: threshold" in " ".join(done.output.split())
+    assert "best by F1 out of fold: threshold" in " ".join(done.output.split())
     done = runner.invoke(
         cli.app, ["apply", str(out), str(tmp_path / "scores.npz"), "--out", str(tmp_path / "labels.csv")]
     )

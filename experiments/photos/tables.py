@@ -25,7 +25,9 @@ from lsep_ml.files import atomic_write
 from lsep_ml.metrics import BY_KEY, LABEL_SET_KEYS, count_label_sets, label_set_metrics
 from lsep_ml.metrics.bootstrap import PairedBootstrap, percentiles
 from lsep_ml.reports.paper import loss_name
-from lsep_ml.runs.files import DECISION, RESULT, SPLIT, TEST
+from lsep_ml.runs.arrays import Arrays, read_arrays
+from lsep_ml.runs.files import DECISION, RESULT, RUNS, SPLIT, TEST
+from lsep_ml.runs.finished import read_run
 from lsep_ml.runs.record import read_record
 
 LOSSES = ("lsep", "bce", "two_way", "softmax", "bpmll", "ranking", "warp")
@@ -52,12 +54,17 @@ Run = tuple[Path, dict[str, Any]]
 def runs_of(output: Path) -> list[Run]:
     """The finished runs of photographs, by split, loss and decision."""
     found = []
-    for file in sorted((output / "runs").rglob(RESULT)):
+    for file in sorted((output / RUNS).rglob(RESULT)):
         record = read_record(file)
         if record["data"] == "csv" and "solution" in record:
             found.append((file.parent, record))
     once = {place_of(run): run for run in reversed(found)}  # both sweeps have some of them
     return [once[place] for place in sorted(once)]
+
+
+def test_arrays(run: Run) -> Arrays:
+    """Label sets and targets of a run's test images."""
+    return read_arrays(read_run(run[0] / RESULT)[0], TEST, "predictions", "targets", "mask")
 
 
 def place_of(run: Run) -> tuple[int, int, int, str]:
@@ -171,8 +178,8 @@ def differences(runs: Sequence[Run]) -> list[str]:
     methods = {(str(run[1]["loss"]), key_of(run)): run for run in runs}
     bootstrap, drawn, values = PairedBootstrap(), {}, {}
     for method, run in methods.items():
-        with np.load(run[0] / TEST, allow_pickle=False) as file:
-            drawn[method] = bootstrap.run_metrics(file["predictions"], file["targets"], file["mask"], "test")
+        test = test_arrays(run)
+        drawn[method] = bootstrap.run_metrics(test["predictions"], test["targets"], test["mask"], "test")
         values[method] = run[1]["metrics"]["test"]
     lines = [
         f"| | {' | '.join(BY_KEY[key].short_name for key in SHOWN)} |",
@@ -250,8 +257,8 @@ def never_seen(runs: Sequence[Run]) -> list[str]:
             if (seed, loss, key) not in of_method:
                 cells.append("–")
                 continue
-            with np.load(of_method[seed, loss, key][0] / TEST, allow_pickle=False) as file:
-                named, actual = file["predictions"] != 0, file["targets"] != 0
+            test = test_arrays(of_method[seed, loss, key])
+            named, actual = test["predictions"] != 0, test["targets"] != 0
             never = ~support.seen(actual)
             cells.append(f"{told_of(named[never], actual[never])}; {told_of(named[~never], actual[~never])}")
         lines.append(f"| {seed}, {loss_name(loss)} | {never.sum()} of {len(never)} | {' | '.join(cells)} |")

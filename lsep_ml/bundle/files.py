@@ -18,7 +18,8 @@ from lsep_ml import decisions
 from lsep_ml.bundle.backbones import describe_backbone
 from lsep_ml.bundle.parts import TRANSFORM_KEYS, Parts
 from lsep_ml.files import content_hash, file_digest, read_json, write_json
-from lsep_ml.runs.files import CHECKPOINT, DECISION, DECISION_WEIGHTS, RESULT
+from lsep_ml.runs.files import CHECKPOINT, DECISION, DECISION_WEIGHTS, HYDRA, RESULT
+from lsep_ml.runs.finished import SCORE_LAYER
 from lsep_ml.runs.record import read_sealed
 from lsep_ml.store.keys import DECISION_SECTIONS, PREDICTION_SECTIONS, plain_sections
 from lsep_ml.store.names import current_names
@@ -140,9 +141,7 @@ def read_parts(path: str | Path) -> Parts:
     if (folder / RESULT).is_file():
         return parts_of_run(folder)
     if folder.is_dir():
-        hint = (
-            "a run that has not finished?" if (folder / ".hydra").is_dir() else "its parent or child folder?"
-        )
+        hint = "a run that has not finished?" if (folder / HYDRA).is_dir() else "its parent or child folder?"
         raise FileNotFoundError(
             f"{folder}: neither a bundle ({MANIFEST}) nor a finished run ({RESULT}); {hint}"
         )
@@ -158,7 +157,7 @@ def parts_of_run(folder: Path) -> Parts:
     """
     record = read_sealed(folder, (CHECKPOINT, DECISION, DECISION_WEIGHTS))
     try:
-        _refuse_predictor(folder, record.get("predictor", "score_layer"))
+        _refuse_predictor(folder, record.get("predictor", SCORE_LAYER))
         config = current_names(record["config"])
         return Parts(
             label_names=tuple(record["label_names"]),
@@ -180,11 +179,11 @@ def parts_of_run(folder: Path) -> Parts:
 
 def _refuse_predictor(folder: Path, predictor: str) -> None:
     """Raise ValueError where the label sets come from a predictor that was fitted on the extracted features."""
-    if predictor != "score_layer":
+    if predictor != SCORE_LAYER:
         raise ValueError(
             f"{folder}: a run of predictor={predictor}, which is kept as its results on the run's own images, not as "
-            "something to run on others; the same network with its own scores is predictor=score_layer with the rest "
-            "of the command, and is found in the store"
+            f"something to run on others; the same network with its own scores is predictor={SCORE_LAYER} with the "
+            "rest of the command, and is found in the store"
         )
 
 

@@ -141,16 +141,15 @@ def _elastic_silent() -> Iterator[None]:
             logger.removeHandler(silence)
 
 
-def log_beside(folder: Path) -> None:
-    """Let this process, unless it is the first, log to a file of its own in the run's `folder` and nowhere else."""
-    rank = own_rank()
-    if rank == 0:
+def log_beside(file: Path) -> None:
+    """Let this process, unless it is the first, log to `file` and nowhere else."""
+    if own_rank() == 0:
         return
     root = logging.getLogger()
     formats = [handler.formatter for handler in root.handlers if isinstance(handler, logging.FileHandler)]
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
-    beside = logging.FileHandler(folder / f"run.rank{rank}.log")
+    beside = logging.FileHandler(file)
     beside.setFormatter(formats[0] if formats else None)
     root.addHandler(beside)

@@ -65,6 +65,8 @@ def find_runs(folder: Path) -> FoundRuns:
             continue  # what a run's folds say together is in its own record
         try:
             run, missing = read_run(path)
+            if not run.test:
+                raise RecordError("nothing was measured on its test split, in which no label is known")
         except RecordError as error:
             found.problems.append(LeftOut(path, str(error)))
         else:

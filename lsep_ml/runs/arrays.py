@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.files import atomic_write
-from lsep_ml.runs.files import THUMBNAILS
+from lsep_ml.runs.files import TEST, THUMBNAILS
 from lsep_ml.runs.finished import Run
 from lsep_ml.runs.record import RecordError, check_file
 
@@ -68,6 +68,12 @@ def read_arrays(run: Run, file: str, *names: str) -> Arrays:
         if name in _MATRICES:
             _check_matrix(f"{file}: {name}", array, (*images, len(labels)), _MATRICES[name])
     return found
+
+
+def read_test_split(run: Run) -> Arrays:
+    """Read every array that `run` has of its test split; raises as `read_arrays`."""
+    of_scores = ("scores",) if run.has_scores else ()  # a predictor may have none
+    return read_arrays(run, TEST, "predictions", "targets", "mask", "image_ids", "thresholds", *of_scores)
 
 
 def read_thumbnails(run: Run) -> dict[int, NDArray[np.uint8]]:

@@ -1,4 +1,7 @@
-"""Every file of a run's folder, by name."""
+"""Every file of a run's folder, and what else lies in the output folder, by name."""
+
+RUNS, STORE, SWEEPS = "runs", "store", "sweeps"
+"""The folders below the output folder: of runs, of what they share, and of sweeps while their jobs run."""
 
 RESULT = "result.json"
 """The record: what was run, with what, and the metrics; the last to be written, with a checksum of the others."""
@@ -33,14 +36,29 @@ CLASS_F1, GALLERY, PRECISION_RECALL = "class_f1.png", "gallery.png", "precision_
 FOLDS = "folds"
 """The runs of the folds, a folder each, of a run with `data.folds`."""
 
+RANK_LOG = "run.rank{}.log"
+"""The log of a process other than the first, by its rank."""
+
 UNFINISHED = "unfinished.json"
 """The stored results that a run works on, by kind; gone when it has its result."""
 
 ERROR = "error.json"
 """Why a job failed, and what it was called with."""
 
-OVERRIDES = ".hydra/overrides.yaml"
+HYDRA = ".hydra"
+"""The folder in which Hydra keeps what it was called with."""
+
+OVERRIDES = f"{HYDRA}/overrides.yaml"
 """What Hydra was called with."""
+
+WANDB = "wandb"
+"""The folder of W&B's own files."""
+
+CALLED = "called.json"
+"""In the folder of a sweep: the overrides that all its jobs have."""
+
+MULTIRUN = "multirun.yaml"
+"""What Hydra keeps of a sweep, in the folder of its runs."""
 
 SEALED = {".json", ".npz", ".csv", ".ckpt", ".safetensors"}
 """The endings of the files whose checksums the record holds."""

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from lsep_ml.files import is_temporary, read_json
-from lsep_ml.runs.files import ERROR, RESULT, UNFINISHED
+from lsep_ml.runs.files import ERROR, RESULT, RUNS, STORE, UNFINISHED
 from lsep_ml.runs.record import read_overrides, read_record
 from lsep_ml.terminal import say
 
@@ -59,14 +59,14 @@ def take_inventory(output: Path) -> Inventory:
             f"--output={output}: no such folder; runs are written to paths.output of run.py"
         )
     references: dict[tuple[str, str], list[str]] = {}
-    for file in sorted((output / "runs").rglob(UNFINISHED)):  # first: it goes when the result is there
+    for file in sorted((output / RUNS).rglob(UNFINISHED)):  # first: it goes when the result is there
         name = f"{file.parent.relative_to(output / 'runs')} (unfinished)"
         with suppress(FileNotFoundError):
             for kind, identity in read_json(file).items():
                 references.setdefault((kind, identity), []).append(name)
     runs = []
-    for file in sorted((output / "runs").rglob(RESULT)):
-        name = str(file.parent.relative_to(output / "runs"))
+    for file in sorted((output / RUNS).rglob(RESULT)):
+        name = str(file.parent.relative_to(output / RUNS))
         try:
             record = read_record(file)
             stored, validation = record["stored"], record["metrics"]["val"]
@@ -85,7 +85,7 @@ def take_inventory(output: Path) -> Inventory:
             _size(folder),
             tuple(references.get((folder.parent.name, folder.stem), ())),  # also of ID.work and ID.kept
         )
-        for folder in sorted((output / "store").glob("*/*"))
+        for folder in sorted((output / STORE).glob("*/*"))
         if folder.is_dir()
     ]
     return Inventory(runs, stored)
@@ -147,7 +147,7 @@ def _remove(path: Path, size: int, console: Console, delete: bool) -> None:
 
 def _failed(output: Path) -> list[Path]:
     """List the folders of jobs that ended with an error and are not running again."""
-    folders = (file.parent for file in sorted((output / "runs").rglob(ERROR)))
+    folders = (file.parent for file in sorted((output / RUNS).rglob(ERROR)))
     return [folder for folder in folders if not (folder / RESULT).exists()]
 
 

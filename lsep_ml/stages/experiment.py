@@ -17,8 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 from lsep_ml.data import DataSet
 from lsep_ml.decisions import Decision
 from lsep_ml.files import link_or_copy, write_json
-from lsep_ml.processes.start import launch, log_beside
-from lsep_ml.runs.files import CHECKPOINT, DECISION, HISTORY, SPLIT, UNFINISHED
+from lsep_ml.processes.start import launch, log_beside, own_rank
+from lsep_ml.runs.files import CHECKPOINT, DECISION, HISTORY, RANK_LOG, SPLIT, UNFINISHED
 from lsep_ml.runs.history import write_history
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
@@ -101,7 +101,7 @@ def _run_here(
     """This process's part of a run: all train and extract, the first alone does the rest and has the record, which is
     printed where it is to be `shown` and not one of a sweep."""
     register_resolvers()  # in a process that was started for this job, nobody has
-    log_beside(folder)
+    log_beside(folder / RANK_LOG.format(own_rank()))
     if sweeping():
         only_problems()
     job = build_job(config)

@@ -23,6 +23,7 @@ from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
+from lsep_ml.runs.files import STORE
 from lsep_ml.stages.completion import constrained, with_label_groups, with_max_count, with_preprocessing
 from lsep_ml.stages.job_data import DividedFirst, build_data, divided_first
 from lsep_ml.stages.prediction import Training
@@ -179,7 +180,7 @@ def build_job(config: DictConfig) -> Job:
     saving = Saving(**config.checkpoint)
     return Job(
         config=config,
-        store=Store(Path(config.paths.output) / "store", processes),
+        store=Store(Path(config.paths.output) / STORE, processes),
         data=data,
         network=network,
         training=Training(

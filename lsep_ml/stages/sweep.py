@@ -19,10 +19,13 @@ from rich.table import Table
 
 from lsep_ml.files import read_json, write_json
 from lsep_ml.metrics import BY_KEY
-from lsep_ml.metrics.bootstrap import PairedBootstrap
+from lsep_ml.metrics.bootstrap import PairedBootstrap, percentiles
 from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
-from lsep_ml.runs.files import RESULT, VALIDATION
+from lsep_ml.runs.arrays import read_arrays
+from lsep_ml.runs.files import CALLED, MULTIRUN, RESULT, SWEEPS, VALIDATION
+from lsep_ml.runs.finished import Run, read_run
+from lsep_ml.runs.record import RecordError
 from lsep_ml.terminal.printing import TerminalHandler, console, errors, plain, say
 from lsep_ml.trackers.wandb_run import sync_command
 
@@ -31,9 +34,6 @@ FOLDER = "LSEP_ML_SWEEP"
 
 NAME = "LSEP_ML_SWEEP_NAME"
 """The environment variable that names the sweep: its experiment's name, or the time at which it began."""
-
-CALLED = "called.json"
-"""In that folder: the overrides that all jobs of the sweep have."""
 
 FAILED, PROBLEMS = 1, 3
 SHOWN_JOBS = 3
@@ -54,7 +54,7 @@ class Sweep(Callback):
         """Name the sweep and the folder for what its jobs say, in every job's environment, wherever it runs."""
         began = f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
         os.environ[NAME] = config.hydra.runtime.choices.get("experiment") or began
-        folder = Path(config.paths.output).absolute() / "sweeps" / uuid.uuid4().hex
+        folder = Path(config.paths.output).absolute() / SWEEPS / uuid.uuid4().hex
         os.environ[FOLDER] = str(folder)
         if config.plan:
             written = _written_by_hydra(config)
@@ -117,7 +117,7 @@ class Sweep(Callback):
 
 def _written_by_hydra(config: DictConfig) -> Path:
     """Return what Hydra keeps of a sweep, also of one that only plans."""
-    return Path(config.hydra.sweep.dir).absolute() / "multirun.yaml"
+    return Path(config.hydra.sweep.dir).absolute() / MULTIRUN
 
 
 def sweeping() -> bool:
@@ -197,54 +197,61 @@ def _best(done: list[dict[str, Any]], objective: str) -> str:
     # A job that lacks its objective has failed: all that are done have it.
     best = max(done, key=lambda job: gain(objective, job["metrics"]["val"][objective]))
     value = best["metrics"]["val"][objective]
-    shown = BY_KEY[objective].show(value) if objective in BY_KEY else value
-    return f"best by validation {objective}: {best['called']} ({shown}): {best['folder']}"
+    name, shown = objective, value
+    if objective in BY_KEY:
+        name, shown = BY_KEY[objective].short_name, BY_KEY[objective].show(value)
+    return f"best by validation {name}: {best['called']} ({shown}): {best['folder']}"
 
 
 def outdone(folders: Sequence[Path], objective: str) -> list[str]:
     """Say, for each network of some runs, which decisions validation tells apart from the best one on its scores.
 
     They are worse by the metric `objective`, and the 95% interval of the difference, paired over the validation images,
-    says so. Nothing is said by a metric that is not one of label sets.
+    says so. Nothing is said by a metric that is not one of label sets. A run whose files are damaged is named and not
+    compared.
     """
     if objective not in LABEL_SET_KEYS:
         return []
-    by_network: dict[tuple[str, ...], dict[str, Path]] = {}
+    lines: list[str] = []
+    by_network: dict[str, dict[str, Run]] = {}
     for folder in folders:
-        with suppress(OSError):  # no folder of a run that finished
-            record = read_json(folder / RESULT)
-            network = str(record["loss"]), str(record.get("predictor")), str(record["identity"])
-            runs = by_network.setdefault(network, {})
-            name = str(record["decision"])  # and where several have it, as with other options, the run's own
-            runs[f"{name} ({folder.name})" if name in runs else name] = folder
-    return [
-        line
-        for (loss, *_), runs in by_network.items()
-        if len(runs) > 1
-        for line in _told_apart(loss, runs, objective)
-    ]
+        if not (folder / RESULT).exists():  # no run that finished
+            continue
+        try:
+            run, _ = read_run(folder / RESULT)
+        except RecordError as error:
+            lines.append(f"not compared: {folder / RESULT}: {error}")
+            continue
+        runs = by_network.setdefault(run.scores, {})
+        name = run.decision  # and where several have it, as with other options, the run's own
+        runs[f"{name} ({folder.name})" if name in runs else name] = run
+    for runs in by_network.values():
+        if len(runs) > 1:
+            lines += _told_apart(runs, objective)
+    return lines
 
 
-def _told_apart(loss: str, runs: dict[str, Path], objective: str) -> list[str]:
+def _told_apart(runs: dict[str, Run], objective: str) -> list[str]:
     bootstrap, column = PairedBootstrap(), LABEL_SET_KEYS.index(objective)
-    values, drawn = {}, {}
-    for decision, folder in runs.items():
-        values[decision] = gain(
-            objective, read_json(folder / RESULT)["metrics"]["val"].get(objective, np.nan)
-        )
-        with np.load(folder / VALIDATION, allow_pickle=False) as file:
-            arrays = file["predictions"], file["targets"], file["mask"]
-        drawn[decision] = bootstrap.run_metrics(*arrays, "validation")[:, column]
-    best = max(values, key=lambda decision: values[decision])
+    lines, values, drawn = [], {}, {}
+    for decision, run in runs.items():
+        try:
+            arrays = read_arrays(run, VALIDATION, "predictions", "targets", "mask")
+        except RecordError as error:
+            lines.append(f"not compared: {run.folder}/{error}")
+            continue
+        values[decision] = gain(objective, run.val.get(objective, np.nan))
+        drawn[decision] = bootstrap.run_metrics(
+            arrays["predictions"], arrays["targets"], arrays["mask"], "validation"
+        )[:, column]
+    best = max(values, key=lambda decision: values[decision], default="")
     sign = 1 if BY_KEY[objective].higher_is_better else -1
     worse = [
         decision
-        for decision in runs
-        if decision != best and np.percentile(sign * (drawn[best] - drawn[decision]), 2.5) > 0
+        for decision in values
+        if decision != best and percentiles(sign * (drawn[best] - drawn[decision]))[0] > 0
     ]
-    name = BY_KEY[objective].short_name
-    return (
-        [f"on {loss}'s scores, by validation {name}: {best} is better than {', '.join(worse)}"]
-        if worse
-        else []
-    )
+    if worse:
+        scorer, name = runs[best].method.scorer, BY_KEY[objective].short_name
+        lines.append(f"on {scorer}'s scores, by validation {name}: {best} is better than {', '.join(worse)}")
+    return lines

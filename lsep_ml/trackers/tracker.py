@@ -8,10 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
-import numpy as np
-
-from lsep_ml.runs.arrays import Arrays
-from lsep_ml.runs.files import TEST
+from lsep_ml.runs.arrays import Arrays, read_test_split
+from lsep_ml.runs.files import RESULT
+from lsep_ml.runs.finished import read_run
 from lsep_ml.runs.per_class import per_class_rows
 
 Row = dict[str, Any]
@@ -72,7 +71,8 @@ class LightningTracker:
         self.logger.log_metrics(numbers, step=int(float(row["epoch"])))
 
     def result(self, record: dict[str, Any], folder: Path) -> None:
-        numbers = summary_numbers(record, label_rows(record, read_test_split(folder)))
+        run, _ = read_run(folder / RESULT)
+        numbers = summary_numbers(record, label_rows(record, read_test_split(run)))
         numbers = {key: float(value) for key, value in numbers.items() if isinstance(value, int | float)}
         self.logger.log_metrics(numbers, step=int(record["choices"]["epoch"]))
 
@@ -107,12 +107,6 @@ class Trackers:
         """Show the finished run to all."""
         for tracker in self.trackers:
             tracker.result(record, folder)
-
-
-def read_test_split(folder: Path) -> Arrays:
-    """Read the arrays of the test split that the run in `folder` left."""
-    with np.load(folder / TEST, allow_pickle=False) as file:
-        return dict(file)
 
 
 def label_rows(record: dict[str, Any], test: Arrays) -> list[dict[str, Any]]:

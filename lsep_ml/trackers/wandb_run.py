@@ -4,19 +4,21 @@ import logging
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsep_ml.metrics import METRICS
-from lsep_ml.metrics.functional import RECALLS, mean_precision_recall
-from lsep_ml.runs.arrays import Arrays
-from lsep_ml.runs.files import THUMBNAILS
+from lsep_ml.metrics.functional import RECALLS, compare_label_sets, mean_precision_recall
+from lsep_ml.runs.arrays import Arrays, read_test_split, read_thumbnails
+from lsep_ml.runs.files import RESULT, WANDB
+from lsep_ml.runs.finished import read_run
 from lsep_ml.runs.per_class import COLUMNS
-from lsep_ml.trackers.tracker import label_rows, read_test_split, summary_numbers
+from lsep_ml.trackers.tracker import label_rows, summary_numbers
 
 log = logging.getLogger(__name__)
 
@@ -104,11 +106,12 @@ class WandbTracker:
             )
 
     def result(self, record: dict[str, Any], folder: Path) -> None:
-        test = read_test_split(folder)
+        run, _ = read_run(folder / RESULT)
+        test, thumbnails = read_test_split(run), read_thumbnails(run)
         labels = label_rows(record, test)
         self._run.summary.update(summary_numbers(record, labels))
         with _staging_in(self._place):
-            self._run.log(result_media(record, test, labels, folder))
+            self._run.log(result_media(record, test, labels, thumbnails))
 
     def close(self, failed: bool) -> None:
         if self._run is not None:
@@ -121,7 +124,7 @@ class WandbTracker:
 
 def unsent_runs(folder: Path) -> list[Path]:
     """Return the folders of W&B runs that were written offline in a run's `folder` and not sent since."""
-    found = sorted((folder / "wandb").glob("offline-run-*"))
+    found = sorted((folder / WANDB).glob("offline-run-*"))
     return [place for place in found if not any(place.glob("*.synced"))]
 
 
@@ -131,7 +134,7 @@ def sync_command(folders: Iterable[Path]) -> str | None:
     if not parents:
         return None
     # The shell fills in the runs; W&B passes over those that were sent.
-    return " ".join(["wandb sync", *(f"{shlex.quote(parent)}/*/wandb/offline-run-*" for parent in parents)])
+    return " ".join(["wandb sync", *(f"{shlex.quote(parent)}/*/{WANDB}/offline-run-*" for parent in parents)])
 
 
 @contextmanager
@@ -148,7 +151,10 @@ def _staging_in(place: Path) -> Iterator[None]:
 
 
 def result_media(
-    record: dict[str, Any], test: Arrays, labels: list[dict[str, Any]], folder: Path
+    record: dict[str, Any],
+    test: Arrays,
+    labels: list[dict[str, Any]],
+    thumbnails: Mapping[int, NDArray[np.uint8]],
 ) -> dict[str, Any]:
     """Return by key what W&B shows of a finished run.
 
@@ -159,7 +165,7 @@ def result_media(
         record: as in result.json.
         test: the arrays of the test split.
         labels: a row of per_class.csv for each label.
-        folder: of the run, which holds the small images.
+        thumbnails: small images by their row in the test split.
     """
     import wandb
 
@@ -169,7 +175,7 @@ def result_media(
         "metrics": _metrics(record),
         "per_class": wandb.Table(columns=list(COLUMNS), data=of_labels),
         "class_f1": wandb.plot.bar(bars, "label", "f1", title="F1 of each class"),
-        **_images(test, record["label_names"], folder),
+        **_images(test, record["label_names"], thumbnails),
     }
     if "scores" in test:  # a predictor may have none
         precision = mean_precision_recall(test["scores"], test["targets"], test["mask"])
@@ -184,33 +190,34 @@ def result_media(
 def _metrics(record: dict[str, Any]) -> Any:
     import wandb
 
-    table = wandb.Table(columns=["metric", "validation", "test", "test low", "test high"])
+    table = wandb.Table(columns=["metric", "name", "validation", "test", "test low", "test high"])
     val, test = record["metrics"]["val"], record["metrics"]["test"]
     for metric in METRICS:
         if metric.key in val or metric.key in test:
             low, high = record["intervals"]["test"].get(metric.key, (None, None))
-            table.add_data(metric.key, val.get(metric.key), test.get(metric.key), low, high)
+            table.add_data(
+                metric.key, metric.short_name, val.get(metric.key), test.get(metric.key), low, high
+            )
     return table
 
 
-def _images(test: Arrays, names: list[str], folder: Path) -> dict[str, Any]:
+def _images(test: Arrays, names: list[str], pictures: Mapping[int, NDArray[np.uint8]]) -> dict[str, Any]:
     """Return the pictures, which lie in the run's own folder, and their table.
 
     A table of pictures would keep them elsewhere: W&B stages what is in its tables away from the run.
     """
     import wandb
 
-    with np.load(folder / THUMBNAILS, allow_pickle=False) as file:
-        pictures = {int(key): file[key] for key in file.files}
     thresholds = test.get("thresholds")
     mean = {row: None if thresholds is None else float(thresholds[row].mean()) for row in pictures}
-    table = wandb.Table(columns=["picture", "id", "true", "predicted", "missing", "wrong", "mean threshold"])
+    table = wandb.Table(columns=["picture", "id", "true", "predicted", "wrong", "missed", "mean threshold"])
     gallery = []
     for row in sorted(pictures, key=lambda row: (mean[row] or 0.0, row)):
-        known, true, predicted = (test[key][row] > 0 for key in ("mask", "targets", "predictions"))
+        predicted, true, known = (test[key][row] for key in ("predictions", "targets", "mask"))
+        compared = compare_label_sets(predicted, true, known)
         sets = [
             ", ".join(names[k] for k in np.flatnonzero(chosen))
-            for chosen in (true, predicted, known & true & ~predicted, known & predicted & ~true)
+            for chosen in (true, predicted, compared.wrong, compared.missed)
         ]
         threshold = "" if mean[row] is None else f"\nmean threshold: {mean[row]:.3f}"
         caption = f"{test['image_ids'][row]}\ntrue: {sets[0]}\npredicted: {sets[1]}{threshold}"

@@ -86,11 +86,11 @@ def test_other_processes_log_beside_the_first(tmp_path: Path, monkeypatch: pytes
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", list(root.handlers))
     before = list(root.handlers)
-    log_beside(tmp_path)
+    log_beside(tmp_path / "run.rank1.log")
     assert root.handlers == before
     launched(monkeypatch, TWO)
     root.handlers = []
-    log_beside(tmp_path)
+    log_beside(tmp_path / "run.rank1.log")
     root.warning("said by the second")
     [handler] = root.handlers
     handler.close()

@@ -1,6 +1,5 @@
 """A sweep on the terminal: a line a job, a table, the best run, what failed, and the exit code that says it."""
 
-import json
 import os
 from datetime import datetime
 from pathlib import Path
@@ -11,8 +10,9 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.files import write_json
 from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
+from lsep_ml.runs.arrays import write_predictions
+from lsep_ml.runs.record import read_record, write_record
 from lsep_ml.stages.sweep import FAILED, FOLDER, NAME, PROBLEMS, Sweep, outdone, tell
 
 METRICS = {
@@ -93,7 +93,7 @@ def test_the_end_of_a_sweep(
     finished = [job for job in jobs if "error" not in job]
     if finished:
         best = "decision=threshold" if len(finished) == 2 else "decision=topk"
-        assert f"best by validation f1: {best}" in said.out
+        assert f"best by validation F1: {best}" in said.out
         assert f"python -m lsep_ml report {tmp_path}" in said.out
         assert "61.0" in said.out
         assert "all called with data.train=64 seed=1\n" in said.out
@@ -132,6 +132,8 @@ def test_decisions_that_validation_tells_apart_from_the_best_are_named(tmp_path:
     rng = np.random.default_rng(0)
     targets = (rng.random((300, 4)) < 0.4).astype(np.uint8)
     folders = []
+    of_run = {"data": "d", "split_hash": "s", "model": "m", "loss": "lsep", "identity": "a", "seed": 0}
+    of_run["label_names"] = list("abcd")
     for number, (decision, wrong) in enumerate((("topk", 0.4), ("support", 0.1), ("per_class", 0.101))):
         flipped = np.random.default_rng(1).random(targets.shape) < wrong
         label_sets = (targets ^ flipped).astype(np.uint8)
@@ -139,17 +141,33 @@ def test_decisions_that_validation_tells_apart_from_the_best_are_named(tmp_path:
         folders[-1].mkdir()
         metrics = label_set_metrics(count_label_sets(label_sets, targets))
         val = {key: float(value) for key, value in metrics.items()}
-        record = {"loss": "lsep", "identity": "a", "decision": decision, "metrics": {"val": val}}
-        write_json(folders[-1] / "result.json", record)
-        arrays = {"predictions": label_sets, "targets": targets, "mask": np.ones_like(targets)}
-        np.savez(folders[-1] / "validation.npz", **arrays)
+        arrays = {"predictions": label_sets, "targets": targets}
+        write_predictions(folders[-1] / "validation.npz", arrays, list("abcd"))
+        # of a test split without a known label
+        record = {
+            **of_run,
+            "decision": decision,
+            "metrics": {"val": val, "test": {}},
+            "intervals": {"test": {}},
+        }
+        write_record(folders[-1], record)
     said = ["on lsep's scores, by validation F1: support is better than topk"]
     assert outdone(folders, "f1") == said
     assert outdone(folders, "hamming_loss") == [said[0].replace("F1", "Hamming loss")]
     assert outdone([*folders[1:], tmp_path / "nowhere"], "f1") == []
     assert outdone(folders[:1], "f1") == []
-    record = json.loads((folders[2] / "result.json").read_text())
-    write_json(folders[2] / "result.json", record | {"decision": "topk"})  # with other options
+    write_record(
+        folders[2], read_record(folders[2] / "result.json") | {"decision": "topk"}
+    )  # with other options
     assert outdone([folders[1], folders[0], folders[2]], "f1") == said
     assert outdone([folders[1], folders[2], folders[0]], "f1") == [f"{said[0]} (0)"]
     assert outdone(folders, "map") == []
+    content = bytearray((folders[2] / "validation.npz").read_bytes())
+    content[-1] ^= 1  # of the archive's closing record: NumPy reads on
+    (folders[2] / "validation.npz").write_bytes(content)
+    why = "validation.npz: damaged (not the checksum it was written with); run the job again with force=true"
+    assert outdone(folders, "f1") == [f"not compared: {folders[2]}/{why}", *said]
+    (folders[2] / "result.json").write_text("{}")
+    [problem, *others] = outdone(folders, "f1")
+    assert problem.startswith(f"not compared: {folders[2]}/result.json: data is absent")
+    assert others == said

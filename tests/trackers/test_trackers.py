@@ -9,13 +9,15 @@ from pytorch_lightning.loggers import CSVLogger
 from report_runs import write_run
 
 from lsep_ml.files import read_json
+from lsep_ml.runs.arrays import read_test_split
+from lsep_ml.runs.finished import read_run
+from lsep_ml.runs.record import RecordError, write_record
 from lsep_ml.trackers.tracker import (
     LABELS_ALONE,
     LightningLogger,
     LightningTracker,
     Trackers,
     label_rows,
-    read_test_split,
     summary_numbers,
 )
 
@@ -62,12 +64,12 @@ def test_a_run_is_told_in_order(tmp_path: Path) -> None:
 def test_the_final_numbers_have_intervals_and_every_label(tmp_path: Path) -> None:
     folder = write_run(tmp_path, images=60, unknown=0.2)
     record = read_json(folder / "result.json")
-    numbers = summary_numbers(record, label_rows(record, read_test_split(folder)))
+    test = read_test_split(read_run(folder / "result.json")[0])
+    numbers = summary_numbers(record, label_rows(record, test))
     for key, value in record["metrics"]["test"].items():
         assert numbers[f"test/{key}"] == value
     for key, (low, high) in record["intervals"]["test"].items():
         assert (numbers[f"test/{key}_low"], numbers[f"test/{key}_high"]) == (low, high)
-    test = read_test_split(folder)
     for k, name in enumerate(record["label_names"]):
         known = test["mask"][:, k] > 0
         true, predicted = test["targets"][known, k] > 0, test["predictions"][known, k] > 0
@@ -108,3 +110,9 @@ def test_a_logger_of_lightning_is_a_tracker(tmp_path: Path) -> None:
     assert float(last["test/f1"]) == record["metrics"]["test"]["f1"]
     assert float(last["test/f1_low"]) == record["intervals"]["test"]["f1"][0]
     assert "small_cnn" in (tmp_path / "csv/one/hparams.yaml").read_text()
+    write_record(folder, record)
+    content = bytearray((folder / "predictions.npz").read_bytes())
+    content[-1] ^= 1  # of the archive's closing record: NumPy reads on
+    (folder / "predictions.npz").write_bytes(content)
+    with pytest.raises(RecordError, match=r"predictions\.npz: damaged"):
+        LightningTracker(logger).result(record, folder)

@@ -101,8 +101,14 @@ def test_all_of_a_run_lies_in_its_own_folder(tmp_path: Path, nowhere: Path) -> N
             assert [row[0] for row in table["data"]] == record["label_names"]
         if key == "metrics":
             [f1] = [row for row in table["data"] if row[0] == "f1"]
-            assert f1[1:3] == [record["metrics"][split]["f1"] for split in ("val", "test")]
-            assert f1[3:] == record["intervals"]["test"]["f1"]
+            assert f1[1] == "F1"
+            assert f1[2:4] == [record["metrics"][split]["f1"] for split in ("val", "test")]
+            assert f1[4:] == record["intervals"]["test"]["f1"]
+        if key == "images":
+            assert table["columns"][2:6] == ["true", "predicted", "wrong", "missed"]
+            for _, _, *sets, _ in table["data"]:
+                true, predicted, wrong, missed = (set(filter(None, names.split(", "))) for names in sets)
+                assert (wrong, missed) == (predicted - true, true - predicted)
     assert summary["test/f1_low"] == pytest.approx(record["intervals"]["test"]["f1"][0])
     assert summary["label/label 00/support"] > 0
 

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.functional import RECALLS
 from lsep_ml.reports.figures.style import FAINT, WIDTH, Look, decision_looks, loss_looks, new_figure
 from lsep_ml.reports.paper import decision_name, loss_name, method_name
@@ -17,6 +18,7 @@ from lsep_ml.runs.finished import Method
 Floats = NDArray[np.float64]
 CLASSES, PANELS = 10, 4
 INK = "#333333"
+F1, MAP = BY_KEY["f1"].short_name, BY_KEY["map"].short_name
 
 
 def plot_frequent_classes(
@@ -51,7 +53,7 @@ def plot_frequent_classes(
         rotation=30 if long_names else 0,
         ha="right" if long_names else "center",
     )
-    axes.set(ylim=(0, 100), ylabel="F1 (%)", xlabel="classes, the most frequent first")
+    axes.set(ylim=(0, 100), ylabel=f"{F1} (%)", xlabel="classes, the most frequent first")
     axes.grid(alpha=0.3, axis="y")
     axes.set_axisbelow(True)
     columns = len(class_f1) if len(class_f1) < 6 else -(-len(class_f1) // 2)
@@ -102,7 +104,7 @@ def plot_training(
         else:
             axes.text(0.5, 0.5, "no run", ha="center", color=FAINT, transform=axes.transAxes)
     left.set(title="label prediction", ylabel="training loss / that of epoch 1")
-    middle.set(title="label prediction", ylabel="validation mAP (%)")
+    middle.set(title="label prediction", ylabel=f"validation {MAP} (%)")
     right.set(title="label decision on LSEP", ylabel="training loss / that of epoch 1")
     for axes in (left, right):
         axes.set_ylim(bottom=0)
@@ -141,7 +143,7 @@ def plot_searches(thetas: Mapping[str, Search], ks: Mapping[str, Search]) -> Fig
     last.legend(frameon=False, fontsize=7, handlelength=3.2)
     for axes in grid.flat[len(thetas) + 1 :]:
         axes.axis("off")
-    figure.supylabel("F1 (%)", fontsize=9)
+    figure.supylabel(f"{F1} (%)", fontsize=9)
     return figure
 
 

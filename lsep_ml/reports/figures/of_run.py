@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lsep_ml.drawing import KINDS, Sheet, Tile, Word, label_words, lay_out, legend
+from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.functional import (
     RECALLS,
     average_precisions,
@@ -50,7 +51,11 @@ def plot_precision_recall(test: Arrays, title: str) -> Figure:
     scores, targets, mask = test["scores"], test["targets"], test["mask"]
     figure, axes = new_figure(5.2, 4.2)
     precisions = average_precisions(scores, targets, mask)
-    mean = "" if np.isnan(precisions).all() else f", mAP {100 * np.nanmean(precisions):.1f}"
+    mean = (
+        ""
+        if np.isnan(precisions).all()
+        else f", {BY_KEY['map'].short_name} {100 * np.nanmean(precisions):.1f}"
+    )
     curve = 100 * mean_precision_recall(scores, targets, mask)
     axes.plot(100 * RECALLS, curve, color=_BLUE, linewidth=2, label=f"scores{mean}")
     chosen = label_set_metrics(count_label_sets(test["predictions"], targets, mask))
@@ -82,7 +87,11 @@ def plot_class_f1(test: Arrays, title: str) -> Figure:
         ha="center",
     )
     some = f", the {len(order)} most frequent of {len(f1)}" if len(order) < len(f1) else ""
-    axes.set(xlim=(0, 100), ylim=(len(order) - 0.4, -0.6), xlabel=f"F1 (%) of each class{some}")
+    axes.set(
+        xlim=(0, 100),
+        ylim=(len(order) - 0.4, -0.6),
+        xlabel=f"{BY_KEY['f1'].short_name} (%) of each class{some}",
+    )
     axes.set_title(title, pad=20)
     axes.grid(alpha=0.3, axis="x")
     axes.set_axisbelow(True)
