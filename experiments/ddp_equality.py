@@ -29,10 +29,10 @@ from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.job_data import build_data
-from lsep_ml.stages.prediction import train_prediction
+from lsep_ml.stages.network import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.scores import extract_scores
-from lsep_ml.store.keys import config_sections
+from lsep_ml.store.sections import config_sections
 from lsep_ml.training.progress import quiet_lightning
 
 CONF = Path(__file__).parent.parent / "conf"

@@ -10,7 +10,7 @@ import torch
 from jobs import compose_here
 
 from lsep_ml.stages.job import build_job
-from lsep_ml.stages.prediction import train_prediction
+from lsep_ml.stages.network import train_prediction
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.resume import Saving
 

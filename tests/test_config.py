@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.predictors import Predictor
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.store.keys import DECISION_SECTIONS, PREDICTION_SECTIONS, config_sections
+from lsep_ml.store.sections import DECISION_SECTIONS, PREDICTION_SECTIONS, config_sections
 
 ROOT = Path(__file__).parent.parent
 GROUPS = {

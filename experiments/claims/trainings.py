@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lsep_ml.stages import run
 from lsep_ml.stages.job import build_job
-from lsep_ml.stages.prediction import train_prediction
+from lsep_ml.stages.network import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.terminal import console
 from lsep_ml.training.progress import quiet_lightning

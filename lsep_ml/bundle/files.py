@@ -21,8 +21,8 @@ from lsep_ml.files import content_hash, file_digest, read_json, write_json
 from lsep_ml.runs.files import CHECKPOINT, DECISION, DECISION_WEIGHTS, HYDRA, RESULT
 from lsep_ml.runs.finished import SCORE_LAYER
 from lsep_ml.runs.record import read_sealed
-from lsep_ml.store.keys import DECISION_SECTIONS, PREDICTION_SECTIONS, plain_sections
 from lsep_ml.store.names import current_names
+from lsep_ml.store.sections import DECISION_SECTIONS, PREDICTION_SECTIONS, plain_sections
 
 FORMAT = 2
 READABLE = (1, 2)

@@ -93,7 +93,7 @@ class LabelTable:
             raise
 
     def close(self) -> None:
-        """Let another process have the part."""
+        """Let another process have the unfinished table."""
         if hasattr(self, "_file"):
             self._file.close()
         if self._lock.is_locked:
@@ -121,12 +121,12 @@ class LabelTable:
         self._file.flush()
 
     def line(self, image: str) -> bytes:
-        """Return the record of an image that is there, as it stands in the part."""
+        """Return the record of an image that is there, as it stands in the unfinished table."""
         self._file.seek(self._offsets[image])
         return self._file.readline()
 
     def take(self, lines: Iterable[tuple[str, bytes]]) -> None:
-        """Append images' records, as `line` gives them, but for those that are there."""
+        """Append images' records, as `line` gives them, but no second one of an image."""
         for image, line in lines:
             if image not in self._offsets:
                 self._offsets[image] = self._file.seek(0, 2)

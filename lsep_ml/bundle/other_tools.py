@@ -158,7 +158,7 @@ def _write_label_studio(
 
 
 def _below(image: str, root: Path | None) -> str:
-    """Return the path of an image from `root` on; that of a relative name, which is from there, as it is."""
+    """Return the path of an image below `root`; a relative name is taken to be that already."""
     path = Path(image)
     if root is None or not path.is_absolute():
         return path.as_posix()

@@ -43,13 +43,13 @@ class Shard:
 
 
 class ShardedTable:
-    """Is the table at `out` as the shards of it see it: the part of each beside it, and a note of each that is done.
+    """Keeps the table at `out` that several shards write: each one's unfinished table, and a note of each that is done.
 
     Args:
         out: the table to be.
         images: all of them, in the order of the table; every shard has to find the same.
         batch_size: of all shards.
-        open_table: (a path, what its rows are made by) -> a `LabelTable`, whose part lies at that path with ".part".
+        open_table: (a path, what its rows are made by) -> a `LabelTable`, unfinished at that path with ".part".
         made_by: plain data that all rows depend on.
     """
 

@@ -54,7 +54,8 @@ def deviation(counts: NDArray[np.float64], parts: NDArray[np.int64], shares: NDA
 
 
 def _weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what makes a squared difference of counts one of shares, the labels together as heavy as the images."""
+    """Return a weight for each column of `counts`: squared differences of counts become those of shares, and all labels
+    together weigh as much as the images."""
     total = counts.sum(axis=0)
     present = np.maximum((total[1:] > 0).sum(), 1)
     weights = np.where(total > 0, 1 / np.maximum(total, 1) ** 2, 0.0)

@@ -54,7 +54,7 @@ class SparseIndicator:
 
     @property
     def dtype(self) -> np.dtype:
-        """Return that of the dense matrix."""
+        """Return the type of the entries of the dense matrix."""
         return np.dtype(self.kind)
 
     @property

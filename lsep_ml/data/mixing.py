@@ -84,7 +84,7 @@ def mixed(images: Tensor, partners: Tensor, mix: Mix) -> tuple[Tensor, float]:
 
 
 def _side(length: int, share: float, middle: float) -> tuple[int, int]:
-    """From where to where the rectangle reaches: sqrt(1 - share) of the side around `middle`, within the image."""
+    """Return where the rectangle begins and ends: sqrt(1 - share) of the side around `middle`, within the image."""
     half = int(length * math.sqrt(1 - share)) // 2
     centre = int(middle * length)
     return max(centre - half, 0), min(centre + half, length)

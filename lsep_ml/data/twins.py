@@ -130,7 +130,7 @@ def _pairings(
 
 
 def _counted(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """0, 1, ..., size - 1 for each of the sizes, one after the other."""
+    """Count 0, 1, ..., size - 1 for each of the `sizes`, one after the other."""
     ends = np.cumsum(sizes)
     return np.arange(int(sizes.sum())) - np.repeat(ends - sizes, sizes)
 

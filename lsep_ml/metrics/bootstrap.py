@@ -98,7 +98,7 @@ def bootstrap_ranking(
 
 
 class Draws(NamedTuple):
-    """weights float32 (R, G), how often a group is drawn; order (N,), the images group by group; starts (G,)."""
+    """Holds `weights` float32 (R, G), how often a group is drawn; `order` (N,), the images by group; `starts` (G,)."""
 
     weights: NDArray[np.float32]
     order: NDArray[np.intp]

@@ -36,7 +36,7 @@ class SyncedBatchNorm(_BatchNorm):
     """
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Any number of dimensions."""
+        """Accept any number of dimensions."""
 
     def forward(self, input: Tensor) -> Tensor:
         normalised = self._by_batch(input) if self.training else super().forward(input)

@@ -15,10 +15,13 @@ from statistics import fmean
 from typing import Any
 
 from lsep_ml.metrics.catalogue import gain
-from lsep_ml.reports.paper import IMAGES, method_order
+from lsep_ml.reports.paper import method_order
 from lsep_ml.reports.records import LeftOut
 from lsep_ml.runs.finished import Method, Run
-from lsep_ml.store.keys import NEUTRAL, RUN_SECTIONS, as_at_first
+from lsep_ml.store.sections import NEUTRAL, RUN_SECTIONS, as_at_first
+
+_USERS_OWN = {"own", "csv", "coco_json", "features"}
+"""Data that say nothing of themselves but their layout; a published data set has a name."""
 
 _PROTOCOL_DATA = ("seed", "difficult", "unlabelled", "split", "label_order")
 _NO_SETTINGS = {
@@ -157,9 +160,9 @@ def settings(run: Run) -> dict[str, str]:
 
 
 def _title(run: Run) -> str:
-    """Call the data of `run` as the user's folder; published data sets and digit scenes by their names."""
+    """Call the data of `run` by their name; what lies in a folder of the user's, as the folder."""
     root = _section(run.config, "data").get("root")
-    if not isinstance(root, str) or run.data in {*IMAGES, "digits"}:
+    if not isinstance(root, str) or run.data not in _USERS_OWN:
         return run.data
     return PurePath(root).name or run.data
 

@@ -71,7 +71,7 @@ def _with_own_options(config: DictConfig) -> DictConfig:
 
 
 def _own(config: DictConfig, start: Parts | None) -> tuple[str, Mapping[str, Any]]:
-    """Who says it, and what it says, in the transform's words."""
+    """Return the name of the weights that the model starts from, and their preprocessing as a transform's options."""
     if start is not None:
         return str(start.source), preprocessing_of_start(start)
     model = cast(dict[str, Any], OmegaConf.to_container(config.model, resolve=True))

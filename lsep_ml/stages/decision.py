@@ -1,7 +1,6 @@
 """Stage 2: what a decision is fitted on, the fit, and what it says of validation images it was fitted on."""
 
 import copy
-import hashlib
 import logging
 import time
 import warnings
@@ -133,7 +132,7 @@ def linear_fits_key(decision: Decision, rows: FitRows, extraction: Extraction) -
         extraction.scores.identity,
         None if extraction.prediction is None else extraction.prediction.identity,
         decision.fit_on,
-        hashlib.sha256(rows.folds.tobytes()).hexdigest(),
+        rows.folds.tobytes(),
         decision.estimator.weight_decay,
     )
 

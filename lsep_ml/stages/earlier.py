@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 from lsep_ml.runs.files import RESULT
 from lsep_ml.runs.record import read_sealed
 from lsep_ml.stages.job import Job
-from lsep_ml.store.keys import DECISION_SECTIONS, RUN_SECTIONS, identity_of, plain_sections
+from lsep_ml.store.keys import identity_of
 from lsep_ml.store.names import current_names
+from lsep_ml.store.sections import DECISION_SECTIONS, LATER_SECTIONS, RUN_SECTIONS, plain_sections
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
     now = cast(dict[str, Any], OmegaConf.to_container(job.config, resolve=True))
     same = identity == identity_of(job.made_by)
     config = current_names(config)
-    sections = ("predictor", "extraction", "rates", *DECISION_SECTIONS, "label_sets")
+    sections = (*LATER_SECTIONS, *DECISION_SECTIONS)
     then = plain_sections({section: config.get(section, {}) for section in sections}, sections)
     same = same and then == plain_sections(now, sections)
     if same:
@@ -58,12 +59,7 @@ def finished_record(job: Job, folder: Path) -> dict[str, Any] | None:
 
 def _same_sections(then: dict[str, Any], now: dict[str, Any]) -> bool:
     """Return whether two configurations, plain and resolved, make the same run; one that lacks a section is another."""
-    added: dict[str, Any] = {
-        "predictor": {},
-        "extraction": {},
-        "rates": {},
-        "label_sets": {},
-    }  # which records of earlier versions lack
+    added: dict[str, Any] = {section: {} for section in LATER_SECTIONS}
     try:
         return plain_sections(added | then, RUN_SECTIONS) == plain_sections(added | now, RUN_SECTIONS)
     except (KeyError, TypeError):

@@ -28,8 +28,7 @@ from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import UNREAD, Extraction
 from lsep_ml.stages.folds import fold_jobs, joined, say_fold
 from lsep_ml.stages.job import Job, build_job
-from lsep_ml.stages.prediction import OnRow
-from lsep_ml.stages.predictor import predict
+from lsep_ml.stages.predictor import fit_predictor
 from lsep_ml.stages.rates import rate_record
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.results import hardware, write_files
@@ -37,19 +36,19 @@ from lsep_ml.stages.sweep import only_problems, sweeping
 from lsep_ml.stages.trained import train_and_extract
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import (
-    DECISION_SECTIONS,
-    DECISIONS,
+    DECISION_STATES,
     FEATURES,
     LINEAR_FITS,
-    PREDICTIONS,
+    NETWORKS,
     RATES,
     SCORES,
-    config_sections,
     decision_made_by,
     identity_of,
 )
+from lsep_ml.store.sections import DECISION_SECTIONS, config_sections
 from lsep_ml.terminal import console
 from lsep_ml.trackers import Trackers
+from lsep_ml.training.path import OnRow
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.resume import States
 
@@ -119,7 +118,7 @@ def _run_here(
     if not processes.first:
         train_and_extract(job, lambda row: None, lambda in_use: None)
         return None
-    write_json(folder / UNFINISHED, {PREDICTIONS: identity_of(job.made_by)})
+    write_json(folder / UNFINISHED, {NETWORKS: identity_of(job.made_by)})
     with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
         made = _run(job, folder, trackers, overrides)
         called = {} if overrides is None else {"overrides": overrides}
@@ -144,7 +143,7 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     prediction, extraction, searched = trained.prediction, trained.extraction, trained.searched
     in_use = {
         **({} if searched is None else {RATES: searched.identity}),
-        PREDICTIONS: prediction.identity,
+        NETWORKS: prediction.identity,
         FEATURES: extraction.features.identity,
         SCORES: extraction.scores.identity,
     }
@@ -159,7 +158,7 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     if job.predictor is not None:
         predictor = config_sections(config, ("predictor",))["predictor"]
         store = Store(job.store.root)  # this process's alone
-        extraction = predict(store, extraction, job.predictor, predictor, config.seed, note)
+        extraction = fit_predictor(store, extraction, job.predictor, predictor, config.seed, note)
         in_use[SCORES] = extraction.scores.identity
         seconds["predictor"] = extraction.scores.facts["seconds"]
         reused["predictor"] = extraction.scores.reused
@@ -263,8 +262,8 @@ def _fit_or_continue(
         in_use[LINEAR_FITS] = identity_of(shared)
     sections = config_sections(job.config, (*DECISION_SECTIONS, "seed"))
     made_by = decision_made_by(sections, extraction.scores.identity)
-    states = States(store.kept(DECISIONS, made_by), job.training.saving)
-    write_json(folder / UNFINISHED, in_use | {DECISIONS: states.folder.stem})
+    states = States(store.kept(DECISION_STATES, made_by), job.training.saving)
+    write_json(folder / UNFINISHED, in_use | {DECISION_STATES: states.folder.stem})
     states.folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(states.folder.with_suffix(".lock")):  # another start of the same command waits
         fits = None if shared is None else stored_fits(store, shared, decision, rows)

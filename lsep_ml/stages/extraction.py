@@ -105,13 +105,17 @@ def _open_if_there(entry: Entry, name: str) -> np.ndarray | None:
 def features_key(
     config: dict[str, Any], network: Network, data: ImageDataModule, running: Running
 ) -> dict[str, Any]:
-    """Return what the features of `data` by `network`'s backbone are made by; `config` holds the parts of the
-    images."""
-    images, backbone = data.data_set.content, weights_hash(network.backbone)
-    of_head = {"scores_by": weights_hash(network.score_layer)} if running.beside == "scores" else {}
-    layout, options = running.channels_last, running.options | of_head
+    """Return what the features of `data` by `network`'s backbone are made by; `config` holds the sections of
+    the images."""
     return features_made_by(
-        config, images, backbone, running.batch_size, channels_last=layout, options=options
+        config,
+        data.data_set.content,
+        weights_hash(network.backbone),
+        running.batch_size,
+        channels_last=running.channels_last,
+        computed_in=running.precision,
+        stored_in=running.store,
+        scores_by=weights_hash(network.score_layer) if running.beside == "scores" else None,
     )
 
 

@@ -26,20 +26,16 @@ from lsep_ml.processes.group import ALONE, Processes, join_processes
 from lsep_ml.runs.files import STORE
 from lsep_ml.stages.completion import constrained, with_label_groups, with_max_count, with_preprocessing
 from lsep_ml.stages.job_data import DividedFirst, build_data, divided_first
-from lsep_ml.stages.prediction import Training
+from lsep_ml.stages.network import Training
 from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.probe import solving_of
 from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.stages.rates import check_rates
 from lsep_ml.stages.running import Running
 from lsep_ml.store.entries import Store
-from lsep_ml.store.keys import (
-    PREDICTION_SECTIONS,
-    config_sections,
-    prediction_made_by,
-    weights_hash,
-)
+from lsep_ml.store.keys import prediction_made_by, probed_on, weights_hash
 from lsep_ml.store.names import current_names
+from lsep_ml.store.sections import PREDICTION_SECTIONS, config_sections
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.path import Solving
 from lsep_ml.training.progress import quiet_lightning
@@ -151,12 +147,9 @@ def build_job(config: DictConfig) -> Job:
     images = sum(len(data.data_set.split(split)) for split in SPLITS)
     running = running.of_head(network, config, images)
     sections = config_sections(config, PREDICTION_SECTIONS)
-    extraction = config_sections(config, ("extraction",))["extraction"]
-    extraction.pop("max_gib", None)  # what came of it counts
-    if running.beside is not None:
-        extraction["store"] = running.store if running.beside == "places" else None
-    if config.training.probe and extraction:  # what a score layer is then trained on
-        sections["extraction"] = extraction
+    if config.training.probe:
+        extraction = config_sections(config, ("extraction",))["extraction"]
+        sections |= probed_on(extraction, running.beside, running.store)
     joint = None
     if config.training.joint:
         if not isinstance(decision, LearntDecision):

@@ -100,7 +100,7 @@ class _Compiled(type):
 
 
 class _OptimizedModule(metaclass=_Compiled):
-    """Stands for torch._dynamo.OptimizedModule, of which nothing is before the compiler is loaded."""
+    """Stands for torch._dynamo.OptimizedModule: before the compiler is loaded there is no instance of it."""
 
 
 def _disable(fn: Callable[..., Any] | None = None, recursive: bool = True, **options: Any) -> Any:

@@ -11,7 +11,8 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.extraction import features_key
 from lsep_ml.stages.job import Job
-from lsep_ml.store.keys import FEATURES, PREDICTIONS, RATES, config_sections, identity_of, search_made_by
+from lsep_ml.store.keys import FEATURES, NETWORKS, RATES, identity_of, search_made_by
+from lsep_ml.store.sections import config_sections
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def plan(job: Job, folder: Path) -> None:
         verdict = "finished before; nothing to do"
     elif job.config.rates.get("search"):
         verdict = f"{_work(job)}: {_search(job)}, then {job.config.training.epochs} epochs on {job.device}"
-    elif job.store.find(PREDICTIONS, job.made_by):
+    elif job.store.find(NETWORKS, job.made_by):
         verdict = f"finds network {identity} in the store"
     elif identity in _planned:
         verdict = f"uses network {identity}, trained by an earlier job of this sweep"

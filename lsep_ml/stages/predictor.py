@@ -13,10 +13,10 @@ from lsep_ml.data import Split
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.predictors import Predictor
 from lsep_ml.stages.extraction import Extraction
-from lsep_ml.stages.prediction import OnRow
 from lsep_ml.stages.sealed_rows import save_array
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import SCORES, predictor_made_by
+from lsep_ml.training.path import OnRow
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def check_predictor(config: DictConfig, predictor: Predictor | None, train: Spli
     predictor.check(np.asarray(train.targets), None if train.mask is None else np.asarray(train.mask))
 
 
-def predict(
+def fit_predictor(
     store: Store,
     extraction: Extraction,
     predictor: Predictor,

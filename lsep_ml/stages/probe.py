@@ -13,10 +13,10 @@ from lsep_ml.models import Network
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import write_history
 from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD
-from lsep_ml.stages.prediction import OnRow, stored_prediction
+from lsep_ml.stages.network import OnRow, stored_prediction
 from lsep_ml.stages.sealed_rows import save_array
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import PREDICTIONS
+from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import write_checkpoint
 from lsep_ml.training.continuation import check_solvable
 from lsep_ml.training.path import DecayPath, Kept, Solving
@@ -94,7 +94,7 @@ def solve_prediction(
             return {}
         log.info("Solving the score layer on extracted features: loss %s", solving.name)
         started = time.perf_counter()
-        path = DecayPath(solving, data_set, Kept(store.kept(PREDICTIONS, made_by)), on_row)
+        path = DecayPath(solving, data_set, Kept(store.kept(NETWORKS, made_by)), on_row)
         decay = path.search()
         layer, facts = path.end(decay)
         network.score_layer.load_state_dict(path.images.standardisation.raw(layer)._asdict())

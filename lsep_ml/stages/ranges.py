@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from lsep_ml.data.augment import AUGMENTATIONS
 from lsep_ml.runs.finished import QUANTITIES
 from lsep_ml.stages.kinds import Kind, Range, Switch, Text
-from lsep_ml.store.keys import with_open_sizes
+from lsep_ml.store.sections import with_open_sizes
 
 OF_THE_MODEL = "model"
 """A value of the transform that stands for the model's own (`lsep_ml.stages.completion`)."""

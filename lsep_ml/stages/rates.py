@@ -1,6 +1,5 @@
 """The learning rate of a training: how it was chosen, and the short search that chooses it on validation mAP."""
 
-import copy
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -15,9 +14,9 @@ from torch import nn
 
 from lsep_ml.data import ImageDataModule
 from lsep_ml.models import Network
-from lsep_ml.stages.prediction import Training, fit_or_continue
+from lsep_ml.stages.network import Training, fit_or_continue
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import RATES, search_made_by
+from lsep_ml.store.keys import RATES, TRIED, at_rate, search_made_by
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.probe import next_outwards
 from lsep_ml.training.resume import Checkpoints
@@ -29,9 +28,6 @@ FIRST = (0, -2, 2)
 
 WIDEST = (-8, 8)
 """As far as a search goes while the best rate lies at its edge: four decades."""
-
-_TRIED = "tried"
-"""Kind of a short training, in the store of its search."""
 
 
 def check_rates(config: DictConfig) -> None:
@@ -112,10 +108,7 @@ class AtRates:
         old = self.training.module
         optimisation = replace(old.optimisation, optimizer=instantiate(optimizer))
         module = LabelPrediction(old.network, old.objective, optimisation, old.computing)
-        made_by = copy.deepcopy(dict(self.made_by))
-        made_by["config"]["optimizer"]["lr"] = rate
-        made_by["config"]["training"]["epochs"] = epochs
-        return replace(self.training, module=module, epochs=epochs), made_by
+        return replace(self.training, module=module, epochs=epochs), at_rate(self.made_by, rate, epochs)
 
 
 def search_rate(store: Store, rates: AtRates, data: ImageDataModule) -> Entry:
@@ -175,14 +168,14 @@ def _try(store: Store, training: Training, made_by: dict[str, Any], data: ImageD
     """Train at one rate; returns the highest validation mAP, its epoch, and the seconds it took."""
 
     def build(folder: Path) -> dict[str, Any]:
-        checkpoints = Checkpoints(store.kept(_TRIED, made_by), training.saving)
+        checkpoints = Checkpoints(store.kept(TRIED, made_by), training.saving)
         try:
             facts = fit_or_continue(store, folder, training, data, checkpoints, lambda row: None)
         except FloatingPointError as error:  # in all processes at once: what is judged is of all
             return {"map": None, "epoch": None, "seconds": 0.0, "error": str(error).partition(";")[0]}
         return {"map": facts["validation"]["map"], "epoch": facts["epoch"], "seconds": facts["seconds"]}
 
-    return store.get_or_build(_TRIED, made_by, build).facts
+    return store.get_or_build(TRIED, made_by, build).facts
 
 
 def _warnings(best: int, lr: float) -> list[str]:

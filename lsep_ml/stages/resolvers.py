@@ -5,9 +5,9 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.files import content_hash
 from lsep_ml.runs.files import OVERRIDES, RESULT
-from lsep_ml.store.keys import RUN_SECTIONS, config_sections
+from lsep_ml.store.keys import run_identity
+from lsep_ml.store.sections import RUN_SECTIONS, config_sections
 
 
 def register_resolvers() -> None:
@@ -30,8 +30,7 @@ def register_resolvers() -> None:
 
 
 def _run_identity(_root_: DictConfig) -> str:
-    sections = config_sections(_root_, RUN_SECTIONS)
-    return content_hash({name: section for name, section in sections.items() if section != {}}, length=8)
+    return run_identity(config_sections(_root_, RUN_SECTIONS))
 
 
 def _hydra_subdir(_root_: DictConfig) -> str | None:

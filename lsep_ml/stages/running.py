@@ -75,9 +75,3 @@ class Running:
         """Return the width of what is kept of an image."""
         beside = {None: 0, "places": network.row_width - network.num_features, "scores": network.num_labels}
         return network.num_features + beside[self.beside]
-
-    @property
-    def options(self) -> dict[str, str]:
-        """Return what of it changes more than last bits, where it is not the default."""
-        chosen = {"computed_in": self.precision, "stored_in": self.store}
-        return {key: value for key, value in chosen.items() if value != "float32"}

@@ -14,12 +14,13 @@ from lsep_ml.stages.extraction import (
     take_features,
 )
 from lsep_ml.stages.job import Job
-from lsep_ml.stages.prediction import OnRow, train_prediction
+from lsep_ml.stages.network import train_prediction
 from lsep_ml.stages.probe import solve_prediction
 from lsep_ml.stages.rates import AtRates, search_rate
 from lsep_ml.stages.scores import extract_scores
 from lsep_ml.store.entries import Entry
-from lsep_ml.store.keys import PREDICTIONS, RATES, identity_of, search_made_by
+from lsep_ml.store.keys import NETWORKS, RATES, identity_of, search_made_by
+from lsep_ml.training.path import OnRow
 
 
 def image_ids(data_set: DataSet) -> set[str]:
@@ -50,7 +51,7 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
             on_use(in_use)
             searched = search_rate(job.store, rates, source)
             training, made_by = rates.at(searched.facts["lr"])
-            on_use(in_use | {PREDICTIONS: identity_of(made_by)})
+            on_use(in_use | {NETWORKS: identity_of(made_by)})
         return train_prediction(job.store, made_by, job.network, training, source, on_row)
 
     def features(parts: dict[str, Any], data: ImageDataModule) -> Entry:

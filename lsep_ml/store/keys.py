@@ -5,15 +5,12 @@ images, the state of a network. One that was made by something else is another r
 Lightning: run.py names its output folders by it before any heavy import.
 """
 
+import copy
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
-
-from omegaconf import DictConfig, OmegaConf
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from lsep_ml.files import content_hash
-from lsep_ml.store.names import first_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,11 +18,14 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 """Part of every identity: raised when what is stored changes its meaning, which makes all that is stored invalid."""
 
-PREDICTIONS = "predictions"
+NETWORKS = "predictions"
 """Kind of a trained network with its history, and of the states that a killed training continues from."""
 
 RATES = "rates"
 """Kind of the search for a learning rate: what was tried, and what was chosen."""
+
+TRIED = "tried"
+"""Kind of a short training at one rate, in the folder of its search."""
 
 FEATURES = "features"
 """Kind of the features of all images by a frozen backbone."""
@@ -33,79 +33,11 @@ FEATURES = "features"
 SCORES = "scores"
 """Kind of the scores from features, by a score layer or by a predictor, and of a predictor's label sets."""
 
-DECISIONS = "decisions"
+DECISION_STATES = "decisions"
 """Kind of the states that a killed training of a decision continues from; the fitted decision is the run's own file."""
 
 LINEAR_FITS = "linear_thresholds"
 """Kind of the fits of linear thresholds without some folds, which `thresh_linear` and `support` share."""
-
-PREDICTION_SECTIONS = (
-    "data", "transform", "training", "model", "loss", "optimizer", "schedule", "trainer", "seed",
-)  # fmt: skip
-"""The sections of the configuration that make a trained network; nothing of stage 2 is among them."""
-
-DECISION_SECTIONS = ("decision", "fitting")
-"""What stage 2 adds."""
-
-RUN_SECTIONS = (*PREDICTION_SECTIONS, "rates", "extraction", "predictor", *DECISION_SECTIONS, "label_sets")
-"""All that makes a run; `predictor` is empty where the scores are the network's own, `label_sets` where these are what
-the decision says."""
-
-NEUTRAL = {
-    "data": {
-        "root",
-        "num_workers",
-        "cache",
-        "pin_memory",
-        "persistent_workers",
-        "max_bytes",
-        "groups_of_labels",
-    },
-    "decision": {"shift_invariant"},
-    "model": {"strict"},
-    "rates": {"sgd", "adam", "adamw", "of"},  # what of them is used is the optimizer's
-    "extraction": {"batch_size", "channels_last"},  # not of features, whose last bits depend on them
-    "trainer": {"accelerator", "devices", "num_nodes", "strategy"},
-}
-"""Where the data lie, what computes and with how many processes: they change no number that is asked for. What the loss
-says of itself is the loss's.
-
-The number of processes does where each normalises its own share of a batch (trainer.sync_batchnorm=false).
-"""
-
-_OF_CRITERIA = {"beta": 1.0, "miss_cost": 1.0}
-
-AT_FIRST: dict[str, dict[str, Any]] = {
-    "data": {
-        **dict.fromkeys(("long_tail", "folds", "fold", "label_names")),
-        "drop_labels": 0.0,
-        "dropped_as": "unknown",
-        "check": "full",
-    },
-    "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
-    "model": {"pool": "trained", "head": "linear", "head_lambda": 0.1},
-    "extraction": {"precision": "float32", "store": "float32", "max_gib": 16},
-    "transform": {"augment": None, "test_flip": False},
-    "training": {
-        "mixup": 0.0,
-        "cutmix": 0.0,
-        "label_smoothing": 0.0,
-        "layer_decay": 1.0,
-        "decay_all": True,
-        "patience": None,
-    },
-    "label_sets": {"min_labels": 0, "max_labels": None, "groups": None, "abstain": None},
-    "lsep_ml.decisions.TopK": _OF_CRITERIA,
-    "lsep_ml.decisions.GlobalThreshold": _OF_CRITERIA,
-    "lsep_ml.decisions.CappedThreshold": _OF_CRITERIA,
-    "lsep_ml.decisions.LinearThresholds": _OF_CRITERIA,
-    "lsep_ml.decisions.LabelSetSupport": _OF_CRITERIA,
-    "lsep_ml.decisions.PerClassThreshold": {"miss_cost": 1.0},
-    "lsep_ml.decisions.ThresholdEstimation": {"criterion": "f1", "offset": "none", **_OF_CRITERIA},
-    "rates": {"search": None},
-}
-"""Options of a section, or of what a `_target_` builds, that came later, at the value that means what was done before:
-left out, so that it is still found."""
 
 WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
 """Backbones whose state alone says what features they give in evaluation."""
@@ -113,13 +45,15 @@ WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
 NO_PART_OF_FEATURES = {"weights", "source"}
 """Options of a backbone that say where its state came from."""
 
-_OF_SOLVED_PROBES = {"solver", "weight_decay", "tolerance", "folds"}
-"""Keys of `training` that came with the solver of probes; what SGD makes of a probe is known without them."""
-
 
 def identity_of(made_by: Mapping[str, Any]) -> str:
     """Hash `made_by`, plain data, to what a result made by it is called: 16 hex digits."""
     return content_hash({**made_by, "format_version": FORMAT_VERSION})
+
+
+def run_identity(sections: Mapping[str, Any]) -> str:
+    """Hash what makes a run, its resolved RUN_SECTIONS but empty ones, to the 8 hex digits of its folder's name."""
+    return content_hash({name: section for name, section in sections.items() if section != {}}, length=8)
 
 
 def prediction_made_by(
@@ -128,7 +62,8 @@ def prediction_made_by(
     """Say what a trained network is made by.
 
     Args:
-        config: the resolved PREDICTION_SECTIONS; in a joint training the decision's section too.
+        config: the resolved PREDICTION_SECTIONS; of a probe what `probed_on` returns too, in a joint training the
+            decision's section.
         images: the hashes of the split and of the images (`DataSet.content`).
         label_names: K names.
         initial_weights: `weights_hash` of the network before it is trained.
@@ -139,6 +74,30 @@ def prediction_made_by(
         "label_names": list(label_names),
         "initial_weights": initial_weights,
     }
+
+
+def probed_on(
+    extraction: Mapping[str, Any], beside: Literal["places", "scores"] | None, stored_in: str
+) -> dict[str, Any]:
+    """Return what a probe's network is made by besides: the section `extraction`, where it is not at its defaults.
+
+    Args:
+        extraction: the resolved section; its `max_gib` does not count, but what came of it.
+        beside: what is kept of an image beside f'(x), as `Running` has it.
+        stored_in: the type of what a score layer is trained on.
+    """
+    counts = {key: value for key, value in extraction.items() if key != "max_gib"}
+    if beside is not None:
+        counts["store"] = stored_in if beside == "places" else None
+    return {"extraction": counts} if counts else {}
+
+
+def at_rate(prediction: Mapping[str, Any], rate: float, epochs: int) -> dict[str, Any]:
+    """Say what a network is made by that is trained at another `rate`, for so many `epochs`, and else like this one."""
+    made_by = copy.deepcopy(dict(prediction))
+    made_by["config"]["optimizer"]["lr"] = rate
+    made_by["config"]["training"]["epochs"] = epochs
+    return made_by
 
 
 def search_made_by(search: Mapping[str, Any], prediction: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +112,9 @@ def features_made_by(
     batch_size: int,
     *,
     channels_last: bool = False,
-    options: Mapping[str, Any] = MappingProxyType({}),
+    computed_in: str = "float32",
+    stored_in: str = "float32",
+    scores_by: str | None = None,
 ) -> dict[str, Any]:
     """Say what features are made by: always without augmentation, in a fixed order and fixed batches.
 
@@ -163,19 +124,26 @@ def features_made_by(
         backbone: `weights_hash` of the frozen backbone.
         batch_size: of the fixed batches; a row's last bits depend on it.
         channels_last: the memory layout, on which they depend too.
-        options: the others of the extraction that are not at their first values.
+        computed_in: the precision of the backbone.
+        stored_in: the type of what is kept.
+        scores_by: `weights_hash` of the head whose scores are kept with the features; None: none are.
     """
     model = config["model"]
     built_by = {key: value for key, value in model.items() if key not in NO_PART_OF_FEATURES}
     sections = {} if model["_target_"] in WHOLE_IN_STATE else {"model": built_by}
+    options = (
+        ("channels_last", channels_last, False),
+        ("computed_in", computed_in, "float32"),
+        ("stored_in", stored_in, "float32"),
+        ("scores_by", scores_by, None),
+    )
     return {
         "config": {**_evaluated(config, files="images" in images), **sections},
         **images,
         "backbone": backbone,
         "batch_size": batch_size,
         "precision": "32-true",
-        **({"channels_last": True} if channels_last else {}),
-        **options,
+        **{key: value for key, value, first in options if value != first},
     }
 
 
@@ -214,7 +182,7 @@ def decision_made_by(config: Mapping[str, Any], scores: str) -> dict[str, Any]:
 
 
 def linear_fits_made_by(
-    scores: str, prediction: str | None, fit_on: str, folds: str, weight_decay: float | None
+    scores: str, prediction: str | None, fit_on: str, folds: bytes, weight_decay: float | None
 ) -> dict[str, Any]:
     """Say what the fits of linear thresholds without some folds are made by.
 
@@ -222,69 +190,16 @@ def linear_fits_made_by(
         scores: the identity of the scores, which are of the same features.
         prediction: that of the solved probe whose out-of-fold scores they may be fitted on.
         fit_on: of the decision.
-        folds: the hash of the rows' folds.
+        folds: the rows' folds, int64 (N,), as bytes.
         weight_decay: of the decision; None: chosen.
     """
     return {
         "scores": scores,
         "prediction": prediction,
         "fit_on": fit_on,
-        "folds": folds,
+        "folds": hashlib.sha256(folds).hexdigest(),
         "weight_decay": weight_decay,
     }
-
-
-def with_open_sizes(config: DictConfig) -> DictConfig:
-    """Return `config` without Hydra's own section; sizes, which only a run knows, stand as letters, so it resolves."""
-    own = {key: config._get_node(key) for key in config if key != "hydra"}
-    return cast(DictConfig, OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}}))
-
-
-def config_sections(config: DictConfig, sections: Collection[str]) -> dict[str, Any]:
-    """Return the `sections` of a composed `config`, resolved; sizes known only at run time stand as letters."""
-    known = with_open_sizes(config)
-    plain = {}
-    for section in sections:
-        value = known[section]
-        plain[section] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    return plain_sections(plain, sections)
-
-
-def plain_sections(config: Mapping[str, Any], sections: Collection[str]) -> dict[str, Any]:
-    """Return the `sections` of `config`, plain data, without what changes no number; nothing is interpolated.
-
-    Names of ours are those that they had first (`lsep_ml.store.names`): an identity outlives the move of a function.
-
-    Raises:
-        KeyError: a section is missing.
-    """
-    plain = {}
-    for section in sections:
-        value = config[section]
-        if isinstance(value, dict):
-            neutral = NEUTRAL.get(section, set())
-            if section == "trainer" and not value["sync_batchnorm"]:
-                neutral = neutral - {"devices", "num_nodes"}
-            if section == "data" and not value.get("resplit"):
-                neutral = neutral | {"resplit"}
-            if section == "data" and value.get("twins") != "together":
-                neutral = neutral | {"twins"}
-            if section == "training" and value.get("solver") == "sgd":
-                neutral = neutral | _OF_SOLVED_PROBES
-            value = {key: item for key, item in value.items() if key not in neutral}
-        plain[section] = as_at_first(section, value)
-    return plain
-
-
-def as_at_first(section: str, value: Any) -> Any:
-    """Return `value`, the plain data of a `section`, as an earlier version would have had it where it means the same.
-
-    Options that came later are left out at the value of `AT_FIRST`, and names of ours are those that they had first.
-    """
-    if isinstance(value, Mapping):
-        first = {**AT_FIRST.get(section, {}), **AT_FIRST.get(str(value.get("_target_")), {})}
-        value = {key: item for key, item in value.items() if not (key in first and item == first[key])}
-    return first_names(value)
 
 
 def weights_hash(module: "nn.Module") -> str:

@@ -81,7 +81,7 @@ class LightningTracker:
 
 
 class Trackers:
-    """Tells several trackers as one; none is as good as one. A logger of Lightning's becomes a tracker here."""
+    """Tells several trackers, or none, what one is told. A logger of Lightning's becomes a tracker here."""
 
     def __init__(self, trackers: Sequence[Tracker | LightningLogger]) -> None:
         self.trackers: list[Tracker] = [

@@ -189,7 +189,7 @@ def _reach_hinges(loss: Loss, problem: Problem, tolerance: float, fine: bool) ->
 
 
 def _widths_left(problem: Problem, margin: float) -> tuple[float, ...]:
-    """FINE_WIDTHS from the narrowest on at whose minimum, nearly, the parameters already are; all where at none."""
+    """Return FINE_WIDTHS from the narrowest on whose minimum the parameters are near; all where they are near none."""
     for place in reversed(range(len(FINE_WIDTHS))):
         value = problem.value(_rounded(problem, margin, FINE_WIDTHS[place]))
         gradients = torch.autograd.grad(value, problem.parameters)

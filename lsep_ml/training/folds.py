@@ -75,11 +75,11 @@ class Rows:
         )
 
     def splits(self) -> Iterator[tuple[Bools, Bools]]:
-        """Give what `fold_pairs` gives of them."""
+        """Return `fold_pairs` of these rows."""
         return fold_pairs(self.folds, self.targets, self.known)
 
     def out_of_fold(self, without: frozenset[int] = frozenset()) -> Iterator[tuple[frozenset[int], Bools]]:
-        """For each fold outside those in `without`, the folds left out by what its rows are asked, and its rows.
+        """Return, for each fold that is not in `without`, the folds that the fit for its rows leaves out, and its rows.
 
         The rows are a mask of those outside `without`. See `fold_pairs` for a fold without which nothing is left.
         """

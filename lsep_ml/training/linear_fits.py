@@ -51,7 +51,7 @@ class LinearFits:
 
     @cached_property
     def weight_decay(self) -> float:
-        """Return that of the decision; where it leaves it open, the best by `choose_weight_decay`."""
+        """Return the weight decay of the decision; where it has none, the best by `choose_weight_decay`."""
         given = self._decision.weight_decay
         if given is not None:
             return given

@@ -244,7 +244,7 @@ def constant_map(split: Split) -> float:
 
 
 def not_above_constant(val_map: float, constant: float) -> list[str]:
-    """Say it where a network's validation mAP is at most the one of a constant predictor."""
+    """Return a warning where `val_map` is at most the mAP of a constant predictor, else nothing."""
     if val_map > constant:
         return []
     return [f"validation mAP {val_map:.1%} is not above the {constant:.1%} of a constant predictor"]

@@ -18,7 +18,7 @@ ROWS = 8192
 
 
 class PrincipalAxes(NamedTuple):
-    """directions: (D, D), an axis a column; None: the features' own. variances: (D,), along the axes."""
+    """Holds principal axes: `directions` (D, D), a column each; None: the features' own; `variances` (D,) of each."""
 
     directions: Tensor | None
     variances: Tensor

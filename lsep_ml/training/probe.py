@@ -235,7 +235,7 @@ class ProbeImages:
 
 
 def _curvature(loss: Loss, scores: Tensor, targets: Tensor, mask: Tensor | None) -> Tensor:
-    """Roughly the curvature of `loss` in the scores of each label, (K,): positive, whatever the loss.
+    """Estimate the curvature of `loss` in the scores of each label, (K,): positive, whatever the loss.
 
     It is the mean square of each image's own slope, which in a log likelihood has the curvature's expectation; less is
     left of it at a minimum.

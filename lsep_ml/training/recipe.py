@@ -88,7 +88,7 @@ def _alone(value: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Computing:
-    """In what form a training is computed, and with which processes; none of it is meant to change a result.
+    """Says in what form a training is computed, and with which processes; none of it is meant to change a result.
 
     channels_last: whether the convolutions compute in that memory layout.
     backend: of torch.compile, for images -> features; None: not compiled. The names of the state stay the same.

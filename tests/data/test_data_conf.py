@@ -16,7 +16,7 @@ from lsep_ml.data.sources.csv_labels import read_csv
 from lsep_ml.files import content_hash
 from lsep_ml.reports.paper import IMAGES
 from lsep_ml.stages.resolvers import register_resolvers
-from lsep_ml.store.keys import config_sections
+from lsep_ml.store.sections import config_sections
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -12,7 +12,7 @@ from jobs import compose_here, run_job_here
 from lsep_ml.data import DataError, DataSet, Split
 from lsep_ml.data.withheld import Withheld, long_tailed_rows
 from lsep_ml.stages.job_data import build_data
-from lsep_ml.store.keys import config_sections
+from lsep_ml.store.sections import config_sections
 
 SIZES = {"train": 4000, "val": 1000, "test": 500}
 SMALL = (

@@ -16,7 +16,7 @@ from lsep_ml.data import DataError
 from lsep_ml.data.label_groups import LabelGroups, read_label_groups
 from lsep_ml.decisions import Calibrated, ConformalRisk, Decided, GlobalThreshold, LearnThenTest, TopK
 from lsep_ml.decisions.constraints import Constraints
-from lsep_ml.store.keys import RUN_SECTIONS, config_sections
+from lsep_ml.store.sections import RUN_SECTIONS, config_sections
 
 EACH = [
     Constraints(min_labels=2),

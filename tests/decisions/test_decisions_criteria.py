@@ -21,7 +21,7 @@ from lsep_ml.decisions import (
 from lsep_ml.decisions.criteria import CRITERIA
 from lsep_ml.decisions.support import GRID, _SetTable
 from lsep_ml.metrics import LABEL_SET_KEYS
-from lsep_ml.store.keys import config_sections, plain_sections
+from lsep_ml.store.sections import config_sections, plain_sections
 
 OPTIONS = [
     {"criterion": "fbeta"},

@@ -18,7 +18,8 @@ from lsep_ml.stages import rates
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.plan import plan
 from lsep_ml.stages.rates import FIRST, WIDEST, best_rate, next_step, rate_at
-from lsep_ml.store.keys import PREDICTIONS, RATES, RUN_SECTIONS, config_sections, identity_of
+from lsep_ml.store.keys import NETWORKS, RATES, identity_of
+from lsep_ml.store.sections import RUN_SECTIONS, config_sections
 from lsep_ml.training.label_prediction import LabelPrediction
 
 TINY = (
@@ -299,7 +300,7 @@ def test_a_plan_says_that_it_searches(
         plan(build_job(config), folder)
     assert "its rate is searched in at least 5 trainings of 1 epochs, then 2 epochs" in caplog.text
     assert "its rate is in the store" in caplog.text
-    assert PREDICTIONS not in [path.name for path in (tmp_path / "store").glob("*")]
+    assert NETWORKS not in [path.name for path in (tmp_path / "store").glob("*")]
 
 
 @pytest.mark.parametrize(

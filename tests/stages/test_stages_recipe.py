@@ -19,9 +19,10 @@ from lsep_ml.losses import lsep_loss
 from lsep_ml.runs.files import HISTORY
 from lsep_ml.runs.history import read_history
 from lsep_ml.stages.job import Job, build_job
-from lsep_ml.stages.prediction import train_prediction
+from lsep_ml.stages.network import train_prediction
 from lsep_ml.store.entries import Entry
-from lsep_ml.store.keys import AT_FIRST, identity_of
+from lsep_ml.store.keys import identity_of
+from lsep_ml.store.sections import AT_FIRST
 
 TINY = (
     "data.train=40",

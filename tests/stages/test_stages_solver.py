@@ -15,7 +15,8 @@ from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.plan import plan
 from lsep_ml.store.entries import Store
-from lsep_ml.store.keys import PREDICTIONS, SCORES, plain_sections
+from lsep_ml.store.keys import NETWORKS, SCORES
+from lsep_ml.store.sections import plain_sections
 
 TINY = (
     "data.train=100",
@@ -67,7 +68,7 @@ def test_the_checkpoint_acts_on_raw_features(output: Path, solved: Run) -> None:
 def test_stage_2_finds_the_out_of_fold_scores(output: Path, solved: Run) -> None:
     job = build_job(compose_here(output, *TINY)[0])
     store = Store(output / "store")
-    prediction = store.find(PREDICTIONS, job.made_by)
+    prediction = store.find(NETWORKS, job.made_by)
     assert prediction is not None
     [scores] = (output / "store" / SCORES).glob("*/entry.json")
     extraction = Extraction(prediction, prediction, prediction)
@@ -112,7 +113,7 @@ def test_several_processes_leave_the_same_bits(
         torch.load(each / "checkpoint.ckpt", weights_only=True)["state_dict"] for each in (folder, solved[1])
     )
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
-    entry = Path("store") / PREDICTIONS / record["identity"]
+    entry = Path("store") / NETWORKS / record["identity"]
     for name in ("out_of_fold_scores.npy", "folds.npy"):
         assert (tmp_path / entry / name).read_bytes() == (output / entry / name).read_bytes()
 

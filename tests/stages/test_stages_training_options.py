@@ -15,7 +15,7 @@ from lsep_ml.metrics import RankingMetrics
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import read_history
 from lsep_ml.stages.job import Job, build_job
-from lsep_ml.stages.prediction import train_prediction
+from lsep_ml.stages.network import train_prediction
 from lsep_ml.store.entries import Entry
 from lsep_ml.store.keys import identity_of, weights_hash
 

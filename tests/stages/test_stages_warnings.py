@@ -10,7 +10,7 @@ from jobs import compose_here, run_job_here
 
 from lsep_ml.decisions import ZeroThreshold
 from lsep_ml.stages.evaluation import _problems
-from lsep_ml.stages.prediction import training_warnings
+from lsep_ml.stages.network import training_warnings
 
 
 def rows(*maps: float, clamped: float = 0, **more: float) -> list[dict[str, Any]]:

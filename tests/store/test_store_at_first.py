@@ -1,6 +1,6 @@
 """Options that came later are no part of what is stored while they mean what was done before."""
 
-from lsep_ml.store.keys import plain_sections
+from lsep_ml.store.sections import plain_sections
 
 
 def test_class_weights_make_another_result_only_where_there_are_some() -> None:

@@ -35,7 +35,7 @@ _CHECK: ContextVar[Check] = ContextVar("check", default="full")
 
 @contextmanager
 def images_checked(check: Check) -> Iterator[None]:
-    """Within this block, data sets are read whose images are checked in this way.
+    """Have data sets that are read within this block check their images in this way.
 
     Raises:
         DataError: there is no such way.
@@ -181,7 +181,7 @@ def _check_files(root: Path, image_ids: NDArray[np.str_], cache: str | Path | No
 
 
 def _file_states(root: Path, image_ids: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Length and time of change of each file, (N, 2); -1 where there is no file."""
+    """Return length and time of change of each file, (N, 2); -1 where there is no file."""
     states = []
     folder = f"{root}{os.sep}"
     for name in image_ids.tolist():
@@ -209,8 +209,7 @@ def _unchanged(
 
 
 def _with_others(found: dict[str, NDArray], stored: dict[str, NDArray]) -> dict[str, NDArray]:
-    """Return what was found, followed by what is stored of images that were not asked for now: others are, another
-    time."""
+    """Return what was `found`, followed by what is `stored` of images that were not asked for now."""
     other = ~np.isin(stored["image_ids"], found["image_ids"])
     row_of = len(found["image_ids"]) + np.cumsum(other) - 1
     bad = other[stored["bad_rows"]]

@@ -12,7 +12,7 @@ PosWeight = Literal["balanced", "tempered"] | Sequence[float] | Tensor | None
 
 
 class ClassCounts(NamedTuple):
-    """positives, negatives: how many known ones each label has in the training data, (K,).
+    """Holds how many known `positives` and `negatives` each label has in the training data, (K,).
 
     Example:
         >>> import torch

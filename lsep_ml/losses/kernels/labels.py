@@ -96,7 +96,7 @@ class DenseLabels(NamedTuple):
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
-        """Return of one value a label (K,) those of the labels that `positives` has scores of, to be broadcast."""
+        """Return the `values`, one a label (K,), of the labels that `positives` has, to be broadcast to these."""
         return values[None, :]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class SparseLabels(NamedTuple):
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
-        """Return of one value a label (K,) those of the labels that `positives` has scores of, to be broadcast."""
+        """Return the `values`, one a label (K,), of the labels that `positives` has, to be broadcast to these."""
         return values[self.indices]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
@@ -177,7 +177,7 @@ class SoftLabels(NamedTuple):
         return _without_unknown(scores, self.unknown)
 
     def of_positives(self, values: Tensor) -> Tensor:
-        """Return of one value a label (K,) those of the labels that `positives` has scores of, to be broadcast."""
+        """Return the `values`, one a label (K,), of the labels that `positives` has, to be broadcast to these."""
         return values[None, :]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ def known_hard(targets: Tensor, complement: Tensor) -> bool:
 
 
 def all_ones(targets: Tensor, entries: Tensor) -> bool:
-    """Return whether the `entries` of `targets` (N, K), numbered row after row, are 1: those that are not 0, say."""
+    """Return whether all `entries` of `targets` (N, K), numbered row after row, are 1."""
     return targets.dtype == torch.bool or bool((targets.reshape(-1)[entries] == 1).all())
 
 

@@ -81,7 +81,7 @@ def build(listed: Listed, folder: Folder, options: Options) -> Annotations:
 
 
 def _with_one_name_a_label(listed: Listed, options: Options, notes: list[str]) -> Listed:
-    """Labels that differ only in case, blanks or Unicode form as one, or a DataError."""
+    """Merge the labels of `listed` that differ only in case, blanks or Unicode form, or raise a DataError."""
     names = [name.strip() for name in listed.label_names]
     alike: dict[str, dict[str, int]] = defaultdict(dict)
     counts = np.bincount(listed.labels, minlength=len(names))
@@ -115,7 +115,7 @@ def _with_one_name_a_label(listed: Listed, options: Options, notes: list[str]) -
 
 
 def _without_none(listed: Listed, options: Options, notes: list[str]) -> Listed:
-    """Without the labels that say that there is none."""
+    """Take from `listed` the labels whose names say that an image has none."""
     if options.none_label is None:
         none = [
             name
@@ -212,7 +212,7 @@ def _images_once(images: Sequence[str]) -> tuple[list[int], NDArray[np.int64]]:
 def _without_rare(
     listed: Listed, entries: Entries, options: Options, dropped: dict[str, int], notes: list[str]
 ) -> tuple[Listed, Entries]:
-    """Without the labels of fewer than `data.min_images` images."""
+    """Take from `listed` the labels of fewer than `data.min_images` images."""
     counts = np.bincount(entries.labels[entries.codes == PRESENT], minlength=len(listed.label_names))
     rare = counts < options.min_images
     if options.min_images <= 1 or not rare.any():

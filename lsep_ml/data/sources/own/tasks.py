@@ -146,7 +146,7 @@ def _offered(path: Path) -> list[list[str]]:
 
 
 def _with_unknown(listed: Listed, entries: list[tuple[int, str]]) -> Listed:
-    """With these entries, of which annotators say as often one thing as the other, unknown."""
+    """Return `listed` with the `entries` unknown on which as many annotators say the one as the other."""
     if not entries:
         return listed
     names = list(dict.fromkeys([*listed.label_names, *(name for _, name in entries)]))

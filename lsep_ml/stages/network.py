@@ -16,16 +16,14 @@ from lsep_ml.models import Network
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import read_history, write_history
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import PREDICTIONS
+from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
 from lsep_ml.training.label_prediction import LabelPrediction
-from lsep_ml.training.path import constant_map, not_above_constant
+from lsep_ml.training.path import OnRow, constant_map, not_above_constant
 from lsep_ml.training.progress import progress_callbacks
 from lsep_ml.training.resume import Checkpoints, Saving, StepSeed
 
 log = logging.getLogger(__name__)
-
-OnRow = Callable[[dict[str, float | int | str]], None]
 
 
 class History(Callback):
@@ -129,7 +127,7 @@ def train_prediction(
 
     def build(folder: Path) -> dict[str, Any]:
         what = "label prediction" if module.network is network else "the score layer on extracted features"
-        checkpoints = Checkpoints(store.kept(PREDICTIONS, made_by), training.saving)
+        checkpoints = Checkpoints(store.kept(NETWORKS, made_by), training.saving)
         facts = fit_or_continue(store, folder, training, data, checkpoints, on_row, what=what)
         whole.float().to(memory_format=torch.contiguous_format)
         if store.processes.first:
@@ -181,7 +179,7 @@ def stored_prediction(
 
     The rows of a history that is found are shown to `on_row`.
     """
-    entry = store.get_or_build(PREDICTIONS, made_by, build)
+    entry = store.get_or_build(NETWORKS, made_by, build)
     if entry.reused:
         log.info("Label prediction %s was trained before: no network is trained.", entry.identity)
         for row in read_history(entry.folder / HISTORY):
