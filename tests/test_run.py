@@ -171,6 +171,8 @@ def test_joint_training_is_an_identity_of_its_own_for_each_decision(sweep: Path)
     assert len(identities) == 3
     with pytest.raises(ValueError, match="training=joint: decision=topk has nothing to train"):
         run_job_here(sweep, *TINY, *options, "decision=topk")
+    with pytest.raises(ValueError, match=r"choose an offset by; decision\.offset=none, not class"):
+        run_job_here(sweep, *TINY, *options, "decision=thresh_est", "decision.offset=class")
 
 
 @pytest.mark.parametrize(

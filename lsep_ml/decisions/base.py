@@ -69,6 +69,9 @@ class Decision(nn.Module, ABC):
     promises: ClassVar[Literal["recall", "precision"] | None] = None
     """What it has a guarantee on, which constraints may not break."""
 
+    counts_label_sets: ClassVar[bool] = False
+    """Whether it is fitted to how often label sets occur, which images without honest scores tell too."""
+
     num_labels: Any  # int, or a buffer that `fit` sets
 
     def __init__(self, fit_on: FitOn) -> None:
@@ -142,6 +145,10 @@ class Decision(nn.Module, ABC):
     def problems(self, scores: Array, features: Array | None = None) -> list[str]:
         """Return what is suspicious about the fitted decision on these data."""
         return []
+
+    def unseen(self, targets: Array) -> int | None:
+        """Count the images, of `targets` 0/1 (N, K), whose label set it can never name; None: it can name any."""
+        return None
 
     def options(self) -> dict[str, Any]:
         """Return the constructor's arguments: with the state_dict, all there is to know about the decision."""

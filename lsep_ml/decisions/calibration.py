@@ -13,7 +13,7 @@ from lsep_ml.decisions.checks import BLOCK, Array, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsEstimator
 from lsep_ml.decisions.rules import highest
 from lsep_ml.decisions.search import Bools, Scores
-from lsep_ml.metrics.calibration import platt_curve
+from lsep_ml.metrics.calibration import label_curves, platt_curve
 
 Method = Literal["platt", "isotonic"]
 _CELLS = 4_000_000  # probabilities held at a time: bounds the memory
@@ -64,11 +64,7 @@ class Calibrated(Rule, LogOddsEstimator):
 
     def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
         fit = platt_curve if self.method == "platt" else _isotonic
-        curves = []
-        for label in range(scores.shape[1]):
-            rows = known[:, label]
-            own = scores[rows, label], targets[rows, label]
-            curves.append(fit(*(own if rows.any() else (scores[known], targets[known]))))
+        curves = label_curves(fit, scores, targets, known)
         size = max(curve.shape[-1] for curve in curves)
         padded = [
             np.pad(curve, [(0, 0)] * (curve.ndim - 1) + [(0, size - curve.shape[-1])], "edge")

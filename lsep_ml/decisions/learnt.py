@@ -54,6 +54,11 @@ class LearntDecision(Decision):
         self.register_buffer("feature_scale", torch.ones(num_features))
         self._draw(torch.Generator().manual_seed(0), torch.zeros(num_outputs))
 
+    @property
+    def chooses_offsets(self) -> bool:
+        """Say whether offsets are chosen after the training, on log odds of images that it was not trained on."""
+        return False
+
     def outputs(self, features: Tensor) -> Tensor:
         """Return the head's outputs for features (N, D), differentiable, in the head's dtype."""
         return self.head(self.standardised(features))

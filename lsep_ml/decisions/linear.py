@@ -54,6 +54,10 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
     def estimator(self) -> LogOddsEstimator:
         return self
 
+    @property
+    def linear_thresholds(self) -> "LinearThresholds":
+        return self
+
     def choices(self) -> dict[str, Any]:
         return {
             "weight_decay": float(self.decay),

@@ -1,7 +1,7 @@
 """What decisions share that go by log odds of the labels: an estimate of them, and a choice made on honest ones."""
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from lsep_ml.decisions.base import Decision
 from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.search import Bools
+
+if TYPE_CHECKING:
+    from lsep_ml.decisions.linear import LinearThresholds
 
 
 class LogOddsEstimator(Decision):
@@ -47,6 +50,11 @@ class LogOddsDecision(Decision):
     @abstractmethod
     def estimator(self) -> LogOddsEstimator:
         """Return what gives the log odds; the decision itself, where it does."""
+
+    @property
+    @abstractmethod
+    def linear_thresholds(self) -> "LinearThresholds | None":
+        """Return the estimator where it is linear thresholds, whose fits decisions can share; None: it is another."""
 
     @abstractmethod
     def choose(self, rows: HonestRows) -> None:

@@ -53,6 +53,10 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
         self.register_buffer("offsets", torch.zeros(num_labels))
 
     @property
+    def chooses_offsets(self) -> bool:
+        return self.offset != "none"
+
+    @property
     def scale(self) -> Tensor:
         """Return s."""
         return self.offsets.new_ones(())
@@ -75,7 +79,7 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
         """
         offsets = np.zeros(self.num_labels, np.float32)
         positive = targets[known]
-        if self.offset != "none" and positive.any() and not positive.all():  # there is something to choose
+        if self.chooses_offsets and positive.any() and not positive.all():  # there is something to choose
             goal: dict[str, Any] = {name: getattr(self, name) for name in ("criterion", "beta", "miss_cost")}
             formula = criterion_metric(**goal, by_label=True).formula
             # a mean over labels can be chosen for label by label

@@ -47,6 +47,7 @@ class LabelSetSupport(LogOddsDecision):
 
     decides_by: ClassVar[tuple[str, ...]] = ("probabilities",)
     needs_features = True  # but for calibrations
+    counts_label_sets = True
     num_labels: int
     sets: Tensor
     bonus: Tensor
@@ -90,6 +91,10 @@ class LabelSetSupport(LogOddsDecision):
     def estimator(self) -> LogOddsEstimator:
         return self.of_labels
 
+    @property
+    def linear_thresholds(self) -> LinearThresholds | None:
+        return self.of_labels if isinstance(self.of_labels, LinearThresholds) else None
+
     def choices(self) -> dict[str, Any]:
         alpha, beta = self.chosen.tolist()
         of_labels = {name: value for name, value in self.of_labels.choices().items() if name != "offset"}
@@ -128,6 +133,9 @@ class LabelSetSupport(LogOddsDecision):
         rightly."""
         ours = {row.tobytes() for row in np.packbits(as_numpy(self.sets), axis=1)}
         return np.array([row.tobytes() in ours for row in np.packbits(as_numpy(targets) != 0, axis=1)], bool)
+
+    def unseen(self, targets: Array) -> int:
+        return int((~self.seen(targets)).sum())
 
     def problems(self, scores: Array, features: Array | None = None) -> list[str]:
         found = []

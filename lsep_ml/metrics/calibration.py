@@ -1,5 +1,7 @@
 """Platt scaling: from the scores of one label to its probability."""
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,18 @@ from lsep_ml.metrics.metric import Floats
 def sigmoid(logits: NDArray[Any]) -> Floats:
     """Compute 1 / (1 + exp(-x)) in float64, without overflow."""
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
+
+
+def label_curves(
+    fit: Callable[[Any, Any], Floats], scores: NDArray[Any], positive: NDArray[Any], known: NDArray[np.bool_]
+) -> list[Floats]:
+    """Fit the curve of each label by `fit(scores, positive)` on its known entries, all (N, K).
+
+    A label without a known entry takes the curve of all entries pooled.
+    """
+    pooled = cache(lambda: fit(scores[known], positive[known]))
+    of_labels = zip(scores.T, positive.T, known.T, strict=True)
+    return [fit(own[rows], true[rows]) if rows.any() else pooled() for own, true, rows in of_labels]
 
 
 def platt_curve(scores: NDArray[Any], positive: NDArray[Any]) -> Floats:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics import BY_KEY
-from lsep_ml.metrics.calibration import platt_curve, sigmoid
+from lsep_ml.metrics.calibration import label_curves, platt_curve, sigmoid
 from lsep_ml.metrics.counts import image_shares
 from lsep_ml.metrics.functional import label_set_value, mean_precision_recall, ratio
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, search_grid
@@ -147,15 +147,12 @@ def platt_probabilities(val: Arrays, test: Arrays) -> NDArray[np.float64]:
 
     The curves are fitted on `val`. A label without a known positive or without a known negative in validation gets NaN.
     """
-    images, labels = test["scores"].shape
-    probabilities = np.full((images, labels), np.nan)
-    for k in range(labels):
-        known = val["mask"][:, k] != 0
-        scores, targets = val["scores"][known, k], val["targets"][known, k]
-        if len(np.unique(targets)) == 2:
-            slope, intercept = platt_curve(scores, targets)
-            probabilities[:, k] = sigmoid(slope * test["scores"][:, k].astype(np.float64) + intercept)
-    return probabilities
+    known, positive = val["mask"] != 0, val["targets"] != 0
+    curves = np.full((positive.shape[1], 2), np.nan)
+    fitted = (known & positive).any(0) & (known & ~positive).any(0)
+    chosen = val["scores"][:, fitted], positive[:, fitted], known[:, fitted]
+    curves[fitted] = np.reshape(label_curves(platt_curve, *chosen), (-1, 2))
+    return sigmoid(curves[:, 0] * test["scores"].astype(np.float64) + curves[:, 1])
 
 
 def reliability(

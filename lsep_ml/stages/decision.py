@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from lsep_ml.data import DataSet
-from lsep_ml.decisions import Decision, LabelSetSupport, LearntDecision, LinearThresholds
+from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.decisions.abstention import confidence
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.decisions.log_odds import LogOddsDecision
@@ -72,7 +72,7 @@ class FitRows:
         masks = [split.mask for split in splits.values() if split.mask is not None]
         groups = [data_set.split(name).groups for name in names]
         further = None
-        if names == ("val",) and isinstance(decision, LabelSetSupport):
+        if names == ("val",) and decision.counts_label_sets:
             of_train = extraction.split("train")
             further = of_train.targets, of_train.mask
         sizes = {name: len(split.targets) for name, split in splits.items()}
@@ -126,22 +126,23 @@ def linear_fits_key(decision: Decision, rows: FitRows, extraction: Extraction) -
 
     Decisions and criteria that ask for the same fits share them.
     """
-    if not isinstance(decision, LogOddsDecision) or not isinstance(decision.estimator, LinearThresholds):
+    linear = decision.linear_thresholds if isinstance(decision, LogOddsDecision) else None
+    if linear is None:
         return None
     return linear_fits_made_by(
         extraction.scores.identity,
         None if extraction.prediction is None else extraction.prediction.identity,
         decision.fit_on,
         rows.folds.tobytes(),
-        decision.estimator.weight_decay,
+        linear.weight_decay,
     )
 
 
 def stored_fits(store: Store, made_by: dict[str, Any], decision: Decision, rows: FitRows) -> LinearFits:
     """Return the fits of linear thresholds on the rows, without each fold and without each two, made now or found."""
     assert isinstance(decision, LogOddsDecision)
-    assert isinstance(decision.estimator, LinearThresholds)
-    estimator, given = decision.estimator, rows.by_log_odds(decision)
+    estimator, given = decision.linear_thresholds, rows.by_log_odds(decision)
+    assert estimator is not None
 
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from lsep_ml.decisions import Decision, LabelSetSupport
+from lsep_ml.decisions import Decision
 from lsep_ml.decisions.abstention import Abstention, abstention_at, answered, confidence
 from lsep_ml.metrics import (
     LABELS_PER_IMAGE,
@@ -81,9 +81,7 @@ def evaluate(
     test = cross_tested or _evaluate_split(decision, extraction.split("test"))
     arrays = test.arrays
     intervals = _intervals(test) if test.metrics else {}
-    unseen = None
-    if isinstance(decision, LabelSetSupport) and cross_tested is None:
-        unseen = int((~decision.seen(arrays.targets)).sum())
+    unseen = None if decision is None or cross_tested is not None else decision.unseen(arrays.targets)
     shown = {key: list(interval) for key, interval in intervals.items()}
     warnings, abstention = _problems(decision, val), None
     if decision is not None and abstain is not None:

@@ -17,7 +17,6 @@ from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.data.indicator import dense_blocks
 from lsep_ml.decisions import Decision, LearntDecision
-from lsep_ml.decisions.offset import MovedThresholds
 from lsep_ml.losses import ClassCounts, with_class_counts
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
@@ -156,10 +155,10 @@ def build_job(config: DictConfig) -> Job:
             raise ValueError(
                 f"training=joint: decision={config.names.decision} has nothing to train; take thresh_est or count_est"
             )
-        if isinstance(decision, MovedThresholds) and decision.offset != "none":
+        if decision.chooses_offsets:
             raise ValueError(
                 f"training=joint: there is no decision without a part of the images to choose an offset by; "
-                f"decision.offset=none, not {decision.offset}"
+                f"decision.offset=none, not {config.decision.offset}"
             )
         joint = decision
         sections |= config_sections(config, ("decision",))

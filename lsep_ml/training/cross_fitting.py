@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.decisions import Rule
-from lsep_ml.decisions.linear import LinearThresholds
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
 from lsep_ml.training.folds import Rows
 from lsep_ml.training.linear_fits import Fitted, LinearFits
@@ -23,27 +22,27 @@ def fit_log_odds_decision(
     fits: of linear thresholds on these rows, where several decisions or folds share them; None: their own.
     """
     estimator, left_out = decision.estimator, frozenset(without)
-    if fits is None and isinstance(estimator, LinearThresholds):
-        fits = LinearFits(estimator, rows)
+    if fits is None and decision.linear_thresholds is not None:
+        fits = LinearFits(decision.linear_thresholds, rows)
     given = rows.take(rows.outside(left_out))
     log_odds = np.empty(given.scores.shape, np.float32)
     ends = []
     for further, inside in rows.out_of_fold(left_out):
-        ends.append(_fit(estimator, rows, fits, further))
+        ends.append(_fit(decision, rows, fits, further))
         log_odds[inside] = _log_odds(estimator, given.take(inside))
-    ends.append(_fit(estimator, rows, fits, left_out))
+    ends.append(_fit(decision, rows, fits, left_out))
     decision.choose(HonestRows(log_odds, given.targets, given.known, given.folds, given.further))
     return Fitted(all(end.converged for end in ends), max(end.gradient_norm for end in ends))
 
 
-def _fit(estimator: LogOddsEstimator, rows: Rows, fits: LinearFits | None, without: frozenset[int]) -> Fitted:
+def _fit(decision: LogOddsDecision, rows: Rows, fits: LinearFits | None, without: frozenset[int]) -> Fitted:
     """Fit what gives the log odds on the rows outside some folds."""
-    if isinstance(estimator, LinearThresholds):
+    if decision.linear_thresholds is not None:
         assert fits is not None
-        return fits.load(estimator, without)
-    assert isinstance(estimator, Rule)
+        return fits.load(decision.linear_thresholds, without)
+    assert isinstance(decision.estimator, Rule)
     given = rows.take(rows.outside(without))
-    estimator.fit(given.scores, given.targets, given.known)
+    decision.estimator.fit(given.scores, given.targets, given.known)
     return Fitted(True, 0.0)
 
 

@@ -138,9 +138,10 @@ def fit_decision(
                 on_epoch(epoch, loss)
 
         learn(decision, arrays, after, states)
-    if isinstance(decision, MovedThresholds) and decision.offset != "none":
+    if decision.chooses_offsets:
+        moved = cast(MovedThresholds, decision)
         drawn = draw_folds(len(scores), seed) if folds is None else as_numpy(folds)
-        decision.choose_offsets(*_honest_log_odds(decision, arrays, drawn, learn))
+        moved.choose_offsets(*_honest_log_odds(moved, arrays, drawn, learn))
     decision.eval()
     _warn(decision, decision.problems(scores, features))
     return decision

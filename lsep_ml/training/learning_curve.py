@@ -11,7 +11,8 @@ from torch import Tensor
 from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.decisions import Calibrated, PerClassThreshold
 from lsep_ml.losses import bce_loss
-from lsep_ml.metrics.functional import average_precisions
+from lsep_ml.metrics.bootstrap import percentiles, replicate_weights
+from lsep_ml.metrics.functional import average_precisions, count_label_sets, per_class_metrics
 from lsep_ml.training.probe import (
     ProbeImages,
     ScoreLayer,
@@ -23,8 +24,6 @@ from lsep_ml.training.probe import (
 
 SHARES = (0.25, 0.5, 1.0)
 """Of the training images of each fold."""
-
-_LEVEL = 95
 
 
 @dataclass(frozen=True)
@@ -169,10 +168,9 @@ def _values(
     known: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """Average precision and F1 of every label, (2, K)."""
-    true = (label_sets & (targets == 1) & known).sum(axis=0)
-    named, there = (label_sets & known).sum(axis=0), ((targets == 1) & known).sum(axis=0)
-    f1 = np.where(there > 0, 2 * true / np.maximum(named + there, 1), np.nan)
-    return np.stack([average_precisions(scores, targets, known), f1])
+    counts = count_label_sets(label_sets, targets, known)
+    f1 = per_class_metrics(counts.correct, counts.predicted, counts.actual)["f1"]
+    return np.stack([average_precisions(scores, targets, known), np.where(counts.actual > 0, f1, np.nan)])
 
 
 def _resampled(
@@ -182,10 +180,10 @@ def _resampled(
     replicates: int,
     seed: int,
 ) -> Iterator[NDArray[np.float64]]:
-    rng = np.random.default_rng(seed)
-    for _ in range(replicates):
-        rows = rng.integers(len(scores), size=len(scores))
-        yield _values(scores[rows], label_sets[rows], labelled.targets[rows], labelled.known[rows])
+    for weights in replicate_weights(len(scores), replicates, seed):
+        for times in weights:
+            rows = np.repeat(np.arange(len(scores)), times)
+            yield _values(scores[rows], label_sets[rows], labelled.targets[rows], labelled.known[rows])
 
 
 def _interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -194,7 +192,7 @@ def _interval(values: NDArray[np.float64]) -> NDArray[np.float64]:
     for column in range(values.shape[1]):
         finite = values[np.isfinite(values[:, column]), column]
         if len(finite):
-            ends[column] = np.percentile(finite, [(100 - _LEVEL) / 2, (100 + _LEVEL) / 2])
+            ends[column] = percentiles(finite)
     return ends
 
 

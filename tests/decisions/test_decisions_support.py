@@ -11,7 +11,7 @@ import torch
 from decisions_data import honest, learnable
 
 from lsep_ml import fit_decision
-from lsep_ml.decisions import Calibrated, LabelSetSupport
+from lsep_ml.decisions import Calibrated, LabelSetSupport, TopK
 from lsep_ml.decisions.support import ALPHAS, BETAS, _SetTable
 
 K = 4
@@ -129,6 +129,8 @@ def test_only_so_many_sets_and_that_is_said():
     assert full.problems(log_odds) == []
     seen = cut.seen(targets)
     assert seen.tolist() == [any((row == kept).all() for kept in cut.sets.numpy()) for row in targets]
+    assert cut.unseen(targets) == sum(not one for one in seen) > 0
+    assert TopK().unseen(targets) is None
 
 
 def test_a_label_that_no_complete_image_has_is_never_named_and_that_is_said():
