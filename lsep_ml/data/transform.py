@@ -161,16 +161,40 @@ class Transform:
     def _scaled(self, images: Tensor, training: bool) -> Tensor:
         """Return images that only have to be cropped."""
         if self.geometry is None or self.crop is None:
-            return images if self.resize is None else self._resize(images, _resized(self.resize, images))
+            return (
+                images if self.resize is None else self._resize(images, _resized(self.resize, images.shape))
+            )
+        size = self._area(training)
+        scaled = self._resize(images, self._size_in(size, images.shape))
+        if self.geometry != "pad":
+            return scaled
+        return _padded(scaled, size, [round(255 * mean) for mean in self.mean])
+
+    def _area(self, training: bool) -> list[int]:
+        """Return height and width of what is cropped, by the geometry."""
+        assert self.crop is not None
         enlarged = training or self.geometry == "center"
-        size = [math.floor(side / self.crop_pct) if enlarged else side for side in self.crop]
+        return [math.floor(side / self.crop_pct) if enlarged else side for side in self.crop]
+
+    def _size_in(self, size: list[int], shape: Sequence[int]) -> list[int]:
+        """Return height and width at which the geometry puts an image of a `shape` into an area of `size`."""
         if self.geometry == "squash":
-            return self._resize(images, size)
+            return size
         if self.geometry == "center":
-            square = size[0] == size[1]
-            return self._resize(images, _resized((size[0],), images) if square else _over(size, images))
-        images = self._resize(images, _within(size, images))
-        return _padded(images, size, [round(255 * mean) for mean in self.mean])
+            return _resized((size[0],), shape) if size[0] == size[1] else _over(size, shape)
+        return _within(size, shape)
+
+    def seen(self, height: int, width: int) -> tuple[float, float, float, float]:
+        """Return top, left, height and width of what evaluation shows the network of an image of this size, as shares
+        of its height and width: outside [0, 1] where there are bars.
+        """
+        shape, scaled = (height, width), [height, width]
+        if self.geometry is not None:
+            scaled = self._size_in(self._area(training=False), shape)
+        elif self.resize is not None:
+            scaled = _resized(self.resize, shape)
+        shown = [side / whole for side, whole in zip(self.crop or scaled, scaled, strict=True)]
+        return (1 - shown[0]) / 2, (1 - shown[1]) / 2, shown[0], shown[1]
 
     def _resize(self, images: Tensor, size: list[int]) -> Tensor:
         # Without a geometry as ever, so that what is stored is found; torch's pixels are within two levels.
@@ -189,25 +213,25 @@ def _torchvision() -> Any:
     return functional
 
 
-def _resized(size: tuple[int, ...], images: Tensor) -> list[int]:
+def _resized(size: tuple[int, ...], shape: Sequence[int]) -> list[int]:
     """Height and width of images after resizing to (height, width) or to the shorter side."""
     if len(size) == 2:
         return list(size)
-    height, width = images.shape[-2:]
+    height, width = shape[-2:]
     longer = min(size[0] * max(height, width) // min(height, width), LONGEST * size[0])
     return [size[0], longer] if height <= width else [longer, size[0]]
 
 
-def _over(size: list[int], images: Tensor) -> list[int]:
+def _over(size: list[int], shape: Sequence[int]) -> list[int]:
     """Height and width of images that just cover `size` in their own proportions, as timm's ResizeKeepRatio gives."""
-    ratio = min(given / wanted for given, wanted in zip(images.shape[-2:], size, strict=True))
-    return [min(max(1, round(given / ratio)), LONGEST * max(size)) for given in images.shape[-2:]]
+    ratio = min(given / wanted for given, wanted in zip(shape[-2:], size, strict=True))
+    return [min(max(1, round(given / ratio)), LONGEST * max(size)) for given in shape[-2:]]
 
 
-def _within(size: list[int], images: Tensor) -> list[int]:
+def _within(size: list[int], shape: Sequence[int]) -> list[int]:
     """Height and width of images that just fit in `size` in their own proportions."""
-    ratio = max(given / wanted for given, wanted in zip(images.shape[-2:], size, strict=True))
-    return [max(1, round(given / ratio)) for given in images.shape[-2:]]
+    ratio = max(given / wanted for given, wanted in zip(shape[-2:], size, strict=True))
+    return [max(1, round(given / ratio)) for given in shape[-2:]]
 
 
 def _padded(images: Tensor, size: list[int], fill: list[int]) -> Tensor:

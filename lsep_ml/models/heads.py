@@ -45,9 +45,14 @@ class Csra(nn.Module):
         self.weight = nn.Parameter(nn.Linear(width, num_labels, bias=False).weight.detach().clone())
         self.register_buffer("attention", torch.tensor(float(attention)))
 
+    @property
+    def directions(self) -> Tensor:
+        """Return w_k / |w_k|, (K, C)."""
+        return self.weight / self.weight.norm(dim=1, keepdim=True)
+
     def forward(self, row: Tensor) -> Tensor:
         x = places(row, self.in_features, self.width)
-        scores = x @ (self.weight / self.weight.norm(dim=1, keepdim=True)).T  # (N, T, K)
+        scores = x @ self.directions.T  # (N, T, K)
         attended = (scores.softmax(dim=1) * scores).sum(dim=1)
         return scores.mean(dim=1) + self.attention * attended
 
@@ -96,6 +101,18 @@ class QueryHead(nn.Module):
     def forward(self, row: Tensor) -> Tensor:
         scores: Tensor = self.decoder(places(row, self.in_features, self.width))
         return scores
+
+
+def place_scores(layer: nn.Module, maps: Tensor, labels: Tensor) -> Tensor:
+    """Compute the scores (N, L, H, W) of some labels at each place of `maps` (N, C, H, W), by a linear layer or `Csra`.
+
+    Of the linear layer on the mean of the places, the mean of these is the label's score (class activation maps, Zhou
+    et al. 2016); of `Csra`, the score is their mean and lambda times their attended mean.
+    """
+    if isinstance(layer, Csra):
+        return torch.einsum("lc,nchw->nlhw", layer.directions[labels], maps)
+    weight, bias = (torch.as_tensor(getattr(layer, name))[labels] for name in ("weight", "bias"))
+    return torch.einsum("lc,nchw->nlhw", weight, maps) + bias[:, None, None]
 
 
 def build_head(backbone: Any, num_labels: int) -> nn.Module:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from lsep_ml.models.heads import build_head
+from lsep_ml.models.heads import Csra, build_head
 
 
 class Backbone(Protocol):
@@ -106,6 +106,25 @@ class Network(nn.Module):
         if self.test_flip and not self.training:
             features = (features + self.backbone(normalised.flip(-1))) / 2
         return features
+
+    @torch.inference_mode()
+    def places(self, images: Tensor) -> Tensor | None:
+        """Compute from images (N, C, H, W) the places (N, C', H', W') from which `place_scores` makes scores that say
+        where in an image a label is.
+
+        None where scores are no mean over places: of a head of queries, of a linear one on other features than the mean
+        of a map or of patch tokens (found by comparing them), and with `test_flip`.
+        """
+        given, linear = getattr(self.backbone, "places", None), isinstance(self.score_layer, nn.Linear)
+        if given is None or self.test_flip or not (linear or isinstance(self.score_layer, Csra)):
+            return None
+        found = given((images.to(self.mean.dtype) - self.mean) / self.std)
+        if found is None or found[1].shape[2:].numel() == 1:
+            return None
+        features, maps = found
+        mean, close = maps.mean(dim=(2, 3)), 1e-4 * float(features.abs().max())
+        averaged = mean.shape == features.shape and torch.allclose(mean, features, rtol=0, atol=close)
+        return torch.as_tensor(maps) if averaged or not linear else None
 
     def forward(self, images: Tensor) -> Prediction:
         features = self.extract(images)

@@ -74,6 +74,16 @@ class TimmBackbone(nn.Module):
         )
         return features if self.head == "linear" else packed(features, self.layout.tokens(before))
 
+    def places(self, images: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Compute f'(x) (N, D) and the places (N, C, H, W) before pooling; None of a network without any."""
+        before = self.model.forward_features(images)
+        try:
+            found = Layout(self.model, before).grid(self.model, before)
+        except ValueError:
+            return None
+        pooled = self.model.forward_head(before) if self.pooling is None else self.pooling(self.model, before)
+        return None if found is None else (pooled, found)
+
 
 def timm_backbone(
     name: str = "resnet50",

@@ -1,5 +1,6 @@
 """From a map or tokens to one vector: the ways that `model.pool` names, beside the network's own."""
 
+import math
 from typing import Any
 
 import torch
@@ -108,6 +109,18 @@ class Layout:
         if self.channels_first:
             return before.flatten(2).transpose(1, 2)
         return before.flatten(1, 2) if self.is_map else before[:, self.prefix :]
+
+    def grid(self, model: Any, before: Tensor) -> Tensor | None:
+        """Return the places where they lie in the image, (N, D, H, W); None of tokens that are in no grid."""
+        if self.is_map:
+            return before if self.channels_first else before.movedim(-1, 1)
+        tokens = before[:, self.prefix :]
+        size = (
+            getattr(getattr(model, "patch_embed", None), "grid_size", None)
+            or [math.isqrt(tokens.shape[1])] * 2
+        )
+        fits = size[0] * size[1] == tokens.shape[1]
+        return tokens.transpose(1, 2).unflatten(2, tuple(size)) if fits else None
 
     def constant(self, vector: Tensor) -> Tensor:
         """Return a vector (N, D) as a map of one place, or as all tokens."""

@@ -23,11 +23,15 @@ from lsep_ml.runs.arrays import Arrays, read_arrays
 from lsep_ml.runs.feature_map import FeatureMap, read_feature_map
 from lsep_ml.runs.files import TEST
 from lsep_ml.runs.finished import Run
+from lsep_ml.runs.heat_maps import HeatMaps, read_heat_maps
 from lsep_ml.runs.record import RecordError
 
 HIGHEST_K = 10
 PICTURES = 60
 """The page shows at most so many test images of a data set."""
+
+HEAT_MAP_BYTES = 2**19
+"""The page has at most about so many bytes of heat maps of a data set, those of its first networks."""
 
 Json = dict[str, Any]
 Cuts = dict[str, Thresholded | Ranked]
@@ -57,6 +61,7 @@ def explore(
     shown = shown[spread_rows(len(shown), PICTURES)]
     group: Json = {"name": files.group.name, "models": [], "runs": [], "map": None}
     problems: list[LeftOut] = []
+    room = HEAT_MAP_BYTES
     for sharing in by_scores.values():
         try:
             test = read_arrays(sharing[0], TEST, "scores", "targets", "mask", "image_ids")
@@ -72,6 +77,8 @@ def explore(
         if found is not None and group["map"]["rows"] != found.rows.tolist():
             found = None
         model["map"] = None if found is None else map_places(found)
+        model["heat"] = heat = _heat_maps(sharing, test, shown, room, problems)
+        room -= 0 if heat is None else len(heat["maps"])
         if "images" not in group:
             group |= _test_split(files, test, shown)
         for run in sharing:
@@ -117,6 +124,43 @@ def _feature_map(sharing: list[Run], test: Arrays, problems: list[LeftOut]) -> F
             if found is not None:
                 return found
     return None
+
+
+def _heat_maps(
+    sharing: list[Run], test: Arrays, shown: NDArray[np.intp], room: int, problems: list[LeftOut]
+) -> Json | None:
+    """Pack the heat maps of the pictures that all `sharing` runs left, one of each label in a picture; None where there
+    are none or they take more than `room` bytes.
+    """
+    found: list[HeatMaps] = []
+    for run in sharing:
+        try:
+            own = read_heat_maps(run, len(test["targets"]))
+        except RecordError as error:
+            problems.append(LeftOut(run.folder, f"{error}; its heat maps are left out"))
+            continue
+        if own is not None and (not found or own.maps.shape[1:] == found[0].maps.shape[1:]):
+            found.append(own)
+    if not found:
+        return None
+    every = HeatMaps(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+    pictures = {int(row): place for place, row in enumerate(shown)}
+    labels = test["targets"].shape[1]
+    places = np.array([pictures.get(int(row), -1) for row in every.rows])
+    at, first = np.unique(np.where(places < 0, -1, places * labels + every.labels), return_index=True)
+    at, first = at[at >= 0], first[at >= 0]
+    maps = _pack(every.maps[first], np.uint8)
+    if not len(at) or len(maps) > room:
+        return None
+    seen = np.zeros((len(shown), 4), np.float32)
+    seen[places[first]] = every.seen[first]
+    return {
+        "size": list(every.maps.shape[1:]),
+        "at": _pack(at, np.uint32),
+        "maps": maps,
+        "limits": _pack(every.limits[first], np.float32),
+        "seen": _pack(seen, np.float32),
+    }
 
 
 def _mapped_images(test: Arrays, found: FeatureMap) -> Json:

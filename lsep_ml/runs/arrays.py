@@ -39,13 +39,13 @@ def write_predictions(
     for name in columns.keys() & {"predictions", "mask"}:
         columns[name] = columns[name].astype(np.uint8)
     columns["label_names"] = np.asarray(label_names, dtype=np.str_)
-    _write_npz(path, columns)
+    write_npz(path, columns)
     return columns
 
 
 def write_thumbnails(path: Path, images: Mapping[int, NDArray[np.uint8]]) -> None:
     """Write small images to `path` under their rows in the test split, each uint8 (h, w) or (h, w, 3)."""
-    _write_npz(path, {str(row): image for row, image in images.items()})
+    write_npz(path, {str(row): image for row, image in images.items()})
 
 
 def read_arrays(run: Run, file: str, *names: str) -> Arrays:
@@ -55,7 +55,7 @@ def read_arrays(run: Run, file: str, *names: str) -> Arrays:
         RecordError: file or array missing, damaged, of the wrong type or shape, with values that cannot be, or with
             its labels in another order than result.json.
     """
-    found = _read_npz(run, file, (*names, "label_names"), optional="thresholds")
+    found = read_npz(run, file, (*names, "label_names"), optional="thresholds")
     labels = tuple(found.pop("label_names").tolist())
     if labels != run.label_names:
         raise RecordError(f"{file}: its labels are {_shown(labels)}, result.json's {_shown(run.label_names)}")
@@ -83,7 +83,7 @@ def read_thumbnails(run: Run) -> dict[int, NDArray[np.uint8]]:
         RecordError: the file is missing or damaged, or holds something else.
     """
     thumbnails = {}
-    for name, image in _read_npz(run, THUMBNAILS, None).items():
+    for name, image in read_npz(run, THUMBNAILS, None).items():
         shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
         if not name.isdigit() or image.dtype != np.uint8 or not shaped or 0 in image.shape:
             raise RecordError(
@@ -93,12 +93,18 @@ def read_thumbnails(run: Run) -> dict[int, NDArray[np.uint8]]:
     return dict(sorted(thumbnails.items()))
 
 
-def _write_npz(path: Path, arrays: Arrays) -> None:
+def write_npz(path: Path, arrays: Arrays) -> None:
+    """Write `arrays` to `path` under their names."""
     with atomic_write(path, "wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def _read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str = "") -> Arrays:
+def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str = "") -> Arrays:
+    """Read the arrays `names` of a run's file, None: all; the `optional` one only where it is there.
+
+    Raises:
+        RecordError: file or array missing, or damaged.
+    """
     path = run.folder / name
     try:
         check_file(path, run.files)

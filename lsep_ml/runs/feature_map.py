@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.files import atomic_write
+from lsep_ml.runs.arrays import read_npz, write_npz
 from lsep_ml.runs.files import FEATURE_MAP
 from lsep_ml.runs.finished import Run
-from lsep_ml.runs.record import RecordError, check_file
+from lsep_ml.runs.record import RecordError
 
 POINTS = 400
 """A map has at most so many images, evenly spaced over the split."""
@@ -52,8 +52,7 @@ def map_features(features: NDArray[Any]) -> FeatureMap:
 
 def write_feature_map(path: Any, found: FeatureMap) -> None:
     """Write `found` to `path` as .npz."""
-    with atomic_write(path, "wb") as file:
-        np.savez_compressed(file, **found._asdict())
+    write_npz(path, found._asdict())
 
 
 def read_feature_map(run: Run, images: int) -> FeatureMap | None:
@@ -62,17 +61,9 @@ def read_feature_map(run: Run, images: int) -> FeatureMap | None:
     Raises:
         RecordError: it is damaged, or of another split.
     """
-    path = run.folder / FEATURE_MAP
-    if not path.exists():
+    if not (run.folder / FEATURE_MAP).exists():
         return None
-    try:
-        check_file(path, run.files)
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            found = FeatureMap(*(arrays[name] for name in FeatureMap._fields))
-    except RecordError:
-        raise
-    except Exception as error:  # whatever a damaged archive makes NumPy and zlib say
-        raise RecordError(f"{FEATURE_MAP}: damaged ({error}); run the job again") from None
+    found = FeatureMap(**read_npz(run, FEATURE_MAP, FeatureMap._fields))
     rows, points, share = found
     fits = rows.ndim == 1 and points.shape == (len(rows), 2) and share.shape == (2,)
     if (

@@ -21,6 +21,9 @@ PER_CLASS = "per_class.csv"
 FEATURE_MAP = "feature_map.npz"
 """Where test images lie by their features, in two coordinates."""
 
+HEAT_MAPS = "heat_maps.npz"
+"""Scores of labels at the places of test images."""
+
 TEST, VALIDATION = "predictions.npz", "validation.npz"
 """Scores, targets and label sets of a split."""
 

@@ -18,7 +18,8 @@ from lsep_ml.data import DataSet
 from lsep_ml.decisions import Decision
 from lsep_ml.files import link_or_copy, write_json
 from lsep_ml.processes.start import launch, log_beside, own_rank
-from lsep_ml.runs.files import CHECKPOINT, DECISION, HISTORY, RANK_LOG, SPLIT, UNFINISHED
+from lsep_ml.runs.files import CHECKPOINT, DECISION, HEAT_MAPS, HISTORY, RANK_LOG, SPLIT, UNFINISHED
+from lsep_ml.runs.heat_maps import write_heat_maps
 from lsep_ml.runs.history import write_history
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
@@ -27,6 +28,7 @@ from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import UNREAD, Extraction
 from lsep_ml.stages.folds import fold_jobs, joined, say_fold
+from lsep_ml.stages.heat_maps import heat_maps
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.predictor import fit_predictor
 from lsep_ml.stages.rates import rate_record
@@ -40,6 +42,7 @@ from lsep_ml.store.keys import (
     FEATURES,
     LINEAR_FITS,
     NETWORKS,
+    PLACES,
     RATES,
     SCORES,
     decision_made_by,
@@ -198,7 +201,14 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     write_history(folder / HISTORY, rows)
     names = config.names
     title = f"{names.data} test: {names.method} + {names.decision}"
-    write_files(folder, outcome, data.data_set, title, pictures=config.get("pictures", True))
+    pictures = config.get("pictures", True)
+    shown_rows = write_files(folder, outcome, data.data_set, title, pictures=pictures)
+    if pictures and job.predictor is None and cross_tested is None:
+        kept = job.store.folder(PLACES, {"features": extraction.features.identity})
+        maps = heat_maps(job, kept, outcome.test, shown_rows)
+        if maps is not None:
+            in_use[PLACES] = kept.name
+            write_heat_maps(folder / HEAT_MAPS, maps)
     seconds["decision"] = round(fitted - started, 3)
     seconds["evaluation"] = round(time.perf_counter() - fitted, 3)
     return {

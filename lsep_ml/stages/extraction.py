@@ -15,6 +15,7 @@ from rich.progress import track
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.models import Network
+from lsep_ml.models.preprocessing import preprocessing_of
 from lsep_ml.processes.group import Processes
 from lsep_ml.stages.running import Running
 from lsep_ml.stages.sealed_rows import (
@@ -106,7 +107,13 @@ def features_key(
     config: dict[str, Any], network: Network, data: ImageDataModule, running: Running
 ) -> dict[str, Any]:
     """Return what the features of `data` by `network`'s backbone are made by; `config` holds the sections of
-    the images."""
+    the images.
+
+    What the geometries squash and pad do in training alone, `crop_pct`, counts as the backbone's own.
+    """
+    if config["transform"].get("geometry") in ("squash", "pad"):
+        own = preprocessing_of(config["model"])
+        config = {**config, "transform": {**config["transform"], "crop_pct": own.crop_pct if own else 1.0}}
     return features_made_by(
         config,
         data.data_set.content,

@@ -23,8 +23,9 @@ _THUMBNAIL = 160
 
 def write_files(
     folder: Path, outcome: Outcome, data_set: DataSet, title: str, *, pictures: bool = True
-) -> None:
-    """Write into `folder` the arrays of both splits, thumbnails, tables and figures, as far as the run has scores.
+) -> list[int]:
+    """Write into `folder` the arrays of both splits, thumbnails, tables and figures, as far as the run has scores;
+    returns the test rows that have a thumbnail.
 
     pictures: whether the figures are drawn.
     """
@@ -43,6 +44,7 @@ def write_files(
     write_feature_map(folder / FEATURE_MAP, map_features(outcome.test.arrays.features))
     if pictures:
         draw_run(folder, test, thumbnails, title)
+    return list(thumbnails)
 
 
 def _write_split(path: Path, outcome: SplitOutcome, label_names: Sequence[str]) -> Arrays:

@@ -39,6 +39,9 @@ DECISION_STATES = "decisions"
 LINEAR_FITS = "linear_thresholds"
 """Kind of the fits of linear thresholds without some folds, which `thresh_linear` and `support` share."""
 
+PLACES = "places"
+"""Kind of the places of test images that reports show, by a frozen backbone, added when they are first shown."""
+
 WHOLE_IN_STATE = {"lsep_ml.models.SmallCNN", "lsep_ml.models.vgg16"}
 """Backbones whose state alone says what features they give in evaluation."""
 

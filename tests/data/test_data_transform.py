@@ -171,6 +171,36 @@ def test_training_crops_from_the_enlarged_image(geometry):
     assert torch.equal(transform(image, [0.99, 0.99, 0.2]), large[:, height - 32 :, width - 32 :].flip(-1))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"crop": (32, 24), "geometry": "squash", "crop_pct": 0.8},
+        {"crop": 32, "geometry": "center", "crop_pct": 0.8},
+        {"crop": (32, 24), "geometry": "center", "crop_pct": 0.9},
+        {"crop": (32, 24), "geometry": "pad", "crop_pct": 0.8},
+        {"resize": 40, "crop": 32},
+        {"resize": (30, 50)},
+        {"crop": 90},
+        {},
+    ],
+)
+def test_what_is_seen_of_an_image_is_where_it_comes_out(options):
+    transform = Transform(**options)
+    for height, width in ((100, 140), (141, 80)):
+        top, left, tall, wide = transform.seen(height, width)
+        for y, x in ((0.5, 0.5), (0.4, 0.62), (0.66, 0.35)):
+            image = torch.zeros(3, height, width, dtype=torch.uint8)
+            image[:, int(y * height) - 6 : int(y * height) + 6, int(x * width) - 6 : int(x * width) + 6] = 255
+            out = transform(image)[0].double()
+            centre = [
+                float((out.sum(1 - axis) * (torch.arange(out.shape[axis]) + 0.5)).sum() / out.sum())
+                / out.shape[axis]
+                for axis in (0, 1)
+            ]
+            assert top + tall * centre[0] == pytest.approx(y, abs=0.02)
+            assert left + wide * centre[1] == pytest.approx(x, abs=0.02)
+
+
 def test_a_thin_strip_stays_small():
     for geometry in ("squash", "center", "pad"):
         for size in ((32, 32), (32, 24)):

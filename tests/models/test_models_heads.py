@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lsep_ml.models import Network, timm_backbone
-from lsep_ml.models.heads import Csra, QueryHead, packed, places
+from lsep_ml.models import Network, SmallCNN, timm_backbone
+from lsep_ml.models.heads import Csra, QueryHead, packed, place_scores, places
 
 
 def csra_by_loops(x: list[list[list[float]]], w: list[list[float]], lam: float) -> list[list[float]]:
@@ -192,6 +192,84 @@ def test_stage_2_reads_the_pooled_features_whatever_the_head(
         tokens = before.flatten(2).transpose(1, 2) if before.ndim == 4 else before[:, 1:]
         torch.testing.assert_close(given, tokens)
         assert found.scores.shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("test_resnet", 64, {}),
+        ("test_resnet", (64, 96), {"pool": "mean"}),
+        ("test_vit", (160, 64), {"head": "csra"}),
+        ("mobilenetv3_small_050", 64, {"head": "csra", "head_lambda": 0.4, "pool": "max"}),
+        ("test_vit", 160, {"pool": "mean"}),
+    ],
+)
+def test_scores_of_places_recombine_to_the_score(
+    name: str, size: int | tuple[int, int], options: dict[str, Any]
+) -> None:
+    torch.manual_seed(5)
+    network = Network(
+        timm_backbone(name, weights=None, image_size=size, **options), 4, [0.5] * 3, [0.5] * 3
+    ).eval()
+    height, width = (size, size) if isinstance(size, int) else size
+    images = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
+    maps = network.places(images)
+    assert maps is not None
+    assert maps.shape[2] * width == maps.shape[3] * height  # where they lie in the image
+    with torch.no_grad():
+        scores = network(images).scores
+        found = place_scores(network.score_layer, maps, torch.tensor([2, 0]))
+    for image in range(2):
+        for place, label in enumerate((2, 0)):
+            s = found[image, place].flatten().tolist()
+            expected = math.fsum(s) / len(s)
+            if "head" in options:
+                total = math.fsum(map(math.exp, s))
+                lam = options.get("head_lambda", 0.1)
+                expected += lam * math.fsum(math.exp(v) / total * v for v in s)
+            assert float(scores[image, label]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_place_is_where_it_is_in_the_image() -> None:
+    torch.manual_seed(6)
+    backbone = timm_backbone("test_vit", weights=None, image_size=(160, 64), head="csra")
+    network = Network(backbone, 2, [0.5] * 3, [0.5] * 3).eval()
+    network.backbone.model.blocks = nn.Sequential()  # no place knows of another
+    image = torch.full((1, 3, 160, 64), 90, dtype=torch.uint8)
+    spot = image.clone()
+    spot[..., 16:32, 48:64] = 250
+    one, other = network.places(image), network.places(spot)
+    assert one is not None
+    assert other is not None
+    assert (one != other).any(dim=1)[0].nonzero().tolist() == [[1, 3]]
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "options"),
+    [
+        ("test_resnet", 64, {"pool": "max"}),
+        ("test_resnet", 64, {"pool": "gem"}),
+        ("test_resnet", 64, {"pool": "mean_max"}),
+        ("test_resnet", 64, {"head": "ml_decoder"}),
+        ("test_resnet", 32, {"head": "csra"}),  # one place
+        ("test_vit", 160, {}),  # the class token
+        ("test_convnext", 64, {}),  # normalised after the mean
+    ],
+)
+def test_other_networks_have_no_scores_of_places(name: str, size: int, options: dict[str, Any]) -> None:
+    torch.manual_seed(7)
+    network = Network(
+        timm_backbone(name, weights=None, image_size=size, **options), 3, [0.5] * 3, [0.5] * 3
+    ).eval()
+    assert network.places(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)) is None
+
+
+def test_of_two_views_there_are_no_places() -> None:
+    images = torch.randint(0, 256, (1, 1, 8, 8), dtype=torch.uint8)
+    assert Network(SmallCNN(), 3, [0.5], [0.5]).eval().places(images) is None
+    backbone = timm_backbone("test_resnet", weights=None, image_size=64)
+    flipped = Network(backbone, 3, [0.5] * 3, [0.5] * 3, test_flip=True).eval()
+    assert flipped.places(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)) is None
 
 
 def test_another_head_is_refused() -> None:

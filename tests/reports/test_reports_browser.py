@@ -21,8 +21,18 @@ from lsep_ml.reports.errors import confusions
 from lsep_ml.reports.figures.of_run import spread_rows
 from lsep_ml.reports.paper import method_name
 from lsep_ml.runs.feature_map import map_features, write_feature_map
+from lsep_ml.runs.heat_maps import HeatMaps, as_bytes, write_heat_maps
 
 LABELS = 9
+_OF_PLACES = np.zeros((2, 4, 2), np.float32)
+_OF_PLACES[0, 3, 1], _OF_PLACES[1, 0, 0] = 8, 2
+# Of two labels in the first picture, of which the network sees a strip that is half as wide.
+HEAT = HeatMaps(
+    np.zeros(2, np.int32),
+    np.arange(2, dtype=np.int32),
+    *as_bytes(_OF_PLACES),
+    np.array([[0, 0.25, 1, 0.5]] * 2, np.float32),
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +53,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> BuiltReport:
     for run in folder.glob("digits/*"):
         with np.load(run / "predictions.npz") as arrays:
             write_feature_map(run / "feature_map.npz", map_features(arrays["scores"]))
+    for run in folder.glob("digits/*-lsep-*"):
+        write_heat_maps(run / "heat_maps.npz", HEAT)
     write_failure(folder, "ValueError: <b>bold</b>", ["loss=warp"])
     return build_report(folder, replicates=100)
 
@@ -335,6 +347,47 @@ def test_a_picture_is_shown_large_with_its_scores(page: webdriver.Chrome, report
         page.switch_to.active_element.send_keys(Keys.ARROW_RIGHT)
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
     assert dialog.get_attribute("open") is None
+
+
+def test_a_heat_map_lies_where_the_network_saw_it(page: webdriver.Chrome) -> None:
+    choose(page, "LSEP (θ), seed 0", "theta")
+    move(page, 0)  # every label is predicted, and so listed
+    page.find_elements(By.CSS_SELECTOR, "#explorer-images .enlarge")[0].click()
+
+    def button(label: int) -> Any:
+        return by_id(page, "large").find_element(By.CSS_SELECTOR, f"button[data-label='{label}']")
+
+    assert len(page.find_elements(By.CSS_SELECTOR, "#explorer-large-labels button")) == 2
+    canvas = "return document.querySelector('#explorer-large canvas')"
+    assert page.execute_script(canvas) is None
+    hottest = """
+        const drawn = document.querySelector('#explorer-large canvas');
+        const { data } = drawn.getContext('2d').getImageData(0, 0, drawn.width, drawn.height);
+        let best = 3;
+        for (let i = 3; i < data.length; i += 4) if (data[i] > data[best]) best = i;
+        const at = (best - 3) / 4;
+        return [at % drawn.width / drawn.width, Math.floor(at / drawn.width) / drawn.height];
+    """
+    for label, mean, high, corner in ((0, "1.00", "8.00", (0.5, 0.75)), (1, "0.25", "2.00", (0, 0))):
+        button(label).click()
+        assert button(label).get_attribute("aria-pressed") == "true"
+        assert by_id(page, "large-heat").is_displayed()
+        assert by_id(page, "large-heat-label").text == str(label)
+        assert (by_id(page, "large-heat-mean").text, by_id(page, "large-heat-high").text) == (mean, high)
+        x, y = page.execute_script(hottest)
+        assert corner[0] <= x <= corner[0] + 0.5
+        assert corner[1] <= y <= corner[1] + 0.25
+    drawn, picture = (
+        page.execute_script(f"{canvas.replace('canvas', one)}.getBoundingClientRect().toJSON()")
+        for one in ("canvas", "img")
+    )
+    assert drawn["width"] == pytest.approx(picture["width"] / 2, abs=1)
+    assert drawn["left"] - picture["left"] == pytest.approx(picture["width"] / 4, abs=1)
+    assert drawn["height"] == pytest.approx(picture["height"], abs=1)
+    button(1).click()
+    assert page.execute_script(canvas) is None
+    assert not by_id(page, "large-heat").is_displayed()
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
 
 
 def test_confusions_lead_to_their_pictures(page: webdriver.Chrome, report: BuiltReport) -> None:

@@ -12,6 +12,7 @@ from test_reports_explorer import files_below, unpack
 from lsep_ml.reports.errors import bits, confusions, map_places
 from lsep_ml.reports.explorer import choose_runs, explore
 from lsep_ml.runs.feature_map import map_features, write_feature_map
+from lsep_ml.runs.heat_maps import HeatMaps, as_bytes, write_heat_maps
 
 
 def counted(
@@ -92,6 +93,35 @@ def test_the_page_gets_errors_and_a_map_of_every_run(tmp_path: Path) -> None:
         known = arrays[0]["mask"][:, k] == 1
         expected = average_precision_score(arrays[0]["targets"][known, k], arrays[0]["scores"][known, k])
         assert ap == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_page_gets_heat_maps_of_every_run_on_the_same_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = [write_run(tmp_path, decision=name, images=90) for name in ("topk", "threshold")]
+    shown = sorted(int(row) for row in np.load(folders[0] / "thumbnails.npz"))
+    scores = np.random.default_rng(0).normal(size=(4, 3, 2)).astype(np.float32)
+    seen = np.array([[0, 0, 1, 1], [0, -0.25, 1, 1.5], [0, 0, 1, 1], [0, 0, 1, 1]], np.float32)
+    rows = np.array([shown[0], shown[5], shown[5], shown[1] - 1], np.int32)  # the last has no picture
+    all_maps = HeatMaps(rows, np.array([3, 0, 9, 2], np.int32), *as_bytes(scores), seen[[0, 1, 1, 0]])
+    halves = np.array([0, 1]), np.array([1, 2, 3])
+    for folder, half in zip(folders, halves, strict=True):
+        write_heat_maps(folder / "heat_maps.npz", HeatMaps(*(array[half] for array in all_maps)))
+    files = files_below(tmp_path)
+    group, problems = explore(files, choose_runs(files, 9), {})
+    assert problems == []
+    heat = group["models"][0]["heat"]
+    assert heat["size"] == [3, 2]
+    assert unpack(heat["at"], "<u4").tolist() == [3, 50, 59]
+    np.testing.assert_array_equal(unpack(heat["maps"], "u1").reshape(-1, 3, 2), all_maps.maps[:3])
+    np.testing.assert_array_equal(unpack(heat["limits"], "<f4").reshape(-1, 2), all_maps.limits[:3])
+    of_pictures = unpack(heat["seen"], "<f4").reshape(-1, 4)
+    np.testing.assert_array_equal(of_pictures[[0, 5]], seen[:2])
+    monkeypatch.setattr("lsep_ml.reports.explorer.HEAT_MAP_BYTES", 10)
+    assert explore(files, choose_runs(files, 9), {})[0]["models"][0]["heat"] is None
+    (folders[0] / "heat_maps.npz").write_bytes(b"nothing")
+    [problem] = explore(files, choose_runs(files, 9), {})[1]
+    assert "its heat maps are left out" in problem.message
 
 
 def test_a_damaged_map_leaves_the_rest(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from jobs import compose_here, run_job_here
 import lsep_ml
 from lsep_ml.bundle import read_parts, write_bundle
 from lsep_ml.bundle.export import export
+from lsep_ml.models import Network
 from lsep_ml.stages.job import build_job
 from lsep_ml.store.keys import identity_of
 
@@ -53,11 +54,54 @@ def test_a_head_is_trained_bundled_and_exported(tree: Path, tmp_path: Path, head
         found = classifier.predict([tree / name for name in arrays["image_ids"]])
         np.testing.assert_allclose(found.scores, arrays["scores"], atol=close)
         np.testing.assert_allclose(found.thresholds, arrays["thresholds"], atol=close)
+    assert_heat_maps(folder, record, 0.1 if head == "csra" else None)
     images = torch.stack([classifier.prepare(tree / name) for name in image_ids(folder)])
     export(classifier, tmp_path / "model.onnx", images=images)
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     scores = session.run(["scores"], {"images": images.numpy()})[0]
     np.testing.assert_allclose(scores, found.scores, atol=1e-4)
+
+
+def assert_heat_maps(folder: Path, record: dict[str, Any], attention: float | None) -> None:
+    """The maps of the pictures recombine to the scores of their labels, as far as a byte goes."""
+    assert (folder / "heat_maps.npz").exists() == ("places" in record["stored"]) == (attention is not None)
+    if attention is None:
+        return
+    with np.load(folder / "predictions.npz") as arrays, np.load(folder / "heat_maps.npz") as found:
+        rows, labels, limits = found["rows"], found["labels"], found["limits"]
+        with np.load(folder / "thumbnails.npz") as pictures:
+            assert sorted(set(rows)) == sorted(map(int, pictures))
+        of_sets = {
+            (row, label)
+            for row, label in np.argwhere(
+                arrays["predictions"] | (arrays["targets"] & arrays["mask"])
+            ).tolist()
+            if row in rows
+        }
+        assert of_sets <= set(zip(rows.tolist(), labels.tolist(), strict=True))
+        assert found["maps"].shape == (len(rows), 2, 2)
+        low, high = limits[:, 0, None], limits[:, 1, None]
+        places = low + (high - low) * found["maps"].reshape(len(rows), -1) / 255.0
+        weights = np.exp(places) / np.exp(places).sum(1, keepdims=True)
+        scores = places.mean(1) + attention * (weights * places).sum(1)
+        np.testing.assert_allclose(
+            scores, arrays["scores"][rows, labels], atol=5e-3 + (high - low).max() / 255
+        )
+        np.testing.assert_array_equal(found["seen"], np.tile([0, 0, 1, 1], (len(rows), 1)))
+
+
+def test_a_linear_head_on_a_mean_leaves_heat_maps_once(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = (*place(tree), *NET, "training=probe", "loss=bce")
+    record, folder = run_job_here(tmp_path, *options, "decision=threshold")
+    assert_heat_maps(folder, record, 0.0)
+    monkeypatch.setattr(Network, "places", None)  # the network does not run again
+    again, other = run_job_here(tmp_path, *options, "decision=topk")
+    assert_heat_maps(other, again, 0.0)
+    assert again["stored"]["places"] == record["stored"]["places"]
+    without, folder = run_job_here(tmp_path, *options, "decision=topk", "pictures=false", "force=true")
+    assert "places" not in without["stored"]
 
 
 def image_ids(folder: Path) -> list[str]:

@@ -174,10 +174,20 @@ def test_whatever_computes_features_is_in_their_key(tree: Path, tmp_path: Path) 
     assert len({first, *found}) == len(others) + 1
     # These say where the tensors came from, and how training goes about.
     torch.save(model.state_dict(), tmp_path / "same.pth")
-    of_training = ("transform.augment=trivial", "transform.flip=false", "data.sampler=balanced")
+    of_training = (
+        "transform.augment=trivial",
+        "transform.flip=false",
+        "data.sampler=balanced",
+        "transform.crop_pct=0.8",
+    )
     elsewhere = (f"model.weights={tmp_path / 'same.pth'}", "model.strict=false", "loss=bce", "seed=1")
     for option in (*elsewhere, *of_training, "training.mixup=0.2"):
         assert features_identity(tree, tmp_path, *net, option) == first, option
+    centers = {
+        features_identity(tree, tmp_path, *net, "transform.geometry=center", *option)
+        for option in ((), ("transform.crop_pct=0.8",))
+    }
+    assert len(centers | {first}) == 3  # where the share says what is seen
 
 
 def test_what_came_later_leaves_identities_as_they_were(tree: Path, tmp_path: Path) -> None:

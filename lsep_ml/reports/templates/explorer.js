@@ -70,6 +70,15 @@
       `${values.labels_per_image.toFixed(2)} labels an image.`;
   };
 
+  // Heat maps of the pictures, found by picture and label.
+  const heatOf = ({ heat }) => heat && (heat.unpacked ??= {
+    size: heat.size,
+    places: new Map(Array.from(unpack(heat.at, Uint32Array), (at, i) => [at, i])),
+    maps: unpack(heat.maps, Uint8Array),
+    limits: unpack(heat.limits, Float32Array),
+    seen: unpack(heat.seen, Float32Array),
+  });
+
   const showImages = (value) => {
     const labels = group.actual.length;
     const own = mode === "shift" ? run.unpackedThresholds ??= unpack(run.thresholds, Float32Array) : null;
@@ -78,6 +87,7 @@
       sets: group.shown.map((_, i) => labelSet(i, value)),
       reported: (run.unpackedPredictions ??= unpack(run.predictions, Uint8Array)),
       scores: (model.unpackedScores ??= unpack(model.scores, Float32Array)),
+      heat: heatOf(model),
       cut: mode === "k" ? null : (i, k) => value + (own ? own[i * labels + k] : 0),
     });
   };

@@ -9,7 +9,8 @@ const element = (name, properties, ...children) => {
 const gallery = (() => {
   const $ = (id) => document.getElementById(`explorer-${id}`);
   const FURTHER = 5; // labels of the highest scores that a large picture lists beside those that matter
-  let now, order, large, pair = null;
+  const FINER = 24; // times as many pixels as a heat map has places, so that it is drawn smoothly
+  let now, order, large, warm = null, pair = null;
 
   // What a label set says of an image, against what is there and against what was reported.
   const compare = (i) => {
@@ -93,6 +94,51 @@ const gallery = (() => {
     if (chosen) $("changed").scrollIntoView({ block: "start" });
   };
 
+  const heatPlace = (i, k) => now.heat?.places.get(i * now.group.actual.length + k);
+
+  const heatButton = (i, k) => {
+    if (heatPlace(i, k) === undefined) return [];
+    const button = element("button", { type: "button", textContent: "where", title: `where the score of ${now.group.labels[k]} comes from` });
+    button.setAttribute("aria-pressed", warm === k);
+    button.dataset.label = k;
+    button.addEventListener("click", () => {
+      warm = warm === k ? null : k;
+      $("large-labels").querySelectorAll("[data-label]").forEach((one) => one.setAttribute("aria-pressed", Number(one.dataset.label) === warm));
+      drawHeat(i);
+    });
+    return [button];
+  };
+
+  // Lays the scores of the chosen label at the places of the network's map over the large picture.
+  const drawHeat = (i) => {
+    const frame = $("large-picture").querySelector(".framed");
+    frame.querySelector("canvas")?.remove();
+    const at = warm === null ? undefined : heatPlace(i, warm);
+    $("large-heat").hidden = at === undefined;
+    if (at === undefined) return;
+    const { size: [rows, columns], maps, limits, seen } = now.heat;
+    const small = element("canvas", { width: columns, height: rows });
+    const pixels = new ImageData(columns, rows);
+    const places = maps.subarray(at * rows * columns, (at + 1) * rows * columns);
+    const mean = places.reduce((sum, value) => sum + value, 0) / places.length;
+    places.forEach((value, p) => pixels.data.set(heatColour(Math.max(0, value - mean) / (255 - mean || 1)), 4 * p));
+    small.getContext("2d").putImageData(pixels, 0, 0);
+    const drawn = element("canvas", { width: FINER * columns, height: FINER * rows });
+    const context = drawn.getContext("2d");
+    context.imageSmoothingQuality = "high";
+    context.drawImage(small, 0, 0, drawn.width, drawn.height);
+    const [top, left, height, width] = seen.subarray(4 * i, 4 * i + 4);
+    Object.assign(drawn.style, { top: `${100 * top}%`, left: `${100 * left}%`, height: `${100 * height}%`, width: `${100 * width}%` });
+    frame.append(drawn);
+    const [low, high] = limits.subarray(2 * at, 2 * at + 2);
+    $("large-heat-label").textContent = now.group.labels[warm];
+    $("large-heat-mean").textContent = (low + (high - low) * mean / 255).toFixed(2);
+    $("large-heat-high").textContent = high.toFixed(2);
+  };
+
+  // From clear through red to a bright yellow: red, green, blue and how much it covers, of a share of the scale.
+  const heatColour = (share) => [255, 30 + 210 * share, 0, 255 * 0.75 * share ** 0.8];
+
   const open = (i) => {
     large = i;
     const { group, scores } = now;
@@ -105,12 +151,16 @@ const gallery = (() => {
     const further = ranked.filter((k) => !(k in kinds)).slice(0, FURTHER);
     const listed = ranked.filter((k) => k in kinds || further.includes(k));
     $("large-title").textContent = image.id;
-    $("large-picture").replaceChildren(element("img", { src: image.picture, alt: `test image ${image.id}` }));
+    const picture = element("img", { src: image.picture, alt: `test image ${image.id}` });
+    picture.addEventListener("load", () => picture.parentElement.style.setProperty("--aspect", picture.naturalWidth / picture.naturalHeight));
+    $("large-picture").replaceChildren(element("div", { className: "framed" }, picture));
+    drawHeat(i);
     $("large-cut").textContent = now.cut ? "cut-off" : "rank";
     $("large-labels").replaceChildren(...listed.map((k) => element("tr", {},
       element("th", { scope: "row" }, kinds[k] ? chip(kinds[k], k, found) : element("span", { className: "faint", textContent: group.labels[k] })),
       element("td", { className: "num", textContent: score(k).toFixed(2) }),
-      element("td", { className: "num", textContent: now.cut ? now.cut(i, k).toFixed(2) : String(ranked.indexOf(k) + 1) }))));
+      element("td", { className: "num", textContent: now.cut ? now.cut(i, k).toFixed(2) : String(ranked.indexOf(k) + 1) }),
+      element("td", {}, ...heatButton(i, k)))));
     ["back", "next"].forEach((name) => { $(name).disabled = beside(name) === undefined; });
     if (!$("large").open) $("large").showModal();
   };
