@@ -109,7 +109,7 @@ def test_the_record_and_its_files_agree(sweep: Path) -> None:
         for picture in ("precision_recall.png", "class_f1.png", "gallery.png"):
             assert (folder / picture).read_bytes().startswith(b"\x89PNG")
         with np.load(folder / "feature_map.npz") as places:
-            assert places["points"].shape == (50, 2)
+            assert places["points"].shape == (50, 30)
             assert places["points"].any()
         assert (folder / ".hydra" / "config.yaml").is_file()
 

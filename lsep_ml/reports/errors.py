@@ -1,5 +1,6 @@
 """What label sets get wrong, for the page: which label is predicted where which is missing, and where on a map."""
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from lsep_ml.runs.feature_map import FeatureMap
 
 CONFUSIONS = 20
 """The page has at most so many pairs of labels of each run."""
+
+NEIGHBOURS = 15
+"""Of each image, that UMAP keeps together: its default."""
 
 MOST_LABELS = 1000
 """The page has no map of runs with more labels: it would hold more bits of label sets than all else."""
@@ -46,14 +50,43 @@ def label_ap(test: Arrays) -> list[float | None]:
 
 
 def map_places(found: FeatureMap) -> dict[str, Any]:
-    """Scale the points of a map into the unit square, both axes alike, so that distances stay what they are."""
-    low, high = found.points.min(axis=0), found.points.max(axis=0)
+    """Scale two coordinates of each image into the unit square, both axes alike, so that distances stay what they are.
+
+    Those of UMAP (McInnes et al. 2018) on the principal components, where `umap-learn` is installed and images are
+    enough for its neighbourhoods, else the first two components. share: of the variance, of these; None of UMAP.
+    """
+    points = umap_points(found.points)
+    by_umap = points is not None
+    if points is None:
+        points = found.points[:, :2]
+    low, high = points.min(axis=0), points.max(axis=0)
     extent = float((high - low).max()) or 1.0
-    scaled = (found.points - (low + high) / 2) / extent + 0.5
+    scaled = (points - (low + high) / 2) / extent + 0.5
     return {
         "places": np.round(scaled, 4).ravel().tolist(),
-        "share": [round(float(s), 4) for s in found.share],
+        "share": None if by_umap else round(float(found.share[:2].sum()), 4),
     }
+
+
+def umap_points(components: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Compute UMAP's two coordinates, float32 (P, 2), of principal components (P, A): the same for the same components.
+
+    None: `umap-learn` is not installed, or the components are too few or of too few images.
+    """
+    if len(components) <= NEIGHBOURS or components.shape[1] <= 2:
+        return None
+    return _umap(components.tobytes(), len(components))
+
+
+@lru_cache(maxsize=64)  # all losses of a probe have the same features
+def _umap(components: bytes, images: int) -> NDArray[np.float32] | None:
+    try:
+        from umap import UMAP  # optional, and it takes seconds
+    except ImportError:
+        return None
+    points = np.frombuffer(components, np.float32).reshape(images, -1)
+    found = UMAP(n_neighbors=NEIGHBOURS, random_state=0, n_jobs=1).fit_transform(points)
+    return np.asarray(found, np.float32)
 
 
 def bits(label_sets: NDArray[Any]) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A map of the test images by their features: two coordinates an image, for a report that has no features."""
+"""A map of the test images by their features: a few coordinates an image, for a report that has no features."""
 
 from typing import Any, NamedTuple
 
@@ -13,9 +13,14 @@ from lsep_ml.runs.record import RecordError
 POINTS = 400
 """A map has at most so many images, evenly spaced over the split."""
 
+AXES = 30
+"""Principal components that are kept; the first two are a map, and of all of them UMAP makes another."""
+
 
 class FeatureMap(NamedTuple):
-    """Holds where images lie: their `rows` in the split (P,), `points` float32 (P, 2), and each axis's `share` (2,).
+    """Holds where images lie: their `rows` in the split (P,), `points` float32 (P, A), and each axis's `share` (A,).
+
+    A is at least 2, and 2 in maps of earlier versions.
 
     share: of the variance of the features of these images.
     """
@@ -26,7 +31,7 @@ class FeatureMap(NamedTuple):
 
 
 def map_features(features: NDArray[Any]) -> FeatureMap:
-    """Compute the first two principal components of `features` (N, D), of at most POINTS evenly spaced rows.
+    """Compute the first AXES principal components of `features` (N, D), of at most POINTS evenly spaced rows.
 
     The points are the rows of U S for X = U S V^T, X the features less their mean; the larger end of each axis is
     positive. Axes that the features do not have are 0, and so is every point where one is not finite.
@@ -40,9 +45,10 @@ def map_features(features: NDArray[Any]) -> FeatureMap:
     # The images are few and the features many: the eigenvectors of X X^T are U, its eigenvalues S squared.
     squares, vectors = np.linalg.eigh(centred @ centred.T)
     squares, vectors = squares[::-1].clip(min=0), vectors[:, ::-1]
-    points, share = np.zeros((len(rows), 2)), np.zeros(2)
+    axes = max(2, min(AXES, len(rows)))
+    points, share = np.zeros((len(rows), axes)), np.zeros(axes)
     total = float(np.square(centred).sum())
-    for axis in range(min(2, len(rows))):
+    for axis in range(min(axes, len(rows))):
         if total > 0 and squares[axis] > 1e-12 * total:
             column = vectors[:, axis] * np.sqrt(squares[axis])
             points[:, axis] = column * np.sign(column[np.abs(column).argmax()])
@@ -65,7 +71,7 @@ def read_feature_map(run: Run, images: int) -> FeatureMap | None:
         return None
     found = FeatureMap(**read_npz(run, FEATURE_MAP, FeatureMap._fields))
     rows, points, share = found
-    fits = rows.ndim == 1 and points.shape == (len(rows), 2) and share.shape == (2,)
+    fits = rows.ndim == 1 and share.ndim == 1 and points.shape == (len(rows), len(share)) and len(share) >= 2
     if (
         not fits
         or not np.isfinite(points).all()

@@ -413,6 +413,8 @@ def test_the_map_shows_what_is_right_and_each_label(page: webdriver.Chrome, repo
     own, true, known = (arrays[name] == 1 for name in ("predictions", "targets", "mask"))
     right = ~((own != true) & known).any(1)
 
+    assert by_id(page, "map-title").text.startswith("Map of the test images, by ")
+
     def points() -> dict[str, int]:
         kinds = page.execute_script(
             "return [...document.querySelectorAll('#explorer-map .point')].map(one => one.classList[1])"

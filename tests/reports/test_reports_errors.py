@@ -1,6 +1,8 @@
 """What label sets get wrong: confusions against plain loops, and what the page unpacks of the map."""
 
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -9,7 +11,7 @@ from report_runs import write_run
 from sklearn.metrics import average_precision_score
 from test_reports_explorer import files_below, unpack
 
-from lsep_ml.reports.errors import bits, confusions, map_places
+from lsep_ml.reports.errors import _umap, bits, confusions, map_places
 from lsep_ml.reports.explorer import choose_runs, explore
 from lsep_ml.runs.feature_map import map_features, write_feature_map
 from lsep_ml.runs.heat_maps import HeatMaps, as_bytes, write_heat_maps
@@ -61,9 +63,43 @@ def test_the_map_keeps_distances() -> None:
         return np.linalg.norm(points[:, None] - points[None], axis=-1)
 
     ratio = distances(places)[0, 1] / distances(found.points)[0, 1]
-    np.testing.assert_allclose(distances(places), ratio * distances(found.points), atol=2e-4)
+    np.testing.assert_allclose(distances(places), ratio * distances(found.points[:, :2]), atol=2e-4)
     one = map_places(map_features(np.ones((1, 3))))
-    assert one == {"places": [0.5, 0.5], "share": [0.0, 0.0]}
+    assert one == {"places": [0.5, 0.5], "share": 0.0}
+
+
+def test_the_map_is_umaps_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module in its place says what it was asked for; without one, the first two components are the map."""
+    asked: list[tuple[dict[str, Any], np.ndarray]] = []
+
+    class Umap:
+        def __init__(self, **options: Any) -> None:
+            self.options = options
+
+        def fit_transform(self, points: np.ndarray) -> np.ndarray:
+            asked.append((self.options, points))
+            return points[:, 4:6]
+
+    found = map_features(np.random.default_rng(0).normal(size=(40, 50)))
+    monkeypatch.setitem(sys.modules, "umap", None)  # as if not installed
+    _umap.cache_clear()
+    plain = map_places(found)
+    assert plain["share"] == pytest.approx(found.share[:2].sum(), abs=1e-4)
+    module = ModuleType("umap")
+    module.UMAP = Umap  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "umap", module)
+    _umap.cache_clear()
+    by_umap, again = map_places(found), map_places(found)
+    _umap.cache_clear()
+    assert by_umap == again
+    assert by_umap["share"] is None
+    assert by_umap["places"] == map_places(found._replace(points=found.points[:, 4:6]))["places"]
+    [(options, points)] = asked  # once for the same features
+    assert options == {"n_neighbors": 15, "random_state": 0, "n_jobs": 1}
+    np.testing.assert_array_equal(points, found.points)
+    for few in (map_features(np.eye(15)), found._replace(points=found.points[:, :2], share=found.share[:2])):
+        assert map_places(few)["share"] is not None  # too few images; a map of an earlier version
+    assert len(asked) == 1
 
 
 def test_the_page_gets_errors_and_a_map_of_every_run(tmp_path: Path) -> None:

@@ -7,7 +7,14 @@ import pytest
 from report_runs import write_run
 from sklearn.decomposition import PCA
 
-from lsep_ml.runs.feature_map import POINTS, FeatureMap, map_features, read_feature_map, write_feature_map
+from lsep_ml.runs.feature_map import (
+    AXES,
+    POINTS,
+    FeatureMap,
+    map_features,
+    read_feature_map,
+    write_feature_map,
+)
 from lsep_ml.runs.finished import Run, read_run
 from lsep_ml.runs.record import RecordError
 
@@ -21,11 +28,16 @@ def test_the_points_are_the_first_principal_components(images: int, width: int, 
     found = map_features(features)
     assert len(found.rows) == min(images, POINTS)
     assert (found.rows[0], found.rows[-1]) == (0, images - 1)
-    pca = PCA(2, svd_solver="full").fit(features[found.rows].astype(np.float64))
+    axes = min(images, width, AXES)
+    assert found.points.shape == (len(found.rows), min(len(found.rows), AXES))
+    pca = PCA(axes, svd_solver="full").fit(features[found.rows].astype(np.float64))
     expected = pca.transform(features[found.rows].astype(np.float64))
-    expected *= np.sign(expected[np.abs(expected).argmax(0), [0, 1]])  # an axis has no direction of its own
-    np.testing.assert_allclose(found.points, expected, atol=1e-4)
-    np.testing.assert_allclose(found.share, pca.explained_variance_ratio_, atol=1e-6)
+    expected *= np.sign(
+        expected[np.abs(expected).argmax(0), range(axes)]
+    )  # an axis has no direction of its own
+    np.testing.assert_allclose(found.points[:, :axes], expected, atol=1e-4)
+    np.testing.assert_allclose(found.share[:axes], pca.explained_variance_ratio_, atol=1e-6)
+    assert not found.points[:, axes:].any()
 
 
 @pytest.mark.parametrize(
@@ -34,15 +46,15 @@ def test_the_points_are_the_first_principal_components(images: int, width: int, 
 )
 def test_features_that_say_nothing_give_one_point(features: np.ndarray) -> None:
     found = map_features(features)
-    assert found.points.shape == (len(features), 2)
+    assert found.points.shape == (len(features), max(2, len(features)))
     assert not found.points.any()
     assert not found.share.any()
 
 
 def test_one_axis_is_enough() -> None:
     found = map_features(np.array([[0.0, 1], [2, 1], [4, 1]]))
-    np.testing.assert_allclose(np.abs(found.points), [[2, 0], [0, 0], [2, 0]], atol=1e-6)
-    np.testing.assert_allclose(found.share, [1, 0])
+    np.testing.assert_allclose(np.abs(found.points), [[2, 0, 0], [0, 0, 0], [2, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(found.share, [1, 0, 0])
 
 
 def a_run(folder: Path) -> Run:

@@ -93,7 +93,11 @@ const errors = (() => {
     const kept = $("map-label").value;
     $("map-label").replaceChildren(new Option("all: entirely right or not", ""), ...group.labels.map((name, k) => new Option(name, k)));
     $("map-label").value = kept in group.labels ? kept : "";
-    $("map-share").textContent = `${(100 * (model.map.share[0] + model.map.share[1])).toFixed(0)}%`;
+    const { share } = model.map;
+    $("map-title").textContent = `Map of the test images, by ${share === null ? "UMAP" : "principal components"}`;
+    $("map-axes").textContent = share === null
+      ? "laid out by UMAP: neighbours stay neighbours, distances between groups say little"
+      : `in their first two principal components (${(100 * share).toFixed(0)}% of the variance)`;
     drawMap();
   };
   $("map-label").addEventListener("change", drawMap);
