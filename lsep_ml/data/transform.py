@@ -193,8 +193,13 @@ class Transform:
             scaled = self._size_in(self._area(training=False), shape)
         elif self.resize is not None:
             scaled = _resized(self.resize, shape)
-        shown = [side / whole for side, whole in zip(self.crop or scaled, scaled, strict=True)]
-        return (1 - shown[0]) / 2, (1 - shown[1]) / 2, shown[0], shown[1]
+        crop = self.crop or scaled
+        # Odd bars and crops as torchvision halves them.
+        before = [
+            round((whole - side) / 2) if whole > side else -((side - whole) // 2)
+            for side, whole in zip(crop, scaled, strict=True)
+        ]
+        return before[0] / scaled[0], before[1] / scaled[1], crop[0] / scaled[0], crop[1] / scaled[1]
 
     def _resize(self, images: Tensor, size: list[int]) -> Tensor:
         # Without a geometry as ever, so that what is stored is found; torch's pixels are within two levels.
