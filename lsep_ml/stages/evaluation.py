@@ -1,5 +1,6 @@
 """The end of a run: the label sets of validation and test, and what they are worth."""
 
+import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -31,6 +32,9 @@ _BATCH = 1024
 LARGE, FEW = 10**8, 100
 """Test entries (images x labels) from which on intervals come from few bootstrap samples, and ranking metrics have
 none."""
+
+_RANKED: dict[bytes, Intervals] = {}
+"""The intervals of the scores that this process saw last, by a hash of what they are made from."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,21 @@ def _intervals(test: SplitOutcome) -> Intervals:
         return bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask, replicates=FEW)
     intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask)
     if arrays.scores is not None:
-        intervals |= bootstrap_ranking(arrays.scores, arrays.targets, arrays.mask)
+        intervals |= _ranking_intervals(arrays.scores, arrays.targets, arrays.mask)
     return intervals
+
+
+def _ranking_intervals(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray | None) -> Intervals:
+    """Return the intervals of the ranking metrics, those of the last call where it was given the same arrays: the jobs
+    of a sweep that differ in their decision have the same scores."""
+    digest = hashlib.sha256()
+    for array in (scores, targets, *(() if mask is None else (mask,))):
+        digest.update(f"{array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    if digest.digest() not in _RANKED:
+        _RANKED.clear()
+        _RANKED[digest.digest()] = bootstrap_ranking(scores, targets, mask)
+    return _RANKED[digest.digest()]
 
 
 def _problems(decision: Decision | None, val: SplitOutcome) -> list[str]:

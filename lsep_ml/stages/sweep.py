@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from rich.table import Table
 
 from lsep_ml.files import read_json, write_json
@@ -38,6 +39,9 @@ NAME = "LSEP_ML_SWEEP_NAME"
 FAILED, PROBLEMS = 1, 3
 SHOWN_JOBS = 3
 """So many jobs are named behind a warning that several have."""
+
+COMPOSED = 200
+"""At most so many configurations wait for their job: each takes a megabyte."""
 
 SHOWN = tuple(BY_KEY[key] for key in ("f1", "exact_match", "map"))
 
@@ -66,6 +70,9 @@ class Sweep(Callback):
             for variable in (NAME, FOLDER):
                 value = QuotedString(os.environ[variable], Quote.single).with_quotes()
                 config.hydra.overrides.hydra.append(f"++hydra.job.env_set.{variable}={value}")
+        launcher = OmegaConf.select(config, "hydra.launcher._target_", default="")
+        if launcher.endswith(".BasicLauncher") and GlobalHydra.instance().is_initialized():
+            compose_once(GlobalHydra.instance().config_loader())
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table, the best run by the validation metric `config.objective`, and what to do next."""
@@ -113,6 +120,26 @@ class Sweep(Callback):
             for empty in written.parents:
                 if empty == output or output in empty.parents:
                     empty.rmdir()
+
+
+def compose_once(loader: Any) -> None:
+    """Have a sweep's `loader` of configurations give again what it composed before.
+
+    Hydra composes the jobs of a sweep twice, all of them to see that it can be done and each when its turn comes.
+    """
+    compose = loader.load_sweep_config
+    composed: dict[tuple[str, ...], DictConfig] = {}
+
+    def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        key = tuple(sweep_overrides)
+        if key in composed:
+            return composed.pop(key)  # which the job may change
+        config: DictConfig = compose(master_config, sweep_overrides)
+        if len(composed) < COMPOSED:
+            composed[key] = config
+        return config
+
+    loader.load_sweep_config = load_sweep_config
 
 
 def _written_by_hydra(config: DictConfig) -> Path:

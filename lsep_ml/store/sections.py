@@ -4,7 +4,7 @@ Imports neither torch nor Lightning: run.py names its output folders by it befor
 """
 
 from collections.abc import Collection, Mapping
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -88,7 +88,7 @@ _OF_SOLVED_PROBES = {"solver", "weight_decay", "tolerance", "folds"}
 def with_open_sizes(config: DictConfig) -> DictConfig:
     """Return `config` without Hydra's own section; sizes, which only a run knows, stand as letters, so it resolves."""
     own = {key: config._get_node(key) for key in config if key != "hydra"}
-    return cast(DictConfig, OmegaConf.merge(own, {"sizes": {"labels": "K", "features": "D"}}))
+    return OmegaConf.create(own | {"sizes": {"labels": "K", "features": "D"}})
 
 
 def config_sections(config: DictConfig, sections: Collection[str]) -> dict[str, Any]:

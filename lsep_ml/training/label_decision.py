@@ -46,19 +46,27 @@ class LabelDecision(pl.LightningModule):
         self.on_epoch = on_epoch
         self._total, self._images = torch.tensor(0.0), 0
         self._losses: list[float] = []  # of the epochs so far
+        self._steps = 0
         self.automatic_optimization = False
 
     def training_step(self, batches: list[DecisionBatch], batch_idx: int) -> None:
         optimizer = self.optimizers()
         assert isinstance(optimizer, LightningOptimizer)
-        total, images = self._total, 0
+        # Lightning's way around a step takes longer than the step. It counts these batches as one step of its own.
+        by_lightning = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        total, images, last = self._total, 0, batches[-1]
         for batch in batches:
             loss = self.decision.loss(*batch)
             total = total + loss.detach() * len(batch.scores)
             images += len(batch.scores)
             optimizer.zero_grad()
-            self.manual_backward(loss)
-            optimizer.step()
+            if by_lightning or batch is last:
+                self.manual_backward(loss)
+                optimizer.step()
+            else:
+                loss.backward()
+                optimizer.optimizer.step()
+        self._steps += len(batches)
         self._total, self._images = total, self._images + images
 
     def on_train_epoch_start(self) -> None:
@@ -70,7 +78,7 @@ class LabelDecision(pl.LightningModule):
         if not math.isfinite(loss) or not largest.isfinite():
             what = "a weight is" if math.isfinite(loss) else "the loss is"
             raise FloatingPointError(
-                f"{type(self.decision).__name__}: {what} not finite at step {self.global_step} "
+                f"{type(self.decision).__name__}: {what} not finite at step {self._steps} "
                 f"(epoch {self.current_epoch + 1}); lower fitting.optimizer.lr"
             )
         self._losses.append(loss)
@@ -78,10 +86,10 @@ class LabelDecision(pl.LightningModule):
             self.on_epoch(self.current_epoch, loss)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["losses"] = self._losses
+        checkpoint["losses"], checkpoint["steps"] = self._losses, self._steps
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._losses = checkpoint["losses"]
+        self._losses, self._steps = checkpoint["losses"], checkpoint.get("steps", 0)
         if self.on_epoch is not None:
             for epoch, loss in enumerate(self._losses):
                 self.on_epoch(epoch, loss)

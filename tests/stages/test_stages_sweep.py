@@ -8,12 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from jobs import compose_here
 from omegaconf import DictConfig, OmegaConf
 
+from lsep_ml.metrics.bootstrap import bootstrap_ranking
 from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
 from lsep_ml.runs.arrays import write_predictions
 from lsep_ml.runs.record import read_record, write_record
-from lsep_ml.stages.sweep import FAILED, FOLDER, NAME, PROBLEMS, Sweep, outdone, tell
+from lsep_ml.stages.evaluation import _ranking_intervals
+from lsep_ml.stages.job_data import build_data
+from lsep_ml.stages.sweep import FAILED, FOLDER, NAME, PROBLEMS, Sweep, compose_once, outdone, tell
 
 METRICS = {
     "decision=topk": {"val": {"f1": 0.5, "exact_match": 0.2, "map": 0.7}, "test": {"f1": 0.61, "map": 0.7}},
@@ -171,3 +175,58 @@ def test_decisions_that_validation_tells_apart_from_the_best_are_named(tmp_path:
     [problem, *others] = outdone(folders, "f1")
     assert problem.startswith(f"not compared: {folders[2]}/result.json: data is absent")
     assert others == said
+
+
+def test_a_sweeps_jobs_are_composed_once_each_and_each_has_a_configuration_of_its_own() -> None:
+    composed: list[tuple[str, ...]] = []
+
+    class Loader:
+        def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+            composed.append(tuple(sweep_overrides))
+            return OmegaConf.create({"called": list(sweep_overrides)})
+
+    loader, master, jobs = Loader(), OmegaConf.create({}), [["seed=1"], ["seed=2"]]
+    compose_once(loader)
+    checked = [loader.load_sweep_config(master, job) for job in jobs]
+    launched = [loader.load_sweep_config(master_config=master, sweep_overrides=job) for job in jobs]
+    assert composed == [("seed=1",), ("seed=2",)]
+    assert [config.called for config in launched] == jobs
+    assert all(one is other for one, other in zip(checked, launched, strict=True))
+    assert loader.load_sweep_config(master, jobs[0]) is not launched[0]  # which a job has
+
+
+def test_jobs_of_one_sweep_share_the_data_that_they_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def images(*overrides: str) -> Any:
+        small = ("data.train=20", "data.val=10", "data.test=10", "trainer=cpu")
+        return build_data(compose_here(tmp_path, *small, *overrides)[0]).data_set.train.images
+
+    monkeypatch.delenv(FOLDER, raising=False)
+    assert images() is not images()
+    monkeypatch.setenv(FOLDER, str(tmp_path / "one"))
+    first = images("loss=lsep", "seed=1")
+    assert images("loss=bce", "seed=2") is first
+    other = images("data.seed=1")
+    assert not np.array_equal(other, first)
+    assert images() is first
+    assert images("data.seed=1") is other
+    monkeypatch.setenv(FOLDER, str(tmp_path / "another"))  # a later one, before which files may have changed
+    assert images() is not first
+    assert np.array_equal(images(), first)
+
+
+def test_intervals_of_the_same_scores_are_the_same_and_of_others_their_own() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.random((30, 3)) < 0.5
+    mask = rng.random((30, 3)) < 0.9
+    scores = rng.normal(size=(30, 3)).astype(np.float32)
+    for given in (
+        (scores, targets, None),
+        (scores, targets, mask),
+        (scores, ~targets, None),
+        (-scores, targets, None),
+    ):
+        expected = bootstrap_ranking(*given)
+        assert _ranking_intervals(*given) == expected
+        assert _ranking_intervals(*(None if array is None else array.copy() for array in given)) == expected

@@ -279,7 +279,7 @@ def test_a_training_that_was_killed_continues_with_the_same_numbers(tmp_path):
         decision = ThresholdEstimation(24, 5)
         with pytest.raises(SystemExit) if on_epoch is kill else nullcontext():
             fit_decision(decision, *data, epochs=6, on_epoch=on_epoch, states=states)
-    assert states.saved[-1][0].name == "state-12.ckpt"
+    assert states.saved[-1][0].name == "state-6.ckpt"  # Lightning counts the batches of an epoch as one
     assert history == whole
     assert all(torch.equal(value, expected[key]) for key, value in decision.state_dict().items())
 
