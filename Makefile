@@ -45,8 +45,8 @@ tables: report  ## renew what experiments/*_digits/ keeps of the report
 	for table in table1 table2; do \
 	  mkdir -p experiments/$${table}_digits; \
 	  cp outputs/report/tables/$${table}_digits.csv experiments/$${table}_digits/results.csv; \
-	  cp outputs/report/tables/$${table}_digits.md experiments/$${table}_digits/table.md; \
-	  cp outputs/report/tables/verdicts_digits.md experiments/$${table}_digits/verdicts.md; done
+	  cp outputs/report/tables/$${table}_digits.md experiments/$${table}_digits/table.md; done
+	cp outputs/report/tables/verdicts_digits.md experiments/table1_digits/verdicts.md
 	cp outputs/report/tables/all_digits.csv experiments/table1_digits/all.csv
 	cp outputs/report/tables/runs.csv experiments/table1_digits/runs.csv
 

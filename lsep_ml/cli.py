@@ -118,7 +118,7 @@ def tune_command(
         progress=console.is_terminal,
     )
     print_tuning(tuning, console)
-    say(f"best by {tuning.metric.short_name} out of fold: {tuning.best.name}, written to {out}")
+    say(f"best by {tuning.criterion.short_name} out of fold: {tuning.best.name}, written to {out}")
 
 
 @app.command("apply")

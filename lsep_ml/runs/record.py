@@ -8,9 +8,10 @@ from typing import Any, NoReturn
 import yaml
 
 from lsep_ml.files import content_hash, file_digest, write_json
-from lsep_ml.runs.files import ERROR, OVERRIDES, RESULT, SEALED, UNFINISHED
+from lsep_ml.runs.files import DECISION, ERROR, OVERRIDES, RESULT, SEALED, TEST, UNFINISHED, VALIDATION
 
 _AGAIN = "run the job again with force=true"
+_READ_ALONE = (TEST, VALIDATION, DECISION)  # which has the checksum of its weights
 
 
 class RecordError(ValueError):
@@ -74,6 +75,17 @@ def read_sealed(folder: Path, names: Collection[str] | None = None) -> dict[str,
         except RecordError as error:
             raise RecordError(f"{folder}/{error}") from None
     return record
+
+
+def check_beside(file: Path) -> None:
+    """Raise RecordError where `file`, by its name and the record beside it, is a run's and not as the run left it."""
+    if file.name not in _READ_ALONE or not (file.parent / RESULT).is_file():
+        return
+    try:
+        check_file(file, read_record(file.parent / RESULT).get("files", {}))
+    except RecordError as error:
+        named = "" if str(error).startswith(file.name) else f"{RESULT}: "
+        raise RecordError(f"{file.parent}/{named}{error}") from None
 
 
 def check_file(file: Path, sealed: Mapping[str, str]) -> None:

@@ -80,9 +80,6 @@ def _own(config: DictConfig, start: Parts | None) -> tuple[str, Mapping[str, Any
     return str(name), {} if found is None else found.values()
 
 
-log = logging.getLogger(__name__)
-
-
 def with_label_groups(config: DictConfig, groups: LabelGroups) -> DictConfig:
     """Return the configuration with what the file of label groups says in the place of its name."""
     if "label_sets" not in config or config.label_sets.groups is None:

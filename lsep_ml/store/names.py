@@ -22,7 +22,10 @@ MOVED = {
     "lsep_ml.stages.finite.build_trainer": "lsep_ml.training.trainer.build_trainer",
     "lsep_ml.tracking.WandbTracker": "lsep_ml.trackers.WandbTracker",
 }
-"""Every name that is gone, and what is there in its place; a name that moved twice has two rows, both to the newest."""
+"""Every name that moved, and what is there in its place; a name that moved twice has two rows, both to the newest.
+
+`TensorBoardTracker` has none: it ended, and Lightning's logger, which takes its place, has options that it had not.
+"""
 
 _FIRST = {new: old for old, new in reversed(MOVED.items())}
 

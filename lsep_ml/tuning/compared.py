@@ -31,6 +31,7 @@ from lsep_ml.metrics import (
 )
 from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
 from lsep_ml.metrics.functional import label_set_value
+from lsep_ml.runs.record import check_beside
 from lsep_ml.training.fitting import fit_decision
 from lsep_ml.tuning.label_sets import check_label_sets, export_label_sets, write_label_sets
 from lsep_ml.tuning.score_files import ScoreTable, read_scores
@@ -140,9 +141,11 @@ def apply(
         The label sets, bool (N, K), and their metrics where the file has targets.
 
     Raises:
-        ValueError: the labels of `source` are not those that the decision was fitted for, by number or by name.
+        ValueError: the labels of `source` are not those that the decision was fitted for, by number or by name; or a
+            file is a run's and not as the run left it.
     """
     check_label_sets(output, tool)
+    check_beside(decision)
     fitted, table = load(decision), read_scores(source)
     ours, theirs = fitted.label_names, table.label_names
     if ours is not None and theirs is not None and ours != theirs:

@@ -11,6 +11,7 @@ import polars as pl
 
 from lsep_ml.files import reading
 from lsep_ml.metrics.counts import binary
+from lsep_ml.runs.record import check_beside
 
 SUFFIXES = (".npz", ".csv", ".parquet")
 WORDS = {
@@ -65,14 +66,16 @@ def read_scores(path: Path) -> ScoreTable:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it has another suffix, lacks scores, or has targets other than 0 and 1, scores or features that are
-            no finite numbers, or arrays that do not belong together; names the column and the line or row.
+        ValueError: it is a run's and not as the run left it, has another suffix, lacks scores, or has targets other
+            than 0 and 1, scores or features that are no finite numbers, or arrays that do not belong together; names
+            the column and the line or row.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a file of {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     read = {".npz": _from_npz, ".csv": _from_csv, ".parquet": _from_parquet}[path.suffix]
+    check_beside(path)
     with reading(path, "a usable file of scores"):
         return _checked(**read(path))
 

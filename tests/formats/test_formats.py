@@ -18,9 +18,10 @@ from lsep_ml.bundle.files import FORMAT, READABLE
 from lsep_ml.files import content_hash, read_json
 from lsep_ml.runs.finished import read_run
 from lsep_ml.stages.earlier import finished_record
+from lsep_ml.stages.extraction import features_key
 from lsep_ml.stages.job import build_job
 from lsep_ml.store.entries import Store
-from lsep_ml.store.keys import identity_of
+from lsep_ml.store.keys import FEATURES, NETWORKS, SCORES, identity_of, scores_made_by, weights_hash
 
 HERE = Path(__file__).parent
 FORMATS = sorted(HERE.glob("format*.zip"))
@@ -70,12 +71,20 @@ def test_a_finished_run_is_found_under_its_name_and_not_done_again(left: Path, d
         assert finished_record(job, folder) is not None
 
 
-@pytest.mark.parametrize("kind", ["predictions", "features", "scores"])
-def test_stored_results_are_found(left: Path, kind: str) -> None:
-    made_by = stored(left, kind)["made_by"]
-    found = Store(left / "outputs" / "store").find(kind, made_by)
-    assert found is not None
-    assert content_hash(found.made_by) == content_hash(made_by)
+def test_stored_results_are_found_by_what_makes_them_today(left: Path) -> None:
+    job = build_job(compose_here(left / "outputs", *OPTIONS)[0])
+    job.network.load_state_dict(read_parts(the_run(left, "thresh_est")).state)
+    features = features_key(job.made_by["config"], job.network, job.data, job.running)
+    drawn = stored(left, NETWORKS)["made_by"]["initial_weights"]  # which another processor may draw otherwise
+    today = {
+        NETWORKS: job.made_by | {"initial_weights": drawn},
+        FEATURES: features,
+        SCORES: scores_made_by(identity_of(features), weights_hash(job.network.score_layer)),
+    }
+    for kind, made_by in today.items():
+        found = Store(left / "outputs" / "store").find(kind, made_by)
+        assert found is not None, kind
+        assert content_hash(found.made_by) == content_hash(made_by)
 
 
 def stored(left: Path, kind: str) -> dict[str, Any]:

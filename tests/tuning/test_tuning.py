@@ -5,11 +5,13 @@ import io
 import numpy as np
 import polars as pl
 import pytest
+from report_runs import write_run
 from rich.console import Console
 
 from lsep_ml import decisions, fit_decision
 from lsep_ml.decisions import GlobalThreshold, TopK
 from lsep_ml.metrics import bootstrap_label_sets, count_label_sets, label_set_metrics
+from lsep_ml.runs.record import RecordError, read_record, write_record
 from lsep_ml.tuning import ScoreTable, apply, print_tuning, read_scores, tune, write_label_sets
 
 NAMES = ["cat", "dog", "owl"]
@@ -224,6 +226,31 @@ def test_labels_in_another_order_are_refused(tmp_path):
     del arrays["targets"], arrays["mask"]
     with pytest.raises(ValueError, match="2 labels, but the decision was made for 3"):
         apply(tmp_path / "best.json", written(tmp_path / "new.npz", arrays), tmp_path / "out.npz")
+
+
+def test_a_file_of_a_run_that_is_not_as_the_run_left_it_is_refused(tmp_path):
+    folder = write_run(tmp_path, images=40, labels=3)
+    scores = folder / "predictions.npz"
+    tune(scores, folder / "decision.json", decisions=["threshold"], replicates=10)
+    write_record(folder, read_record(folder / "result.json"))
+    apply(folder / "decision.json", scores, tmp_path / "labels.csv")
+    for file, use in {
+        folder / "decision.json": lambda: apply(folder / "decision.json", scores, tmp_path / "labels.csv"),
+        scores: lambda: tune(scores, None, decisions=["threshold"], replicates=10),
+    }.items():
+        content = file.read_bytes()
+        changed = content[:-1] + bytes([content[-1] ^ 1])
+        file.write_bytes(changed if file == scores else content.replace(b'"val"', b'"both"'))
+        assert file.read_bytes() != content
+        with pytest.raises(RecordError, match=rf"{folder}/{file.name}: damaged"):
+            use()
+        file.write_bytes(content)
+    copied = tmp_path / "predictions.npz"  # elsewhere it is anybody's
+    copied.write_bytes(content)
+    assert len(read_scores(copied).scores) == 40
+    (folder / "result.json").write_text("{")
+    with pytest.raises(RecordError, match=rf"{folder}/result.json: not JSON"):
+        read_scores(scores)
 
 
 @pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")  # one epoch
