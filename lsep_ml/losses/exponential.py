@@ -16,9 +16,9 @@ from torch import Tensor
 
 from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
-from lsep_ml.losses.kernels.labels import FAR, LabelIndices, Labels, labels_of
+from lsep_ml.losses.kernels.labels import FAR, LabelIndices, Labels, labels_of, moderate
 from lsep_ml.losses.kernels.sampling import sampled_pairs
-from lsep_ml.losses.kernels.sums import log_sum_exp, shifted_exp_, softplus
+from lsep_ml.losses.kernels.sums import LOG2_E, log_sum_exp, shifted_exp_, softplus
 from lsep_ml.losses.kernels.violations import harmonic, violations
 from lsep_ml.losses.properties import shift_invariant
 
@@ -183,6 +183,13 @@ def pair_exponents(
         return (largest + least) + (over_negatives + over_positives)
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
+        if temperature == 1 and log_weights is None and moderate(f):
+            e_u, e_v = labels.part_(torch.mul(f, LOG2_E).exp2_())
+            sum_v, sum_u = e_v.sum(1, keepdim=True), e_u.sum(1, keepdim=True)
+            values = (sum_v * sum_u).log_().clamp_(min=-FAR)
+            tiny = torch.finfo(f.dtype).tiny
+            e_v.div_(sum_v.clamp_(min=tiny))
+            return values.squeeze(1), labels.subtract_at_positives(e_v, e_u.div_(sum_u.clamp_(min=tiny)))
         largest, e_v = shifted_exp_(labels.negatives(f))
         least, e_u = shifted_exp_(positives(f), temperature, negated=True)
         sum_v, sum_u = e_v.sum(1, keepdim=True), e_u.sum(1, keepdim=True)

@@ -5,7 +5,7 @@ from torch import Tensor
 from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, Labels, labels_of
-from lsep_ml.losses.kernels.sums import log_sum_exp, shifted_exp_
+from lsep_ml.losses.kernels.sums import LOG2_E, log_sum_exp
 from lsep_ml.losses.properties import shift_invariant, spread, takes_soft_targets
 
 __all__ = ["softmax_loss"]
@@ -60,9 +60,12 @@ def _cross_entropies(scores: Tensor, labels: Labels) -> Tensor:
         return labels.num_positives() * over_known - labels.sum_of_positives(f - largest[:, None])
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
-        largest, e = shifted_exp_(labels.known(f).clone())
+        known = labels.known(f)
+        shifted = known - known.amax(1, keepdim=True)
+        over_positives = labels.sum_of_positives(shifted)
+        e = shifted.mul_(LOG2_E).exp2_()
         sums, counts = e.sum(1), labels.num_positives()
-        values = counts * sums.log() - labels.sum_of_positives(f - largest[:, None])
+        values = counts * sums.log() - over_positives
         return values, labels.subtract_at_positives(e.mul_((counts / sums)[:, None]), labels.positive)
 
     return rowwise(scores, formula, with_gradient)

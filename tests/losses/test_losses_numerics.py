@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 import torch
-from loss_cases import CASES, Case, case_name, draw, every_loss, plain, shift_invariant_losses
+from loss_cases import CASES, Case, case_name, draw, draw_mask, every_loss, plain, shift_invariant_losses
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
 
 from lsep_ml import losses
-from lsep_ml.losses.kernels import violations
+from lsep_ml.losses.kernels import labels, violations
 
 HALF = [torch.float16, torch.bfloat16]
 
@@ -75,6 +75,40 @@ def test_scores_of_ten_thousand(name: str) -> None:
             torch.testing.assert_close(values, torch.tensor(LARGEST[name]), rtol=1e-4, atol=0)
             assert torch.isfinite(gradient).all()
             assert (gradient.abs() > 0.1).any()
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.name in ("lsep", "bpmll")], ids=case_name)
+@pytest.mark.parametrize("many", [0, 512], ids=["sparse", "dense"])
+@pytest.mark.parametrize("masked", [False, True])
+def test_exponentials_of_large_batches_are_taken_of_moderate_scores_alone(
+    case: Case, many: int, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "MANY", many)
+    monkeypatch.setattr(labels, "LARGE", 0)
+    scores, targets = draw(6, 40, 0.1)
+    targets[0], targets[1], targets[2, :7] = 0, 1, 1
+    mask = draw_mask(6, 40) if masked else None
+    if mask is not None:
+        mask[3] = False
+    scores[4, 3], scores[5, 7] = labels.MODERATE, -labels.MODERATE
+    for further in (1.0, 1.01, 1e4):  # just within, just beyond, and where exp overflows
+        f = (scores * further).float()
+        assert labels.moderate(f) == (further == 1)
+        values, gradient = case.computed(f, targets, mask=mask)
+        with torch.no_grad():
+            expected = case(f.double(), targets, mask=mask, reduction="none")
+        if case.name == "bpmll":
+            values, expected = values.clamp(max=1e30), expected.clamp(max=1e30)
+        torch.testing.assert_close(values.double(), expected, rtol=3e-5, atol=1e-6)
+        empty = expected == 0
+        assert (gradient[empty] == 0).all()
+        assert (values[empty] == 0).all()
+        assert empty[:2].all()
+        assert not torch.isnan(gradient).any()
+        if further == 1:
+            torch.testing.assert_close(
+                (values.double(), gradient.double()), case.expected(f, targets, mask), rtol=3e-5, atol=1e-6
+            )
 
 
 @every_loss

@@ -16,8 +16,12 @@ from lsep_ml.losses.kernels.values import all_ones, check_targets, known_hard
 FAR = 1e30
 """Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
 
-LARGE, MANY = 2**17, 512
-"""Entries of dense targets, and labels, from which a search for their positives takes less time than it saves."""
+LARGE = 2**16
+"""Scores from which arithmetic takes more time than calls, so that a look at their values is worth its call."""
+MANY = 512
+"""Labels from which a search for the positives of dense targets takes less time than it saves, if they are large."""
+MODERATE = 30.0
+"""The size of scores up to which exp(f) K times exp(f) K, K being millions, can be represented in float32."""
 
 
 class LabelIndices(NamedTuple):
@@ -75,17 +79,16 @@ def _without_unknown(scores: Tensor, unknown: Tensor | None) -> Tensor:
 
 
 class DenseLabels(NamedTuple):
-    """Indicators (N, K) in the dtype of the scores: 1 where an entry is a known positive, is not one, is not a known
-    negative, is unknown (None when all are known)."""
+    """Indicators (N, K) in the dtype of the scores: 1 where an entry is a known positive, is not a known negative, is
+    unknown (None when all are known)."""
 
     positive: Tensor
-    not_positive: Tensor
     not_negative: Tensor
     unknown: Tensor | None
 
     def positives(self, scores: Tensor) -> Tensor:
         """Return f_u at the positives, about 1e30 elsewhere, (N, K)."""
-        return torch.add(scores, self.not_positive, alpha=FAR)
+        return torch.add(scores, 1 - self.positive, alpha=FAR)
 
     def negatives(self, scores: Tensor) -> Tensor:
         """Return f_v at the negatives, about -1e30 elsewhere, (N, K)."""
@@ -112,6 +115,11 @@ class DenseLabels(NamedTuple):
     def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
         """Subtract from entries (N, K), in place, values in the shape of what `positives` returns."""
         return entries.sub_(values)
+
+    def part_(self, exponentials: Tensor) -> tuple[Tensor, Tensor]:
+        """Part exp(f) (N, K) into exp(-f_u), in the shape of the positives, and exp(f_v), in place; 0 elsewhere."""
+        over_positives = self.positive / exponentials
+        return over_positives, exponentials.addcmul_(exponentials, self.not_negative, value=-1)
 
 
 class SparseLabels(NamedTuple):
@@ -155,6 +163,14 @@ class SparseLabels(NamedTuple):
         """Subtract from entries (N, K), in place, values in the shape of what `positives` returns, 0 at padding."""
         return entries.scatter_add_(1, self.indices, -values)
 
+    def part_(self, exponentials: Tensor) -> tuple[Tensor, Tensor]:
+        """Part exp(f) (N, K) into exp(-f_u), in the shape of the positives, and exp(f_v), in place; 0 elsewhere."""
+        of_positives = exponentials.gather(1, self.indices)
+        exponentials.scatter_add_(1, self.indices, -self.positive * of_positives)
+        if self.unknown is not None:
+            exponentials.addcmul_(exponentials, self.unknown, value=-1)
+        return self.positive / of_positives, exponentials
+
 
 class SoftLabels(NamedTuple):
     """Weights (N, K) in the dtype of the scores: of an entry as a positive, y, and as a negative, 1 - y; both are 0
@@ -194,6 +210,10 @@ class SoftLabels(NamedTuple):
         """Subtract from entries (N, K), in place, values (N, K)."""
         return entries.sub_(values)
 
+    def part_(self, exponentials: Tensor) -> tuple[Tensor, Tensor]:
+        """Part exp(f) (N, K) into y exp(-f) and, in place, (1 - y) exp(f)."""
+        return self.positive / exponentials, exponentials.mul_(self.negative)
+
 
 Labels = DenseLabels | SparseLabels | SoftLabels
 
@@ -227,14 +247,24 @@ def labels_of(
             if search or 4 * found.indices.shape[1] <= found.num_labels:
                 return _sparse(found, mask, dtype)
     positive = targets.to(dtype)
-    negative = 1 - positive
     unknown = None if mask is None else (~mask).to(dtype)
     given = positive if targets.is_floating_point() else targets
-    check_targets(given, soft=soft, complement=negative)
-    if not soft or known_hard(given, negative):
-        not_negative = positive if unknown is None else positive + unknown
-        return DenseLabels(positive, negative, not_negative, unknown)
+    check_targets(given, soft=soft)
+    if not soft or known_hard(given):
+        return DenseLabels(positive, positive if unknown is None else positive + unknown, unknown)
+    negative = 1 - positive
     return SoftLabels(positive, negative if unknown is None else negative - unknown, unknown)
+
+
+def moderate(scores: Tensor) -> bool:
+    """Tell whether exp may be taken of `scores` (N, K) as they are, its sums over a row and their products included.
+
+    Only of large scores, and only where looking at them makes no device wait.
+    """
+    if not soon_searched(scores) or scores.numel() < LARGE:
+        return False
+    least, most = torch.aminmax(scores)
+    return least.item() >= -MODERATE and most.item() <= MODERATE
 
 
 def known_targets(targets: Tensor, mask: Tensor | None) -> Tensor:
@@ -242,10 +272,10 @@ def known_targets(targets: Tensor, mask: Tensor | None) -> Tensor:
     return targets if mask is None else targets.masked_fill(~mask, 0)
 
 
-def soon_searched(targets: Tensor) -> bool:
-    """Return whether the positives of dense targets can be found at once, nothing waiting and nothing being traced."""
+def soon_searched(values: Tensor) -> bool:
+    """Return whether targets or scores can be looked at now, nothing waiting for it and nothing being traced."""
     # A subclass of Tensor, such as those of tracing and of sharding, may have no values here.
-    return plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
+    return plain_eager() and type(values) is Tensor and values.device.type == "cpu"
 
 
 def _sparse(targets: LabelIndices, mask: Tensor | None, dtype: torch.dtype) -> SparseLabels:

@@ -15,7 +15,7 @@ BLOCK = 2**20
 """Targets looked at in one: bounds the memory that it takes, and is not worth less."""
 
 
-def check_targets(targets: Tensor, *, soft: bool = False, complement: Tensor | None = None) -> None:
+def check_targets(targets: Tensor, *, soft: bool = False) -> None:
     """Check that every one of `targets` (N, K) is 0 or 1, or, where they are `soft`, a number from 0 to 1.
 
     Boolean targets cost nothing. On a CPU an error is raised at once; on CUDA it is an assertion of the device's own,
@@ -25,7 +25,6 @@ def check_targets(targets: Tensor, *, soft: bool = False, complement: Tensor | N
     Args:
         targets: with 0 where an entry is not known.
         soft: whether numbers between 0 and 1 have a meaning.
-        complement: 1 - targets, where it is there already.
 
     Raises:
         ValueError: another value, or NaN; names the first entry that has one.
@@ -39,19 +38,19 @@ def check_targets(targets: Tensor, *, soft: bool = False, complement: Tensor | N
         if targets.device.type == "cuda":
             low, high = _range(targets)
             right = (low >= 0) & (high <= 1)
-            torch._assert_async(right if within else right & (_spread(targets, complement) == 0))
-        elif targets.device.type == "cpu" and not _right(targets, within, complement):
+            torch._assert_async(right if within else right & (_spread(targets) == 0))
+        elif targets.device.type == "cpu" and not _right(targets, within):
             row, column = (~_allowed(targets, soft)).nonzero()[0].tolist()
             raise ValueError(f"targets[{row}, {column}]={targets[row, column].item():g}: {WANTED[soft]}")
 
 
-def known_hard(targets: Tensor, complement: Tensor) -> bool:
+def known_hard(targets: Tensor) -> bool:
     """Return whether `targets`, checked to be in [0, 1], are 0 or 1, so far as that is known without making a device
     wait."""
     if not targets.is_floating_point():
         return True
     here = plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
-    return here and _spread(targets, complement).item() == 0
+    return here and _spread(targets).item() == 0
 
 
 def all_ones(targets: Tensor, entries: Tensor) -> bool:
@@ -66,18 +65,18 @@ def _range(targets: Tensor) -> tuple[Tensor, Tensor]:
     return torch.aminmax(targets)
 
 
-def _spread(targets: Tensor, complement: Tensor | None) -> Tensor:
+def _spread(targets: Tensor) -> Tensor:
     """Compute the sum of y (1 - y) over `targets` in [0, 1], which is 0 where all are 0 or 1, and there alone."""
     y = targets.reshape(-1)
-    return torch.dot(y, 1 - y if complement is None else complement.reshape(-1))
+    return torch.dot(y, 1 - y)
 
 
-def _right(targets: Tensor, within: bool, complement: Tensor | None) -> bool:
+def _right(targets: Tensor, within: bool) -> bool:
     """Return whether `targets` on a CPU are from 0 to 1, and, unless that is enough (`within`), 0 or 1."""
-    if not within and complement is None:
+    if not within:
         return _hard(targets)
     least, most = (bound.item() for bound in _range(targets))
-    return least >= 0 and most <= 1 and (within or _spread(targets, complement).item() == 0)
+    return least >= 0 and most <= 1
 
 
 def _hard(targets: Tensor) -> bool:
