@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from lsep_ml.metrics.bootstrap import bootstrap_label_sets, bootstrap_ranking
+from lsep_ml.metrics import bootstrap_label_sets, bootstrap_ranking
 from lsep_ml.metrics.functional import (
     count_label_sets,
     label_set_metrics,

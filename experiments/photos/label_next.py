@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from lsep_ml.losses import bce_loss
 from lsep_ml.metrics.functional import average_precisions
 from lsep_ml.training.learning_curve import LabelledRows, learning_curve, rank
-from lsep_ml.training.probe import ProbeImages, Standardisation
+from lsep_ml.training.linear_scores import Standardisation
+from lsep_ml.training.probe import ProbeImages
 
 RAREST = 6
 DRAWS = 4  # of random images, a seed

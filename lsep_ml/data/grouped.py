@@ -1,11 +1,15 @@
 """Splits that never divide a group, and keep each label's share as well as the groups allow."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from lsep_ml.data.indicator import Targets
+
+LARGE = 2**26  # counts of groups and labels from which on those that are 0 are left out
 
 PASSES = 20  # of the search for better places, if it has not ended before
 SWAPPED = 200  # groups up to which two that change places are tried too
@@ -34,18 +38,18 @@ def grouped_parts(
     counts = _counts(group_of, targets)
     wanted = np.array(shares) / np.sum(shares)
     rng = np.random.default_rng(seed)
-    starts = STARTS if len(counts) <= SWAPPED else 1
+    starts = STARTS if counts.shape[0] <= SWAPPED else 1
     found = [_improved(counts, _placed(counts, wanted, rng, start > 0), wanted) for start in range(starts)]
     best = min(found, key=lambda parts: deviation(counts, parts, wanted))
     return best[group_of]
 
 
-def deviation(counts: NDArray[np.float64], parts: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
+def deviation(counts: Any, parts: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
     """Return how far the parts are from their shares: the squared differences of the share of the images, plus the mean
     over the labels of those of the label's images, summed over the parts.
 
     Args:
-        counts: (G, 1 + K), images of each group, and its images with each label.
+        counts: (G, 1 + K), images of each group, and its images with each label; compressed rows where that is large.
         parts: int (G,), each group's part.
         shares: (P,), with sum 1.
     """
@@ -53,7 +57,7 @@ def deviation(counts: NDArray[np.float64], parts: NDArray[np.int64], shares: NDA
     return float((_weights(counts) * (have - shares[:, None] * counts.sum(axis=0)) ** 2).sum())
 
 
-def _weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+def _weights(counts: Any) -> NDArray[np.float64]:
     """Return a weight for each column of `counts`: squared differences of counts become those of shares, and all labels
     together weigh as much as the images."""
     total = counts.sum(axis=0)
@@ -63,36 +67,52 @@ def _weights(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return weights
 
 
-def _counts(group_of: NDArray[np.int64], targets: Targets) -> NDArray[np.float64]:
+def _counts(group_of: NDArray[np.int64], targets: Targets) -> Any:
     images = np.bincount(group_of)
     rows, labels = targets.nonzero()
-    cells = np.bincount(group_of[rows] * targets.shape[1] + labels, minlength=len(images) * targets.shape[1])
+    groups, width = group_of[rows], targets.shape[1]
+    if len(images) * (1 + width) >= LARGE:
+        places = (
+            np.concatenate([np.arange(len(images)), groups]),
+            np.append(np.zeros_like(images), 1 + labels),
+        )
+        ones = np.concatenate([images, np.ones(len(rows))]).astype(np.float64)
+        return csr_array((ones, places), (len(images), 1 + width))  # which adds up what is given twice
+    cells = np.bincount(groups * width + labels, minlength=len(images) * width)
     return np.column_stack([images, cells.reshape(len(images), -1)]).astype(np.float64)
 
 
+def _of_group(counts: Any, group: int) -> tuple[Any, NDArray[np.float64]]:
+    """Return the columns in which a group counts anything, and its counts there."""
+    if isinstance(counts, np.ndarray):
+        return slice(None), counts[group]
+    there = slice(counts.indptr[group], counts.indptr[group + 1])
+    return counts.indices[there], counts.data[there]
+
+
 def _placed(
-    counts: NDArray[np.float64], shares: NDArray[np.float64], rng: np.random.Generator, any_order: bool
+    counts: Any, shares: NDArray[np.float64], rng: np.random.Generator, any_order: bool
 ) -> NDArray[np.int64]:
     """Return the groups one after the other, the largest first or in any order, where each does least harm."""
     weights = _weights(counts)
-    order = rng.permutation(len(counts))
+    order = rng.permutation(counts.shape[0])
     if not any_order:
-        order = order[np.argsort(-counts[order, 0], kind="stable")]
+        images = np.asarray(counts[:, [0]].sum(axis=1))
+        order = order[np.argsort(-images[order], kind="stable")]
     lack = shares[:, None] * counts.sum(axis=0)  # what each part has still to be given
-    parts = np.full(len(counts), -1, np.int64)
+    parts = np.full(counts.shape[0], -1, np.int64)
     for place, group in enumerate(order):
         empty = np.setdiff1d(np.arange(len(shares)), parts)
-        harm = (weights * counts[group] * (counts[group] - 2 * lack)).sum(axis=1)
+        columns, own = _of_group(counts, group)
+        harm = (weights[columns] * own * (own - 2 * lack[:, columns])).sum(axis=1)
         allowed = empty if len(empty) >= len(order) - place else np.arange(len(shares))
         part = allowed[np.argmin(harm[allowed])]
         parts[group] = part
-        lack[part] -= counts[group]
+        lack[part, columns] -= own
     return parts
 
 
-def _improved(
-    counts: NDArray[np.float64], parts: NDArray[np.int64], shares: NDArray[np.float64]
-) -> NDArray[np.int64]:
+def _improved(counts: Any, parts: NDArray[np.int64], shares: NDArray[np.float64]) -> NDArray[np.int64]:
     """Groups moved, and with few of them swapped, as long as the deviation becomes smaller."""
     weights, parts = _weights(counts), parts.copy()
     have = np.stack([counts[parts == part].sum(axis=0) for part in range(len(shares))])
@@ -100,23 +120,23 @@ def _improved(
     sizes = np.bincount(parts, minlength=len(shares))
     for _ in range(PASSES):
         moved = False
-        for group in range(len(counts)):
-            own, change = int(parts[group]), counts[group]
+        for group in range(len(parts)):
+            own, (columns, change) = int(parts[group]), _of_group(counts, group)
             if sizes[own] > 1:
-                harm = (weights * change * (change + 2 * over)).sum(axis=1) + (
-                    weights * change * (change - 2 * over[own])
-                ).sum()
+                heavy, there = weights[columns] * change, over[:, columns]
+                harm = (heavy * (change + 2 * there)).sum(axis=1) + (heavy * (change - 2 * there[own])).sum()
                 harm[own] = 0
                 best = int(np.argmin(harm))
                 if harm[best] < -1e-12:
-                    over[own] -= change
-                    over[best] += change
+                    over[own, columns] -= change
+                    over[best, columns] += change
                     sizes[own] -= 1
                     sizes[best] += 1
                     parts[group], moved = best, True
                     continue
-            if len(counts) <= SWAPPED:
-                moved |= _swapped(group, counts, parts, over, weights)
+            if len(parts) <= SWAPPED:
+                dense = counts if isinstance(counts, np.ndarray) else counts.toarray()
+                moved |= _swapped(group, dense, parts, over, weights)
         if not moved:
             break
     return parts

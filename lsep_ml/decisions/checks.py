@@ -1,13 +1,13 @@
 """Arrays as decisions take them, torch or NumPy (memory maps included), and the checks of what comes in."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.counts import as_numpy, row_slices
 
 Array = Tensor | np.ndarray[Any, Any]
 BLOCK = 8192  # rows read at a time
@@ -33,10 +33,11 @@ def check_scores(scores: Array, num_labels: int = 0) -> None:
         raise ValueError(f"scores: shape {tuple(scores.shape)}, expected (N, K) with K >= 1")
     if num_labels and scores.shape[1] != num_labels:
         raise ValueError(f"scores: {scores.shape[1]} labels, but the decision was made for {num_labels}")
-    missing = as_numpy(scores != scores).any(1)
-    if missing.any():
-        row = int(missing.argmax())
-        raise ValueError(f"scores: NaN in row {row}; a decision needs a number for every label")
+    for rows in row_slices(*scores.shape):
+        missing = as_numpy(scores[rows] != scores[rows]).any(1)
+        if missing.any():
+            row = rows.start + int(missing.argmax())
+            raise ValueError(f"scores: NaN in row {row}; a decision needs a number for every label")
 
 
 def check_features(features: Array | None, rows: int, num_features: int, name: str) -> Array:
@@ -60,17 +61,39 @@ def check_fit(scores: Array, targets: Array, mask: Array | None) -> None:
             raise ValueError(f"{name}: shape {tuple(values.shape)}, but scores have {tuple(scores.shape)}")
     if len(scores) == 0:
         raise ValueError("scores: no rows; a decision cannot be fitted on an empty split")
-    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused below
-        values, labels = as_numpy(scores).astype(np.float32, copy=False), as_numpy(targets)
-    known = np.ones(labels.shape, bool) if mask is None else as_numpy(mask) != 0
-    if not np.isfinite(values).all():
+    blocks = [
+        _seen(*(None if values is None else as_numpy(values[rows]) for values in (scores, targets, mask)))
+        for rows in row_slices(*scores.shape)
+    ]
+    if not all(block.finite for block in blocks):
         raise ValueError("scores: infinite values; a threshold cannot be fitted on them, clip them first")
-    positive, negative = (labels == 1) & known, (labels == 0) & known
-    other = known & ~positive & ~negative
-    if other.any():
-        raise ValueError(f"targets: {labels[other][0]} found, expected only 0 and 1")
-    if not positive.any() or not negative.any():
-        missing = "positive" if not positive.any() else "negative"
+    for block in blocks:
+        if block.other.size:
+            raise ValueError(f"targets: {block.other[0]} found, expected only 0 and 1")
+    positive, negative = any(block.positive for block in blocks), any(block.negative for block in blocks)
+    if not positive or not negative:
+        missing = "negative" if positive else "positive"
         raise ValueError(f"targets: no known {missing} entry; fitting a decision needs both kinds")
-    if values.min() == values.max():
-        raise ValueError(f"scores: all equal ({values.flat[0]}); nothing can be decided from them")
+    least = min(block.least for block in blocks)
+    if least == max(block.largest for block in blocks):
+        raise ValueError(f"scores: all equal ({least}); nothing can be decided from them")
+
+
+class _Seen(NamedTuple):
+    """Says what is in some rows; other: known targets that are neither 0 nor 1."""
+
+    finite: bool
+    positive: bool
+    negative: bool
+    other: np.ndarray[Any, Any]
+    least: np.float32
+    largest: np.float32
+
+
+def _seen(scores: Any, targets: Any, mask: Any) -> _Seen:
+    with np.errstate(over="ignore"):  # too large for float32 is infinite, and refused
+        values = scores.astype(np.float32, copy=False)
+    known = np.ones(targets.shape, bool) if mask is None else mask != 0
+    positive, negative = (targets == 1) & known, (targets == 0) & known
+    other = targets[known & ~positive & ~negative]
+    return _Seen(np.isfinite(values).all(), positive.any(), negative.any(), other, values.min(), values.max())

@@ -88,18 +88,25 @@ class LearntDecision(Decision):
 
     def problems(self, scores: Array, features: Array | None = None) -> list[str]:
         """Return what is suspicious about a fitted head on these data: constant, or only empty label sets."""
-        decided = self.decide(scores, features)
-        estimates = decided.thresholds if decided.thresholds is not None else decided.counts
-        assert estimates is not None
-        estimates = estimates.where(estimates < NEVER, 0)
-        spread = (estimates.amax(0) - estimates.amin(0)).amax()
+
+        def looked_at(scores: Tensor, features: Tensor | None) -> Tensor:
+            """Return the lowest and the highest estimate of each label, and whether any is named, (3, K) or (3, 1)."""
+            decided = self.constrained(scores, features)
+            estimates = decided.thresholds if decided.thresholds is not None else decided.counts
+            assert estimates is not None
+            estimates = estimates.where(estimates < NEVER, 0).reshape(len(estimates), -1)
+            low, high = estimates.amin(0), estimates.amax(0)
+            return torch.stack([low, high, decided.label_sets.any().to(low.dtype).expand_as(low)])
+
+        low, high, named = torch.stack(self._in_blocks(looked_at, scores, features)).unbind(1)
+        low, high = low.amin(0), high.amax(0)
         found = []
-        if spread <= 1e-6 * estimates.abs().amax().clamp_min(1):
+        if (high - low).amax() <= 1e-6 * torch.maximum(-low, high).amax().clamp_min(1):
             found.append(
                 "the head predicts the same for every image (a dead ReLU layer, or nothing to learn); "
                 "lower the learning rate, standardise the features or check them"
             )
-        if not decided.label_sets.any():
+        if not named.any():
             found.append("every predicted label set is empty")
         return found
 

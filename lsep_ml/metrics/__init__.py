@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lsep_ml.metrics.bootstrap import PairedBootstrap, bootstrap_label_sets, bootstrap_ranking
+from lsep_ml.metrics.bootstrap import PairedBootstrap, bootstrap_label_sets
 from lsep_ml.metrics.catalogue import (
     BY_KEY,
     LABELS_PER_IMAGE,
@@ -24,6 +24,7 @@ from lsep_ml.metrics.functional import (
     ranking_metrics,
 )
 from lsep_ml.metrics.metric import Metric, Quantity
+from lsep_ml.metrics.resampled_ranking import bootstrap_ranking
 
 if TYPE_CHECKING:
     from lsep_ml.metrics.shells import LabelSetMetrics, RankingMetrics

@@ -14,18 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.catalogue import BY_KEY, LABELS_PER_IMAGE
-from lsep_ml.metrics.counts import IMAGE_SHARES, LabelCounts, binary, image_counts, known_entries
+from lsep_ml.metrics.counts import IMAGE_SHARES, LabelCounts, as_numpy, binary, image_counts, row_slices
 from lsep_ml.metrics.functional import (
     LABEL_SET_KEYS,
-    check_ranking_input,
-    image_ranking,
     label_set_metrics,
     label_set_value,
     labels_per_image,
-    ranking_formulas,
 )
 from lsep_ml.metrics.metric import Floats, Metric, ratio
-from lsep_ml.metrics.resampled_ranking import DrawnImages, ResampledRanking
 
 Intervals = dict[str, tuple[float, float]]
 Replicates = NDArray[np.float64]
@@ -34,7 +30,6 @@ GROUPS = 5000
 """More images than this are drawn by `PairedBootstrap` in so many random groups of equal size."""
 
 _BLOCK = 4_000_000  # weights drawn at a time: bounds the memory
-_FEWEST = 16  # replicates of a pooled ranking at a time, however large it is
 
 
 def bootstrap_label_sets(
@@ -52,49 +47,46 @@ def bootstrap_label_sets(
     predictions, targets, mask: (N, K) as in `count_label_sets`. further: of label sets too, and not in the catalogue.
     Deterministic in `seed`.
     """
-    known: Any = known_entries(targets, mask)
+    known = None if mask is None else as_numpy(mask) != 0
     predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
-    columns = _columns(predictions, targets, known)
-    blocks = [
-        [_product(weights, of) for of in columns]
-        for weights in replicate_weights(len(targets), replicates, seed)
-    ]
-    counts = _counts(*(np.vstack(sums) for sums in zip(*blocks, strict=True)))
+    answered = np.ones(len(targets), bool) if known is None else known.any(1)
+    counts = _resampled(predictions, targets, known, answered, replicates, seed)
     values = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
     values |= {metric.key: label_set_value(metric.formula, counts) for metric in further}
-    return intervals_of(values, level, int(known.any(1).sum()))
+    return intervals_of(values, level, int(answered.sum()))
 
 
-def bootstrap_ranking(
-    scores: Any,
-    targets: Any,
-    mask: Any = None,
-    *,
-    replicates: int = 1000,
-    level: float = LEVEL,
-    seed: int = 0,
-) -> Intervals:
-    """Compute intervals of the ranking metrics, by `intervals_of` (see `ranking_metrics`), map_classes aside.
+def _resampled(
+    predictions: NDArray[np.bool_],
+    targets: NDArray[np.bool_],
+    known: NDArray[np.bool_] | None,
+    answered: NDArray[np.bool_],
+    replicates: int,
+    seed: int,
+) -> LabelCounts:
+    """Return the counts of every replicate; answered: bool (N,), the images that have a known entry.
 
-    The same `seed` draws the same images as in `bootstrap_label_sets`. In each replicate a mean over labels skips those
-    for which the formula is not defined in it.
+    Labels are counted in blocks, which bounds the memory: the sums are of integers, and the same in any blocks.
     """
-    scores, targets, known = check_ranking_input(scores, targets, mask)
-    rows = image_ranking(scores, targets, known)
-    columns = np.stack([*rows.values(), np.ones(len(scores))], axis=1) * known.any(1)[:, None]
-    pooled = _ranking(scores, targets, known) if ranking_formulas("entries") else None
-    every_label = [
-        _ranking(scores[:, [label]], targets[:, [label]], known[:, [label]])
-        for label in range(scores.shape[1])
-    ]
-    blocks: list[dict[str, Floats]] = []
-    for weights in replicate_weights(len(scores), replicates, seed):
-        sums = weights.astype(np.float64) @ columns
-        values = dict(zip(rows, ratio(sums[:, :-1], sums[:, -1:]).T, strict=True))
-        drawn = DrawnImages(np.ascontiguousarray(weights.T))
-        blocks.append(values | _label_means(every_label, drawn) | _pooled(pooled, drawn, known.sum()))
-    values = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
-    return intervals_of(values, level, int(known.any(1).sum()))
+    shape = targets.shape
+    columns: list[NDArray[Any]] = [predictions, targets, *([] if known is None else [known])]
+    correct, *others = (np.empty((replicates, shape[1])) for _ in range(1 + len(columns)))
+    images, of_images = np.empty(replicates), np.empty((replicates, len(IMAGE_SHARES)))
+    each_image = _image_shares(predictions, targets, known)
+    end = 0
+    for weights in replicate_weights(shape[0], replicates, seed):
+        drawn, end = slice(end, end + len(weights)), end + len(weights)
+        exact = weights.astype(_exact_type(targets))
+        images[drawn], of_images[drawn] = _product(exact, answered), _product(weights, each_image)
+        for labels in row_slices(shape[1], shape[0]):
+            right = predictions[:, labels] & targets[:, labels]
+            correct[drawn, labels] = _product(exact, right)
+            for total, column in zip(others, columns, strict=True):
+                total[drawn, labels] = _product(exact, column[:, labels])
+    predicted, actual, *of_known = others
+    of_label = of_known[0] if of_known else np.broadcast_to(images[:, None], actual.shape)
+    sums = dict(zip(IMAGE_SHARES, of_images.T, strict=True))
+    return LabelCounts(correct, predicted, actual, of_label, images, sums)
 
 
 class Draws(NamedTuple):
@@ -218,12 +210,20 @@ def _columns(predictions: Any, targets: Any, known: Any) -> tuple[NDArray[Any], 
 
     All bool (N, K), False where unknown. Each image's shares are float64, all else is bool.
     """
-    of_images = [ratio(*share(*image_counts(predictions, targets, known))) for share in IMAGE_SHARES]
     return (
         np.hstack([predictions & targets, predictions]),
         np.hstack([targets, known, known.any(1)[:, None]]),
-        np.stack(of_images, axis=1),
+        _image_shares(predictions, targets, known),
     )
+
+
+def _image_shares(predictions: Any, targets: Any, known: Any) -> Floats:
+    """Return each image's shares, float64 (N, S)."""
+    parts = []
+    for rows in row_slices(*targets.shape):
+        counts = image_counts(predictions[rows], targets[rows], None if known is None else known[rows])
+        parts.append(np.stack([ratio(*share(*counts)) for share in IMAGE_SHARES], axis=1))
+    return np.concatenate(parts)
 
 
 def _counts(of_sets: Floats, of_targets: Floats, of_images: Floats) -> LabelCounts:
@@ -234,46 +234,11 @@ def _counts(of_sets: Floats, of_targets: Floats, of_images: Floats) -> LabelCoun
     return LabelCounts(correct, predicted, actual, known, of_targets[:, -1], sums)
 
 
-def _product(weights: NDArray[np.uint8], columns: NDArray[Any]) -> Floats:
+def _product(weights: NDArray[Any], columns: NDArray[Any]) -> Floats:
     kind = _exact_type(columns)
-    return (weights.astype(kind) @ columns.astype(kind)).astype(np.float64)
+    return (weights.astype(kind, copy=False) @ columns.astype(kind)).astype(np.float64)
 
 
 def _exact_type(columns: NDArray[Any]) -> type[np.floating[Any]]:
     """Return float32, twice as fast, where it is exact: products and sums of integers below 2^24."""
     return np.float32 if columns.dtype == bool and len(columns) < 2**24 else np.float64
-
-
-def _ranking(scores: NDArray[Any], targets: Any, known: Any) -> ResampledRanking | None:
-    """Return the ranking of the known entries of all columns; None without a positive."""
-    positive = (targets & known)[known]
-    return ResampledRanking(scores[known], positive, np.nonzero(known)[0]) if positive.any() else None
-
-
-def _label_means(rankings: Sequence[ResampledRanking | None], drawn: DrawnImages) -> dict[str, Floats]:
-    """Return the mean over the labels of each formula, (R,)."""
-    formulas = ranking_formulas("labels")
-    total, defined = np.zeros((2, len(formulas), drawn.weights.shape[1]))
-    for ranking in rankings:
-        if ranking is None:
-            continue
-        cutoffs = ranking.cutoffs(drawn)
-        for place, formula in enumerate(formulas.values()):
-            values = formula(cutoffs)
-            total[place] += np.nan_to_num(values)
-            defined[place] += ~np.isnan(values)
-    return dict(zip(formulas, ratio(total, defined), strict=True))
-
-
-def _pooled(ranking: ResampledRanking | None, drawn: DrawnImages, entries: int) -> dict[str, Floats]:
-    """Return each formula of all entries pooled, (R,); 0 where it is not defined."""
-    formulas, replicates = ranking_formulas("entries"), drawn.weights.shape[1]
-    values = {key: np.zeros(replicates) for key in formulas}
-    size = max(_FEWEST, _BLOCK // entries)
-    for start in range(0, replicates if ranking else 0, size):
-        assert ranking is not None
-        part = np.ascontiguousarray(drawn.weights[:, start : start + size])
-        cutoffs = ranking.cutoffs(DrawnImages(part))
-        for key, formula in formulas.items():
-            values[key][start : start + size] = np.nan_to_num(formula(cutoffs))
-    return values

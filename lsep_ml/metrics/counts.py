@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, exact
 from lsep_ml.metrics.metric import Floats, Formula, HarmonicMean, Share
 
+ENTRIES = 2**24
+"""Entries of a matrix that are counted at a time, which bounds the memory."""
+
 
 class LabelCounts(NamedTuple):
     """Sufficient statistics of the label-set metrics; leading axes (...) are replicates, such as thresholds.
@@ -40,19 +43,41 @@ def count_label_sets(predictions: Any, targets: Any, mask: Any = None) -> LabelC
 
     Raises ValueError for known entries other than 0 and 1, and for matrices of different sizes.
     """
-    known = None if mask is None else as_numpy(mask) != 0
-    check_sizes(predictions=predictions, targets=targets, mask=mask)
-    predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
-    correct = predictions & targets
-    sums = image_numerators(predictions, targets, known).items()
-    return LabelCounts(
-        correct=correct.sum(-2),
-        predicted=predictions.sum(-2),
-        actual=targets.sum(-2),
-        known=np.broadcast_to(targets.shape[-2], targets.shape[-1:]) if known is None else known.sum(-2),
-        images=targets.shape[-2] if known is None else known.any(-1).sum(-1),
-        image_sums={share: sum_of_ratios(numerators) for share, numerators in sums},
+    given = [each if hasattr(each, "shape") else np.asarray(each) for each in (predictions, targets)]
+    check_sizes(predictions=given[0], targets=given[1], mask=mask)
+    images, labels = given[1].shape[-2:]
+    # Sums of integers: the same whatever is counted together.
+    rows = row_slices(images, labels) if given[1].ndim == 2 and given[0].ndim == 2 else [...]
+    parts = [_sums(given[0][of], given[1][of], None if mask is None else mask[of], of) for of in rows]
+    correct, predicted, actual, known, answered = (
+        sum(of) for of in zip(*(part[:5] for part in parts), strict=True)
     )
+    numerators = {share: sum(part[5][share] for part in parts) for share in IMAGE_SHARES}
+    sums = {share: sum_of_ratios(of) for share, of in numerators.items()}
+    return LabelCounts(correct, predicted, actual, known, answered, sums)
+
+
+def _sums(predictions: Any, targets: Any, mask: Any, rows: Any) -> tuple[Any, ...]:
+    """Return the fields of `LabelCounts` of these rows, the last as `image_numerators`."""
+    first = rows.start if isinstance(rows, slice) else 0
+    known = None if mask is None else as_numpy(mask) != 0
+    predictions = binary("predictions", predictions, known, first)
+    targets = binary("targets", targets, known, first)
+    return (
+        (predictions & targets).sum(-2),
+        predictions.sum(-2),
+        targets.sum(-2),
+        np.broadcast_to(targets.shape[-2], targets.shape[-1:]) if known is None else known.sum(-2),
+        targets.shape[-2] if known is None else known.any(-1).sum(-1),
+        image_numerators(predictions, targets, known),
+    )
+
+
+def row_slices(images: int, labels: int, entries: int | None = None) -> list[slice]:
+    """Return the rows of a matrix (images, labels) in blocks of about so many entries (`ENTRIES`), at least one
+    block."""
+    size = max(1, (entries or ENTRIES) // max(1, labels))
+    return [slice(start, min(start + size, images)) for start in range(0, max(1, images), size)]
 
 
 class ComparedLabels(NamedTuple):
@@ -129,19 +154,22 @@ def check_sizes(**matrices: Any) -> None:
             raise ValueError(f"{name}: shape {shape}, but {first} have {size}; expected (N, K) of both")
 
 
-def binary(name: str, values: Any, known: NDArray[np.bool_] | None) -> NDArray[np.bool_]:
-    """Return known 0/1 values (..., N, K) as a bool array, False where unknown.
+def binary(name: str, values: Any, known: NDArray[np.bool_] | None, first: int = 0) -> NDArray[np.bool_]:
+    """Return known 0/1 values (..., N, K) as a bool array, False where unknown; `first` numbers the first row.
 
     Raises ValueError for any other known value; names its row and column, counted from 0.
     """
     values = as_numpy(values)
-    if values.dtype != bool:
-        other = (values != 0) & (values != 1)
+    blocks = [...] if values.ndim != 2 or values.size < ENTRIES else row_slices(*values.shape)
+    for rows in blocks if values.dtype != bool else []:
+        other = (values[rows] != 0) & (values[rows] != 1)
         if known is not None:
-            other &= known
+            other &= known[rows]
         if other.any():
-            *_, row, column = np.argwhere(other)[0]
-            found = values[tuple(np.argwhere(other)[0])]
+            place = tuple(np.argwhere(other)[0])
+            *_, row, column = place
+            row += first + (0 if rows is ... else rows.start)
+            found = values[rows][place]
             raise ValueError(f"{name}: {found} found in row {row}, column {column}, expected only 0 and 1")
     return values != 0 if known is None else (values != 0) & known
 

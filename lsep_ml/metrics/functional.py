@@ -22,7 +22,7 @@ from lsep_ml.metrics.catalogue import (
     precision,
     recall,
 )
-from lsep_ml.metrics.counts import LabelCounts, as_numpy, binary, check_sizes
+from lsep_ml.metrics.counts import LabelCounts, as_numpy, binary, check_sizes, row_slices
 from lsep_ml.metrics.counts import compare_label_sets as compare_label_sets
 from lsep_ml.metrics.counts import count_label_sets as count_label_sets
 from lsep_ml.metrics.counts import known_entries as known_entries
@@ -42,7 +42,7 @@ LABEL_SET_KEYS = tuple(metric.key for metric in LABEL_SET_METRICS)
 RANKING_KEYS = (*(metric.key for metric in RANKING_METRICS), MAP_CLASSES.key)
 # Images and entries that are sorted at a time, whichever are fewer, and entries up to which one ranking of all of them
 # is: they bound the memory.
-_IMAGES, _ENTRIES, _POOLED = 8192, 2**22, 2**27
+_IMAGES, _ENTRIES, _POOLED = 8192, 2**20, 2**24
 
 PerClass = Literal["precision", "recall", "f1"]
 _PER_CLASS: Mapping[PerClass, Share] = {"precision": precision, "recall": recall, "f1": f1}
@@ -125,12 +125,14 @@ def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any,
     scores, known = as_numpy(scores), None if mask is None else as_numpy(mask) != 0
     targets = binary("targets", targets, known)
     known = np.ones(targets.shape, bool) if known is None else known
-    if np.isnan(scores).any():
-        row = int(np.isnan(scores).any(1).argmax())
-        column = int(np.isnan(scores[row]).argmax())
-        raise ValueError(
-            f"scores: NaN in row {row}, column {column}; ranking metrics need a number for every entry"
-        )
+    for rows in row_slices(*scores.shape):
+        missing = np.isnan(scores[rows])
+        if missing.any():
+            row, column = np.argwhere(missing)[0]
+            raise ValueError(
+                f"scores: NaN in row {rows.start + row}, column {column}; ranking metrics need a number for every "
+                "entry"
+            )
     if not known.any():
         raise ValueError("ranking metrics need at least one image with a known label, got none")
     return scores, targets, known

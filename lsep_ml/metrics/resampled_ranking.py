@@ -1,4 +1,4 @@
-"""The cut-offs of a ranking whose images are drawn with weights: what the bootstrap of a ranking metric sees."""
+"""The bootstrap of the ranking metrics: the cut-offs of a ranking whose images are drawn with weights."""
 
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -6,11 +6,47 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.metrics.functional import group_ends
-from lsep_ml.metrics.metric import Cutoffs
+from lsep_ml.metrics.bootstrap import LEVEL, Intervals, intervals_of, replicate_weights
+from lsep_ml.metrics.counts import row_slices
+from lsep_ml.metrics.functional import check_ranking_input, group_ends, image_ranking, ranking_formulas
+from lsep_ml.metrics.metric import Cutoffs, Floats, ratio
 
 Integers = NDArray[np.int32]
 _CHUNK = 1 << 16  # entries gathered at a time: they stay in the cache
+_RANKED = 2**22  # entries whose labels' rankings are held at a time
+_CELLS = 4_000_000  # entries and replicates of a pooled ranking at a time: bounds the memory
+_FEWEST = 16  # replicates of it at a time, however large it is
+
+
+def bootstrap_ranking(
+    scores: Any,
+    targets: Any,
+    mask: Any = None,
+    *,
+    replicates: int = 1000,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> Intervals:
+    """Compute intervals of the ranking metrics, by `intervals_of` (see `ranking_metrics`), map_classes aside.
+
+    The same `seed` draws the same images as in `bootstrap_label_sets`. In each replicate a mean over labels skips those
+    for which the formula is not defined in it.
+    """
+    scores, targets, known = check_ranking_input(scores, targets, mask)
+    rows = image_ranking(scores, targets, known)
+    columns = np.stack([*rows.values(), np.ones(len(scores))], axis=1) * known.any(1)[:, None]
+    pooled = _ranking(scores, targets, known) if ranking_formulas("entries") else None
+    blocks: list[dict[str, Floats]] = []
+    for weights in replicate_weights(len(scores), replicates, seed):
+        sums = weights.astype(np.float64) @ columns
+        values = dict(zip(rows, ratio(sums[:, :-1], sums[:, -1:]).T, strict=True))
+        blocks.append(values | _pooled(pooled, np.ascontiguousarray(weights.T), known.sum()))
+    del pooled  # large, and the labels' rankings come next
+    values = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+    of_labels = _label_means(scores, targets, known, replicates, seed)
+    return intervals_of(
+        {key: values[key] for key in rows} | of_labels | values, level, int(known.any(1).sum())
+    )
 
 
 class DrawnImages:
@@ -50,19 +86,21 @@ class ResampledRanking:
     scores, positive (bool), images: (M,) each, an entry's score, target and image. There is at least one positive.
     """
 
-    def __init__(self, scores: NDArray[Any], positive: NDArray[np.bool_], images: NDArray[np.intp]) -> None:
+    def __init__(self, scores: NDArray[Any], positive: NDArray[np.bool_], images: Integers) -> None:
         order = np.argsort(scores)[::-1]
         scores, positive, images = scores[order], positive[order], images[order]
         ends = np.flatnonzero(group_ends(scores))
-        ends = ends[np.diff(positive.cumsum()[ends], prepend=0) > 0]  # other ties leave the recall as it is
-        ranked = np.arange(ends[-1] + 1)
-        tie = np.searchsorted(ends, ranked)
-        of_tie = ~positive[ranked] & (scores[ranked] == scores[ends][tie])
-        self._reached, self._found, self._tied = (
-            _Ties(images[chosen], tie[chosen], len(ends))
-            for chosen in (ranked, ranked[positive[ranked]], ranked[of_tie])
-        )
+        ends = ends[
+            np.diff(positive.cumsum(dtype=np.int32)[ends], prepend=0) > 0
+        ]  # other ties leave the recall as it is
         self._entries = np.bincount(images)  # how many each image has
+        ranked = slice(ends[-1] + 1)
+        tie = np.repeat(np.arange(len(ends), dtype=np.int32), np.diff(ends, prepend=-1))
+        positive, images = positive[ranked], images[ranked]
+        of_tie = ~positive & (scores[ranked] == scores[ends][tie])
+        self._reached, self._found, self._tied = (
+            _Ties(images[chosen], tie[chosen], len(ends)) for chosen in (slice(None), positive, of_tie)
+        )
 
     def cutoffs(self, drawn: DrawnImages) -> Cutoffs:
         """Return the cut-offs in each replicate, (G, R)."""
@@ -90,9 +128,10 @@ class _Ties:
     images (M,), ties (M,): an entry's image and, ascending, its tie; number: how many ties there are.
     """
 
-    def __init__(self, images: NDArray[np.intp], ties: NDArray[np.intp], number: int) -> None:
+    def __init__(self, images: Integers, ties: Integers, number: int) -> None:
         self._images, self._number = images, number
-        self._ties, self._starts = np.unique(ties, return_index=True)
+        self._starts = np.flatnonzero(np.diff(ties, prepend=-1))
+        self._ties = ties[self._starts]
         first = np.searchsorted(self._starts, np.arange(0, len(images), _CHUNK))
         self._chunks = np.unique(np.append(first, len(self._starts)))
 
@@ -116,3 +155,44 @@ class _Ties:
             for a, b in pairwise(self._chunks)
         ]
         return np.concatenate(parts)
+
+
+def _ranking(scores: NDArray[Any], targets: Any, known: Any) -> ResampledRanking | None:
+    """Return the ranking of the known entries of all columns; None without a positive."""
+    positive = (targets & known)[known]
+    images = np.repeat(np.arange(len(known), dtype=np.int32), known.sum(1))
+    return ResampledRanking(scores[known], positive, images) if positive.any() else None
+
+
+def _label_means(scores: Any, targets: Any, known: Any, replicates: int, seed: int) -> dict[str, Floats]:
+    """Return the mean over the labels of each formula, (R,); some labels at a time, which bounds the memory."""
+    formulas = ranking_formulas("labels")
+    total, defined = np.zeros((2, len(formulas), replicates))
+    for labels in row_slices(scores.shape[1], len(scores), _RANKED):
+        numbers = range(labels.start, labels.stop)
+        of_labels = [_ranking(scores[:, [k]], targets[:, [k]], known[:, [k]]) for k in numbers]
+        rankings = [ranking for ranking in of_labels if ranking is not None]
+        end = 0
+        for weights in replicate_weights(len(scores), replicates, seed):
+            replicate, end = slice(end, end + len(weights)), end + len(weights)
+            drawn = DrawnImages(np.ascontiguousarray(weights.T))
+            for ranking in rankings:
+                cutoffs = ranking.cutoffs(drawn)
+                for place, formula in enumerate(formulas.values()):
+                    values = formula(cutoffs)
+                    total[place, replicate] += np.nan_to_num(values)
+                    defined[place, replicate] += ~np.isnan(values)
+    return dict(zip(formulas, ratio(total, defined), strict=True))
+
+
+def _pooled(ranking: ResampledRanking | None, weights: NDArray[np.uint8], entries: int) -> dict[str, Floats]:
+    """Return each formula of all entries pooled, (R,), by the weights (N, R); 0 where it is not defined."""
+    formulas, replicates = ranking_formulas("entries"), weights.shape[1]
+    values = {key: np.zeros(replicates) for key in formulas}
+    size = max(_FEWEST, _CELLS // entries)
+    for start in range(0, replicates if ranking else 0, size):
+        assert ranking is not None
+        cutoffs = ranking.cutoffs(DrawnImages(np.ascontiguousarray(weights[:, start : start + size])))
+        for key, formula in formulas.items():
+            values[key][start : start + size] = np.nan_to_num(formula(cutoffs))
+    return values

@@ -35,9 +35,9 @@ def write_predictions(
     """
     columns = {name: array for name, array in arrays.items() if array is not None}
     if "targets" in columns:
-        columns.setdefault("mask", np.ones(columns["targets"].shape))
+        columns.setdefault("mask", np.ones(columns["targets"].shape, np.uint8))
     for name in columns.keys() & {"predictions", "mask"}:
-        columns[name] = columns[name].astype(np.uint8)
+        columns[name] = columns[name].astype(np.uint8, copy=False)
     columns["label_names"] = np.asarray(label_names, dtype=np.str_)
     write_npz(path, columns)
     return columns

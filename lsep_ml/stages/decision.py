@@ -4,7 +4,7 @@ import copy
 import logging
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +208,7 @@ def cross_fit(
     """
     known = np.ones(rows.targets.shape, bool) if rows.mask is None else rows.mask != 0
     given = rows.by_log_odds(unfitted) if isinstance(unfitted, LogOddsDecision) else None
-    parts: list[tuple[Any, ...]] = []
-    places = []
+    judged: list[NDArray[Any] | None] = [None] * len(fields(Judged))
     for outside, inside in fold_pairs(rows.folds, rows.targets != 0, known):
         asked = inside & rows.val
         if not asked.any():
@@ -228,11 +227,14 @@ def cross_fit(
             except ValueError as error:
                 log.warning("validation is decided by the fit on all of it: without a fold, %s", error)
                 decision = fitted
-        places.append(np.flatnonzero(asked[rows.val]))
-        parts.append(ask(decision, rows.scores[asked], rows.features[asked]))
-    order = np.argsort(np.concatenate(places))
-    arrays = (None if part[0] is None else np.concatenate(part)[order] for part in zip(*parts, strict=True))
-    return Judged(*arrays)  # type: ignore[arg-type]
+        places = asked[rows.val]
+        for number, part in enumerate(ask(decision, rows.scores[asked], rows.features[asked])):
+            if part is not None:
+                of_all = judged[number]
+                if of_all is None:
+                    of_all = judged[number] = np.empty((len(places), *part.shape[1:]), part.dtype)
+                of_all[places] = part
+    return Judged(*judged)  # type: ignore[arg-type]
 
 
 def ask(

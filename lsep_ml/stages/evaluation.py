@@ -13,11 +13,10 @@ from lsep_ml.decisions.abstention import Abstention, abstention_at, answered, co
 from lsep_ml.metrics import (
     LABELS_PER_IMAGE,
     MAP_CALIBRATED,
-    LabelSetMetrics,
-    RankingMetrics,
     bootstrap_label_sets,
     bootstrap_ranking,
     count_label_sets,
+    label_set_metrics,
     labels_per_image,
     ranking_metrics,
 )
@@ -180,17 +179,18 @@ def _decide(
         return arrays.label_sets.astype(np.uint8), None, None
     assert arrays.scores is not None
     decision = decision.eval().cpu()
-    predictions, thresholds, certain = [], [], []
+    shape = arrays.scores.shape
+    label_sets, certain = np.empty(shape, np.uint8), np.empty(shape[0], np.float32)
+    thresholds = None
     for rows in fixed_batches(len(arrays.scores), _BATCH):
         scores = torch.from_numpy(arrays.scores[rows].copy())
         features = torch.from_numpy(arrays.features[rows].astype(np.float32))
         decided = decision.decide(scores, features)
-        predictions.append(decided.label_sets.numpy())
-        certain.append(confidence(scores, decided).numpy())
+        label_sets[rows], certain[rows] = decided.label_sets.numpy(), confidence(scores, decided).numpy()
         if decided.thresholds is not None:
-            thresholds.append(decided.thresholds.numpy())
-    label_sets = np.concatenate(predictions).astype(np.uint8)
-    return label_sets, np.concatenate(thresholds) if thresholds else None, np.concatenate(certain)
+            thresholds = np.empty(shape, np.float32) if thresholds is None else thresholds
+            thresholds[rows] = decided.thresholds.numpy()
+    return label_sets, thresholds, certain
 
 
 def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
@@ -200,15 +200,8 @@ def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
     """
     if arrays.mask is not None and not arrays.mask.any():
         return {}
-    num_labels = predictions.shape[1]
-    targets = torch.from_numpy(arrays.targets.copy())
-    mask = None if arrays.mask is None else torch.from_numpy(arrays.mask.copy())
-    label_sets = LabelSetMetrics(num_labels)
-    label_sets.update(torch.from_numpy(predictions), targets, mask)
-    metrics = {key: float(value) for key, value in label_sets.compute().items()}
-    if arrays.scores is not None:
-        ranking = RankingMetrics(num_labels)
-        ranking.update(torch.from_numpy(arrays.scores.copy()), targets, mask)
-        metrics |= {key: float(value) for key, value in ranking.compute().items()}
     counts = count_label_sets(predictions, arrays.targets, arrays.mask)
+    metrics = {key: float(value) for key, value in label_set_metrics(counts).items()}
+    if arrays.scores is not None:
+        metrics |= ranking_metrics(arrays.scores, arrays.targets, arrays.mask)
     return {**metrics, LABELS_PER_IMAGE.key: float(labels_per_image(counts))}

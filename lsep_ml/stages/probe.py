@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig
 
@@ -14,7 +15,7 @@ from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import write_history
 from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD
 from lsep_ml.stages.network import OnRow, stored_prediction
-from lsep_ml.stages.sealed_rows import save_array
+from lsep_ml.stages.sealed_rows import new_array, save_array
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import write_checkpoint
@@ -101,8 +102,11 @@ def solve_prediction(
         write_checkpoint(folder / CHECKPOINT, {"state_dict": whole.state_dict()})
         write_history(folder / HISTORY, path.rows)
         if len(data_set.train) > 1:
-            scores, folds = path.out_of_fold(decay, layer)
-            save_array(folder / f"{OUT_OF_FOLD}.npy", scores)
+            scores = new_array(
+                folder / f"{OUT_OF_FOLD}.npy", np.dtype(np.float32), data_set.train.targets.shape
+            )
+            folds = path.out_of_fold(decay, layer, scores)[1]
+            scores.flush()
             save_array(folder / f"{FOLDS}.npy", folds)
         return {**facts, "seconds": round(time.perf_counter() - started, 3)}
 

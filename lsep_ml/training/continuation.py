@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -75,16 +76,21 @@ class Problem:
     """A loss of scores that some parameters give, with a penalty on these.
 
     scores: computes them (N, K) from `parameters`. targets (N, K), mask (N, K) or None. penalty: computes a scalar.
+    mean: computes the mean of a loss without all scores at once, where they are too many; None: they are not. Then
+    there are no targets either.
     """
 
     parameters: Sequence[Tensor]
     scores: Callable[[], Tensor]
-    targets: Tensor
-    mask: Tensor | None
+    targets: Any
+    mask: Any
     penalty: Callable[[], Tensor]
+    mean: Callable[[Loss], Tensor] | None = None
 
     def value(self, loss: Loss) -> Tensor:
         """Compute the mean loss with the penalty."""
+        if self.mean is not None:
+            return self.mean(loss) + self.penalty()
         return loss(self.scores(), self.targets, mask=self.mask) + self.penalty()
 
 

@@ -166,11 +166,9 @@ class LabelPrediction(LightningModule):
         self._validated.append(tuple(as_numpy(array) for array in arrays))
 
     def on_validation_epoch_end(self) -> None:
-        batches = itertools.chain.from_iterable(self.computing.gather(self._validated))
-        rows, *arrays = (np.concatenate(column) for column in zip(*batches, strict=True))
-        # In the order of the rows, each once: a process without a batch of its own validates on another's.
-        order = np.unique(rows, return_index=True)[1]
-        losses, scores, targets, known = (array[order] for array in arrays)
+        batches = list(itertools.chain.from_iterable(self.computing.gather(self._validated)))
+        self._validated = []
+        losses, scores, targets, known = _by_row(batches)
         if not np.isfinite(scores).all():
             raise FloatingPointError(
                 f"scores of loss={self.loss_name} are not finite at step {self.global_step}; lower optimizer.lr"
@@ -234,3 +232,16 @@ def whole_batch_loss(
     mask = None if batch.mask is None else torch.cat([part for _, _, part in parts]).to(scores.device)
     value = loss(torch.cat(of_all), targets, mask=mask)
     return value.detach() + (len(parts) / batch.weight) * (value - value.detach())
+
+
+def _by_row(batches: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:
+    """Return arrays in the order of the rows, the first of each, each once: a process without a batch of its own
+    validates on another's. `batches`, rows before the arrays, is emptied on the way: not everything is there twice."""
+    rows = np.unique(np.concatenate([batch[0] for batch in batches]))
+    arrays = [np.empty((len(rows), *part.shape[1:]), part.dtype) for part in batches[0][1:]]
+    while batches:
+        of_batch, *parts = batches.pop()
+        places = np.searchsorted(rows, of_batch)
+        for array, part in zip(arrays, parts, strict=True):
+            array[places] = part
+    return arrays

@@ -17,16 +17,8 @@ from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.metrics.functional import ranking_metrics
 from lsep_ml.training.checkpoints import UNREADABLE, read_checkpoint, write_checkpoint
 from lsep_ml.training.continuation import is_convex, is_of_hinges
-from lsep_ml.training.probe import (
-    WIDEST,
-    Blocks,
-    ProbeImages,
-    ScoreLayer,
-    Standardisation,
-    best_of,
-    next_on_path,
-    weight_decay,
-)
+from lsep_ml.training.linear_scores import Blocks, ScoreLayer, Standardisation
+from lsep_ml.training.probe import WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
 
@@ -83,10 +75,7 @@ class DecayPath:
         self.solving, self.kept, self.on_row = solving, kept, on_row
         self.loss = solving.loss
         self.train, self.val = data_set.train, data_set.val
-        features, targets, mask = _tensors(self.train)
-        self.images = ProbeImages(
-            features, Standardisation.of(features), targets, mask, device=solving.device
-        ).on_axes()
+        self.images = _images(self.train, device=solving.device).on_axes()
         self.zero, self.coarse = self.images.start(self.loss)
         self.layers: dict[float, ScoreLayer] = {}
         self.rows: list[dict[str, Any]] = []
@@ -142,10 +131,14 @@ class DecayPath:
         return float(row["val_map"])
 
     def _validated(self, layer: ScoreLayer) -> dict[str, float]:
-        features, targets, mask = _tensors(self.val)
+        images = _images(self.val, self.images.standardisation)
+        blocks = images.blocks()
         with torch.no_grad():
-            scores = Blocks(features, self.images.standardisation).scores(layer)
-            loss = float(self.loss(scores, targets, mask=mask))
+            scores, (targets, mask) = blocks.scores(layer), images.labels()
+            if images.in_parts(self.loss):
+                loss = float(blocks.loss(self.loss, layer, images.labels_of))
+            else:
+                loss = float(self.loss(scores, targets, mask=mask))
         metrics = {"loss": loss, **ranking_metrics(scores.numpy(), targets, mask)}
         return {f"val_{key}": float(value) for key, value in metrics.items()}
 
@@ -197,11 +190,16 @@ class DecayPath:
             warnings.append(f"the best weight decay, {decay:.3g}, lies at the end of what is tried")
         return warnings
 
-    def out_of_fold(self, decay: float, start: ScoreLayer) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Fit a score layer without each fold; returns the scores (N, K) of its images by it, and their folds (N,)."""
+    def out_of_fold(
+        self, decay: float, start: ScoreLayer, scores: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Fit a score layer without each fold; returns the scores (N, K) of its images by it, and their folds (N,).
+
+        scores: an array that is filled with them; None: a new one.
+        """
         train, solving = self.train, self.solving
         folds = stratified_folds(train.targets, solving.folds, solving.seed, train.groups)
-        scores = np.empty(train.targets.shape, np.float32)
+        scores = np.empty(train.targets.shape, np.float32) if scores is None else scores
         for fold in range(int(folds.max()) + 1):
 
             def make(fold: int = fold) -> dict[str, Any]:
@@ -240,7 +238,7 @@ class DecayPath:
 def constant_map(split: Split) -> float:
     """Compute the mAP of scores that are the same for all images of `split`."""
     targets, mask = np.asarray(split.targets), None if split.mask is None else np.asarray(split.mask)
-    return float(ranking_metrics(np.zeros(targets.shape), targets, mask)["map"])
+    return float(ranking_metrics(np.broadcast_to(0.0, targets.shape), targets, mask)["map"])
 
 
 def not_above_constant(val_map: float, constant: float) -> list[str]:
@@ -250,8 +248,17 @@ def not_above_constant(val_map: float, constant: float) -> list[str]:
     return [f"validation mAP {val_map:.1%} is not above the {constant:.1%} of a constant predictor"]
 
 
-def _tensors(split: Split) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the features, targets and mask of a split whose images are features."""
+def _images(
+    split: Split, standardisation: Standardisation | None = None, device: torch.device | str = "cpu"
+) -> ProbeImages:
+    """Return a split whose images are features; standardised by their own mean and deviation where none is given."""
     assert isinstance(split.images, Tensor)
-    mask = None if split.mask is None else torch.from_numpy(np.asarray(split.mask))
-    return split.images, torch.from_numpy(np.asarray(split.targets)), mask
+    targets, mask = (
+        torch.from_numpy(matrix) if isinstance(matrix, np.ndarray) else matrix
+        for matrix in (split.targets, split.mask)
+    )
+    assert targets is not None
+    features = split.images
+    return ProbeImages(
+        features, standardisation or Standardisation.of(features), targets, mask, device=device
+    )

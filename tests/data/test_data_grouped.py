@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsep_ml.data.grouped import _counts, deviation, grouped_parts
+from lsep_ml.data.indicator import SparseIndicator
 
 SHARES = (0.6, 0.2, 0.2)
 
@@ -84,3 +85,12 @@ def test_many_groups_reach_their_shares():
     assert np.bincount(parts) / len(parts) == pytest.approx([0.8, 0.1, 0.1], abs=2e-3)
     for column in targets.T:
         assert np.bincount(parts[column == 1]) / column.sum() == pytest.approx([0.8, 0.1, 0.1], abs=5e-3)
+
+
+@pytest.mark.parametrize("number", [4, 60, 250])
+def test_counts_that_are_not_zero_are_enough(number, monkeypatch):
+    groups, targets = drawn(number, number)
+    dense = grouped_parts(groups, targets, SHARES, seed=1)
+    monkeypatch.setattr("lsep_ml.data.grouped.LARGE", 0)
+    sparse = SparseIndicator.of(*np.nonzero(targets), targets.shape)
+    np.testing.assert_array_equal(grouped_parts(groups, sparse, SHARES, seed=1), dense)

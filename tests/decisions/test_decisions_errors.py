@@ -15,12 +15,12 @@ from lsep_ml.decisions import (
     TopK,
     ZeroThreshold,
 )
+from lsep_ml.decisions.checks import check_fit
 
 RULES = list(dict.fromkeys(type(decision) for decision in SHIPPED if isinstance(decision, Rule)))
 
 
-@pytest.mark.parametrize("kind", RULES)
-@pytest.mark.parametrize(
+BROKEN = pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda s, y, m: (s[:0], y[:0], m[:0]), "no rows; a decision cannot be fitted on an empty split"),
@@ -38,10 +38,23 @@ RULES = list(dict.fromkeys(type(decision) for decision in SHIPPED if isinstance(
         (lambda s, y, m: (s[:, 0], y[:, 0], m[:, 0]), r"expected \(N, K\)"),
     ],
 )
+
+
+@pytest.mark.parametrize("kind", RULES)
+@BROKEN
 def test_data_that_cannot_be_fitted_on(kind, change, message):
     scores, targets, _ = learnable()
     with pytest.raises(ValueError, match=message):
         kind().fit(*change(scores, targets, torch.ones_like(targets)))
+
+
+@BROKEN
+def test_large_data_are_checked_in_blocks(change, message, monkeypatch):
+    monkeypatch.setattr("lsep_ml.metrics.counts.ENTRIES", 50)
+    scores, targets, _ = learnable()
+    check_fit(scores, targets, None)
+    with pytest.raises(ValueError, match=message):
+        check_fit(*change(scores, targets, torch.ones_like(targets)))
 
 
 @pytest.mark.parametrize("kind", RULES)

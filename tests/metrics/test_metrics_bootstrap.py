@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.metrics import (
     LABEL_SET_KEYS,
     RANKING_KEYS,
@@ -10,6 +11,7 @@ from lsep_ml.metrics import (
     bootstrap_label_sets,
     bootstrap_ranking,
     count_label_sets,
+    counts,
     label_set_metrics,
     ranking_metrics,
     resampled_ranking,
@@ -40,6 +42,7 @@ def repeated(arrays, weights):
 def test_equal_to_repeating_the_images(masked, monkeypatch):
     scores, targets, mask = case(masked)
     monkeypatch.setattr(bootstrap, "_BLOCK", 50 * 7)  # several blocks, the last one smaller
+    monkeypatch.setattr(resampled_ranking, "_CELLS", 50 * 7)
     weights = np.vstack(list(bootstrap.replicate_weights(50, REPLICATES, seed=3)))
     assert weights.shape == (REPLICATES, 50)
     assert (weights.sum(1) == 50).all()
@@ -55,6 +58,33 @@ def test_equal_to_repeating_the_images(masked, monkeypatch):
     intervals |= bootstrap_ranking(scores, targets, mask, **options)
     for key in set(values) - {"map_classes"}:
         assert intervals[key] == pytest.approx(tuple(np.quantile(values[key], [0.05, 0.95])), abs=1e-12), key
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_large_matrices_are_counted_in_blocks_to_the_same_bits(masked, monkeypatch):
+    scores, targets, mask = case(masked)
+    sparse = SparseIndicator.of(*np.nonzero(targets), targets.shape)
+
+    def found(targets):
+        yield bootstrap_label_sets(scores > 3, targets, mask, replicates=REPLICATES)
+        yield bootstrap_ranking(scores, targets, mask, replicates=REPLICATES)
+        yield ranking_metrics(scores, targets, mask)
+        for count in count_label_sets(scores > 3, targets, mask):
+            yield count if isinstance(count, dict) else np.asarray(count).tolist()
+
+    whole = list(found(targets))
+    monkeypatch.setattr(counts, "ENTRIES", 40)
+    monkeypatch.setattr(resampled_ranking, "_RANKED", 60)
+    assert list(found(targets)) == list(found(sparse)) == whole
+    targets = targets.astype(int)
+    targets[33, 2] = 3 if mask is None else 3 * mask[33, 2]
+    for core in (count_label_sets, ranking_metrics):
+        if targets[33, 2]:
+            with pytest.raises(ValueError, match="targets: 3 found in row 33, column 2"):
+                core(scores, targets) if core is ranking_metrics else core(targets * 0, targets)
+    scores[41, 1] = np.nan
+    with pytest.raises(ValueError, match="NaN in row 41, column 1"):
+        ranking_metrics(scores, targets * 0, mask)
 
 
 @pytest.mark.parametrize(("rows", "labels"), [(40, 5), (300, 250)])  # sums of 16 bits, and of more

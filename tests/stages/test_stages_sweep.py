@@ -11,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from jobs import compose_here
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.metrics.bootstrap import bootstrap_ranking
+from lsep_ml.metrics import bootstrap_ranking
 from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
 from lsep_ml.runs.arrays import write_predictions
 from lsep_ml.runs.record import read_record, write_record

@@ -15,20 +15,12 @@ from torch import Tensor, nn
 
 from lsep_ml import losses
 from lsep_ml.data import Split
+from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.training.continuation import HINGE_TOLERANCE, check_solvable, is_convex
+from lsep_ml.training.linear_scores import Blocks, ScoreLayer, Standardisation
 from lsep_ml.training.path import DecayPath, Kept, Solving
-from lsep_ml.training.probe import (
-    PATH,
-    WIDEST,
-    Blocks,
-    ProbeImages,
-    ScoreLayer,
-    Standardisation,
-    best_of,
-    next_on_path,
-    weight_decay,
-)
+from lsep_ml.training.probe import PATH, WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
 
 N, D, K = 90, 8, 5
@@ -209,9 +201,9 @@ def test_features_of_any_scale_are_folded_back() -> None:
 def test_blocks_are_the_same_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     features = torch.randn(50, D, generator=torch.Generator().manual_seed(0))
     standardisation = Standardisation.of(features)
-    monkeypatch.setattr("lsep_ml.training.probe._BLOCK", 16)
+    monkeypatch.setattr("lsep_ml.training.linear_scores._BLOCK", 16)
     kept = Blocks(features, standardisation)
-    monkeypatch.setattr("lsep_ml.training.probe._KEPT", 0)
+    monkeypatch.setattr("lsep_ml.training.linear_scores._KEPT", 0)
     anew = Blocks(features, standardisation)
     for _ in range(2):
         assert all(torch.equal(*pair) for pair in zip(kept, anew, strict=True))
@@ -224,6 +216,33 @@ def test_blocks_are_the_same_read_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(found, wanted)
     for ours, theirs in zip(torch.autograd.grad(found, [weight, bias], up), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["lsep", "bce", "softmax", "bpmll", "two_way"])
+def test_scores_made_in_parts_lead_to_the_same_layer(
+    name: str, masked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, loss = split(40, masked=masked), loss_of(name)
+    whole = images_of(source)
+    dense, mask = source.targets, source.mask
+    sparse = SparseIndicator.of(*np.nonzero(dense), dense.shape)
+    known = None if mask is None else SparseIndicator.of(*np.nonzero(mask), mask.shape, np.bool_)
+    half = torch.arange(0, 40, 2)
+
+    def found(images: ProbeImages) -> list[Tensor]:
+        images = images.on_axes()
+        coarse = torch.tensor(images.start(loss)[1])
+        return [coarse, *end(images, loss, 0.1)[0], *end(images.only(half), loss, 0.1)[0]]
+
+    wanted = found(whole)
+    monkeypatch.setattr("lsep_ml.training.probe._LARGE", 0)
+    monkeypatch.setattr("lsep_ml.training.linear_scores._ENTRIES", 7 * K)
+    assert not whole.in_parts(loss_of("ranking"))  # which follows all its hinges
+    for images in (whole, replace(whole, targets=sparse, mask=known)):
+        assert images.in_parts(loss) == (name != "two_way")  # which compares images
+        for ours, theirs in zip(found(images), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
 
 
 def test_features_that_are_not_finite_are_named() -> None:
