@@ -42,7 +42,9 @@ class SparseIndicator:
         rest: NDArray[np.bool_] | None = None,
     ) -> "SparseIndicator":
         """Hold the entries of these places, in any order; one that is given twice is one."""
-        cells = np.unique(np.asarray(rows, np.int64) * shape[1] + columns)
+        cells = np.asarray(rows, np.int64) * shape[1] + columns
+        if not (cells[1:] > cells[:-1]).all():
+            cells = in_order(cells)
         indptr = np.searchsorted(cells, np.arange(shape[0] + 1) * shape[1])
         indices = (cells % shape[1]).astype(np.int32)
         return cls(indptr.astype(np.int64), indices, shape[1], kind, rest)
@@ -132,6 +134,12 @@ Targets = NDArray[np.uint8] | SparseIndicator
 """0/1 (N, K)."""
 Known = NDArray[np.bool_] | SparseIndicator
 """bool (N, K), True where an entry is known."""
+
+
+def in_order(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return numbers in their order, each once; sorted, for many different ones are slow to tell by hashes."""
+    places = np.sort(places)
+    return np.asarray(places[np.append(True, places[1:] != places[:-1])]) if len(places) else places
 
 
 def dense_blocks(*matrices: Any) -> Iterator[tuple[Any, ...]]:

@@ -17,10 +17,11 @@ from lsep_ml.data.indicator import SparseIndicator, stacked
 from lsep_ml.data.sources.features.files import Given, read_given
 from lsep_ml.data.sources.own.builder import build
 from lsep_ml.data.sources.own.columns import image_column
-from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
+from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.frames import SUFFIXES as TABLES
 from lsep_ml.data.sources.own.frames import Frame, read_frame
 from lsep_ml.data.sources.own.listed import Options, some
+from lsep_ml.data.sources.own.paths import SPLIT_WORDS
 from lsep_ml.data.sources.own.rows import listed_in
 from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
 

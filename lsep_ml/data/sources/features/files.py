@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.indicator import SparseIndicator, indicator
-from lsep_ml.data.sources.own.folder import SPLIT_WORDS
 from lsep_ml.data.sources.own.frames import Frame, read_frame
+from lsep_ml.data.sources.own.paths import SPLIT_WORDS
 
 NAMES = {
     "features": ("features", "x", "embeddings", "data"),

@@ -140,7 +140,7 @@ def own_annotations(root: str | Path, *, cache: str | Path | None = None, **opti
     folder = Folder(root, cache)
     candidate = _candidate(folder, wanted)
     annotations = build(with_configured(candidate.read(), folder, wanted), folder, wanted)
-    listed = set(annotations.image_ids.tolist())
+    listed = set(annotations.image_ids.tolist() if folder.images else ())
     others = [image for image in folder.images if image not in listed]
     notes = annotations.notes
     if others and not candidate.weak:

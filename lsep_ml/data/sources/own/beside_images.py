@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own.folder import Folder, split_of_file, split_of_path, stem_of
+from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
+from lsep_ml.data.sources.own.paths import split_of_file, split_of_path, stem_of
 from lsep_ml.data.tree import read_lines, read_text
 
 LISTS = tuple(f"imagesets/main/{split}.txt" for split in ("train", "val", "test"))
@@ -175,5 +176,5 @@ def _image_of(folder: Folder, file: str, named: str | None, by_stem: dict[str, l
         return here[0]
     found = folder.find([named], beside) if named and named.strip() else None
     if found is not None and not found.missing:
-        return found.images[0]
+        return str(found.images[0])
     return same[0] if len(same) == 1 else None

@@ -22,6 +22,7 @@ from lsep_ml.data.sources.own.listed import (
     Options,
     entries_of,
 )
+from lsep_ml.data.sources.own.paths import as_array, images_once, of_rows
 
 NONE_WORDS = frozenset(
     ("no finding", "no findings", "none", "background", "no label", "no labels", "nothing", "no class")
@@ -59,11 +60,11 @@ def build(listed: Listed, folder: Folder, options: Options) -> Annotations:
         listed = _with_labels(listed, sorted(listed.label_names))
     listed = _of_splits(listed, notes)
 
-    first, row_of = _images_once(listed.images)
+    first, row_of = images_once(listed.images)
     entries = entries_of(listed, first, row_of, notes)
     dropped = dict(listed.dropped)
     listed, entries = _without_rare(listed, entries, options, dropped, notes)
-    images = np.array([listed.images[row] for row in first], np.str_)
+    images = as_array(of_rows(listed.images, first))
     targets, known = entries.matrices(len(first), len(listed.label_names))
     return Annotations(
         "own",
@@ -72,10 +73,10 @@ def build(listed: Listed, folder: Folder, options: Options) -> Annotations:
         images,
         targets,
         known,
-        np.array(_of_image(listed, listed.splits, first, row_of, "split"), "U5"),
+        _parts(listed, first, row_of),
         dropped,
         notes=tuple(notes),
-        groups=_groups(listed, options, images.tolist(), first, row_of, notes),
+        groups=_groups(listed, options, images, first, row_of, notes),
         format=listed.format,
     )
 
@@ -178,7 +179,7 @@ def _of_splits(listed: Listed, notes: list[str]) -> Listed:
     entries = place[listed.rows] >= 0
     return dataclasses.replace(
         listed,
-        images=[listed.images[row] for row in kept],
+        images=of_rows(listed.images, kept),
         rows=place[listed.rows[entries]],
         labels=listed.labels[entries],
         codes=listed.codes[entries],
@@ -197,16 +198,6 @@ def _with_labels(listed: Listed, names: Sequence[str]) -> Listed:
     return dataclasses.replace(
         listed, label_names=list(names), labels=to[listed.labels] if len(to) else listed.labels
     )
-
-
-def _images_once(images: Sequence[str]) -> tuple[list[int], NDArray[np.int64]]:
-    """Return the first row of each image, and for each row the number of its image."""
-    number_of: dict[str, int] = {}
-    row_of = np.fromiter(
-        (number_of.setdefault(image, len(number_of)) for image in images), np.int64, len(images)
-    )
-    _, first = np.unique(row_of, return_index=True)
-    return first.tolist(), row_of
 
 
 def _without_rare(
@@ -230,12 +221,10 @@ def _without_rare(
 
 
 def _of_image(
-    listed: Listed, values: Sequence[str] | None, first: Sequence[int], row_of: NDArray[np.int64], what: str
+    listed: Listed, values: Sequence[str], first: NDArray[np.int64], row_of: NDArray[np.int64], what: str
 ) -> list[str]:
-    """Return what the rows of each image say alike; "" where nothing is said."""
-    if values is None:
-        return [""] * len(first)
-    found = [values[row] for row in first]
+    """Return what the rows of each image say alike."""
+    found = [values[row] for row in first.tolist()]
     if len(first) < len(row_of):
         for row, image in enumerate(row_of.tolist()):
             if values[row] != found[image]:
@@ -246,11 +235,18 @@ def _of_image(
     return found
 
 
+def _parts(listed: Listed, first: NDArray[np.int64], row_of: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Return the split of each image; "" where nothing is said."""
+    if listed.splits is None:
+        return np.zeros(len(first), "U5")
+    return np.array(_of_image(listed, listed.splits, first, row_of, "split"), "U5")
+
+
 def _groups(
     listed: Listed,
     options: Options,
-    images: Sequence[str],
-    first: Sequence[int],
+    ids: NDArray[np.str_],
+    first: NDArray[np.int64],
     row_of: NDArray[np.int64],
     notes: list[str],
 ) -> NDArray[np.int64] | None:
@@ -258,6 +254,7 @@ def _groups(
     wanted = options.group
     if wanted == "none" or (wanted is None and listed.groups is None):
         return None
+    images = ids.tolist()
     if wanted == "folder":
         names = [image.rpartition("/")[0] or image for image in images]
     elif listed.groups is not None:

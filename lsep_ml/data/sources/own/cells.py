@@ -4,9 +4,9 @@ import ast
 import json
 import re
 from array import array
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,14 @@ SEPARATORS = ("|", ";", ",", "\t", "\n")
 
 NOTHING = frozenset(("nan", "na", "n/a", "<na>", "null", "[]", "{}", "()", "set()", '""', "''"))
 """How an empty cell is written, in small letters."""
+
+LIST = r"(?s)^(?:\[.*\]|\{.*\}|\(.*\))$"
+_TEXT = r"""(?:'[^'"\\\x00-\x1f]*'|"[^'"\\\x00-\x1f]*")"""
+PLAIN_LIST = rf"^\[[ \n]*{_TEXT}(?:[ \n]*,[ \n]*{_TEXT})*[ \n]*\]$"
+"""A list of texts as JSON and Python write it, without what needs a closer look."""
+
+AT_A_TIME = 2**17
+"""Cells that are taken apart at a time."""
 
 BETWEEN_QUOTES = re.compile(r"(?<=['\"])\s+(?=['\"])")
 NAME_KEYS = (
@@ -48,6 +56,21 @@ class Labels:
     notes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Apart:
+    """Holds what cells are taken apart to: `names` in the order they are met, the `numbers` of the names of one cell
+    after the other, each once a cell, and how many each cell has."""
+
+    names: list[str]
+    numbers: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+
+    @property
+    def cells(self) -> NDArray[np.int64]:
+        """Return the cell of each of `numbers`."""
+        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+
+
 def read_cells(cells: pl.Series, what: str, separator: str | None, place: Callable[[int], str]) -> Labels:
     """Take the cells apart.
 
@@ -62,107 +85,161 @@ def read_cells(cells: pl.Series, what: str, separator: str | None, place: Callab
     """
     cells = cells.fill_null("").str.strip_chars()
     once = cells.unique(maintain_order=True)
-    texts: list[str] = once.to_list()
+    is_list = once.str.contains(LIST)
+    nothing = (once == "") | once.str.to_lowercase().is_in(sorted(NOTHING))
+    taken, lists = once.filter(~nothing), once.filter(is_list & ~nothing)
 
     def where(text: str) -> str:
         return place(int(cells.index_of(text) or 0))
 
-    plain = [text for text in texts if text and text.lower() not in NOTHING and not _is_list(text)]
-    lists = [text for text in texts if _is_list(text) and text.lower() not in NOTHING]
     notes: list[str] = []
-    if separator is None:
-        separator = _separator(plain, what, where, notes) if not lists else None
-    elif separator == "":
+    apart: Apart | None = None
+    if separator == "":
         raise DataError("data.separator='': what stands between the labels of a cell, such as '|'")
-    if lists:
+    if separator is None and lists.is_empty():
+        separator, apart = _separator(taken, what, where, notes)
+    if len(lists):
         notes.append(Reading(f"cells of column {what!r} are lists, such as {lists[0][:60]!r}"))
-    empty = [text for text in texts if text.lower() in NOTHING and text[:1] not in "[{("]
+    empty = once.filter(nothing & ~once.str.contains(r"^[\[{(]") & (once != "")).to_list()
     if empty:
         notes.append(f"cells {', '.join(map(repr, empty[:3]))} of column {what!r} are images without a label")
-
-    number_of: dict[str, int] = {}
-    numbers, ends = array("i"), [0]
-    for text in texts:
-        if not text or text.lower() in NOTHING:
-            names = []
-        elif _is_list(text):
-            names = _of_list(text, lambda text=text: f"{where(text)}, column {what!r}")  # type: ignore[misc]
-        else:
-            names = text.split(separator) if separator else [text]
-        kept = [name for name in (name.strip() for name in names) if name]
-        numbers.extend(number_of.setdefault(name, len(number_of)) for name in dict.fromkeys(kept))
-        ends.append(len(numbers))
+    if apart is None and lists.str.contains(PLAIN_LIST).all():
+        apart = by_columns(taken, separator)
+    elif apart is None:
+        apart = one_by_one(taken, separator, lambda text: f"{where(text)}, column {what!r}")
+    lengths = np.zeros(len(once), np.int64)
+    lengths[(~nothing).to_numpy()] = apart.lengths
+    if len(once) == len(cells):
+        rows = np.repeat(np.arange(len(cells)), lengths)
+        return Labels(apart.names, rows, apart.numbers, tuple(notes))
     found = pl.DataFrame({"cell": once}).with_row_index("at")
-    at = (
-        pl.DataFrame({"cell": cells})
-        .join(found, on="cell", how="left", maintain_order="left")["at"]
-        .to_numpy()
-    )
-    starts, lengths = np.array(ends)[at], np.diff(ends)[at]
+    at = pl.DataFrame({"cell": cells}).join(found, on="cell", how="left", maintain_order="left")["at"]
+    starts, lengths = (np.cumsum(lengths) - lengths)[at.to_numpy()], lengths[at.to_numpy()]
     rows = np.repeat(np.arange(len(cells)), lengths)
     within = np.arange(len(rows)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    labels = np.frombuffer(numbers, np.intc)[np.repeat(starts, lengths) + within] if len(rows) else rows
-    return Labels(list(number_of), rows, labels.astype(np.int64), tuple(notes))
+    return Labels(apart.names, rows, apart.numbers[np.repeat(starts, lengths) + within], tuple(notes))
+
+
+def by_columns(cells: pl.Series, separator: str | None) -> Apart:
+    """Take cells that are not empty apart, some at a time; the lists among them are all of `PLAIN_LIST`.
+
+    separator: between the labels of the others; None: each is one.
+    """
+    cell = pl.col("cell")
+    listed = cell.str.extract_all(_TEXT).list.eval(pl.element().str.head(-1).str.tail(-1))
+    plain = pl.concat_list(cell) if separator is None else cell.str.split(separator)
+    number_of: dict[str, int] = {}
+    numbers, lengths = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for start in range(0, len(cells), AT_A_TIME):
+        some = cells.slice(start, AT_A_TIME).alias("cell").to_frame().with_row_index("at")
+        lists = cell.str.contains(LIST)
+        taken = pl.when(lists).then(listed).otherwise(plain) if some.select(lists.any()).item() else plain
+        found = some.select("at", taken.alias("name")).explode("name")
+        found = found.with_columns(pl.col("name").str.strip_chars()).filter(pl.col("name") != "")
+        distinct = found["name"].unique(maintain_order=True)
+        number = [number_of.setdefault(name, len(number_of)) for name in distinct.to_list()]
+        codes = found["name"].cast(pl.Enum(distinct)).to_physical().to_numpy()
+        at, codes = found["at"].to_numpy(), np.array(number, np.int64)[codes]
+        pairs = at * np.int64(len(number_of) or 1) + codes
+        in_order = np.sort(pairs)
+        if (in_order[1:] == in_order[:-1]).any():  # a name twice in a cell
+            kept = np.sort(np.unique(pairs, return_index=True)[1])
+            at, codes = at[kept], codes[kept]
+        numbers.append(codes)
+        lengths.append(np.bincount(at, minlength=len(some)))
+    return Apart(list(number_of), np.concatenate(numbers), np.concatenate(lengths))
+
+
+def one_by_one(cells: pl.Series, separator: str | None, where: Callable[[str], str]) -> Apart:
+    """Take cells that are not empty apart, lists of any kind among them; `where` says where a cell stands."""
+    number_of: dict[str, int] = {}
+    numbers, lengths = array("q"), []
+    for text in cells.to_list():
+        if _is_list(text):
+            names = _of_list(text, partial(where, text))
+        else:
+            names = text.split(separator) if separator else [text]
+        kept = dict.fromkeys(name for name in map(str.strip, names) if name)
+        numbers.extend(number_of.setdefault(name, len(number_of)) for name in kept)
+        lengths.append(len(kept))
+    return Apart(list(number_of), np.array(numbers, np.int64), np.array(lengths, np.int64))
 
 
 def _is_list(text: str) -> bool:
     return len(text) > 1 and text[0] + text[-1] in ("[]", "{}", "()")
 
 
-def _separator(cells: Sequence[str], what: str, where: Callable[[str], str], notes: list[str]) -> str | None:
-    """Return what stands between labels in these cells, all different; None where each cell is one label."""
+def _separator(
+    cells: pl.Series, what: str, where: Callable[[str], str], notes: list[str]
+) -> tuple[str | None, Apart | None]:
+    """Return what stands between labels in these cells, all different, with the cells taken apart by it; None where
+    each cell is one label."""
     for separator in SEPARATORS:
-        holding = next((cell for cell in cells if separator in cell), None)
+        holding = _first_with(cells, separator)
         if holding is None:
             continue
-        names = {name.strip() for cell in cells for name in cell.split(separator)} - {""}
+        apart = by_columns(cells, separator)
+        names = set(apart.names)
         for other in SEPARATORS:
             mixed = next(
-                (name for name in names if other in name and set(map(str.strip, name.split(other))) <= names),
+                (
+                    name
+                    for name in apart.names
+                    if other in name and set(map(str.strip, name.split(other))) <= names
+                ),
                 None,
             )
             if mixed is not None:
-                cell = next(cell for cell in cells if mixed in cell)
+                cell = str(_first_with(cells, mixed))
                 raise DataError(
                     f"{where(cell)}: {cell!r} in column {what!r} has labels separated by {other!r}, and others by "
                     f"{separator!r} ({holding!r} in {where(holding)}); write them alike, or set data.separator"
                 )
         note = f"labels in column {what!r} are separated by {separator!r} (data.separator)"
-        notes.append(Reading(note) if separator == "|" or _recur(cells, separator) else note)
-        return separator
-    several = [cell for cell in cells if len(cell.split()) > 1]
-    if not several:
-        return None
-    words = {word for cell in cells for word in cell.split()}
-    if len(words) < len(cells):
+        notes.append(Reading(note) if separator == "|" or _recur(apart) else note)
+        return separator, apart
+    several = cells.str.contains(" ", literal=True)
+    if not several.any():
+        return None, None
+    apart = by_columns(cells, " ")
+    first = cells.filter(several)[0]
+    if len(apart.names) < len(cells):
         notes.append(
-            f"labels in column {what!r} are separated by blanks, such as {several[0]!r} "
+            f"labels in column {what!r} are separated by blanks, such as {first!r} "
             "(data.separator='|' takes a cell as "
             "one label)"
         )
-        return " "
-    for cell in several:
-        others = {word for other in cells if other != cell for word in other.split()}
-        if len(words) == len(cells) or set(cell.split()) <= others:
-            raise DataError(
-                f"{where(cell)}: {cell!r} in column {what!r} can be one label or several; set data.separator=' ' for "
-                "several, data.separator='|' for one"
-            )
+        return " ", apart
+    of_other_cells = np.bincount(apart.numbers) > 1
+    own_word = np.zeros(len(cells), bool)
+    own_word[apart.cells[~of_other_cells[apart.numbers]]] = True
+    unclear = several if len(apart.names) == len(cells) else several & ~pl.Series(own_word)
+    if unclear.any():
+        cell = cells.filter(unclear)[0]
+        raise DataError(
+            f"{where(cell)}: {cell!r} in column {what!r} can be one label or several; set data.separator=' ' for "
+            "several, data.separator='|' for one"
+        )
     notes.append(
-        f"cells of column {what!r} hold blanks, such as {several[0]!r}, and are one label each "
+        f"cells of column {what!r} hold blanks, such as {first!r}, and are one label each "
         "(data.separator=' ' takes "
         "them apart)"
     )
-    return None
+    return None, None
 
 
-def _recur(cells: Sequence[str], separator: str) -> bool:
+def _first_with(cells: pl.Series, text: str) -> str | None:
+    holding = cells.str.contains(text, literal=True).arg_true()
+    return None if holding.is_empty() else str(cells[int(holding[0])])
+
+
+def _recur(apart: Apart) -> bool:
     """Return whether half of the names that stand beside others stand in another cell too: what divides them is no part
     of them."""
-    apart = [{name.strip() for name in cell.split(separator)} - {""} for cell in cells]
-    counts = Counter(name for names in apart for name in names)
-    beside = {name for names in apart if len(names) > 1 for name in names}
-    return 2 * sum(counts[name] > 1 for name in beside) >= len(beside)
+    counts = np.bincount(apart.numbers, minlength=len(apart.names))
+    beside = np.zeros(len(apart.names), bool)
+    beside[apart.numbers[np.repeat(apart.lengths > 1, apart.lengths)]] = True
+    return bool(2 * (counts[beside] > 1).sum() >= beside.sum())
 
 
 def _of_list(text: str, where: Callable[[], str]) -> list[str]:
@@ -171,7 +248,8 @@ def _of_list(text: str, where: Callable[[], str]) -> list[str]:
         value = json.loads(text)
     except (json.JSONDecodeError, RecursionError):
         try:
-            value = ast.literal_eval(BETWEEN_QUOTES.sub(", ", text))
+            plain = re.fullmatch(PLAIN_LIST, text) is not None
+            value = ast.literal_eval(text if plain else BETWEEN_QUOTES.sub(", ", text))
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             if text[0] == "{" or any(quote in text for quote in "'\""):
                 raise DataError(f"{where()}: {text[:60]!r} is not a list of labels") from None

@@ -10,7 +10,7 @@ import numpy as np
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own.folder import Folder, split_of_file
+from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import (
     ABSENT,
     PRESENT,
@@ -21,6 +21,7 @@ from lsep_ml.data.sources.own.listed import (
     image_notes,
     some,
 )
+from lsep_ml.data.sources.own.paths import split_of_file
 from lsep_ml.data.tree import read_text
 
 DEPTH = 3

@@ -4,10 +4,11 @@ import re
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder
+from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.label_columns import take_labels
 from lsep_ml.data.sources.own.listed import Options
+from lsep_ml.data.sources.own.paths import SPLIT_WORDS
 from lsep_ml.data.sources.own.roles import (
     BEFORE_ID,
     GROUP_NAMES,
@@ -53,7 +54,7 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
         found = folder.find(listed, beside)
         rank = IMAGE_NAMES.index(bare_name(name)) if bare_name(name) in IMAGE_NAMES else len(IMAGE_NAMES)
         exact = found.exact > len(listed) / 2
-        known = len(found.missing) <= len(listed) / 2 and rank < len(IMAGE_NAMES)
+        known = found.missing <= len(listed) / 2 and rank < len(IMAGE_NAMES)
         if (
             exact
             or known
@@ -191,9 +192,10 @@ def _take_split(frame: Frame, roles: Roles, left: list[int], options: Options) -
 
 def _split_words(frame: Frame, at: int, least: int) -> bool:
     """Return whether most of what the column holds are words for splits, `least` of them different."""
-    seen = frame.column(at).fill_null("").str.strip_chars().str.to_lowercase().unique()
-    if len(seen) > 20:
-        return False
+    for rows in (SAMPLE, len(frame)):  # most columns are told from few rows
+        seen = frame.column(at).head(rows).fill_null("").str.strip_chars().str.to_lowercase().unique()
+        if len(seen) > 20:
+            return False
     texts = [text for text in seen.to_list() if text]
     words = [SPLIT_WORDS[text] for text in texts if text in SPLIT_WORDS]
     return len(set(words)) >= least and (least == 1 or len(words) == len(texts))

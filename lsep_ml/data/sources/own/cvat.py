@@ -5,8 +5,9 @@ from functools import partial
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.beside_images import splits_of
-from lsep_ml.data.sources.own.folder import Folder, split_word
+from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists
+from lsep_ml.data.sources.own.paths import split_word
 
 DEPTH = 3
 

@@ -1,24 +1,24 @@
 """What a folder holds, and which of its images a listed name means."""
 
-import base64
 import os
 import re
 import time
-import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Generic, TypeVar
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.packed import packed_images
-from lsep_ml.data.tree import GUIDE, has_image_suffix, is_junk, looks_like_an_image
-from lsep_ml.files import spoken
+from lsep_ml.data.sources.own.paths import form, path_parts, stem_of
+from lsep_ml.data.tree import GUIDE, SUFFIXES, has_image_suffix, is_junk, looks_like_an_image
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
 """How an annotation tool renames what is uploaded to it."""
@@ -27,31 +27,34 @@ LISTING_FORMAT = 1
 RECENT = 2 * 10**9
 """Nanoseconds that a folder has to be unchanged for its listing to be kept: clocks of file systems are coarse."""
 
-WORDS = re.compile(r"[^\W\d_]+")
+LAST = "([^/]*)$"
+PLAIN = r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*\.[A-Za-z0-9_]+$"
+IMAGE_SUFFIX = rf"(?i)^(.+)(?:{'|'.join(sorted(map(re.escape, SUFFIXES)))})$"
+"""Of names, for a column of them: the last part, one that is itself as a path, and what ends as an image's does."""
 
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training", "tr", "trn"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev", "validate"), "val"),
-    **dict.fromkeys(("test", "testing", "tst"), "test"),
-}
-"""What people call the splits, in small letters."""
+EXACT, GUESSED, MISSING = range(3)
+"""How a listed name means an image, or that it means none."""
+
+Paths = TypeVar("Paths", list[str], pl.Series)
 
 
 @dataclass
-class Found:
+class Found(Generic[Paths]):
     """Holds the images that listed names mean.
 
     Attributes:
         images: for each name an image's path below the root; of a name that means none, the name as a path.
-        exact: names that are a path below the root, or below the folder of the file that lists them.
-        missing: names that mean no image.
-        guessed: (name, image) of the others: found by the end of the path, or without regard to the suffix.
+        exact: number of names that are a path below the root, or below the folder of the file that lists them.
+        guessed: number of those that are found by the end of the path, or without regard to the suffix.
+        missing: number of those that mean no image.
+        guess: a name that is guessed, and its image.
     """
 
-    images: list[str] = field(default_factory=list)
-    exact: int = 0
-    missing: list[str] = field(default_factory=list)
-    guessed: list[tuple[str, str]] = field(default_factory=list)
+    images: Paths
+    exact: int
+    guessed: int
+    missing: int
+    guess: tuple[str, str]
 
 
 class Folder:
@@ -70,6 +73,7 @@ class Folder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=own")
+        self._guessed: dict[str, str | None] = {}
         packed = packed_images(self.root)
         inside = set() if packed is None else set(packed.names)
         files, images = self._listed(cache)
@@ -124,14 +128,24 @@ class Folder:
 
     @cached_property
     def _by_path(self) -> dict[str, str]:
-        return {_form(image): image for image in self.images}
+        return {form(image): image for image in self.images}
+
+    @cached_property
+    def _columns(self) -> tuple[pl.DataFrame, pl.Series]:
+        """Return "name" and "image" of `_by_path`, and the names of `_by_name`, but for what no table can say."""
+        images = [image for image in self.images if image.isascii() or _is_text(image)]
+        columns = {"name": [form(image) for image in images], "image": images}
+        paths = pl.DataFrame(columns, schema={"name": pl.String, "image": pl.String})
+        last = paths["name"].str.extract(LAST)
+        every = pl.concat([last, last.str.replace(IMAGE_SUFFIX, "$1")]).unique()
+        return paths.unique("name", keep="last", maintain_order=True), every
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
         """Image's name -> images, and name without the suffix -> images."""
         found: dict[str, list[str]] = {}
         for image in self.images:
-            name = _form(image.rpartition("/")[2])
+            name = form(image.rpartition("/")[2])
             found.setdefault(name, []).append(image)
             if stem_of(name) != name:
                 found.setdefault(stem_of(name), []).append(image)
@@ -141,36 +155,69 @@ class Folder:
     def _folder_names(self) -> set[str]:
         return {part for file in self.files for part in file.split("/")[:-1]}
 
-    def find(self, listed: Sequence[str], beside: str = "") -> Found:
+    def find(self, listed: Sequence[str], beside: str = "") -> Found[list[str]]:
         """Return the images that these names mean, looked for from the folder `beside` of the file that lists them,
         from the root, and by as much of the end of the path as an image below the root has: names may be absolute,
         addresses, without folders, with backslashes, without a suffix. A name that several images have equally means
         none.
         """
-        found = Found()
+        each = [self._meant(name, beside) for name in listed]
+        kinds = Counter(kind for _, kind in each)
+        guess = next(
+            ((name, image) for name, (image, kind) in zip(listed, each, strict=True) if kind == GUESSED),
+            ("", ""),
+        )
+        return Found([image for image, _ in each], kinds[EXACT], kinds[GUESSED], kinds[MISSING], guess)
+
+    def find_column(self, names: pl.Series, beside: str = "") -> Found[pl.Series]:
+        """Return what `find` does of a String column without nulls, and the images as one: plain paths that are here,
+        or are of no image's name, by columns, the others one by one."""
+        paths, last_names = self._columns
+        rows = pl.DataFrame({"name": names}).join(paths, on="name", how="left", maintain_order="left")
+        if beside:
+            below = paths.select(pl.col("name").alias("below"), pl.col("image").alias("beside"))
+            rows = rows.with_columns(below=f"{beside}/" + pl.col("name")).join(
+                below, on="below", how="left", maintain_order="left"
+            )
+            rows = rows.select("name", pl.coalesce("beside", "image").alias("image"))
+        rows = rows.with_columns(here=pl.col("image").is_not_null())
+        last = pl.col("name").str.extract(LAST)
+        of_no_image = ~last.is_in(last_names.implode()) & ~last.str.replace(IMAGE_SUFFIX, "$1").is_in(
+            last_names.implode()
+        )
+        away = (
+            ~pl.col("here") & pl.col("name").str.contains(PLAIN) & ~last.str.contains(f"^{UPLOADED.pattern}")
+        )
+        rows = rows.with_columns(away=away & of_no_image)
+        left = rows.filter(~pl.col("here") & ~pl.col("away"))["name"].unique(maintain_order=True)
+        each = [self._meant(name, beside) for name in left.to_list()]
+        meant = pl.DataFrame(
+            {"name": left, "meant": [image for image, _ in each], "kind": [kind for _, kind in each]},
+            schema={"name": pl.String, "meant": pl.String, "kind": pl.UInt8},
+        )
+        kind = pl.when("here").then(EXACT).when("away").then(MISSING).otherwise("kind").alias("kind")
+        found = pl.coalesce("image", "meant", "name").alias("image")
+        rows = rows.join(meant, on="name", how="left", maintain_order="left").select("name", found, kind)
+        guesses = rows.filter(pl.col("kind") == GUESSED).select("name", "image").head(1).rows()
+        exact, guessed, missing = (int((rows["kind"] == kind).sum()) for kind in (EXACT, GUESSED, MISSING))
+        return Found(rows["image"], exact, guessed, missing, guesses[0] if guesses else ("", ""))
+
+    def _meant(self, name: str, beside: str) -> tuple[str, int]:
+        """Return the image that a name means, and whether that is exact, guessed or missing."""
         base = f"{beside}/" if beside else ""
-        known: dict[str, str | None] = {}
         by_path = self._by_path
-        for name in listed:
-            image = by_path.get(base + name) or by_path.get(name)
-            if image is None:
-                parts = path_parts(name)
-                plain = "/".join(parts)
-                image = by_path.get(base + plain) or by_path.get(plain)
-                if image is None:
-                    if name not in known:
-                        known[name] = self._by_end(parts) if parts else None
-                    image = known[name]
-                    if image is None:
-                        found.images.append(plain)
-                        found.missing.append(name)
-                    else:
-                        found.images.append(image)
-                        found.guessed.append((name, image))
-                    continue
-            found.exact += 1
-            found.images.append(image)
-        return found
+        image = by_path.get(base + name) or by_path.get(name)
+        if image is not None:
+            return image, EXACT
+        parts = path_parts(name)
+        plain = "/".join(parts)
+        image = by_path.get(base + plain) or by_path.get(plain)
+        if image is not None:
+            return image, EXACT
+        if name not in self._guessed:
+            self._guessed[name] = self._by_end(parts) if parts else None
+        image = self._guessed[name]
+        return (plain, MISSING) if image is None else (image, GUESSED)
 
     def _by_end(self, parts: Sequence[str]) -> str | None:
         """Return the one image whose path has most in common with the end of this one."""
@@ -205,57 +252,17 @@ def _names(joined: NDArray[np.uint8]) -> list[str]:
     return joined.tobytes().decode("utf-8", "surrogateescape").split("\0") if len(joined) else []
 
 
-def path_parts(listed: str) -> list[str]:
-    """Return the parts of the path that a listed name carries: of an address what it points to, with "/" between
-    folders."""
-    text = spoken(listed.strip())
-    if "://" in text or "?d=" in text or "?fileuri=" in text:
-        address = urlsplit(text)
-        query = {
-            key: unquote(value) for key, _, value in (one.partition("=") for one in address.query.split("&"))
-        }
-        if "fileuri" in query:
-            return path_parts(_of_base64(query["fileuri"]))
-        text = query.get("d") or unquote(address.path)
-    parts = _form(text).replace("\\", "/").split("/")
-    return [part for part in parts if part not in ("", ".", "..") and not re.fullmatch("[A-Za-z]:", part)]
-
-
-def _of_base64(text: str) -> str:
-    """Return the address that an annotation tool hides in its own."""
+def _is_text(name: str) -> bool:
+    """Return whether a name can be written, which some that file systems hold cannot."""
     try:
-        return base64.b64decode(text + "==", altchars=b"-_").decode()
-    except ValueError:
-        return text.replace("?", "")
-
-
-def stem_of(name: str) -> str:
-    """Return the name without an image's suffix."""
-    return name[: name.rindex(".")] if has_image_suffix(name) else name
-
-
-def split_word(text: str) -> str:
-    """Return the split that a word means, with a number after it too (val2017); "" where it means none."""
-    return SPLIT_WORDS.get(text.lower().rstrip("0123456789"), "")
-
-
-def split_of_path(path: str) -> str:
-    """Return the split that a folder of this path is called by, the first one; "" where none is."""
-    return next(filter(None, map(split_word, path.split("/")[:-1])), "")
-
-
-def split_of_file(file: str) -> str:
-    """Return the split that a file's folder or a word of its name says: train/_classes.csv, labels_val.csv."""
-    words = WORDS.findall(file.rpartition("/")[2].rpartition(".")[0])
-    return split_of_path(file) or next(filter(None, map(split_word, words)), "")
-
-
-def _form(text: str) -> str:
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _common_end(first: Sequence[str], second: Sequence[str]) -> int:
     length = 0
-    while length < min(len(first), len(second)) and first[-1 - length] == _form(second[-1 - length]):
+    while length < min(len(first), len(second)) and first[-1 - length] == form(second[-1 - length]):
         length += 1
     return length

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Known, SparseIndicator, Targets, from_places
+from lsep_ml.data.indicator import Known, SparseIndicator, Targets, from_places, in_order
 from lsep_ml.data.sources.own.folder import Found
+from lsep_ml.data.sources.own.paths import Images
 
 ABSENT, PRESENT, UNKNOWN, UNCERTAIN = range(4)
 """What an entry of the label matrix can be; UNCERTAIN is what -1 says, and `data.uncertain` what it means."""
@@ -84,7 +85,7 @@ class Listed:
     """
 
     format: str
-    images: Sequence[str]
+    images: Images
     label_names: Sequence[str]
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -145,14 +146,14 @@ def label_lists(
     return Listed(format, images, list(number_of), *entries, codes, rest, **more)
 
 
-def image_notes(found: Found, listed_in: str) -> list[str]:
+def image_notes(found: Found[Any], listed_in: str) -> list[str]:
     """Return what `Folder.find` guessed for the images listed in a file, in words."""
     if not found.guessed:
         return []
-    name, image = found.guessed[0]
+    name, image = found.guess
     return [
         Reading(
-            f"{len(found.guessed):,} images of {listed_in} are found by the end of their path or without their suffix, "
+            f"{found.guessed:,} images of {listed_in} are found by the end of their path or without their suffix, "
             f"such as {name!r} as {image}"
         )
     ]
@@ -196,7 +197,9 @@ class Entries:
         return targets, None if known.all() else known
 
 
-def entries_of(listed: Listed, first: Sequence[int], row_of: NDArray[np.int64], notes: list[str]) -> Entries:
+def entries_of(
+    listed: Listed, first: NDArray[np.int64], row_of: NDArray[np.int64], notes: list[str]
+) -> Entries:
     """Return the entries of all images; those of the rows of an image that has several add up, or have to be the
     same."""
     if len(first) < len(row_of) and not listed.adds_up:
@@ -205,7 +208,11 @@ def entries_of(listed: Listed, first: Sequence[int], row_of: NDArray[np.int64], 
         notes.append(Reading(f"{again:,} rows say again what another row of the same image says"))
     rest = np.full(len(first), UNKNOWN, np.uint8)
     np.minimum.at(rest, row_of, listed.rest)
-    pairs = row_of[listed.rows] * np.int64(len(listed.label_names)) + listed.labels
+    labels = np.int64(max(1, len(listed.label_names)))
+    pairs = row_of[listed.rows] * labels + listed.labels
+    if (listed.codes == PRESENT).all():  # nothing contradicts it, and no word is stronger
+        pairs = in_order(pairs)
+        return Entries(pairs // labels, pairs % labels, np.full(len(pairs), PRESENT, np.uint8), rest)
     order = np.lexsort((_STRENGTH[listed.codes], pairs))  # of a pair, the strongest word comes last
     last = np.append(pairs[order][1:] != pairs[order][:-1], True) if len(order) else np.zeros(0, bool)
     _refuse_contradictions(listed, pairs, order)
@@ -228,16 +235,16 @@ def _refuse_contradictions(listed: Listed, pairs: NDArray[np.int64], order: NDAr
     )
 
 
-def _check_repeated(listed: Listed, first: Sequence[int], row_of: NDArray[np.int64]) -> None:
+def _check_repeated(listed: Listed, first: NDArray[np.int64], row_of: NDArray[np.int64]) -> None:
     """Refuse rows of an image that say something else than its first row does."""
     of_row: dict[int, dict[int, int]] = defaultdict(dict)
     repeated = np.setdiff1d(np.arange(len(row_of)), first)
-    looked_at = np.isin(listed.rows, np.append(repeated, np.array(first)[row_of[repeated]]))
+    looked_at = np.isin(listed.rows, np.append(repeated, first[row_of[repeated]]))
     columns = (listed.rows[looked_at], listed.labels[looked_at], listed.codes[looked_at])
     for row, label, code in zip(*(column.tolist() for column in columns), strict=True):
         of_row[row][label] = code
     for row in repeated.tolist():
-        before = first[int(row_of[row])]
+        before = int(first[row_of[row]])
         ours, theirs = of_row[row], of_row[before]
         differing = sorted(
             label

@@ -12,7 +12,7 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import SEPARATOR
 from lsep_ml.data.sources.own.cells import Labels, read_cells
 from lsep_ml.data.sources.own.columns import Roles, roles_of
-from lsep_ml.data.sources.own.folder import SPLIT_WORDS, Folder, Found, split_of_file, split_of_path
+from lsep_ml.data.sources.own.folder import Folder, Found
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.label_columns import predicted_names
 from lsep_ml.data.sources.own.listed import (
@@ -25,6 +25,7 @@ from lsep_ml.data.sources.own.listed import (
     image_notes,
     some,
 )
+from lsep_ml.data.sources.own.paths import SPLIT_WORDS, split_of_file, split_of_path
 from lsep_ml.data.sources.own.roles import FOLDER_NAMES, bare_name
 from lsep_ml.files import spoken
 
@@ -37,10 +38,12 @@ def listed_in(
     beside = file.rpartition("/")[0]
     frame, problems, kept = _without_problems(frame)
     roles = roles_of(frame, folder, beside, options)
-    listed = [value or "" for value in frame.column(roles.image).to_list()]
-    blank = next((row for row, value in enumerate(listed) if not value.strip()), None)
-    if blank is not None:
-        raise DataError(f"{frame.place(blank)}: no image under {frame.names[roles.image]!r}; remove the row")
+    listed = frame.column(roles.image).fill_null("")
+    blank = (listed.str.strip_chars() == "").arg_true()
+    if len(blank):
+        raise DataError(
+            f"{frame.place(int(blank[0]))}: no image under {frame.names[roles.image]!r}; remove the row"
+        )
     notes = list(roles.notes)
     found = _in_folders(frame, roles, folder, listed, beside, notes)
     notes += image_notes(found, frame.path.name)
@@ -67,16 +70,15 @@ def listed_in(
     if roles.names:
         return _of_predicted(roles.names, labels, file, problems, notes, values)
     codes, rest = np.full(len(labels.rows), PRESENT, np.uint8), np.full(len(frame), ABSENT, np.uint8)
-    repeated = len(set(found.images)) < len(frame)
+    images = pl.Series(found.images).n_unique()
+    repeated = images < len(frame)
     if roles.verdict is not None:
         verdict = roles.values[roles.verdict].codes
         assert verdict is not None
         codes, rest = verdict[labels.rows], np.full(len(frame), UNKNOWN, np.uint8)
     elif repeated:
         notes.append(
-            Reading(
-                f"{len(frame):,} rows for {len(set(found.images)):,} images: the labels of an image's rows add up"
-            )
+            Reading(f"{len(frame):,} rows for {images:,} images: the labels of an image's rows add up")
         )
     what = f"table with {'one row a label' if repeated else 'a cell of labels'} ({file})"
     return Listed(
@@ -86,15 +88,14 @@ def listed_in(
 
 
 def _in_folders(
-    frame: Frame, roles: Roles, folder: Folder, listed: Sequence[str], beside: str, notes: list[str]
-) -> Found:
+    frame: Frame, roles: Roles, folder: Folder, listed: pl.Series, beside: str, notes: list[str]
+) -> Found[pl.Series]:
     """Return the images that are listed, by a name and a folder where two columns say them."""
-    found = folder.find(listed, beside)
+    found = folder.find_column(listed, beside)
     for at, name in enumerate(frame.names):
         if found.missing and at != roles.image and bare_name(name) in FOLDER_NAMES:
-            above = frame.column(at).fill_null("").to_list()
-            both = folder.find([f"{one}/{image}" for one, image in zip(above, listed, strict=True)], beside)
-            if both.exact > found.exact and len(both.missing) < len(found.missing):
+            both = folder.find_column(frame.column(at).fill_null("") + "/" + listed, beside)
+            if both.exact > found.exact and both.missing < found.missing:
                 notes.append(Reading(f"images lie in the folders of column {name!r}"))
                 found = both
     return found
@@ -179,17 +180,16 @@ def _splits(frame: Frame, roles: Roles) -> list[str] | None:
         return ["val" if code == PRESENT else "train" for code in codes.tolist()]
     if roles.split is None:
         return None
-    texts = [(text or "").strip() for text in frame.column(roles.split).to_list()]
-    splits = []
-    for row, text in enumerate(texts):
-        split = SPLIT_WORDS.get(text.lower())
-        if split is None:
-            raise DataError(
-                f"{frame.place(row)}: split {text!r} in column {frame.names[roles.split]!r}; train, val or test (or "
-                "data.split=none)"
-            )
-        splits.append(split)
-    return splits
+    texts = frame.column(roles.split).fill_null("").str.strip_chars()
+    splits = texts.str.to_lowercase().replace_strict(SPLIT_WORDS, default=None, return_dtype=pl.String)
+    other = splits.is_null().arg_true()
+    if len(other):
+        row = int(other[0])
+        raise DataError(
+            f"{frame.place(row)}: split {texts[row]!r} in column {frame.names[roles.split]!r}; train, val or test (or "
+            "data.split=none)"
+        )
+    return splits.to_list()
 
 
 def _groups(frame: Frame, roles: Roles) -> list[str] | None:

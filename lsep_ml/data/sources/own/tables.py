@@ -11,17 +11,11 @@ import polars as pl
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.own.columns import image_column
-from lsep_ml.data.sources.own.folder import (
-    SPLIT_WORDS,
-    WORDS,
-    Folder,
-    split_of_file,
-    split_of_path,
-    split_word,
-)
+from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.frames import SUFFIXES, Frame, read_frame
 from lsep_ml.data.sources.own.label_columns import NoLabels
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, some
+from lsep_ml.data.sources.own.paths import SPLIT_WORDS, WORDS, split_of_file, split_of_path, split_word
 from lsep_ml.data.sources.own.rows import listed_in
 from lsep_ml.data.sources.own.tasks import is_export
 
@@ -131,7 +125,6 @@ def _read_as_one(
     names = next(iter(frames.values())).names
     parts: list[pl.DataFrame] = []
     notes: list[str] = []
-    lines: list[tuple[str, int]] = []
     for file, frame in frames.items():
         order = [str(frame.names.index(name)) for name in names]
         parts.append(
@@ -139,22 +132,21 @@ def _read_as_one(
         )
         image = image_column(frame, folder, _beside(file), options)
         if image is not None:
-            found = folder.find(frame.column(image).fill_null("").to_list(), _beside(file))
+            found = folder.find_column(frame.column(image).fill_null(""), _beside(file))
             at = str(names.index(frame.names[image]))
             parts[-1] = parts[-1].with_columns(pl.Series(at, found.images, dtype=pl.String))
             notes += image_notes(found, file)
-        lines += [(file, row) for row in range(len(frame))]
-    one = Frame(
-        folder.root, names, pl.concat(parts), lambda row: "{}, {}".format(*_line(frames, *lines[row]))
-    )
+    starts = np.cumsum([0, *map(len, frames.values())])
+
+    def line(row: int) -> str:
+        number = int(np.searchsorted(starts, row, side="right")) - 1
+        return f"{list(frames)[number]}, {list(frames.values())[number].line(row - int(starts[number]))}"
+
+    one = Frame(folder.root, names, pl.concat(parts), line)
     every = [split for file in frames for split in splits[file] or ()]
     listed = listed_in(one, folder, "", options, every or None)
     what = f"{listed.format.rpartition(' (')[0]} ({some(list(frames))})"
     return dataclasses.replace(listed, format=what, notes=(*listed.notes, *notes))
-
-
-def _line(frames: dict[str, Frame], file: str, row: int) -> tuple[str, str]:
-    return file, frames[file].line(row)
 
 
 def _joined(tables: Sequence[Listed], files: Sequence[str]) -> Listed:

@@ -90,7 +90,8 @@ def values_of(column: pl.Series) -> Values:
     if not all(code_of(text) is not None for text in seen) and all(
         code_of(text) is None for text in seen if text.strip()
     ):
-        return Values(_other(seen), stray=_first(column, seen))  # nothing in it is 0 or 1: no need to see all
+        # Nothing in it is 0 or 1: no need to see all.
+        return Values(_other(seen), stray=_first(column.head(SAMPLE), seen))
     counts = column.fill_null("").value_counts(name="rows")
     texts, rows = counts[column.name].to_list(), counts["rows"].to_numpy()
     found = [code_of(text) for text in texts]

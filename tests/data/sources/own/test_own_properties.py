@@ -2,14 +2,19 @@
 around cells."""
 
 import csv
+import json
 import tempfile
 from pathlib import Path
 
+import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from own_trees import NAMES, write_images
 
-from lsep_ml.data.sources.own import own_annotations
+from lsep_ml.data.sources.own import cells, own_annotations
+from lsep_ml.data.sources.own.cells import by_columns, one_by_one, read_cells
+from lsep_ml.data.sources.own.folder import Folder
 
 IMAGES = 6
 LABELS = st.lists(st.sets(st.sampled_from(NAMES)), min_size=IMAGES, max_size=IMAGES)
@@ -79,3 +84,55 @@ def test_columns(labels, blank, delimiter, quoting, end, columns, order):
     assert read([[row[at] for at in columns] for row in rows], delimiter, quoting, end) == dict(
         enumerate(labels)
     )
+
+
+WORDS = st.text("ab é[,", max_size=3)
+TEXTS = st.lists(st.text("ab ,|[]é", min_size=1, max_size=7).filter(str.strip).map(str.strip), max_size=8)
+LISTS = st.lists(st.lists(WORDS), max_size=8)
+
+
+@pytest.fixture(scope="module")
+def few_at_a_time():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(cells, "AT_A_TIME", 3)
+        yield
+
+
+def as_lists(apart):
+    return apart.names, apart.numbers.tolist(), apart.lengths.tolist()
+
+
+@settings(max_examples=60, deadline=None)
+@given(TEXTS, st.sampled_from([",", "|", " ", ", ", None]))
+def test_cells_taken_apart_by_columns_and_one_by_one(few_at_a_time, texts, separator):
+    plain = pl.Series([text for text in texts if text[0] != "[" or text[-1] != "]"], dtype=pl.String)
+    assert as_lists(by_columns(plain, separator)) == as_lists(one_by_one(plain, separator, str))
+
+
+@settings(max_examples=60, deadline=None)
+@given(LISTS, st.booleans(), st.booleans())
+def test_lists_taken_apart_by_columns_and_one_by_one(few_at_a_time, lists, python, plain):
+    write = repr if python else json.dumps
+    texts = pl.Series([write(names) for names in lists if names] + ["a, b"] * plain, dtype=pl.String)
+    found = read_cells(texts, "labels", None, str)
+    names = [{name.strip() for name in one} - {""} for one in lists if one] + [{"a, b"}] * plain
+    read = [set() for _ in names]
+    for row, number in zip(found.rows.tolist(), found.numbers.tolist(), strict=True):
+        read[row].add(found.names[number])
+    assert read == (names if any(map(len, lists)) else [{"a", "b"}] * plain)
+    columnar = texts.filter(texts.str.contains(cells.PLAIN_LIST))
+    assert as_lists(by_columns(columnar, None)) == as_lists(one_by_one(columnar, None, str))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["images/1.png", "1.png", "1", "b/1.png", "c/2.PNG", "./c/2.PNG", "x.png", "c\\2.PNG",
+    "00000000-1.png", "images/9.png", "é/3.png", "e\u0301/3.png", "2", "http://a/c/2.PNG", "", "c/2.png"])),
+    st.sampled_from(["", "c", "images"]))  # fmt: skip
+def test_images_found_by_columns_and_one_by_one(names, beside):
+    with tempfile.TemporaryDirectory() as root:
+        folder = Folder(root)
+        folder.images = ["b/1.png", "c/2.PNG", "c/images/1.png", "images/1.png", "é/3.png", "odd\udcff.png"]
+        many, one = folder.find_column(pl.Series(names, dtype=pl.String), beside), folder.find(names, beside)
+    assert list(many.images) == list(one.images)
+    assert (many.exact, many.guessed, many.missing) == (one.exact, one.guessed, one.missing)
+    assert many.guess == one.guess
