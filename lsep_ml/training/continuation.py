@@ -119,6 +119,16 @@ def _is_weighted(loss: Loss) -> bool:
     return bool(getattr(loss, "keywords", {}).get("weighted", False))
 
 
+def leading(loss: Loss) -> Loss | None:
+    """Return the convex loss at whose solution that of `loss` begins; None: `loss` needs none.
+
+    It is binary cross entropy for what changes it, LSEP for LSEP with weights.
+    """
+    if _function(loss) in _FROM_BCE:
+        return bce_loss
+    return lsep_loss if _is_weighted(loss) else None
+
+
 def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solution:
     """Minimise `loss` on `problem`, whose parameters start where they are and are left at the end.
 
@@ -126,8 +136,8 @@ def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solu
     and less; `converged` means that its value lies within HINGE_TOLERANCE of its minimum by the duality gap at the
     rounded slopes, up to what the gradient that is left there adds to it. WARP begins, on the path, at the solution of
     the rounded ranking loss, and descends, there once and in the end until it stands at a kink: `converged` means that
-    beginning anew lowers it by no more than HINGE_TOLERANCE of it; its gradient is nowhere small. What changes binary
-    cross entropy (`_FROM_BCE`) begins at its solution, LSEP with weights at that of LSEP.
+    beginning anew lowers it by no more than HINGE_TOLERANCE of it; its gradient is nowhere small. Other losses that are
+    not convex begin at the solution of `leading`, which is for the caller to reach.
 
     Args:
         loss: a function of `lsep_ml.losses`, its options bound.
@@ -144,10 +154,6 @@ def reach(loss: Loss, problem: Problem, *, tolerance: float, fine: bool) -> Solu
         return _reach_hinges(loss, problem, tolerance, fine)
     if function is warp_loss:
         return _reach_warp(loss, problem, tolerance, fine)
-    if function in _FROM_BCE:
-        _minimise(bce_loss, problem, tolerance)
-    elif _is_weighted(loss):
-        _minimise(lsep_loss, problem, tolerance)
     return _minimise(loss, problem, tolerance)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.losses import compares_images, is_shift_invariant
-from lsep_ml.training.continuation import Problem, is_of_hinges, reach
+from lsep_ml.training.continuation import Problem, is_of_hinges, leading, reach
 from lsep_ml.training.linear_scores import Blocks, ScoreLayer, Standardisation, slopes_of
 from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
 from lsep_ml.training.recipe import Loss
@@ -101,7 +101,14 @@ class ProbeImages:
         tolerance: float,
         fine: bool = False,
     ) -> tuple[ScoreLayer, Solution]:
-        """Minimise `loss` plus `decay` |W|^2 from `start`, on `blocks` in their type; `fine`: as in `reach`."""
+        """Minimise `loss` plus `decay` |W|^2 from `start`, on `blocks` in their type; `fine`: as in `reach`.
+
+        A loss with another that is `leading` begins at its solution, which is reached from `start` on its own scale;
+        where `fine`, at `start`, a solution of `loss` already.
+        """
+        first = None if fine else leading(loss)
+        if first is not None:
+            start, _ = self.solve(first, decay, start, blocks, tolerance=tolerance)
         weight, bias = (part.to(self.device, blocks.dtype) for part in start)
         parts = self.in_parts(loss)
         targets, mask = (None, None) if parts else self.labels()

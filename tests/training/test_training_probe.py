@@ -275,6 +275,24 @@ def path_on(folder: Path, rows: list[Any], **options: Any) -> DecayPath:
     return DecayPath(replace(solving, **options), data, Kept(folder), rows.append)
 
 
+@pytest.mark.parametrize("name", ["soft_f1", "focal", "asl", "hill", "splc"])
+def test_each_step_of_a_path_begins_at_the_solution_of_binary_cross_entropy(
+    name: str, tmp_path: Path
+) -> None:
+    loss, rows = loss_of(name), list[Any]()
+    path = path_on(tmp_path, rows, loss=loss, name=name)
+    # Where the F1 loss with a strong weight decay has ended, at large biases, its own slopes say nothing of the scale
+    # on which cross entropy is to be minimised.
+    path.layers[1.0] = ScoreLayer(torch.zeros(K, D), torch.full((K,), 500.0))
+    blocks = path.images.blocks()
+    path._step(0.1, path.layers[1.0], blocks)
+    led = path.layers[0.1]
+    first, _ = path.images.solve(losses.bce_loss, 0.1, path.zero, blocks, tolerance=path.coarse)
+    wanted, _ = path.images.solve(loss, 0.1, first, blocks, tolerance=path.coarse)
+    torch.testing.assert_close(led.weight, wanted.weight, atol=0.02, rtol=0)
+    assert path.search() in [row["weight_decay"] for row in rows]
+
+
 def whole(path: DecayPath) -> tuple[Any, ...]:
     decay = path.search()
     layer, facts = path.end(decay)
