@@ -175,6 +175,18 @@ def treat_twins(annotations: Annotations, twins: TwinsAre) -> Annotations:
     return dataclasses.replace(annotations, groups=Twins(annotations.hashes).joined(annotations.groups))
 
 
+def usable(
+    annotations: Annotations,
+    unlabelled: Unlabelled,
+    on_bad_image: OnBadImage,
+    twins: TwinsAre,
+    cache: str | Path | None,
+) -> Annotations:
+    """Return what is left of people's own images to be divided: `keep_labelled`, `keep_usable`, `treat_twins`."""
+    labelled = keep_labelled(annotations, unlabelled)
+    return treat_twins(keep_usable(labelled, on_bad_image, cache), twins)
+
+
 def hold_out(annotations: Annotations, share: float, seed: int) -> Annotations:
     """Make a share of the training images, drawn at random, the validation images where the source names none."""
     if not 0 < share < 1:

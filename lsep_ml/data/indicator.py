@@ -166,11 +166,15 @@ def stacked(matrices: Sequence[Any]) -> Any:
     )
 
 
+def places(labels_of_image: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows and columns that lists of label numbers, one a row, speak of."""
+    rows = np.repeat(np.arange(len(labels_of_image)), [len(labels) for labels in labels_of_image])
+    return rows, np.fromiter((label for labels in labels_of_image for label in labels), np.int64, len(rows))
+
+
 def indicator(labels_of_image: Sequence[Sequence[int]], num_labels: int) -> Targets:
     """Return the 0/1 matrix (N, num_labels) of lists of label numbers."""
-    rows = np.repeat(np.arange(len(labels_of_image)), [len(labels) for labels in labels_of_image])
-    columns = np.fromiter((label for labels in labels_of_image for label in labels), np.int64, len(rows))
-    return from_places(rows, columns, (len(labels_of_image), num_labels))
+    return from_places(*places(labels_of_image), (len(labels_of_image), num_labels))
 
 
 def from_places(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, int]) -> Targets:
@@ -180,3 +184,17 @@ def from_places(rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tupl
     targets = np.zeros(shape, np.uint8)
     targets[rows, columns] = 1
     return targets
+
+
+def known_but(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], rest: NDArray[np.bool_], shape: tuple[int, int]
+) -> Known | None:
+    """Return the bool matrix whose rows are `rest`, (N,), but in these places, where they are the other; None where all
+    of it is True, sparse from `LARGE` entries on."""
+    if rest.all() and not len(rows):
+        return None
+    known = SparseIndicator.of(rows, columns, shape, np.bool_, rest)
+    if shape[0] * shape[1] >= LARGE:
+        return None if known.all() else known
+    dense: NDArray[np.bool_] = np.asarray(known)
+    return None if dense.all() else dense

@@ -20,6 +20,33 @@ from lsep_ml.data.indicator import SparseIndicator, Targets, dense_blocks
 FORMAT = 1  # of the cached split
 
 
+def divided(
+    annotations: Annotations,
+    seed: int,
+    *,
+    shares: Sequence[float],
+    holdout: float,
+    folds: int | None,
+    fold: int | None,
+    cache: str | Path | None,
+) -> Annotations:
+    """Divide people's own images, or rows of features, as their options say.
+
+    Args:
+        seed: of the split and of the hold-out.
+        shares: of train, val and test where no image is listed as a test image: `stratified_split`.
+        holdout: share of the training images for validation where some are, and none validates: `hold_out_groups`.
+        folds, fold: in place of the split, so many folds, of which this one tests: `fold_split`; without `fold` all
+            images train, and all are test images (`DataSet.cross_tested`).
+        cache: keeps a split that is drawn.
+    """
+    if folds is not None or fold is not None:
+        return fold_split(annotations, folds, fold, shares, seed)
+    if not (annotations.parts == "test").any():
+        return stratified_split(annotations, shares, seed, cache)
+    return hold_out_groups(annotations, holdout, seed)
+
+
 def stratified_split(
     annotations: Annotations, shares: Sequence[float], seed: int, cache: str | Path | None
 ) -> Annotations:

@@ -1,11 +1,13 @@
 """Sparse 0/1 matrices say what the dense ones do, wherever a data set asks them."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lsep_ml.data import DataError, DataSet, Split, indicator
 from lsep_ml.data.annotations import Annotations
@@ -15,6 +17,8 @@ from lsep_ml.data.indicator import SparseIndicator, dense_blocks, stacked
 from lsep_ml.data.known import lacking
 from lsep_ml.data.loading import BatchedSplit
 from lsep_ml.data.order import BatchKey, repeat_factors
+from lsep_ml.data.sources.coco_json import read_coco_json
+from lsep_ml.data.sources.csv_labels import read_csv
 from lsep_ml.data.sources.features import read_features
 from lsep_ml.data.sources.own import read_own
 from lsep_ml.data.stratified import stratified_folds, stratified_split
@@ -178,14 +182,30 @@ def test_features_are_read_the_same(name: str, tmp_path: Path, monkeypatch: pyte
     assert (held.split_hash, held.counts) == (dense.split_hash, dense.counts)
 
 
-def test_images_are_read_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image
-
-    rows = []
+@pytest.mark.parametrize("read", [read_own, read_csv, read_coco_json], ids=lambda read: read.__name__)
+@pytest.mark.parametrize("form", ["cells", "columns"])
+def test_images_are_read_the_same(
+    read: Callable[..., DataSet], form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells, columns, boxes = ["image,labels"], ["image,cat,dog"], []
     for row in range(12):
         Image.new("RGB", (8, 8), (20 * row, 0, 0)).save(tmp_path / f"{row}.png")
-        rows.append(f"{row}.png,{'cat' if row % 2 else 'cat|dog'}")
-    (tmp_path / "labels.csv").write_text("\n".join(["image,labels", *rows, ""]))
-    dense, held = both_ways(monkeypatch, lambda: read_own(tmp_path))
+        cells.append(f"{row}.png,{'cat' if row % 2 else 'cat|dog'}")
+        columns.append(f"{row}.png,1,{'' if row % 5 == 2 else row % 2}")
+        boxes += [{"id": 2 * row + n, "image_id": row, "category_id": n} for n in range(1 + row % 2)]
+    if read is read_coco_json:
+        images = [{"id": row, "file_name": f"{row}.png"} for row in range(12)]
+        categories = [{"id": 0, "name": "cat"}, {"id": 1, "name": "dog"}]
+        content = {"images": images, "annotations": boxes, "categories": categories}
+        (tmp_path / "annotations.json").write_text(json.dumps(content))
+    else:
+        table = cells if form == "cells" else columns
+        (tmp_path / "labels.csv").write_text("\n".join([*table, ""]))
+    dense, held = both_ways(monkeypatch, lambda: read(tmp_path))
+    again = read(tmp_path, cache=tmp_path / "cache"), read(tmp_path, cache=tmp_path / "cache")
+    assert {found.split_hash for found in again} == {dense.split_hash}
     assert isinstance(held.train.targets, SparseIndicator)
     assert (held.split_hash, held.counts) == (dense.split_hash, dense.counts)
+    assert (
+        (held.train.mask is None) == (dense.train.mask is None) == (form == "cells" or read is read_coco_json)
+    )

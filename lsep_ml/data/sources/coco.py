@@ -75,7 +75,7 @@ def coco_annotations(
             tree,
             tuple(names[0][column] for column in order),
             np.concatenate([[f"{folder}/{name}" for name in files[folder].file_names] for folder in PARTS]),
-            np.concatenate([instances.targets for instances in files.values()])[:, order],
+            np.concatenate([np.asarray(instances.targets) for instances in files.values()])[:, order],
             None,
             np.repeat(list(PARTS.values()), [len(instances.targets) for instances in files.values()]),
         )

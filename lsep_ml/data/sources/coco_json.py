@@ -11,16 +11,15 @@ from lsep_ml.data.annotations import (
     TwinsAre,
     Unlabelled,
     checked,
-    keep_labelled,
-    keep_usable,
     to_data_set,
-    treat_twins,
+    usable,
 )
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.indicator import stacked
 from lsep_ml.data.sources.instances import read_instances
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
+from lsep_ml.data.stratified import divided
 from lsep_ml.data.tree import GUIDE, find_images
 
 
@@ -51,13 +50,8 @@ def read_coco_json(
         seed: of the split and of the hold-out.
         train, val, test: annotation files. An image is looked for at its file_name from root, from
             root/images and from the annotation file's folder, then by its base name.
-        unlabelled: images without an instance: keep | drop.
-        holdout: share of the training images for validation where only `val` is missing.
-        shares: of train, val and test where `test` is missing.
-        folds, fold: in place of the split, so many folds, of which this one tests, see `fold_split`; without `fold` all
-            images train, and all are test images (`DataSet.cross_tested`).
-        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
-        twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
+        unlabelled, on_bad_image, twins: see `usable`.
+        shares, holdout, folds, fold: see `divided`.
         cache: folder that keeps the parsed annotations and the split, and remembers which images were opened.
 
     Raises:
@@ -68,13 +62,11 @@ def read_coco_json(
             f"data.val={val} without data.test; give a test file too, or only data.train for a random split"
         )
     annotations = coco_json_annotations(root, train=train, val=val, test=test, cache=cache)
-    annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
-    annotations = treat_twins(annotations, twins)
-    if folds is not None or fold is not None:
-        return to_data_set(fold_split(annotations, folds, fold, shares, seed), cross_tested=fold is None)
-    if test is None:
-        return to_data_set(stratified_split(annotations, shares, seed, cache))
-    return to_data_set(hold_out_groups(annotations, holdout, seed))
+    annotations = usable(annotations, unlabelled, on_bad_image, twins, cache)
+    annotations = divided(
+        annotations, seed, shares=shares, holdout=holdout, folds=folds, fold=fold, cache=cache
+    )
+    return to_data_set(annotations, cross_tested=folds is not None and fold is None)
 
 
 def coco_json_annotations(
@@ -105,8 +97,10 @@ def coco_json_annotations(
         beside = Path(str(listed[part])).parent.as_posix()
         folders = ["" if beside == "." else beside, "", "images"]
         places += find_images(root, instances.file_names.tolist(), folders)
-    parts = [part if test is not None else "" for part, instances in files.items() for _ in instances.targets]
-    targets = np.concatenate([instances.targets for instances in files.values()])
+    parts = [
+        part if test is not None else "" for part, instances in files.items() for _ in instances.file_names
+    ]
+    targets = stacked([instances.targets for instances in files.values()])
     return checked(
         Annotations(
             "coco_json", root, names["train"], np.array(places, np.str_), targets, None, np.array(parts, "U5")

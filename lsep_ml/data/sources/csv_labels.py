@@ -13,22 +13,20 @@ from lsep_ml.data.annotations import (
     TwinsAre,
     Unlabelled,
     checked,
-    keep_labelled,
-    keep_usable,
     to_data_set,
-    treat_twins,
+    usable,
 )
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import indicator
+from lsep_ml.data.indicator import from_places, known_but, places
 from lsep_ml.data.label_names import SEPARATOR, check_label_names, listed_in_cell
 from lsep_ml.data.sources.csv_table import UNKNOWN, CsvTable, read_table
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
+from lsep_ml.data.stratified import divided, stratified_split
 from lsep_ml.data.tree import clean_path, find_forms, find_tree
 
-FORMAT = 3  # of the cached index
+FORMAT = 4  # of the cached index
 
 OTHER_SEPARATORS = ";, "  # a tab is no part of a label's name
 
@@ -58,31 +56,24 @@ def read_csv(
         labels: the table's name.
         classes: the label names in the order wanted; None: sorted, or as the columns stand.
         separator: between the labels of a cell.
-        unlabelled: images without a label: keep | drop.
-        holdout: share of the training images for validation where a split column names no val.
-        shares: of train, val and test where there is no split column.
-        folds, fold: in place of the split, so many folds, of which this one tests, see `fold_split`; without `fold` all
-            images train, and all are test images (`DataSet.cross_tested`).
+        unlabelled, on_bad_image, twins: see `usable`.
+        shares, holdout, folds, fold: see `divided`.
         resplit: leave the split column aside and divide all images anew by `seed`, in about its sizes.
-        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
-        twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
         cache: folder that keeps the parsed table and the split, and remembers which images were opened.
 
     Raises:
         DataError: a table that cannot be understood (with the line), bad images.
     """
     annotations = csv_annotations(root, labels=labels, classes=classes, separator=separator, cache=cache)
-    annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
-    annotations = treat_twins(annotations, twins)
-    if folds is not None or fold is not None:
-        return to_data_set(fold_split(annotations, folds, fold, shares, seed), cross_tested=fold is None)
-    if not annotations.parts.any():
-        return to_data_set(stratified_split(annotations, shares, seed, cache))
-    annotations = hold_out_groups(annotations, holdout, seed)
-    if resplit:
+    annotations = usable(annotations, unlabelled, on_bad_image, twins, cache)
+    listed = annotations.parts.any()
+    annotations = divided(
+        annotations, seed, shares=shares, holdout=holdout, folds=folds, fold=fold, cache=cache
+    )
+    if resplit and listed and folds is None:
         of_column = [float((annotations.parts == name).mean()) for name in SPLITS]
         annotations = stratified_split(annotations, of_column, seed, cache)
-    return to_data_set(annotations)
+    return to_data_set(annotations, cross_tested=folds is not None and fold is None)
 
 
 def csv_annotations(
@@ -110,27 +101,31 @@ def csv_annotations(
     names = tuple(index["label_names"].tolist())
     lists = bool(index["lists"])
     check_label_names("csv", names, None if lists else separator)
-    mask = None if index["known"].all() else index["known"]
+    shape = (len(index["image_ids"]), len(names))
+    targets = from_places(index["rows"], index["columns"], shape)
+    mask = known_but(index["unknown_rows"], index["unknown_columns"], np.ones(shape[0], bool), shape)
     ids = np.array(find_forms(tree, index["image_ids"].tolist()), np.str_)
     notes = tuple(index["notes"].tolist())
-    annotations = Annotations("csv", tree, names, ids, index["targets"], mask, index["parts"], notes=notes)
+    annotations = Annotations("csv", tree, names, ids, targets, mask, index["parts"], notes=notes)
     return checked(annotations, None if lists else SEPARATOR)
 
 
 def _index(tree: Path, table: CsvTable, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
     ids, parts, notes = _image_ids(tree, table), _parts(table), list(table.notes)
     if "labels" in table.columns:
-        names, targets = _from_lists(table, classes, separator)
-        known = np.ones_like(targets, dtype=bool)
+        names, present = _from_lists(table, classes, separator)
+        unknown = np.zeros((2, 0), np.int64)
         notes += _other_separator(table.labels, separator)
     else:
         names, values = _from_columns(table, classes)
-        targets, known = (values == 1).astype(np.uint8), values != UNKNOWN
+        present, unknown = np.array(np.nonzero(values == 1)), np.array(np.nonzero(values == UNKNOWN))
     return {
         "label_names": np.array(names, np.str_),
         "image_ids": np.array(ids, np.str_),
-        "targets": targets,
-        "known": known,
+        "rows": present[0],
+        "columns": present[1],
+        "unknown_rows": unknown[0],
+        "unknown_columns": unknown[1],
         "parts": np.array(parts, "U5"),
         "notes": np.array(notes, np.str_),
         "lists": np.array(any(cell.lstrip()[:1] == "[" for cell in table.labels)),
@@ -169,7 +164,8 @@ def _parts(table: CsvTable) -> list[str]:
 
 def _from_lists(
     table: CsvTable, classes: Sequence[str] | None, separator: str
-) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """Return the class names, and the rows and columns of the labels that are listed, (2, E)."""
     listed = [listed_in_cell(cell.strip(), separator) for cell in table.labels]
     if classes is None:
         others = {name for labels in listed for name in labels} - set(table.predicted)
@@ -180,9 +176,7 @@ def _from_lists(
         unknown = next((name for name in labels if name not in number_of), None)
         if unknown is not None:
             raise DataError(f"{table.path}, line {line}: {_unknown_class(unknown, names)}")
-    return names, np.asarray(
-        indicator([[number_of[name] for name in labels] for labels in listed], len(names))
-    )
+    return names, np.array(places([[number_of[name] for name in labels] for labels in listed]))
 
 
 def _other_separator(cells: Sequence[str], separator: str) -> list[str]:

@@ -15,10 +15,10 @@ from pycocotools.coco import COCO
 
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import indicator
+from lsep_ml.data.indicator import Targets, from_places, places
 from lsep_ml.data.tree import clean_path
 
-FORMAT = 2  # of the cached arrays
+FORMAT = 3  # of the cached arrays
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,18 @@ class Instances:
     Attributes:
         file_names: unicode (N,), the images' paths as the file has them, in its order.
         category_names: unicode (K,), in the order of the category ids.
-        targets: uint8 (N, K), 1 where the image has at least one instance, crowds included.
+        rows, columns: int64 (E,), the images and categories of instances, crowds included, each pair once.
     """
 
     file_names: NDArray[np.str_]
     category_names: NDArray[np.str_]
-    targets: NDArray[np.uint8]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+
+    @property
+    def targets(self) -> Targets:
+        """Return 0/1 (N, K), 1 where the image has at least one instance."""
+        return from_places(self.rows, self.columns, (len(self.file_names), len(self.category_names)))
 
 
 def read_instances(path: Path, root: Path, cache: str | Path | None) -> Instances:
@@ -107,8 +113,8 @@ def _gather(path: Path, root: Path, content: dict[str, list[dict[str, Any]]]) ->
                 f"{path}: annotation {annotation.get('id')} is for the unknown {kind} {annotation[kind]!r}"
             )
         labels_of_image[row].add(column)
-    targets = np.asarray(indicator([sorted(labels) for labels in labels_of_image], len(names)))
-    return Instances(np.array(file_names, np.str_), np.array(names, np.str_), targets)
+    rows, columns = places([sorted(labels) for labels in labels_of_image])
+    return Instances(np.array(file_names, np.str_), np.array(names, np.str_), rows, columns)
 
 
 def _text(path: Path, kind: str, entry: dict[str, Any], key: str) -> str:

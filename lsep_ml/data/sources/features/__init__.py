@@ -23,7 +23,7 @@ from lsep_ml.data.sources.own.frames import Frame, read_frame
 from lsep_ml.data.sources.own.listed import Options, some
 from lsep_ml.data.sources.own.paths import SPLIT_WORDS
 from lsep_ml.data.sources.own.rows import listed_in
-from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
+from lsep_ml.data.stratified import divided
 
 SPARSE = (".svm", ".libsvm", ".txt")
 ARRAYS = (".npz", ".npy")
@@ -64,10 +64,7 @@ def read_features(
         table, as
             data=own has them.
         unlabelled: rows without a label: keep | drop.
-        shares: of train, val and test where nothing says the split.
-        folds, fold: in place of the split, so many folds, of which this one tests, see `fold_split`; without `fold` all
-            images train, and all are test images (`DataSet.cross_tested`).
-        holdout: share of the training rows for validation where the split names no val.
+        shares, holdout, folds, fold: see `divided`.
 
     Raises:
         DataError: files that are not understood; rows that are not finite, of other widths, or without labels.
@@ -80,12 +77,9 @@ def read_features(
     annotations = checked(dataclasses.replace(annotations, data="features"), separator=None)
     row_of = {name: row for row, name in enumerate(annotations.image_ids.tolist())}
     annotations = keep_labelled(annotations, unlabelled)
-    if folds is not None or fold is not None:
-        annotations = fold_split(annotations, folds, fold, shares, seed)
-    elif not (annotations.parts == "test").any():
-        annotations = stratified_split(annotations, shares, seed, None)
-    else:
-        annotations = hold_out_groups(annotations, holdout, seed)
+    annotations = divided(
+        annotations, seed, shares=shares, holdout=holdout, folds=folds, fold=fold, cache=None
+    )
     import torch  # here, so that a data set on disk can be checked without it
 
     content, splits = hashlib.sha256(), {}

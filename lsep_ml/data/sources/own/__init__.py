@@ -13,10 +13,8 @@ from lsep_ml.data.annotations import (
     TwinsAre,
     Unlabelled,
     checked,
-    keep_labelled,
-    keep_usable,
     to_data_set,
-    treat_twins,
+    usable,
 )
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
@@ -32,7 +30,7 @@ from lsep_ml.data.sources.own.listed import Candidate, Options, some
 from lsep_ml.data.sources.own.tables import find_tables, table_reasons
 from lsep_ml.data.sources.own.tasks import find_tasks, with_configured
 from lsep_ml.data.sources.source import Source
-from lsep_ml.data.stratified import fold_split, hold_out_groups, stratified_split
+from lsep_ml.data.stratified import divided
 
 FORMATS: Sequence[Callable[[Folder, Options], list[Candidate]]] = (
     find_tables,
@@ -84,13 +82,8 @@ def read_own(
         seed: of the split and of the hold-out.
         file, label_names, image, labels, label_columns, split, separator, group, none_label, uncertain, merge_labels,
             min_images, annotators: how to read it, see `Options`; what is None is found out, and said.
-        unlabelled: images without a label: keep | drop.
-        holdout: share of the training images for validation where the split names no val.
-        shares: of train, val and test where nothing says the split.
-        folds, fold: in place of the split, so many folds, of which this one tests, see `fold_split`; without `fold` all
-            images train, and all are test images (`DataSet.cross_tested`).
-        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
-        twins: near-duplicates that a drawn split divides: report | together (it divides none) | ignore.
+        unlabelled, on_bad_image, twins: see `usable`.
+        shares, holdout, folds, fold: see `divided`.
         cache: folder that keeps the split and the listing, and remembers which images were opened.
 
     Raises:
@@ -102,14 +95,13 @@ def read_own(
         label_columns=label_columns, split=split, separator=separator, group=group, none_label=none_label,
         uncertain=uncertain, merge_labels=merge_labels, min_images=min_images, annotators=annotators,
     )  # fmt: skip
-    annotations = keep_usable(keep_labelled(annotations, unlabelled), on_bad_image, cache)
-    annotations = treat_twins(annotations, twins)
-    if folds is not None or fold is not None:
-        return to_data_set(fold_split(annotations, folds, fold, shares, seed), cross_tested=fold is None)
-    annotations = _with_test(annotations)
-    if not annotations.parts.any():
-        return to_data_set(stratified_split(annotations, shares, seed, cache))
-    return to_data_set(hold_out_groups(annotations, holdout, seed))
+    annotations = usable(annotations, unlabelled, on_bad_image, twins, cache)
+    in_folds = folds is not None or fold is not None
+    annotations = annotations if in_folds else _with_test(annotations)
+    annotations = divided(
+        annotations, seed, shares=shares, holdout=holdout, folds=folds, fold=fold, cache=cache
+    )
+    return to_data_set(annotations, cross_tested=in_folds and fold is None)
 
 
 def _with_test(annotations: Annotations) -> Annotations:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Known, SparseIndicator, Targets, from_places, in_order
+from lsep_ml.data.indicator import Known, Targets, from_places, in_order, known_but
 from lsep_ml.data.sources.own.folder import Found
 from lsep_ml.data.sources.own.paths import Images
 
@@ -187,14 +187,9 @@ class Entries:
         large."""
         shape, present = (images, labels), self.codes == PRESENT
         targets = from_places(self.rows[present], self.labels[present], shape)
-        if not (self.rest == UNKNOWN).any() and not (self.codes == UNKNOWN).any():
-            return targets, None
         rest = self.rest != UNKNOWN
         other = (self.codes != UNKNOWN) != rest[self.rows]
-        known: Known = SparseIndicator.of(self.rows[other], self.labels[other], shape, np.bool_, rest)
-        if not isinstance(targets, SparseIndicator):
-            known = np.asarray(known)
-        return targets, None if known.all() else known
+        return targets, known_but(self.rows[other], self.labels[other], rest, shape)
 
 
 def entries_of(
