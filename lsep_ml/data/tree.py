@@ -12,6 +12,9 @@ from lsep_ml.data.images.packed import packed_images
 
 PLAIN_PATH = re.compile(r"[\w-]+(/[\w-]+)*\.\w+", re.ASCII)  # nearly all are, and need no closer look
 IN_NO_PATH = re.compile(r"[\x00-\x1f\ud800-\udfff]")
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""How a file in UTF-16 begins, in either order of its bytes."""
+
 ABSOLUTE = re.compile(r"/|[A-Za-z]:")
 GUIDE = "docs/data.md shows the expected tree"
 
@@ -51,13 +54,14 @@ def find_tree(data: str, root: str | Path, markers: Sequence[str], variants: Seq
 
 
 def read_text(path: Path) -> str:
-    """Read the text in `path`: UTF-8, with or without a byte order mark.
+    """Read the text in `path`: UTF-8, with or without a byte order mark, or UTF-16 with one.
 
     Raises:
-        DataError: it is missing or unreadable, or not UTF-8; names the line.
+        DataError: it is missing or unreadable, or in another encoding; names the line.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        content = path.read_bytes()
+        return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such file; {GUIDE}") from error
     except OSError as error:
@@ -65,7 +69,8 @@ def read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
         raise DataError(
-            f"{path}, line {line}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+            f"{path}, line {line}: byte 0x{byte:02x} is not {error.encoding.upper()}; save the file as UTF-8 (a "
+            "spreadsheet has it as CSV UTF-8)"
         ) from error
 
 

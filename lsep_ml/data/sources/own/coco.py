@@ -1,4 +1,5 @@
-"""COCO-style JSON, as tools write it, and LVIS, whose images say of a few labels only whether they are there."""
+"""COCO-style JSON, as tools write it, and LVIS, whose images say of a few labels only whether they are there; also
+Datumaro's, which says the same in other words."""
 
 import json
 from collections.abc import Sequence
@@ -51,6 +52,8 @@ def _is_coco(path: Path) -> bool:
         size = file.seek(0, 2)
         file.seek(max(0, size - (1 << 16)))
         ends = start + file.read()
+    if b'"items"' in ends and b'"categories"' in ends:
+        return True  # Datumaro's
     if b'"caption"' in ends:  # the captions of the same images
         return False
     if size > 1 << 17:
@@ -68,9 +71,11 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
     names: dict[str, None] = {}
     unused: set[str] = set()
     notes: list[str] = []
+    style = "COCO-style"
     for file in files:
         content = _content(folder.root / file)
         where = str(folder.root / file)
+        style = content.get("style", style)
         category = _categories(where, content["categories"])
         names.update(dict.fromkeys(category.values()))
         above = {
@@ -108,7 +113,7 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
         notes.append(f"category {name!r} has no annotation, and is what others belong to: left out")
     number_of = {name: number for number, name in enumerate(names)}
     return Listed(
-        f"{'LVIS' if UNKNOWN in rest else 'COCO-style'} JSON ({some(files)})",
+        f"{'LVIS' if UNKNOWN in rest else style} JSON ({some(files)})",
         images,
         list(names),
         np.array([row for row, _, _ in entries], np.int64),
@@ -127,6 +132,8 @@ def _content(path: Path) -> dict[str, Any]:
         content = json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path}: not JSON: {error}") from error
+    if isinstance(content.get("items"), list) and isinstance(content.get("categories"), dict):
+        content = _of_datumaro(path, content)
     for section in SECTIONS:
         found = content.get(section)
         if not isinstance(found, list) or not all(isinstance(entry, dict) for entry in found):
@@ -134,6 +141,24 @@ def _content(path: Path) -> dict[str, Any]:
                 f"{path}: no list of {section}; a COCO-style file has images, annotations and categories"
             )
     return dict(content)
+
+
+def _of_datumaro(path: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Return Datumaro's items as COCO-style sections: a label is its number in a list, and an image lies in
+    images/SUBSET, where SUBSET.json is the file."""
+    labels = (content["categories"].get("label") or {}).get("labels")
+    if not isinstance(labels, list) or not all(isinstance(label, dict) for label in labels):
+        raise DataError(f"{path}: no list of names in categories.label.labels, as Datumaro's JSON has it")
+    images, annotations = [], []
+    for number, item in enumerate(content["items"], start=1):
+        if not isinstance(item, dict):
+            raise DataError(f"{path}: item {number} is not an object")
+        name = (item.get("image") or item.get("media") or {}).get("path") or item.get("id")
+        images.append({"id": number, "file_name": name and f"images/{path.stem}/{name}"})
+        ids = [one.get("label_id") for one in item.get("annotations") or ()]
+        annotations += [{"image_id": number, "category_id": one} for one in ids if one is not None]
+    names = [{"id": number, "name": label.get("name")} for number, label in enumerate(labels)]
+    return {"style": "Datumaro's", "images": images, "annotations": annotations, "categories": names}
 
 
 def _categories(where: str, entries: Sequence[dict[str, Any]]) -> dict[str, str]:

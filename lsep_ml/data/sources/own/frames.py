@@ -12,8 +12,9 @@ from typing import Any
 
 import polars as pl
 
+from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.tree import read_text
+from lsep_ml.data.tree import UTF_16, read_text
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl", ".ndjson", ".json", ".xlsx")
 DELIMITERS = (",", ";", "\t", "|")
@@ -29,12 +30,14 @@ class Frame:
         names: the columns' names as the file has them, without blanks around.
         columns: String columns "0", "1", ...; null where nothing stands.
         line: a row -> where it stands in the file, in words.
+        notes: how the file was read, where that is to be said.
     """
 
     path: Path
     names: tuple[str, ...]
     columns: pl.DataFrame
     line: Callable[[int], str]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.columns)
@@ -173,8 +176,11 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
         start = file.read(1 << 20)
     if not start.strip():
         raise DataError(f"{path}: empty")
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(f"{path}: UTF-16; save the file as UTF-8")
+    source: Path | bytes = path
+    notes: tuple[str, ...] = ()
+    if start.startswith(UTF_16):
+        start = source = read_text(path).encode()
+        notes = (Reading(f"{path.name} is UTF-16, by the mark that it begins with"),)
     if b"\r" in start and b"\n" not in start:
         raise DataError(f"{path}: its lines end as those of old Macs do; save the file with usual line ends")
     above, said, text = _above_header(start.decode("utf-8-sig", "replace"))
@@ -182,7 +188,7 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
     header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))]
     try:
         columns = pl.read_csv(
-            path,
+            source,
             has_header=False,
             separator=delimiter,
             schema={str(number): pl.String for number in range(len(header))},
@@ -196,7 +202,8 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
         raise DataError(f"{path}: not a table of UTF-8 text: {said}; a quote without its end?") from error
     columns = columns[1:]
     if rows is None and (columns[str(len(header) - 1)] == "").any():
-        columns = _whole_rows(path, delimiter, len(header), columns, above)
+        content = source if isinstance(source, bytes) else path.read_bytes()
+        columns = _whole_rows(path, content, delimiter, len(header), columns, above)
     lines: list[int] = []
 
     def line(row: int) -> str:
@@ -205,7 +212,7 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
             lines.extend(number for number, cells in rows if any(map(str.strip, cells)))
         return f"line {lines[row + 1]}" if row + 1 < len(lines) else f"row {row + 1}"
 
-    return Frame(path, tuple(header), columns, line)
+    return Frame(path, tuple(header), columns, line, notes)
 
 
 def _above_header(text: str) -> tuple[int, str | None, str]:
@@ -221,10 +228,11 @@ def _above_header(text: str) -> tuple[int, str | None, str]:
     return 0, None, text
 
 
-def _whole_rows(path: Path, delimiter: str, width: int, columns: pl.DataFrame, above: int) -> pl.DataFrame:
+def _whole_rows(
+    path: Path, content: bytes, delimiter: str, width: int, columns: pl.DataFrame, above: int
+) -> pl.DataFrame:
     """Return the rows without the blank lines; a DataError for one that ends early, which looks like empty cells."""
     blank = columns.select(pl.all_horizontal(pl.all().str.strip_chars() == "")).to_series()
-    content = path.read_bytes()
     plain = b'"' not in content and not above
     if plain and content.count(delimiter.encode()) == (width - 1) * (1 + len(columns) - int(blank.sum())):
         return columns.filter(~blank)  # no row has more cells, so none has fewer

@@ -1,4 +1,4 @@
-"""JSON objects of tools: one beside every image (labelme), or one for all images (VIA, FiftyOne, OpenMMLab, plain)."""
+"""JSON objects of tools: one for every image (labelme, Supervisely) or for all (VIA, FiftyOne, OpenMMLab, plain)."""
 
 import json
 import re
@@ -39,9 +39,24 @@ def find_json_objects(folder: Folder, options: Options) -> list[Candidate]:
                 found.append(Candidate(name, (file,), partial(_read, folder, file, name, read)))
     first = next(iter(shapes.values()), None) if not options.files and not found else None
     if first is not None and _starts_with(folder.root / first, b'"shapes"', b'"imagePath"'):
-        read_shapes = partial(_read_shapes, folder, shapes)
-        found.append(Candidate("labelme's JSON", tuple(shapes.values()), read_shapes, weak=True))
+        every = partial(
+            _read_each, folder, folder.images, shapes, "labelme's JSON beside every image", _of_shapes
+        )
+        found.append(Candidate("labelme's JSON", tuple(shapes.values()), every, weak=True))
+    images = [image for image in folder.images if image.rpartition("/")[0].rpartition("/")[2] == "img"]
+    of_image = {image: file for image in images if (file := _beside_img(image, set(files)))}
+    first = next(iter(of_image.values()), None) if not options.files else None
+    if first is not None and _starts_with(folder.root / first, b'"objects"', b'"size"'):
+        every = partial(_read_each, folder, images, of_image, "Supervisely's JSON", _of_objects)
+        found.append(Candidate("Supervisely's JSON", tuple(of_image.values()), every))
     return found
+
+
+def _beside_img(image: str, files: set[str]) -> str | None:
+    """Return the file of img/NAME in the folder ann beside it: NAME.json, with the image's suffix or without."""
+    above, _, name = image.rpartition("/")
+    paths = [f"{above.removesuffix('img')}ann/{one}.json" for one in (name, stem_of(name))]
+    return next((path for path in paths if path in files), None)
 
 
 def _starts_with(path: Path, *words: bytes) -> bool:
@@ -164,34 +179,54 @@ def _set(value: Any) -> list[str]:
     return [str(value).strip()] if str(value).strip() else []
 
 
-def _read_shapes(folder: Folder, files: dict[str, str]) -> Listed:
-    """Return every image below the folder, with the labels of the shapes, and the flags that are set, in its JSON."""
+def _read_each(
+    folder: Folder,
+    images: list[str],
+    files: dict[str, str],
+    what: str,
+    names_of: Callable[[dict[str, Any], Path], list[str]],
+) -> Listed:
+    """Return the images, each with what `names_of` finds in its JSON."""
     names: list[list[str]] = []
     without: list[str] = []
-    for image in folder.images:
+    for image in images:
         if image not in files:
             without.append(image)
             names.append([])
             continue
         path = folder.root / files[image]
-        content = _content(path)
-        shapes = [shape.get("label") for shape in content.get("shapes") or []]
-        if not all(isinstance(name, str) and name.strip() for name in shapes):
-            raise DataError(f"{path}: a shape has no label; give it one")
-        names.append(
-            [
-                *map(str.strip, shapes),
-                *(name for name, given in (content.get("flags") or {}).items() if given),
-            ]
-        )
+        names.append(names_of(_content(path), path))
     notes = []
     if without:
         notes.append(f"{len(without):,} images have no JSON: they have no label, such as {some(without, 2)}")
     return label_lists(
-        f"labelme's JSON beside every image ({len(files):,})",
-        folder.images,
+        f"{what} ({len(files):,})",
+        images,
         names,
-        splits=splits_of(folder.images),
+        splits=splits_of(images),
         notes=tuple(notes),
-        place=lambda row: files.get(folder.images[row], folder.images[row]),
+        place=lambda row: files.get(images[row], images[row]),
     )
+
+
+def _of_shapes(content: dict[str, Any], path: Path) -> list[str]:
+    """Return the labels of labelme's shapes, and the flags that are set."""
+    shapes = [shape.get("label") for shape in content.get("shapes") or []]
+    if not all(isinstance(name, str) and name.strip() for name in shapes):
+        raise DataError(f"{path}: a shape has no label; give it one")
+    return [
+        *map(str.strip, shapes),
+        *(name for name, given in (content.get("flags") or {}).items() if given),
+    ]
+
+
+def _of_objects(content: dict[str, Any], path: Path) -> list[str]:
+    """Return the classes of Supervisely's objects, whose own tags do not count, and the tags of the image; one that has
+    a text as its value is `tag: text`."""
+    found = [one.get("classTitle") for one in content.get("objects") or []]
+    for tag in content.get("tags") or []:
+        name, value = (tag, None) if isinstance(tag, str) else (tag.get("name"), tag.get("value"))
+        found.append(f"{name}: {value}" if name and isinstance(value, str) and value.strip() else name)
+    if not all(isinstance(name, str) and name.strip() for name in found):
+        raise DataError(f"{path}: an object has no classTitle, or a tag no name; give it one")
+    return list(map(str.strip, found))

@@ -12,6 +12,7 @@ from lsep_ml.data.sources.own.listed import Options
 from lsep_ml.data.sources.own.roles import (
     LABEL_ID_NAMES,
     LABEL_NAMES,
+    SCORE_NAMES,
     VERDICT_NAMES,
     Roles,
     bare_name,
@@ -57,7 +58,8 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
             raise NoLabels(
                 f"{frame.path}: no column holds labels; "
                 f"{_left_out(frame, left, values) or 'there is no other column'}; set "
-                "data.labels=NAME (a cell with labels) or data.label_columns=[NAMES] (0 and 1)"
+                "data.labels=NAME (a cell with labels) or data.label_columns=[NAMES] (0 and 1; scores are no labels: "
+                "write 1 where they are high enough)"
             )
         _check_values(frame, roles, {at: values[at] for at in candidates})
         roles.labels = candidates
@@ -102,11 +104,12 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
         note = f"columns left out: {_left_out(frame, rest, values)}"
         maybe = any(values[at].kind == "values" for at in rest)  # these could be labels
         sure = [
-            at for at in rest if bare_name(frame.names[at]) == "confidence" and values[at].kind == "numbers"
+            at for at in rest if bare_name(frame.names[at]) in SCORE_NAMES and values[at].kind == "numbers"
         ]
         if sure:
             roles.notes.append(
-                f"column {frame.names[sure[0]]!r} holds numbers that are not 0 and 1: a row is a label whatever it says"
+                f"column {frame.names[sure[0]]!r} holds numbers that are not 0 and 1: a row is a label whatever it "
+                "says; remove the rows that are none, or write 1 and 0 (known to be absent) in its place"
             )
         roles.notes.append(note if maybe else Reading(note))
 

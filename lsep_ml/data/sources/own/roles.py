@@ -40,6 +40,7 @@ MAYBE_GROUPS = (
     "studyid",
 )
 VERDICT_NAMES = ("confidence", "present", "presence", "verdict", "value", "verified")
+SCORE_NAMES = ("confidence", "conf", "score", "probability", "prob")
 # fmt: on
 
 BEFORE_ID = IMAGE_NAMES.index("id")

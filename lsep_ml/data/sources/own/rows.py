@@ -44,7 +44,7 @@ def listed_in(
         raise DataError(
             f"{frame.place(int(blank[0]))}: no image under {frame.names[roles.image]!r}; remove the row"
         )
-    notes = list(roles.notes)
+    notes = [*frame.notes, *roles.notes]
     found = _in_folders(frame, roles, folder, listed, beside, notes)
     notes += image_notes(found, frame.path.name)
     if splits is None and split_of_path(file):

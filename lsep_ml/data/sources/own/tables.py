@@ -142,7 +142,8 @@ def _read_as_one(
         number = int(np.searchsorted(starts, row, side="right")) - 1
         return f"{list(frames)[number]}, {list(frames.values())[number].line(row - int(starts[number]))}"
 
-    one = Frame(folder.root, names, pl.concat(parts), line)
+    said = tuple(dict.fromkeys(note for frame in frames.values() for note in frame.notes))
+    one = Frame(folder.root, names, pl.concat(parts), line, said)
     every = [split for file in frames for split in splits[file] or ()]
     listed = listed_in(one, folder, "", options, every or None)
     what = f"{listed.format.rpartition(' (')[0]} ({some(list(frames))})"

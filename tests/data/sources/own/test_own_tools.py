@@ -453,6 +453,86 @@ def tables_named_by_split(root):
         table(root, f"labels/{word}-tags_v2.csv", [["image", "tags"], *rows])
 
 
+def datumaro(root):
+    write_images(root, "images/default/{}.png")
+    items = [
+        {
+            "id": f"{r}", "image": {"path": f"{r}.png", "size": [8, 9]}, "attr": {"frame": r},
+            "annotations": [
+                {"id": 0, "type": "label", "attributes": {}, "group": 0, "label_id": number(name)} for name in names(r)
+            ],
+        }
+        for r in ROWS
+    ]  # fmt: skip
+    labels = [{"name": name, "parent": "", "attributes": []} for name in NAMES]
+    categories = {"label": {"labels": labels, "attributes": ["occluded"]}, "points": {"items": []}}
+    content = {"info": {}, "categories": categories, "items": items}
+    put(root, "annotations/default.json", content)
+
+
+def datumaro_subsets(root):
+    """Names that all subsets have, without a path or a suffix, boxes beside captions, parts with labels."""
+    for split, folder in FOLDERS.items():
+        rows = [r for r in ROWS if SPLITS[r] == split]
+        write_images(root, f"images/{folder}/{{}}.png", rows)
+        items = []
+        for r in rows:
+            boxes = [{"type": "bbox", "label_id": number(n), "bbox": [1, 1, 2, 2]} for n in names(r)] * 2
+            caption = {"type": "caption", "label_id": None, "caption": "sofa"}
+            for box in boxes:
+                box["elements"] = [{"type": "points", "label_id": 3}]
+            items.append({"id": f"{r}", "media": {"path": ""}, "annotations": [*boxes, caption]})
+        labels = {"label_groups": [], "labels": [{"name": name} for name in NAMES]}
+        content = {"dm_format_version": "1.0", "categories": {"label": labels}, "items": items}
+        put(root, f"annotations/{folder}.json", "\ufeff" + json.dumps(content, indent=1))
+
+
+def supervisely_tags(root):
+    write_images(root, "ds0/img/{}.jpg")
+    tags = [{"name": name, "value_type": "none", "color": "#000000"} for name in NAMES]
+    put(root, "meta.json", {"classes": [], "tags": tags, "projectType": "images"})
+    for r in ROWS:
+        tags = [{"name": name, "value": None, "labelerLogin": "sofa"} for name in names(r)]
+        size = {"height": 8, "width": 9}
+        put(root, f"ds0/ann/{r}.jpg.json", {"description": "", "tags": tags, "size": size, "objects": []})
+
+
+def supervisely_objects(root):
+    """A data set a split, files without the image's suffix, masks beside the images, numbers as values."""
+    for split, folder in FOLDERS.items():
+        rows = [r for r in ROWS if SPLITS[r] == split]
+        write_images(root, f"{folder}/img/{{}}.png", rows)
+        write_images(root, f"{folder}/seg/{{}}.png", rows[:2])
+        for r in rows:
+            inner = [{"name": "occluded", "value": None}]
+            objects = [{"classTitle": n, "geometryType": "bitmap", "tags": inner} for n in names(r)[1:]] * 2
+            tags = [{"name": name, "value": 3} for name in names(r)[:1]]
+            content = {"size": {"height": 8, "width": 9}, "tags": tags, "objects": objects}
+            put(root, f"{folder}/ann/{r}.json", content)
+
+
+def spreadsheet_in_utf_16(root):
+    table(write_images(root), "labels.csv", [["image", "étiquettes"], *rows_of_cells(";")], delimiter="\t")
+    path = root / "labels.csv"
+    path.write_bytes(path.read_text().replace("étiquettes", "labels").encode("utf-16"))
+
+
+def big_end_first(root):
+    """With blank lines and cells of nothing at the end of a line."""
+    table(
+        write_images(root),
+        "labels.csv",
+        [["image", "labels"], *rows_of_cells("|")],
+        lineterminator="\r\n\r\n",
+    )
+    path = root / "labels.csv"
+    path.write_bytes(b"\xfe\xff" + path.read_bytes().decode().encode("utf-16-be"))
+
+
+def rows_of_cells(separator):
+    return [[f"images/{r}.png", separator.join(names(r))] for r in ROWS]
+
+
 TOOLS = (
     cvat_tags, cvat_boxes, labelme_shapes, labelme_flags, via_regions, via_project, fiftyone_numbers, fiftyone_objects,
     openmmlab, openmmlab_names, mapping, mapping_of_flags, labelimg, darknet, roboflow_classes, hugging_face_objects,
@@ -460,11 +540,12 @@ TOOLS = (
     german_spreadsheet, written_by_r, numbered_columns, label_studio_presigned, label_studio_yolo, cvat_subsets,
     labelme_xml_with_deleted_objects, voc_with_lists, roboflow_coco, roboflow_darknet, yolo_lists, yolo_years, celeba,
     chest_x_rays_by_study, crosses, excel_with_its_delimiter, blank_lines_above, pandas_lines, exiftool,
-    tables_named_by_split,
+    tables_named_by_split, datumaro, datumaro_subsets, supervisely_tags, supervisely_objects, spreadsheet_in_utf_16,
+    big_end_first,
 )  # fmt: skip
 DIVIDED = (
     roboflow_classes, hugging_face_objects, cvat_subsets, voc_with_lists, roboflow_coco, roboflow_darknet, yolo_lists,
-    yolo_years, tables_named_by_split,
+    yolo_years, tables_named_by_split, datumaro_subsets, supervisely_objects,
 )  # fmt: skip
 
 
@@ -709,6 +790,32 @@ REFUSED = {
         lambda root: put(root, "a.json", {"0.png": [["cat"], True]}),
         "a.json, '0.png': True is not a label",
     ),
+    "a table in latin-1": (
+        lambda root: (root / "labels.csv").write_bytes("image,labels\n0.png,café\n".encode("latin-1")),
+        r"labels.csv, line 2: byte 0xe9 is not UTF-8; save the file as UTF-8",
+    ),
+    "half of UTF-16": (
+        lambda root: (root / "labels.csv").write_bytes("image,labels\n0.png,a".encode("utf-16")[:-1]),
+        r"labels.csv, line 2: byte 0x61 is not UTF-16-LE",
+    ),
+    "Datumaro without names": (
+        lambda root: put(root, "a.json", {"categories": {"label": {}}, "items": []}),
+        "a.json: no list of names in categories.label.labels",
+    ),
+    "a label of Datumaro that there is none of": (
+        lambda root: put(
+            root, "a.json",
+            {"categories": {"label": {"labels": [{"name": "a"}]}},
+             "items": [{"id": "0", "annotations": [{"label_id": 4}]}]},
+        ),
+        "a.json: annotation 1: unknown category_id 4",
+    ),
+    "scores in the place of labels": (
+        lambda root: table(
+            root, "labels.csv", [["image", "cat", "dog"], *([f"{r}.png", 0.1 * r, 0.2] for r in range(5))]
+        ),
+        r"'cat' \(numbers that are not 0 and 1\).*scores are no labels: write 1 where they are high enough",
+    ),
     "damaged JSON": (lambda root: put(root, "a.json", '{"0.png": ["cat"'), "a.json: not JSON"),
     "VIA without a file's name": (
         lambda root: put(root, "a.json", {"x": {"filename": "0.png", "regions": []}, "y": {"regions": []}}),
@@ -736,3 +843,22 @@ def test_a_class_without_a_name_in_a_list_of_classes_is_refused(tmp_path):
     put(tmp_path, "classes.txt", "cat\ndog\n")
     with pytest.raises(DataError, match=r"class '[23]' is not one of the 2 in classes.txt"):
         own_annotations(tmp_path)
+
+
+def test_tags_of_supervisely_that_have_a_value(tmp_path):
+    supervisely_tags(tmp_path)
+    tags = [{"name": "weather", "value": "rain"}, {"name": "cars", "value": 3}, "plain"]
+    put(tmp_path, "ds0/ann/0.jpg.json", {"tags": tags, "size": {}, "objects": []})
+    assert labels_of(own_annotations(tmp_path))[0] == {"weather: rain", "cars", "plain"}
+    put(tmp_path, "ds0/ann/1.jpg.json", {"tags": [], "size": {}, "objects": [{"classTitle": ""}]})
+    with pytest.raises(DataError, match=r"1.jpg.json: an object has no classTitle, or a tag no name"):
+        own_annotations(tmp_path)
+
+
+def test_scores_beside_labels_are_said(tmp_path):
+    rows = [[f"{r}.png", name, 0.3 + 0.01 * r] for r in ROWS for name in names(r)]
+    table(write_images(tmp_path), "labels.csv", [["image", "label", "Score"], *rows])
+    notes = own_annotations(tmp_path).notes
+    assert any(
+        "'Score' holds numbers that are not 0 and 1" in note and "remove the rows" in note for note in notes
+    )
