@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from lsep_ml.losses import bce_loss
 from lsep_ml.metrics.functional import average_precisions
 from lsep_ml.training.learning_curve import LabelledRows, learning_curve, rank
-from lsep_ml.training.linear_scores import Standardisation
+from lsep_ml.training.linear_scores import StandardisedFeatures
 from lsep_ml.training.probe import ProbeImages
 
 RAREST = 6
@@ -30,10 +30,10 @@ def measure(arrays: Arrays, rows: NDArray, added: int, decay: float, rarest: NDA
     """What a probe on the training images `rows` reaches, of which the last `added` are new; see COLUMNS."""
     features = torch.from_numpy(arrays["train_features"][rows])
     targets = arrays["train_targets"][rows].astype(np.uint8)
-    images = ProbeImages(features, Standardisation.of(features), torch.from_numpy(targets), None)
+    images = ProbeImages(StandardisedFeatures(features), torch.from_numpy(targets), None)
     zero, tolerance = images.start(bce_loss)
     layer, _ = images.solve(bce_loss, decay, zero, images.blocks(), tolerance=tolerance)
-    raw = images.standardisation.raw(layer)
+    raw = images.features.standardisation.raw(layer)
     val, test = (
         average_precisions(
             (torch.from_numpy(arrays[f"{part}_features"]) @ raw.weight.T + raw.bias).numpy(),

@@ -27,6 +27,7 @@ from lsep_ml.decisions import GlobalThreshold
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics import count_label_sets, label_set_metrics
 from lsep_ml.metrics.functional import ranking_metrics
+from lsep_ml.training.linear_scores import ProbeFeatures
 from lsep_ml.training.path import DecayPath, Kept, Solving
 from lsep_ml.training.recipe import Loss
 
@@ -70,17 +71,20 @@ def splits_of(file: Path, number: int) -> dict[str, Split]:
     }
 
 
-def solved(loss: Loss, parts: dict[str, Split], folds: bool) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def solved(
+    loss: Loss, parts: dict[str, Split], features: ProbeFeatures, folds: bool
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The scores of val and test by the solver, and what it says of itself; with its out-of-fold scores if `folds`."""
     started = time.process_time()
     solving = Solving(loss, "loss", None, 1e-6, 5, 0, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as folder:
-        path = DecayPath(solving, SimpleNamespace(**parts), Kept(Path(folder)), lambda row: None)  # type: ignore[arg-type]
+        data: Any = SimpleNamespace(**parts)
+        path = DecayPath(solving, data, Kept(Path(folder)), lambda row: None, features)
         decay = path.search()
         layer, facts = path.end(decay)
         if folds:
             path.out_of_fold(decay, layer)
-    raw = path.images.standardisation.raw(layer)
+    raw = features.train.standardisation.raw(layer)
     scores = {name: (parts[name].images @ raw.weight.T + raw.bias).numpy() for name in ("val", "test")}
     told = {key: facts[key] for key in ("weight_decay", "gradient_norm", "converged", "convex")}
     return scores, {**told, "cpu_seconds": round(time.process_time() - started, 1)}
@@ -184,9 +188,13 @@ def main() -> None:
         return scores["test"], sets
 
     parts = {number: splits_of(arguments.features, number) for number in range(arguments.splits)}
+    features = {
+        number: ProbeFeatures.of(split["train"].images, split["val"].images)
+        for number, split in parts.items()
+    }
     for number, split in parts.items():
         found = {
-            name: add(number, name, "solver", *solved(loss, split, folds=number == 0))
+            name: add(number, name, "solver", *solved(loss, split, features[number], folds=number == 0))
             for name, loss in {"bce": losses.bce_loss, **PARTS}.items()
         }
         compared += differences(number, found, split["test"].targets)
@@ -195,7 +203,7 @@ def main() -> None:
         loss = getattr(losses, f"{name}_loss")
         add(0, name, "sgd", *trained(loss, parts[0], clip=1.0 if name == "bpmll" else None))
         if name not in ("lsep", "bce", "two_way"):
-            add(0, name, "solver", *solved(loss, parts[0], folds=True))
+            add(0, name, "solver", *solved(loss, parts[0], features[0], folds=True))
 
 
 if __name__ == "__main__":

@@ -205,11 +205,11 @@ def take_features(store: Store, stored: Entry, data: ImageDataModule) -> Entry:
     return store.get_or_build(FEATURES, taken_made_by(stored.identity, data.data_set.content), build)
 
 
-def feature_tensors(features: Entry) -> dict[str, torch.Tensor]:
-    """Return each split's features (N, D), memory-mapped, in the type that they are stored in."""
+def feature_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """Return each split's features (N, D) in an entry's folder, memory-mapped, in the type that they are stored in."""
     # Copy on write: torch knows no read-only memory.
     found = {
-        split: np.load(features.folder / f"{split}_features.npy", mmap_mode="c", allow_pickle=False)
+        split: np.load(folder / f"{split}_features.npy", mmap_mode="c", allow_pickle=False)
         for split in SPLITS
     }
     return {split: torch.from_numpy(array) for split, array in found.items()}

@@ -19,7 +19,7 @@ from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
 from lsep_ml.training.label_prediction import LabelPrediction
-from lsep_ml.training.path import OnRow, constant_map, not_above_constant
+from lsep_ml.training.path import OnRow, at_clamp, constant_map, not_above_constant
 from lsep_ml.training.progress import progress_callbacks
 from lsep_ml.training.resume import Checkpoints, Saving, StepSeed
 
@@ -194,13 +194,7 @@ def training_warnings(rows: Sequence[Mapping[str, Any]], constant: float) -> lis
     constant: the validation mAP of scores that are the same for all images.
     """
     epochs, chosen = len(rows), _chosen(rows)
-    warnings = []
-    clamped = {split: round(chosen.get(f"{split}_clamped_rows", 0)) for split in ("train", "val")}
-    if any(clamped.values()):
-        warnings.append(
-            f"the loss sat at its clamp on {clamped['train']} training and {clamped['val']} validation images of the "
-            "chosen epoch; lower optimizer.lr"
-        )
+    warnings = [f"{said}; lower optimizer.lr" for said in at_clamp(chosen)]
     warnings += not_above_constant(chosen["val_map"], constant)
     if epochs > 1 and chosen["epoch"] == 1:
         warnings.append(f"the best epoch is the first of {epochs}; lower optimizer.lr")

@@ -2,24 +2,28 @@
 
 import logging
 import time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from lsep_ml.data import DataSet
 from lsep_ml.models import Network
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import write_history
-from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD
+from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD, feature_tensors
 from lsep_ml.stages.network import OnRow, stored_prediction
 from lsep_ml.stages.sealed_rows import new_array, save_array
+from lsep_ml.stages.sweep import sweeping
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import write_checkpoint
 from lsep_ml.training.continuation import check_solvable
+from lsep_ml.training.linear_scores import ProbeFeatures
 from lsep_ml.training.path import DecayPath, Kept, Solving
 from lsep_ml.training.recipe import Loss
 
@@ -65,7 +69,20 @@ def solving_of(config: DictConfig, loss: Loss, device: torch.device) -> Solving 
         training.folds,
         config.seed,
         device,
+        instantiate(config.diagnostics),
     )
+
+
+def _shared_features(features: Entry) -> ProbeFeatures:
+    """Return stored features, standardised; a job of a sweep finds what the one before made of the same."""
+    written = (features.folder / "train_features.npy").stat()
+    return _standardised(features.folder, (written.st_ino, written.st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _standardised(folder: Path, written: tuple[int, int]) -> ProbeFeatures:
+    tensors = feature_tensors(folder)
+    return ProbeFeatures.of(tensors["train"], tensors["val"])
 
 
 def solve_prediction(
@@ -73,14 +90,17 @@ def solve_prediction(
     made_by: dict[str, Any],
     network: Network,
     solving: Solving,
+    features: Entry,
     data_set: DataSet,
     on_row: OnRow,
 ) -> Entry:
     """Fit the score layer of the `network`, unless the `store` has what it would become, which is found by `made_by`.
 
-    The images of `data_set` are features. Of several processes the first solves, the others wait: the solution is that
-    of one process to the last bit. Every solved problem is kept until all are, so that a killed run goes on after it,
-    to the same bits.
+    The images of `data_set` are the stored `features`. Jobs of a sweep that run in one process, one after the other,
+    share what was read and standardised of them (`lsep_ml.training.linear_scores`).
+
+    Of several processes of a job the first solves, the others wait: the solution is that of one process to the last
+    bit. Every solved problem is kept until all are, so that a killed run goes on after it, to the same bits.
 
     Beside the checkpoint the entry holds the training images' out-of-fold scores and their folds (`OutOfFold` in
     `lsep_ml.stages.extraction`). Its facts: `epoch`, the chosen row of the history; `weight_decay`; `value`,
@@ -95,10 +115,11 @@ def solve_prediction(
             return {}
         log.info("Solving the score layer on extracted features: loss %s", solving.name)
         started = time.perf_counter()
-        path = DecayPath(solving, data_set, Kept(store.kept(NETWORKS, made_by)), on_row)
+        kept = Kept(store.kept(NETWORKS, made_by))
+        path = DecayPath(solving, data_set, kept, on_row, _shared_features(features))
         decay = path.search()
         layer, facts = path.end(decay)
-        network.score_layer.load_state_dict(path.images.standardisation.raw(layer)._asdict())
+        network.score_layer.load_state_dict(path.features.train.standardisation.raw(layer)._asdict())
         write_checkpoint(folder / CHECKPOINT, {"state_dict": whole.state_dict()})
         write_history(folder / HISTORY, path.rows)
         if len(data_set.train) > 1:
@@ -108,6 +129,8 @@ def solve_prediction(
             folds = path.out_of_fold(decay, layer, scores)[1]
             scores.flush()
             save_array(folder / f"{FOLDS}.npy", folds)
+        if not sweeping():
+            _standardised.cache_clear()
         return {**facts, "seconds": round(time.perf_counter() - started, 3)}
 
     whole = torch.nn.ModuleDict({"network": network})

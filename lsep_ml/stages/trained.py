@@ -70,12 +70,12 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
     if job.config.training.probe and job.running.beside != "scores":
         # The backbone is never trained: its features come first.
         extracted = frozen_features()
-        source = job.data.on_features(feature_tensors(extracted), extracted.facts.get(UNREAD, {}))
+        source = job.data.on_features(feature_tensors(extracted.folder), extracted.facts.get(UNREAD, {}))
         if job.solving is None:
             prediction = train(source)
         else:
             prediction = solve_prediction(
-                job.store, job.made_by, job.network, job.solving, source.data_set, on_row
+                job.store, job.made_by, job.network, job.solving, extracted, source.data_set, on_row
             )
     else:
         # The head of a probe whose places are not kept sees images as they are.

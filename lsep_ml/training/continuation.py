@@ -35,7 +35,7 @@ from lsep_ml.training.solver import Solution, minimise
 COARSE_WIDTH = 0.3
 """Of the rounded kinks of hinges where only a weight decay is chosen."""
 
-FINE_WIDTHS = (0.1, 0.01, 0.001, 3e-4, 1e-4)
+FINE_WIDTHS = (0.1, 0.01, 0.001, 3e-4, 1e-4, 3e-5, 1e-5)
 """The kinks followed towards none, until the minimum of the hinges themselves is known well enough."""
 
 HINGE_TOLERANCE = 1e-4

@@ -13,7 +13,7 @@ from lsep_ml.decisions import Calibrated, PerClassThreshold
 from lsep_ml.losses import bce_loss
 from lsep_ml.metrics.bootstrap import percentiles, replicate_weights
 from lsep_ml.metrics.functional import average_precisions, count_label_sets, per_class_metrics
-from lsep_ml.training.linear_scores import ScoreLayer, Standardisation
+from lsep_ml.training.linear_scores import ScoreLayer, StandardisedFeatures
 from lsep_ml.training.probe import ProbeImages, best_of, next_on_path, weight_decay
 
 SHARES = (0.25, 0.5, 1.0)
@@ -151,8 +151,7 @@ def _out_of_fold(
 
 def _images(labelled: LabelledRows) -> ProbeImages:
     mask = None if labelled.mask is None else torch.from_numpy(labelled.mask)
-    standardisation = Standardisation.of(labelled.features)
-    return ProbeImages(labelled.features, standardisation, torch.from_numpy(labelled.targets), mask)
+    return ProbeImages(StandardisedFeatures(labelled.features), torch.from_numpy(labelled.targets), mask)
 
 
 def _values(
@@ -226,7 +225,7 @@ def rank(labelled: LabelledRows, point: Point, features: Tensor) -> RankedRows:
     images = _images(labelled)
     zero, tolerance = images.start(bce_loss)
     layer, _ = images.solve(bce_loss, point.weight_decay, zero, images.blocks(), tolerance=tolerance)
-    raw = images.standardisation.raw(layer)
+    raw = images.features.standardisation.raw(layer)
     with torch.no_grad():
         scores = torch.addmm(raw.bias, features, raw.weight.T)
     threshold = PerClassThreshold().fit(point.scores, labelled.targets, labelled.known)

@@ -1,15 +1,19 @@
 """Linear scores of standardised features, a block of rows at a time: all of them, or the mean loss without them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
 from lsep_ml.training.recipe import Loss
 
-_KEPT = 2**30  # bytes of standardised features that are kept, above which they are made anew at each pass
+KEPT = 2**30
+"""Bytes of standardised features that stay in memory; what alone is larger is made anew at each pass."""
+
 _BLOCK = 1024  # rows; larger ones are slower on a CPU in float64
 _ENTRIES = 2**22  # of scores made at a time in `Blocks.loss`
 
@@ -49,7 +53,7 @@ class Standardisation:
             torch.sum(block.double(), 0, out=total)
         mean = sums.sum(0) / len(features)
         for block, total in zip(blocks, sums, strict=True):
-            torch.sum((block.double() - mean).square(), 0, out=total)
+            torch.sum(torch.sub(block, mean).square_(), 0, out=total)
         deviation = (sums.sum(0) / len(features)).sqrt()
         # What rounding leaves of a constant is no deviation: torch.float32 features, their mean in float64.
         constant = deviation <= 1e-6 * mean.abs()
@@ -66,39 +70,23 @@ RowLabels = Callable[[slice], tuple[Tensor, Tensor | None]]
 
 
 class Blocks:
-    """Holds the rows of features (N, D) standardised, a block at a time, in the type and on the device asked for.
+    """Holds standardised rows (N, D) a block at a time, in one type on one device.
 
-    features may be memory-mapped: more of them than fit in memory are read anew at each pass. rows: of them; None: all.
+    made: gives the blocks, at each pass. sizes: their rows. kind: type and device.
     """
 
     def __init__(
-        self,
-        features: Tensor,
-        standardisation: Standardisation,
-        *,
-        rows: Tensor | None = None,
-        dtype: torch.dtype = torch.float32,
-        device: torch.device | str = "cpu",
+        self, made: Callable[[], Iterable[Tensor]], sizes: list[int], kind: tuple[torch.dtype, torch.device]
     ) -> None:
-        rows = torch.arange(len(features)) if rows is None else rows
-        self.dtype = dtype
-        self.sizes = [len(block) for block in rows.split(_BLOCK)]
-
-        def made() -> Iterator[Tensor]:
-            for block in rows.split(_BLOCK):
-                x = (features[block].double() - standardisation.mean) / standardisation.deviation
-                yield x.to(dtype).to(device)
-
-        few = len(rows) * features.shape[1] * dtype.itemsize <= _KEPT
-        kept = list(made()) if few else None
-        self._made: Callable[[], Iterator[Tensor]] = made if kept is None else lambda: iter(kept)
+        self._made, self.sizes = made, sizes
+        self.dtype, self.device = kind
 
     def __iter__(self) -> Iterator[Tensor]:
-        return self._made()
+        return iter(self._made())
 
     def scores(self, layer: ScoreLayer) -> Tensor:
-        """Compute (N, K), differentiable in the layer's weight and bias."""
-        scores: Tensor = _Scores.apply(layer.weight, layer.bias, self)
+        """Compute (N, K) on the blocks' device, differentiable in the layer's weight and bias."""
+        scores: Tensor = _Scores.apply(*(part.to(self.device) for part in layer), self)
         return scores
 
     def parts(self, labels: int) -> Iterator[tuple[slice, Tensor]]:
@@ -112,7 +100,7 @@ class Blocks:
     def loss(self, loss: Loss, layer: ScoreLayer, labels: RowLabels) -> Tensor:
         """Compute the mean loss, differentiable in the layer's weight and bias; no more than some rows' scores are
         there at a time."""
-        value: Tensor = _MeanLoss.apply(layer.weight, layer.bias, self, loss, labels)
+        value: Tensor = _MeanLoss.apply(*(part.to(self.device) for part in layer), self, loss, labels)
         return value
 
 
@@ -173,3 +161,97 @@ def slopes_of(loss: Loss, scores: Tensor, targets: Any, mask: Tensor | None) -> 
         value = loss(scores, targets, mask=mask, reduction="sum")
         (slopes,) = torch.autograd.grad(value, scores)
     return value.detach(), slopes
+
+
+class StandardisedFeatures:
+    """Holds features (N, D), standardised, for all that is fitted on them: losses, weight decays, folds.
+
+    They are standardised and put on their principal axes once. What was made of them stays in memory, at most KEPT
+    bytes of it, the oldest going first; what alone is larger is made anew at each pass, so that features that are
+    memory-mapped need not fit in memory.
+
+    standardisation: of other images, by which these are standardised; None: their own.
+
+    Raises:
+        FloatingPointError: features that are not finite, where the standardisation is their own; names the first row.
+    """
+
+    def __init__(self, features: Tensor, standardisation: Standardisation | None = None) -> None:
+        self.raw = features
+        self.standardisation = Standardisation.of(features) if standardisation is None else standardisation
+        self._kept: dict[tuple[torch.dtype, torch.device], Tensor] = {}
+
+    def __len__(self) -> int:
+        return len(self.raw)
+
+    @property
+    def width(self) -> int:
+        """Return D."""
+        return self.raw.shape[1]
+
+    @cached_property
+    def axes(self) -> PrincipalAxes:
+        """Return their principal axes."""
+        step = max(1, -(-len(self) // ROWS))
+        return PrincipalAxes.of(
+            self.blocks(None if step == 1 else torch.arange(0, len(self), step)), self.width
+        )
+
+    def blocks(
+        self,
+        rows: Tensor | None = None,
+        *,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> Blocks:
+        """Return all rows, or those of these numbers, in the type and on the device asked for."""
+        kind = dtype, torch.device(device)
+        parts = torch.arange(len(self)).split(_BLOCK) if rows is None else rows.split(_BLOCK)
+        sizes = [len(part) for part in parts]
+        if rows is None and kind in self._kept:
+            self._kept[kind] = self._kept.pop(kind)  # the newest
+        elif not self._make_room(sum(sizes) * self.width * dtype.itemsize):
+            return Blocks(lambda: (self._rows(part, *kind) for part in parts), sizes, kind)
+        elif rows is None:
+            whole = torch.empty(self.raw.shape, dtype=dtype, device=device)
+            for part, block in zip(parts, whole.split(_BLOCK), strict=True):
+                block.copy_(self._rows(part, *kind))
+            self._kept[kind] = whole
+        if rows is None:
+            whole = self._kept[kind]
+            return Blocks(lambda: whole.split(_BLOCK), sizes, kind)
+        some = [self._rows(part, *kind) for part in parts]
+        return Blocks(lambda: some, sizes, kind)
+
+    def _rows(self, numbers: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Return some rows, from memory where they are there."""
+        whole = self._kept.get((dtype, device))
+        if whole is not None:
+            return whole[numbers.to(device)]
+        by = self.standardisation
+        return torch.sub(self.raw[numbers], by.mean).div_(by.deviation).to(dtype).to(device)
+
+    def _make_room(self, size: int) -> bool:
+        """Let the oldest go until so many bytes more make KEPT at most; say whether they ever do."""
+        if size > KEPT:
+            return False
+        while sum(whole.nbytes for whole in self._kept.values()) + size > KEPT:
+            del self._kept[next(iter(self._kept))]
+        return True
+
+
+class ProbeFeatures(NamedTuple):
+    """Features of the training and of the validation images, both standardised as the training images are."""
+
+    train: StandardisedFeatures
+    val: StandardisedFeatures
+
+    @classmethod
+    def of(cls, train: Tensor, val: Tensor) -> "ProbeFeatures":
+        """Standardise float (N, D) of each.
+
+        Raises:
+            FloatingPointError: training features that are not finite.
+        """
+        of_train = StandardisedFeatures(train)
+        return cls(of_train, StandardisedFeatures(val, of_train.standardisation))

@@ -2,8 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.metrics.functional import ranking_metrics
 from lsep_ml.training.checkpoints import UNREADABLE, read_checkpoint, write_checkpoint
 from lsep_ml.training.continuation import is_convex, is_of_hinges
-from lsep_ml.training.linear_scores import Blocks, ScoreLayer, Standardisation
+from lsep_ml.training.linear_scores import Blocks, ProbeFeatures, ScoreLayer, StandardisedFeatures
 from lsep_ml.training.probe import WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
@@ -33,7 +34,7 @@ class Solving:
 
     loss: of `lsep_ml.losses`, its options bound; name: what messages call it. weight_decay: None: chosen on validation
     mAP. tolerance: on the gradient's norm at the end. folds: for the out-of-fold scores. seed: of the folds. device:
-    where it is computed.
+    where it is computed. diagnostics: counts of rows, as in `lsep_ml.training.recipe.Objective`.
     """
 
     loss: Loss
@@ -43,6 +44,7 @@ class Solving:
     folds: int
     seed: int
     device: torch.device
+    diagnostics: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
 
 
 class Kept:
@@ -67,15 +69,24 @@ class Kept:
 
 
 class DecayPath:
-    """Holds the path of weight decays of one loss, and what follows from the one that is chosen."""
+    """Holds the path of weight decays of one loss, and what follows from the one that is chosen.
+
+    features: of the images of `data_set`, which several losses share; None: they are read for this one.
+    """
 
     def __init__(
-        self, solving: Solving, data_set: DataSet, kept: Kept, on_row: Callable[[dict[str, Any]], None]
+        self,
+        solving: Solving,
+        data_set: DataSet,
+        kept: Kept,
+        on_row: Callable[[dict[str, Any]], None],
+        features: ProbeFeatures | None = None,
     ) -> None:
         self.solving, self.kept, self.on_row = solving, kept, on_row
         self.loss = solving.loss
         self.train, self.val = data_set.train, data_set.val
-        self.images = _images(self.train, device=solving.device).on_axes()
+        self.features = features or ProbeFeatures.of(_features(self.train), _features(self.val))
+        self.images = _images(self.train, self.features.train, solving.device).on_axes()
         self.zero, self.coarse = self.images.start(self.loss)
         self.layers: dict[float, ScoreLayer] = {}
         self.rows: list[dict[str, Any]] = []
@@ -104,6 +115,7 @@ class DecayPath:
                 "stage": "prediction",
                 "epoch": len(self.rows) + 1,
                 "train_loss": found.value - decay * float(layer.weight.double().square().sum()),
+                **self._counted("train", self.images, blocks, layer),
                 **self._validated(layer),
                 "weight_decay": decay,
                 "iterations": found.iterations,
@@ -131,7 +143,7 @@ class DecayPath:
         return float(row["val_map"])
 
     def _validated(self, layer: ScoreLayer) -> dict[str, float]:
-        images = _images(self.val, self.images.standardisation)
+        images = _images(self.val, self.features.val)
         blocks = images.blocks()
         with torch.no_grad():
             scores, (targets, mask) = blocks.scores(layer), images.labels()
@@ -140,7 +152,19 @@ class DecayPath:
             else:
                 loss = float(self.loss(scores, targets, mask=mask))
         metrics = {"loss": loss, **ranking_metrics(scores.numpy(), targets, mask)}
-        return {f"val_{key}": float(value) for key, value in metrics.items()}
+        found = {f"val_{key}": float(value) for key, value in metrics.items()}
+        return found | self._counted("val", images, blocks, layer)
+
+    def _counted(
+        self, split: str, images: ProbeImages, blocks: Blocks, layer: ScoreLayer
+    ) -> dict[str, float]:
+        """Take the counts that the loss asks for, of the scores of a split."""
+        counts: Counter[str] = Counter()
+        for rows, x in blocks.parts(len(layer.bias)) if self.solving.diagnostics else ():
+            weight, bias = (part.to(x) for part in layer)
+            for name, count in self.solving.diagnostics.items():
+                counts[f"{split}_{name}"] += int(count(x @ weight.T + bias, *images.labels_of(rows)))
+        return {name: float(value) for name, value in counts.items()}
 
     def end(self, decay: float) -> tuple[ScoreLayer, dict[str, Any]]:
         """Solve the chosen weight decay to the end, in float64, or in float32 where hinges are known well enough in it;
@@ -180,7 +204,8 @@ class DecayPath:
 
     def _warnings(self, row: dict[str, Any], found: dict[str, Any]) -> list[str]:
         decay = row["weight_decay"]
-        warnings = not_above_constant(row["val_map"], constant_map(self.val))
+        warnings = [f"{said} (weight decay {decay:.3g})" for said in at_clamp(row)]
+        warnings += not_above_constant(row["val_map"], constant_map(self.val))
         if not found["converged"]:
             warnings.append(
                 f"the solver did not converge: gradient norm {found['gradient_norm']:.2g} after "
@@ -212,7 +237,7 @@ class DecayPath:
                     )
                 held_out = self.images.only(torch.from_numpy(np.flatnonzero(folds == fold)))
                 with torch.no_grad():
-                    return {"scores": held_out.blocks().scores(layer)}
+                    return {"scores": held_out.blocks().scores(layer).cpu()}
 
             scores[folds == fold] = self.kept.get(f"fold-{fold}", make)["scores"].numpy()
         log.info("  out-of-fold scores of %d images from %d folds", len(train), int(folds.max()) + 1)
@@ -241,6 +266,15 @@ def constant_map(split: Split) -> float:
     return float(ranking_metrics(np.broadcast_to(0.0, targets.shape), targets, mask)["map"])
 
 
+def at_clamp(row: Mapping[str, Any]) -> list[str]:
+    """Return a warning where the chosen row of a history counts images whose loss is held at its limit."""
+    clamped = {split: round(float(row.get(f"{split}_clamped_rows", 0))) for split in ("train", "val")}
+    if not any(clamped.values()):
+        return []
+    images = f"{clamped['train']} training and {clamped['val']} validation images"
+    return [f"the loss sat at its clamp on {images} of the chosen epoch"]
+
+
 def not_above_constant(val_map: float, constant: float) -> list[str]:
     """Return a warning where `val_map` is at most the mAP of a constant predictor, else nothing."""
     if val_map > constant:
@@ -248,17 +282,16 @@ def not_above_constant(val_map: float, constant: float) -> list[str]:
     return [f"validation mAP {val_map:.1%} is not above the {constant:.1%} of a constant predictor"]
 
 
-def _images(
-    split: Split, standardisation: Standardisation | None = None, device: torch.device | str = "cpu"
-) -> ProbeImages:
-    """Return a split whose images are features; standardised by their own mean and deviation where none is given."""
+def _features(split: Split) -> Tensor:
     assert isinstance(split.images, Tensor)
+    return split.images
+
+
+def _images(split: Split, features: StandardisedFeatures, device: torch.device | str = "cpu") -> ProbeImages:
+    """Return the images of a split by their features."""
     targets, mask = (
         torch.from_numpy(matrix) if isinstance(matrix, np.ndarray) else matrix
         for matrix in (split.targets, split.mask)
     )
     assert targets is not None
-    features = split.images
-    return ProbeImages(
-        features, standardisation or Standardisation.of(features), targets, mask, device=device
-    )
+    return ProbeImages(features, targets, mask, device=device)

@@ -16,8 +16,14 @@ from torch import Tensor
 from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.losses import compares_images, is_shift_invariant
 from lsep_ml.training.continuation import Problem, is_of_hinges, leading, reach
-from lsep_ml.training.linear_scores import Blocks, ScoreLayer, Standardisation, slopes_of
-from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
+from lsep_ml.training.linear_scores import (
+    Blocks,
+    ScoreLayer,
+    Standardisation,
+    StandardisedFeatures,
+    slopes_of,
+)
+from lsep_ml.training.principal_axes import PrincipalAxes
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
 
@@ -45,13 +51,12 @@ def dense_tensor(matrix: Tensor | SparseIndicator, rows: Any = slice(None)) -> T
 class ProbeImages:
     """Training images of a probe: what score layers are fitted on.
 
-    features: float (N, D), memory-mapped or not. standardisation: of them. targets: 0/1 (N, K), dense or sparse. mask:
-    bool (N, K), True where known; None: all are. rows: those of these images that count; None: all. device: where
-    things are computed. axes: of the standardised features; None: their own.
+    features: of all of them. targets: 0/1 (N, K), dense or sparse. mask: bool (N, K), True where known; None: all are.
+    rows: those of these images that count; None: all. device: where things are computed. axes: that weights are solved
+    for on; None: the features themselves.
     """
 
-    features: Tensor
-    standardisation: Standardisation
+    features: StandardisedFeatures
     targets: Tensor | SparseIndicator
     mask: Tensor | SparseIndicator | None
     rows: Tensor | None = None
@@ -60,9 +65,7 @@ class ProbeImages:
 
     def on_axes(self) -> "ProbeImages":
         """Take the images with the principal axes of their features, on which a layer is solved for in fewer steps."""
-        width, step = self.features.shape[1], max(1, -(-len(self.features) // ROWS))
-        some = Blocks(self.features, self.standardisation, rows=torch.arange(0, len(self.features), step))
-        return replace(self, axes=PrincipalAxes.of(some, width))
+        return replace(self, axes=self.features.axes)
 
     def only(self, rows: Tensor) -> "ProbeImages":
         """Take `rows` of all images, standardised as all are."""
@@ -70,7 +73,7 @@ class ProbeImages:
 
     def blocks(self, dtype: torch.dtype = torch.float32) -> Blocks:
         """Standardise the features."""
-        return Blocks(self.features, self.standardisation, rows=self.rows, dtype=dtype, device=self.device)
+        return self.features.blocks(self.rows, dtype=dtype, device=self.device)
 
     def labels(self) -> tuple[Tensor, Tensor | None]:
         """Return the targets and the mask of the rows, dense."""
@@ -173,12 +176,12 @@ class ProbeImages:
         """Return the layer whose scores are all 0, where a path begins, and the tolerance in float32, by the loss of
         it."""
         labels = self.targets.shape[1]
-        layer = ScoreLayer(torch.zeros(labels, self.features.shape[1]), torch.zeros(labels))
+        layer = ScoreLayer(torch.zeros(labels, self.features.width), torch.zeros(labels))
         if self.in_parts(loss):
             nothing = Standardisation(torch.zeros(0), torch.ones(0))
-            blocks = Blocks(self.features[:, :0], nothing, rows=self.rows, device=self.device)
-            of_nothing = ScoreLayer(*(part.to(self.device) for part in (layer.weight[:, :0], layer.bias)))
-            value = float(blocks.loss(loss, of_nothing, self.labels_of))
+            without = StandardisedFeatures(self.features.raw[:, :0], nothing)
+            blocks = without.blocks(self.rows, device=self.device)
+            value = float(blocks.loss(loss, ScoreLayer(layer.weight[:, :0], layer.bias), self.labels_of))
         else:
             targets, mask = self.labels()
             value = float(loss(torch.zeros(targets.shape, device=self.device), targets, mask=mask))

@@ -3,19 +3,25 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
+from rich.errors import LiveError
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 from torch.optim import LBFGS
+
+from lsep_ml.terminal import console
 
 log = logging.getLogger(__name__)
 
 _HISTORY = 30
 _ROUND = 50  # iterations after which it is seen whether there is progress
 _PROGRESS, _PROGRESS_OF_NORM = 1e-6, 0.9  # a lower value by this share, or a norm by this factor, is some
-_BETWEEN = 10.0  # seconds between two lines of a minimisation that takes long
+_BEFORE = 2.0  # seconds until a minimisation shows a bar on a terminal
+_BETWEEN = 10.0  # seconds between two lines of it elsewhere
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,8 @@ def minimise(
     convex loss plus a weight decay w |W|^2 has m = 2 w), no parameter is further than norm / m from its optimum. In
     float32 rounding stops the norm at 1e-4 to 1e-3 times the square root of the value, in float64 at 1e-8 times it.
 
-    What takes long says every ten seconds where it is.
+    What takes long shows on a terminal how much of the way the gradient's norm has gone, in powers of ten; elsewhere it
+    says every ten seconds where it is.
 
     Nothing is drawn, so the result is determined by where the parameters start, on the same number of threads.
 
@@ -71,11 +78,11 @@ def minimise(
         raise ValueError("parameters: none to minimise over")
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance={tolerance}: expected a number above 0")
-    evaluations, said = 0, time.monotonic()
+    evaluations = 0
 
     def evaluate() -> float:
         """Compute the value, and leave the gradient in the parameters."""
-        nonlocal evaluations, said
+        nonlocal evaluations
         evaluations += 1
         with torch.enable_grad():
             value = objective()
@@ -85,10 +92,7 @@ def minimise(
             raise FloatingPointError(f"the objective cannot be minimised: {what} at evaluation {evaluations}")
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-        if time.monotonic() - said >= _BETWEEN:
-            said = time.monotonic()
-            told = (evaluations, float(value.detach()), _norm(parameters), tolerance)
-            log.info("    evaluation %d: %.6g, gradient norm %.2g, to be %.2g", *told)
+        tell(evaluations, float(value.detach()), _norm(parameters))
         return float(value.detach())
 
     def handed_over() -> float:
@@ -112,23 +116,53 @@ def minimise(
     options, state = optimizer.param_groups[0], optimizer.state[parameters[0]]
     state["n_iter"] = 0
     before = (math.inf, math.inf)
-    try:
-        while True:
-            options["max_iter"] = min(_ROUND, max_iterations - state["n_iter"])
-            optimizer.step(handed_over)
-            value, norm, largest = evaluate(), _norm(parameters), _largest(parameters)
-            reached = largest / tolerance <= options["tolerance_grad"]
-            stands = before[0] - value <= _PROGRESS * abs(value) and norm > _PROGRESS_OF_NORM * before[1]
-            spent = state["n_iter"] >= max_iterations or evaluations >= (max_evaluations or math.inf)
-            if norm <= tolerance or (stands and not reached) or spent:
-                break
-            before = (value, norm)
-            # torch stops by the largest entry of the gradient, which is lowered until the norm is small enough.
-            options["tolerance_grad"] = min(options["tolerance_grad"], 0.9 * largest / norm)
-    finally:
-        for parameter in parameters:
-            parameter.grad = None
+    with _told(tolerance) as tell:
+        try:
+            while True:
+                options["max_iter"] = min(_ROUND, max_iterations - state["n_iter"])
+                optimizer.step(handed_over)
+                value, norm, largest = evaluate(), _norm(parameters), _largest(parameters)
+                reached = largest / tolerance <= options["tolerance_grad"]
+                stands = before[0] - value <= _PROGRESS * abs(value) and norm > _PROGRESS_OF_NORM * before[1]
+                spent = state["n_iter"] >= max_iterations or evaluations >= (max_evaluations or math.inf)
+                if norm <= tolerance or (stands and not reached) or spent:
+                    break
+                before = (value, norm)
+                # torch stops by the largest entry of the gradient, which is lowered until the norm is small enough.
+                options["tolerance_grad"] = min(options["tolerance_grad"], 0.9 * largest / norm)
+        finally:
+            for parameter in parameters:
+                parameter.grad = None
     return Solution(value, norm, int(state["n_iter"]), norm <= tolerance)
+
+
+@contextmanager
+def _told(tolerance: float) -> Iterator[Callable[[int, float, float], None]]:
+    """Give what is told the number of each evaluation, its value and the norm of its gradient."""
+    columns = BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+    bar = Progress(*columns, console=console, transient=True)
+    began = said = time.monotonic()
+    first = 0.0
+    task = bar.add_task("", total=1.0)
+
+    def tell(evaluation: int, value: float, norm: float) -> None:
+        nonlocal said, first
+        now, first = time.monotonic(), max(first, norm)
+        where = f"evaluation {evaluation}: {value:.6g}, gradient norm {norm:.2g}, to be {tolerance:.2g}"
+        if not console.is_terminal and now - said >= _BETWEEN:
+            said = now
+            log.info("    %s", where)
+        elif console.is_terminal and now - began >= _BEFORE:
+            with suppress(LiveError):  # a bar of what this is a part of
+                bar.start()
+            gone = 1.0 if norm <= tolerance else math.log(first / norm) / math.log(first / tolerance)
+            bar.update(task, completed=max(gone, bar.tasks[0].completed), description=where)
+
+    try:
+        yield tell
+    finally:
+        if bar.live.is_started:
+            bar.stop()
 
 
 def _norm(parameters: Sequence[Tensor]) -> float:

@@ -2,13 +2,18 @@
 
 import csv
 import logging
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from jobs import compose_here, run_job_here
+from jobs import ROOT, compose_here, run_job_here
+from torch import Tensor
 
 from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.stages.extraction import Extraction
@@ -17,6 +22,8 @@ from lsep_ml.stages.plan import plan
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import NETWORKS, SCORES
 from lsep_ml.store.sections import plain_sections
+from lsep_ml.training.linear_scores import Standardisation
+from lsep_ml.training.probe import ProbeImages
 
 TINY = (
     "data.train=100",
@@ -33,6 +40,11 @@ TINY = (
 Run = tuple[dict[str, Any], Path]
 
 
+def history(folder: Path) -> list[dict[str, str]]:
+    with (folder / "history.csv").open(newline="") as file:
+        return [row for row in csv.DictReader(file) if row["stage"] == "prediction"]
+
+
 @pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("solver")
@@ -47,8 +59,7 @@ def test_a_run_says_how_it_was_solved(solved: Run) -> None:
     record, folder = solved
     assert record["solution"]["converged"]
     assert record["solution"]["gradient_norm"] <= record["config"]["training"]["tolerance"]
-    with (folder / "history.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["stage"] == "prediction"]
+    rows = history(folder)
     [chosen] = [row for row in rows if int(row["epoch"]) == record["choices"]["epoch"]]
     assert float(chosen["weight_decay"]) == record["choices"]["probe_weight_decay"]
     assert float(chosen["val_map"]) == max(float(row["val_map"]) for row in rows)
@@ -88,6 +99,69 @@ def test_a_second_run_finds_it(output: Path, solved: Run, caplog: pytest.LogCapt
     assert record["reused"] == {"prediction": True, "extraction": True}
     assert record["identity"] == solved[0]["identity"]
     assert record["solution"] == solved[0]["solution"]
+
+
+KILLED = """
+import os, signal
+from lsep_ml.training import path
+write = path.write_checkpoint
+def write_and_die(file, made):
+    write(file, made)
+    if file.name == "end.ckpt":
+        os.kill(os.getpid(), signal.SIGKILL)
+path.write_checkpoint = write_and_die
+from lsep_ml.stages.main import main
+main()
+"""
+
+
+def test_a_killed_job_goes_on_to_the_same_bits(
+    output: Path, solved: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = [sys.executable, "-c", KILLED, *TINY, f"paths.output={tmp_path}"]
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    original, solves = ProbeImages.solve, list[int]()
+
+    def counted(self: ProbeImages, *args: Any, **options: Any) -> Any:
+        solves.append(1)
+        return original(self, *args, **options)
+
+    monkeypatch.setattr(ProbeImages, "solve", counted)
+    record, folder = run_job_here(tmp_path, *TINY)
+    assert len(solves) == 3  # the folds: what was solved before the kill is found
+    whole, other = solved
+    for key in ("identity", "metrics", "choices", "solution"):
+        assert record[key] == whole[key], key
+    entry = Path("store") / NETWORKS / record["identity"]
+    for name in ("checkpoint.ckpt", "out_of_fold_scores.npy", "folds.npy"):
+        assert (tmp_path / entry / name).read_bytes() == (output / entry / name).read_bytes(), name
+    rows = [[row | {"seconds": ""} for row in history(each)] for each in (folder, other)]
+    assert rows[0] == rows[1]
+
+
+def test_the_jobs_of_a_sweep_share_one_reading_of_the_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, original = list[int](), Standardisation.of
+
+    def of(features: Tensor) -> Standardisation:
+        read.append(len(features))
+        return original(features)
+
+    monkeypatch.setattr(Standardisation, "of", of)
+    monkeypatch.setattr("lsep_ml.stages.probe.sweeping", lambda: True)
+    bits = {}
+    for loss in ("bce", "softmax"):
+        record, folder = run_job_here(tmp_path, *TINY, f"loss={loss}")
+        bits[loss] = (folder / "checkpoint.ckpt").read_bytes()
+    assert read == [100]
+    monkeypatch.setattr("lsep_ml.stages.probe.sweeping", lambda: False)
+    shutil.rmtree(tmp_path / "store" / NETWORKS / record["identity"])
+    _, folder = run_job_here(tmp_path, *TINY, "loss=softmax", "force=true")
+    assert (folder / "checkpoint.ckpt").read_bytes() == bits["softmax"]
+    run_job_here(tmp_path, *TINY, "loss=zlpr")
+    assert read == [100, 100]
 
 
 def test_a_plan_says_that_it_is_solved(

@@ -1,10 +1,12 @@
 """The solver: minima known in closed form or by scikit-learn, and what it says where there is none."""
 
 from collections.abc import Callable
+from io import StringIO
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -112,6 +114,22 @@ def test_what_takes_long_says_where_it_is(
 
     assert said(60.0) == []
     assert said(0.0)[0] == "evaluation 1: 13, gradient norm 7.2, to be 1e-06"
+
+
+def test_on_a_terminal_it_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = Console(file=StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(solver, "console", shown)
+
+    def written(before: float) -> str:
+        monkeypatch.setattr(solver, "_BEFORE", before)
+        x = torch.tensor([3.0, -2.0], dtype=torch.float64, requires_grad=True)
+        minimise([x], lambda: x.square().sum(), tolerance=1e-6)
+        return shown.file.getvalue()
+
+    assert written(60.0) == ""
+    said = written(0.0)
+    assert "evaluation" in said
+    assert "to be 1e-06" in said
 
 
 def test_it_says_where_it_did_not_converge() -> None:
