@@ -21,6 +21,7 @@ from lsep_ml.data.errors import DataError, ImageError
 from lsep_ml.data.images.opened import check_images
 from lsep_ml.data.twins import DISTANCE
 from lsep_ml.files import atomic_write
+from lsep_ml.metrics import BY_KEY
 from lsep_ml.training.learning_curve import LabelledRows, Point, learning_curve, rank
 
 FEWEST = 20
@@ -189,7 +190,7 @@ def print_curve(found: LabelNext, label_names: Sequence[str], console: Console) 
     )
     table.add_column("label")
     table.add_column("positives", justify="right")
-    for metric in ("AP", "F1"):
+    for metric in ("AP", BY_KEY["f1"].short_name):
         for point in found.points:
             table.add_column(f"{metric}, {point.images:,} images", justify="right")
     means = [(point.map, *point.map_interval) for point in found.points]

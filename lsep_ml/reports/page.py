@@ -37,6 +37,17 @@ def render_table(table: Table) -> str:
     return _environment().get_template("table_page.html").render(table=table)
 
 
+CLASS_COLUMNS = {
+    "f1": BY_KEY["f1"].short_name,
+    "ap": "AP",
+    "precision": "precision",
+    "recall": "recall",
+    "images": "images",
+    "predicted": "predicted",
+}
+"""What the page shows of each class, by key."""
+
+
 def render_page(
     folder: Path,
     page: Path,
@@ -81,6 +92,7 @@ def render_page(
                     }
                     for metric in LABEL_SET_METRICS
                 ],
+                "columns": [{"key": key, "name": name} for key, name in CLASS_COLUMNS.items()],
                 "marks": {kind: KINDS[kind].mark for kind in KINDS},
                 "groups": [section.explorer for section in sections if section.explorer["runs"]],
             },

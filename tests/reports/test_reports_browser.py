@@ -15,10 +15,17 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select
 
-from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
+from lsep_ml.metrics.functional import (
+    LABEL_SET_KEYS,
+    average_precisions,
+    count_label_sets,
+    label_set_metrics,
+    per_class_metrics,
+)
 from lsep_ml.reports import BuiltReport, build_report
 from lsep_ml.reports.errors import confusions
 from lsep_ml.reports.figures.of_run import spread_rows
+from lsep_ml.reports.page import CLASS_COLUMNS
 from lsep_ml.reports.paper import method_name
 from lsep_ml.runs.feature_map import map_features, write_feature_map
 from lsep_ml.runs.heat_maps import HeatMaps, as_bytes, write_heat_maps
@@ -133,6 +140,29 @@ def test_the_slider_gives_the_metrics_of_the_label_sets(
         assert summary.startswith(f"{counts.exact} of {counts.images} images have exactly the right labels")
         assert f"{changed} images have another label set than reported" in summary
         assert_tiles(page, arrays, sets)
+
+
+def test_the_numbers_of_each_class_are_those_of_the_metrics(
+    page: webdriver.Chrome, report: BuiltReport
+) -> None:
+    choose(page, "LSEP (θ), seed 0", "theta")
+    heads = by_id(page, "classes").find_elements(By.CSS_SELECTOR, "thead th")
+    assert [head.text for head in heads[1:]] == list(CLASS_COLUMNS.values())
+    arrays = arrays_of(report, "threshold")
+    last = int(by_id(page, "slider").get_attribute("max"))
+    ap = average_precisions(arrays["scores"], arrays["targets"], arrays["mask"])
+    for step in (last // 2, last):  # at the last nothing is predicted
+        sets = label_sets(arrays, "theta", move(page, step))
+        counts = count_label_sets(sets, arrays["targets"], arrays["mask"])
+        expected = {**per_class_metrics(counts.correct, counts.predicted, counts.actual), "ap": ap}
+        expected |= {"images": counts.actual, "predicted": counts.predicted}
+        rows = by_id(page, "classes").find_elements(By.CSS_SELECTOR, "tbody tr")
+        told = [
+            [float(cell.get_attribute("data-value")) for cell in row.find_elements(By.TAG_NAME, "td")]
+            for row in rows
+        ]
+        wanted = np.stack([expected[key] for key in CLASS_COLUMNS], axis=1)
+        np.testing.assert_allclose(told, wanted, atol=1e-6)  # AP is rounded
 
 
 def assert_tiles(page: webdriver.Chrome, arrays: dict[str, np.ndarray], sets: np.ndarray) -> None:

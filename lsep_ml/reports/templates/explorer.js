@@ -2,7 +2,7 @@
 // gallery.js shows these, errors.js what does not move with the slider.
 "use strict";
 (() => {
-  const { keys, marks, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
+  const { keys, columns, marks, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
   const $ = (id) => document.getElementById(`explorer-${id}`);
   const symbols = { theta: "θ", k: "k", shift: "δ" };
   const drawn = ["ov_p", "ov_r", "f1", "exact_match"];
@@ -97,8 +97,12 @@
     const labels = group.actual.length;
     const rows = group.labels.map((name, k) => {
       const [c, p, a] = [correct[step * labels + k], predicted[step * labels + k], group.actual[k]];
-      const shares = [ratio(2 * c, p + a), model.ap[k], ratio(c, p), ratio(c, a)];
-      const numbers = [...shares.map((x) => (x === null ? ["", "–"] : [x, percent(x)])), [a, a], [p, p]];
+      const shares = { f1: ratio(2 * c, p + a), ap: model.ap[k], precision: ratio(c, p), recall: ratio(c, a) };
+      const counted = { images: a, predicted: p };
+      const numbers = columns.map(({ key }) => {
+        if (key in counted) return [counted[key], counted[key]];
+        return shares[key] === null ? ["", "–"] : [shares[key], percent(shares[key])];
+      });
       return element("tr", {}, element("th", { scope: "row", textContent: name }), ...numbers.map(([raw, text]) => {
         const cell = element("td", { className: "num", textContent: text });
         cell.dataset.value = raw;
