@@ -121,7 +121,7 @@ def test_places_that_do_not_fit_are_computed_in_every_epoch(
     computed, folder = run_job_here(tmp_path, *options, "extraction.max_gib=0")
     assert "extraction.max_gib=0: the frozen network runs in every epoch" in caplog.text
     # Beside f'(x) there are the scores.
-    rows = np.load(tmp_path / "store/features" / stored(computed) / "test_features.npy")
+    rows = np.load(rows_of(tmp_path, computed))
     width, labels = computed["config"]["sizes"]["features"], len(computed["label_names"])
     assert (rows.dtype, rows.shape[1]) == (np.float32, width + labels)
     with np.load(folder / "predictions.npz") as arrays:
@@ -134,6 +134,19 @@ def test_places_that_do_not_fit_are_computed_in_every_epoch(
     again, _ = run_job_here(tmp_path, *options, "extraction.max_gib=0", "force=true")
     assert all(again["reused"].values())
     assert again["metrics"] == computed["metrics"]
+    # Two processes share out the batches of both the epochs and the extraction.
+    two = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+    shared, other = run_job_here(tmp_path / "two", *options, "extraction.max_gib=0", *two)
+    assert shared["identity"] == computed["identity"]
+    np.testing.assert_array_equal(np.load(rows_of(tmp_path / "two", shared))[:, :width], rows[:, :width])
+    with np.load(other / "predictions.npz") as arrays:
+        np.testing.assert_array_equal(arrays["scores"], np.load(rows_of(tmp_path / "two", shared))[:, width:])
+        np.testing.assert_allclose(arrays["scores"], scores, atol=2e-4)
+    assert (other / "heat_maps.npz").exists()
+
+
+def rows_of(output: Path, record: dict[str, Any]) -> Path:
+    return output / "store/features" / stored(record) / "test_features.npy"
 
 
 def stored(record: dict[str, Any]) -> str:
