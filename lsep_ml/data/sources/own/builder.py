@@ -92,7 +92,10 @@ def _with_one_name_a_label(listed: Listed, options: Options, notes: list[str]) -
     several = [forms for forms in alike.values() if len(forms) > 1]
     if several and not options.merge_labels:
         shown = "; ".join(
-            " and ".join(f"{name!r} ({count:,})" for name, count in forms.items())
+            " and ".join(
+                f"{name!r} ({count:,})" if name.isascii() else f"{name!r} ({name!a}, {count:,})"
+                for name, count in forms.items()
+            )
             for forms in several[:SHOWN]
         )
         raise DataError(

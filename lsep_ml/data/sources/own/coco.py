@@ -78,6 +78,10 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
         style = content.get("style", style)
         category = _categories(where, content["categories"])
         names.update(dict.fromkeys(category.values()))
+        kinds = {type(one["id"]).__name__: one["id"] for one in content["categories"]}
+        if "str" in kinds and len(kinds) > 1:
+            shown = " and ".join(map(repr, kinds.values()))
+            notes.append(f"{file}: category ids of different types, such as {shown}, are read as texts")
         above = {
             one.get("supercategory")
             for one in content["categories"]

@@ -44,7 +44,8 @@ def find_json_objects(folder: Folder, options: Options) -> list[Candidate]:
         )
         found.append(Candidate("labelme's JSON", tuple(shapes.values()), every, weak=True))
     images = [image for image in folder.images if image.rpartition("/")[0].rpartition("/")[2] == "img"]
-    of_image = {image: file for image in images if (file := _beside_img(image, set(files)))}
+    there = set(files)
+    of_image = {image: found_at for image in images if (found_at := _beside_img(image, there))}
     first = next(iter(of_image.values()), None) if not options.files else None
     if first is not None and _starts_with(folder.root / first, b'"objects"', b'"size"'):
         every = partial(_read_each, folder, images, of_image, "Supervisely's JSON", _of_objects)
