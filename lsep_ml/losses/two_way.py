@@ -66,7 +66,7 @@ def _of_labels(
 ) -> Labels:
     """Give the images of each label, where `of_images` are the labels of each image; nothing is looked at again."""
     if isinstance(of_images, DenseLabels):
-        positive, not_negative, unknown = of_images
-        return DenseLabels(positive.T, not_negative.T, None if unknown is None else unknown.T)
+        unknown = None if of_images.unknown is None else of_images.unknown.T
+        return DenseLabels(of_images.positive.T, unknown, of_images.not_negative.T)
     dense = dense_targets(targets) if isinstance(targets, LabelIndices) else targets != 0
     return labels_of(dense.T, None if mask is None else mask.T, dtype)

@@ -5,6 +5,7 @@ that it weighs exactly nothing: exp(-1e30) is 0, and no hinge reaches that far. 
 their own, their loss and gradient come out as exact zeros, and nothing on the way is infinite or NaN.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -78,21 +79,13 @@ def _without_unknown(scores: Tensor, unknown: Tensor | None) -> Tensor:
     return scores if unknown is None else torch.add(scores, unknown, alpha=-FAR)
 
 
-class DenseLabels(NamedTuple):
-    """Indicators (N, K) in the dtype of the scores: 1 where an entry is a known positive, is not a known negative, is
-    unknown (None when all are known)."""
+@dataclass(frozen=True, eq=False)
+class _EveryEntry:
+    """positive: weights (N, K) of every entry as a positive, in the dtype of the scores. unknown: 1 where an entry is
+    unknown, (N, K); None when all are known."""
 
     positive: Tensor
-    not_negative: Tensor
     unknown: Tensor | None
-
-    def positives(self, scores: Tensor) -> Tensor:
-        """Return f_u at the positives, about 1e30 elsewhere, (N, K)."""
-        return torch.add(scores, 1 - self.positive, alpha=FAR)
-
-    def negatives(self, scores: Tensor) -> Tensor:
-        """Return f_v at the negatives, about -1e30 elsewhere, (N, K)."""
-        return torch.add(scores, self.not_negative, alpha=-FAR)
 
     def known(self, scores: Tensor) -> Tensor:
         """Return f_j at every known entry, about -1e30 elsewhere, (N, K)."""
@@ -103,18 +96,33 @@ class DenseLabels(NamedTuple):
         return values[None, :]
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
-        """Compute sum_u f_u, (N,)."""
+        """Compute sum_j y_j f_j, (N,)."""
         return (scores * self.positive).sum(1)
 
     def num_positives(self) -> Tensor:
         return self.positive.sum(1)
 
+    def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
+        """Subtract from entries (N, K), in place, values in the shape of what `positives` returns, (N, K)."""
+        return entries.sub_(values)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseLabels(_EveryEntry):
+    """Indicators in place of weights. not_negative: 1 where an entry is not a known negative, (N, K)."""
+
+    not_negative: Tensor
+
+    def positives(self, scores: Tensor) -> Tensor:
+        """Return f_u at the positives, about 1e30 elsewhere, (N, K)."""
+        return torch.add(scores, 1 - self.positive, alpha=FAR)
+
+    def negatives(self, scores: Tensor) -> Tensor:
+        """Return f_v at the negatives, about -1e30 elsewhere, (N, K)."""
+        return torch.add(scores, self.not_negative, alpha=-FAR)
+
     def num_negatives(self) -> Tensor:
         return (1 - self.not_negative).sum(1)
-
-    def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
-        """Subtract from entries (N, K), in place, values in the shape of what `positives` returns."""
-        return entries.sub_(values)
 
     def part_(self, exponentials: Tensor) -> tuple[Tensor, Tensor]:
         """Part exp(f) (N, K) into exp(-f_u), in the shape of the positives, and exp(f_v), in place; 0 elsewhere."""
@@ -172,13 +180,12 @@ class SparseLabels(NamedTuple):
         return self.positive / of_positives, exponentials
 
 
-class SoftLabels(NamedTuple):
-    """Weights (N, K) in the dtype of the scores: of an entry as a positive, y, and as a negative, 1 - y; both are 0
-    where it is unknown. unknown: as in `DenseLabels`. A weight enters a sum of exponentials by its logarithm."""
+@dataclass(frozen=True, eq=False)
+class SoftLabels(_EveryEntry):
+    """Weights of an entry as a positive, y, and as a negative, 1 - y, (N, K); both are 0 where it is unknown. A weight
+    enters a sum of exponentials by its logarithm."""
 
-    positive: Tensor
     negative: Tensor
-    unknown: Tensor | None
 
     def positives(self, scores: Tensor) -> Tensor:
         """Compute f_j - log y_j, so that exp(-x) is weighted, (N, K)."""
@@ -188,27 +195,8 @@ class SoftLabels(NamedTuple):
         """Compute f_j + log(1 - y_j), so that exp(x) is weighted, (N, K)."""
         return scores + self.negative.log().clamp(min=-FAR)
 
-    def known(self, scores: Tensor) -> Tensor:
-        """Return f_j at every known entry, about -1e30 elsewhere, (N, K)."""
-        return _without_unknown(scores, self.unknown)
-
-    def of_positives(self, values: Tensor) -> Tensor:
-        """Return the `values`, one a label (K,), of the labels that `positives` has, to be broadcast to these."""
-        return values[None, :]
-
-    def sum_of_positives(self, scores: Tensor) -> Tensor:
-        """Compute sum_j y_j f_j, (N,)."""
-        return (scores * self.positive).sum(1)
-
-    def num_positives(self) -> Tensor:
-        return self.positive.sum(1)
-
     def num_negatives(self) -> Tensor:
         return self.negative.sum(1)
-
-    def subtract_at_positives(self, entries: Tensor, values: Tensor) -> Tensor:
-        """Subtract from entries (N, K), in place, values (N, K)."""
-        return entries.sub_(values)
 
     def part_(self, exponentials: Tensor) -> tuple[Tensor, Tensor]:
         """Part exp(f) (N, K) into y exp(-f) and, in place, (1 - y) exp(f)."""
@@ -251,9 +239,9 @@ def labels_of(
     given = positive if targets.is_floating_point() else targets
     check_targets(given, soft=soft)
     if not soft or known_hard(given):
-        return DenseLabels(positive, positive if unknown is None else positive + unknown, unknown)
+        return DenseLabels(positive, unknown, positive if unknown is None else positive + unknown)
     negative = 1 - positive
-    return SoftLabels(positive, negative if unknown is None else negative - unknown, unknown)
+    return SoftLabels(positive, unknown, negative if unknown is None else negative - unknown)
 
 
 def moderate(scores: Tensor) -> bool:

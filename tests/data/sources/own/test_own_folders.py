@@ -366,6 +366,16 @@ def test_coco_refused(tmp_path, damage, message):
         own_annotations(tmp_path)
 
 
+def test_category_ids_of_mixed_types_are_said(tmp_path):
+    write_images(tmp_path)
+    content = coco()
+    last = content["categories"][-1]["id"]
+    content["categories"][-1]["id"] = str(last)
+    (tmp_path / "annotations.json").write_text(json.dumps(content))
+    notes = own_annotations(tmp_path).notes
+    assert any("category ids of different types" in note and f"'{last}'" in note for note in notes)
+
+
 # ---- which format
 
 

@@ -483,3 +483,13 @@ def test_options_name_the_columns(tmp_path):
     assert own_annotations(tmp_path, group="none").groups is None
     assert len(set(own_annotations(tmp_path, group="folder").groups.tolist())) == 1
     assert len(set(own_annotations(tmp_path, group=r"/(\d)").groups.tolist())) == 10
+
+
+def test_labels_that_look_alike_are_shown_with_their_letters(tmp_path):
+    write_images(tmp_path, "{}.png")
+    forms = ("caf\u00e9", "cafe\u0301")
+    (tmp_path / "labels.csv").write_text(
+        "image,labels\n" + "".join(f"{r}.png,{forms[r % 2]}|b\n" for r in range(6)), encoding="utf-8"
+    )
+    with pytest.raises(DataError, match=r"'caf\\xe9', 3\) and .*'cafe\\u0301', 3\); write them alike"):
+        own_annotations(tmp_path)
