@@ -172,8 +172,9 @@ def test_tables_on_real_data_are_the_papers_protocol() -> None:
         assert config.model.weights == "imagenet"
         assert (config.transform.resize, config.transform.crop) == ([256, 256], 224)
         named = {"_target_", "resize", "crop", "flip", "channels", "mean", "std"}
-        assert set(config.transform) == named | {"augment", "test_flip"}
+        assert set(config.transform) == named | {"augment", "test_flip", "decode"}
         assert (config.transform.augment, config.transform.test_flip) == (None, False)
+        assert config.transform.decode == "full"
 
 
 def test_cfg_job_starts_without_torch() -> None:

@@ -85,7 +85,7 @@ class Classifier:
 
     def prepare(self, image: ImageLike) -> Tensor:
         """Prepare `image` as the network takes it, uint8 (C, H, W)."""
-        return self.transform(read_image(image, self.max_bytes))
+        return self.transform(read_image(image, self.max_bytes, self.transform.least_side))
 
     @torch.inference_mode()
     def predict_prepared(self, images: Sequence[Tensor]) -> Predictions:

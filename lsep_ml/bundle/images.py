@@ -30,18 +30,18 @@ def single_images(images: ImageLike | Iterable[ImageLike]) -> Iterator[ImageLike
             yield from single_images(item)
 
 
-def read_image(image: ImageLike, max_bytes: int = MAX_BYTES) -> Tensor:
+def read_image(image: ImageLike, max_bytes: int = MAX_BYTES, least_side: int | None = None) -> Tensor:
     """Read `image` as uint8 (C, H, W), C in {1, 3}.
 
-    Paths: the file, of at most `max_bytes`, decoded as in training. PIL images: the same rules (transparency on white,
-    EXIF rotation, 16 bits to 8). Arrays: uint8 (H, W), (H, W, 1) or (H, W, 3), as NumPy and PIL lay images out.
-    Tensors: uint8 (H, W), (1, H, W) or (3, H, W), as torch does.
+    Paths: the file, of at most `max_bytes`, decoded as in training; `least_side`: see `decode_image`. PIL images: as
+    they are, by the same rules (transparency on white, EXIF rotation, 16 bits to 8). Arrays: uint8 (H, W), (H, W, 1) or
+    (H, W, 3), as NumPy and PIL lay images out. Tensors: uint8 (H, W), (1, H, W) or (3, H, W), as torch does.
 
     Raises:
         ImageError: none of these; names what was given.
     """
     if isinstance(image, str | Path):
-        return read_file(Path(image), max_bytes)
+        return read_file(Path(image), max_bytes, least_side)
     if isinstance(image, Image.Image):
         return decode_pil(image)
     if isinstance(image, np.ndarray):
@@ -55,14 +55,14 @@ def read_image(image: ImageLike, max_bytes: int = MAX_BYTES) -> Tensor:
     return tensor
 
 
-def read_file(path: Path, max_bytes: int = MAX_BYTES) -> Tensor:
+def read_file(path: Path, max_bytes: int = MAX_BYTES, least_side: int | None = None) -> Tensor:
     """Read `path`, a regular file of at most `max_bytes`, as uint8 (3, H, W).
 
     Raises:
         ImageError: it cannot be read; names it and says why.
     """
     try:
-        return decode_image(read_content(path, max_bytes))
+        return decode_image(read_content(path, max_bytes), least_side)
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}") from error
     except ImageError as error:

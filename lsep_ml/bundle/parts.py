@@ -15,7 +15,7 @@ from lsep_ml.models import Network
 TRANSFORM_KEYS = (
     *("resize", "crop", "channels", "mean", "std"),
     *("geometry", "crop_pct", "interpolation", "antialias"),  # which a bundle of format 1 has not
-    "test_flip",
+    *("test_flip", "decode"),
 )
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from lsep_ml.data.cores import available_cores
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.images.content import MAX_BYTES, at_most
+from lsep_ml.data.images.content import MAX_BYTES, at_most, decoded_down_to
 from lsep_ml.data.images.opened import Check, images_checked
 from lsep_ml.data.known import without_unread
 from lsep_ml.data.label_groups import LabelGroups, read_label_groups
@@ -94,7 +94,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.num_workers = min(num_workers, available_cores())
         self.persistent_workers = persistent_workers
         self.pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
-        with at_most(max_bytes), images_checked(check):
+        with at_most(max_bytes), images_checked(check), decoded_down_to(transform.least_side):
             self.data_set = withheld.of(reader(**options), options.get("seed", 0))
         groups = None if groups_of_labels is None else Path(options.get("root", "")) / groups_of_labels
         self.label_groups = (

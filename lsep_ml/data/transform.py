@@ -4,19 +4,18 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from PIL import Image
 from torch import Tensor
 
 from lsep_ml.data.augment import Augmentation, Operation
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.images.resize import pillow_resize
 
 Size = int | Sequence[int] | None
 
 LONGEST = 16  # a strip of 1 x 20,000 pixels with its shorter side at 256 would take gigabytes
 GEOMETRIES = ("squash", "center", "pad")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
+DECODINGS = ("full", "scaled")
 
 
 class Transform:
@@ -45,12 +44,15 @@ class Transform:
         antialias: whether resizing averages over all pixels that it leaves out.
         augment: further augmentations of training, after crop and flip: names of
             `lsep_ml.data.augment.AUGMENTATIONS`, or operations on uint8 images that keep their size.
+        decode: how files are to be decoded for it: "full", or "scaled", a JPEG at 1/2, 1/4 or 1/8 of its size where its
+            sides are no smaller then than what is resized to (`least_side`).
         test_flip: whether evaluation averages the features of the image and of its mirror image. Kept for the network,
             as mean and std are.
 
     Raises:
         DataError: a size below 1, channels not in {1, 3}, mean or std of another length, std not positive, an unknown
-            geometry or interpolation, a geometry without `crop` or with `resize`, a value that only a model can give.
+            geometry or interpolation, a geometry without `crop` or with `resize`, a value that only a model can give,
+            scaled decoding where nothing is resized.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Transform:
         interpolation: str = "bilinear",
         antialias: bool = True,
         augment: str | Operation | Sequence[str | Operation] | None = None,
+        decode: str = "full",
         test_flip: bool = False,
     ) -> None:
         if channels not in (1, 3):
@@ -87,6 +90,13 @@ class Transform:
         self.interpolation, self.antialias = interpolation, antialias
         self.geometry, self.crop_pct = geometry, crop_pct
         self._check_geometry()
+        if decode not in DECODINGS:
+            raise DataError(f"transform.decode={decode}: {', '.join(DECODINGS)}")
+        if decode == "scaled" and geometry is None and self.resize is None:
+            raise DataError(
+                "transform.decode=scaled: nothing is resized here, so images are decoded whole: transform.decode=full"
+            )
+        self.decode = decode
 
     def _check_geometry(self) -> None:
         if self.geometry is None:
@@ -121,7 +131,18 @@ class Transform:
             "interpolation": self.interpolation,
             "antialias": self.antialias,
             **({"test_flip": True} if self.test_flip else {}),
+            **({"decode": self.decode} if self.decode != "full" else {}),
         }
+
+    @property
+    def least_side(self) -> int | None:
+        """Return the pixels that both sides of an image keep where it is decoded at a part of its size; None: never.
+
+        It is the largest side that anything is resized to, in training and evaluation, which so see the same images.
+        """
+        if self.decode == "full":
+            return None
+        return max(self._area(training=True) if self.geometry is not None else self.resize or ())
 
     @property
     def fixed_size(self) -> bool:
@@ -272,27 +293,3 @@ def _per_channel(
     if len(numbers) != channels:
         raise DataError(f"transform.{name}={list(numbers)}: one number for each of {channels} channels")
     return numbers
-
-
-_FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
-
-
-def pillow_resize(images: Tensor, size: list[int], interpolation: str) -> Tensor:
-    """Resize images uint8 (..., C, H, W), C in {1, 3}, at another height and width, antialiased; bit for bit
-    Pillow's."""
-    height, width = size
-    flat = images.reshape(-1, *images.shape[-3:]).permute(0, 2, 3, 1).contiguous().numpy()
-    resized = [
-        np.asarray(
-            Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize(
-                (width, height), _FILTERS[interpolation]
-            )
-        )
-        for image in flat
-    ]
-    rows = torch.from_numpy(np.stack(resized)).reshape(len(resized), height, width, -1).permute(0, 3, 1, 2)
-    return rows.contiguous().reshape(*images.shape[:-2], height, width)

@@ -53,8 +53,8 @@ def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
     build = instantiate(config.data)
     sweep = os.environ.get(FOLDER)
     if sweep is not None:
-        plain = OmegaConf.to_container(config.data, resolve=True)
-        build = partial(build, reader=_read_once(build.keywords["reader"], content_hash([sweep, plain])))
+        plain = [OmegaConf.to_container(config[section], resolve=True) for section in ("data", "transform")]
+        build = partial(build, reader=_read_once(build.keywords["reader"], content_hash([sweep, *plain])))
     data: ImageDataModule = build(
         transform=instantiate(config.transform),
         batch_size=config.training.batch_size,

@@ -113,6 +113,7 @@ RANGES: Mapping[str, Kind] = {
     "transform.crop": _SIDE,
     "transform.flip": Switch(),
     "transform.augment": Text(tuple(AUGMENTATIONS), null=True, many=True, built=True),
+    "transform.decode": Text(("full", "scaled")),
     "transform.test_flip": Switch(),
     "transform.channels": Range(1, 3),
     "transform.std": Range(0, real=True, above=True, many=True),

@@ -10,7 +10,7 @@ from timm.data.transforms_factory import transforms_imagenet_eval
 from torchvision.transforms import v2
 
 from lsep_ml.data import DataError, Transform
-from lsep_ml.data.transform import pillow_resize
+from lsep_ml.data.images.resize import pillow_resize
 
 
 def picture(height: int, width: int, channels: int = 3, seed: int = 0) -> torch.Tensor:
@@ -108,6 +108,8 @@ def test_what_fits_in_one_batch():
         ({"geometry": "pad", "crop": 8, "crop_pct": 0}, "transform.crop_pct=0"),
         ({"geometry": "pad", "crop": 8, "crop_pct": "model"}, "transform.crop_pct=model"),
         ({"interpolation": "lanczos"}, "transform.interpolation=lanczos"),
+        ({"resize": 8, "decode": "half"}, "transform.decode=half: full, scaled"),
+        ({"crop": 8, "decode": "scaled"}, "transform.decode=scaled: nothing is resized"),
     ],
 )
 def test_refused(options, message):
@@ -207,6 +209,19 @@ def test_a_thin_strip_stays_small():
             transform = Transform(crop=size, geometry=geometry, crop_pct=0.9)
             for strip in (picture(1, 3000), picture(3000, 1)):
                 assert transform(strip).shape == transform(strip, [0.1, 0.9, 0.9]).shape == (3, *size)
+
+
+def test_scaled_decoding_keeps_all_that_training_and_evaluation_resize_to():
+    def least(**options):
+        return Transform(decode="scaled", **options).least_side
+
+    assert least(resize=[64, 48]) == least(resize=64, crop=32) == 64
+    assert least(crop=20, geometry="squash", crop_pct=0.8) == 25
+    assert least(crop=[20, 30], geometry="pad") == 30
+    assert Transform(resize=64).least_side is None
+    transform = Transform(resize=64, decode="scaled")
+    assert Transform(**transform.settings).least_side == 64
+    assert "decode" not in Transform(resize=64).settings
 
 
 def test_settings_make_the_evaluation_again():

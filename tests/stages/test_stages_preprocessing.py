@@ -61,7 +61,7 @@ def test_the_record_says_what_the_weights_wanted(run: tuple[dict[str, Any], Path
     transform = record["config"]["transform"]
     assert {key: transform[key] for key in OWN} == OWN
     assert record["config"]["model"]["image_size"] == [160, 160]
-    assert dict(read_parts(folder).transform) == {**OWN, "test_flip": False}
+    assert dict(read_parts(folder).transform) == {**OWN, "test_flip": False, "decode": "full"}
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # gradio leaves a loop open

@@ -21,6 +21,7 @@ _KINDS = {
     stat.S_IFDIR: "a folder",
 }
 _LIMIT = ContextVar("max_bytes", default=MAX_BYTES)
+_LEAST_SIDE: ContextVar[int | None] = ContextVar("least_side", default=None)
 
 
 @contextmanager
@@ -36,6 +37,22 @@ def at_most(num_bytes: int) -> Iterator[None]:
 def size_limit() -> int:
     """Return the bytes that a file may have here; see `at_most`."""
     return _LIMIT.get()
+
+
+@contextmanager
+def decoded_down_to(least_side: int | None) -> Iterator[None]:
+    """Let JPEG images of a data set that is read within this block be decoded at 1/2, 1/4 or 1/8 of their size, as far
+    as both of their sides keep `least_side` pixels; None: at their size."""
+    token = _LEAST_SIDE.set(least_side)
+    try:
+        yield
+    finally:
+        _LEAST_SIDE.reset(token)
+
+
+def least_side() -> int | None:
+    """Return the pixels that both sides of an image keep here; see `decoded_down_to`."""
+    return _LEAST_SIDE.get()
 
 
 def read_content(path: Path, max_bytes: int = MAX_BYTES) -> bytes:

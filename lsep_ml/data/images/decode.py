@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lsep_ml.data.errors import ImageError
-from lsep_ml.data.images.content import read_content, size_limit
+from lsep_ml.data.images.content import least_side, read_content, size_limit
 from lsep_ml.data.images.packed import packed_images
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ class ImageFiles:
         self.paths = paths
         self.checked = checked
         self._max_bytes = sys.maxsize if checked else size_limit()  # the check knew the limit
+        self._least_side = least_side()
         self._packed = packed_images(root)
         self._rows = None if self._packed is None else self._packed.rows(paths.tolist())
 
@@ -66,7 +67,7 @@ class ImageFiles:
     def __getitem__(self, row: int, /) -> "Tensor":
         path = self.root / str(self.paths[row])
         try:
-            return decode_image(self._content(row, path))
+            return decode_image(self._content(row, path), self._least_side)
         except (OSError, ImageError) as error:
             before = "; it was readable when it was checked" if self.checked else ""
             raise ImageError(f"{path}: {error}{before}") from error
@@ -77,8 +78,11 @@ class ImageFiles:
         return read_content(path, self._max_bytes)
 
 
-def decode_image(content: bytes) -> "Tensor":
+def decode_image(content: bytes, least_side: int | None = None) -> "Tensor":
     """Return an image file's content as a uint8 tensor (3, H, W), upright.
+
+    least_side: a JPEG in grey or colour is decoded at 1/8, 1/4 or 1/2 of its size, at the first of which both sides
+    have so many pixels or more (libjpeg's scaled decoding, which leaves out most of the work); None: at its size.
 
     JPEG in grey or colour goes through torchvision, everything else (CMYK, PNG, WebP, ...) through Pillow:
     the first frame, transparency on white, 16 bits reduced to 8, EXIF rotation applied. Of a PNG whose texts or colour
@@ -91,7 +95,7 @@ def decode_image(content: bytes) -> "Tensor":
     if not content:
         raise ImageError("the file is empty (0 bytes)")
     try:
-        return _decode(content)
+        return _decode(content, least_side)
     except ImageError:
         pixels = _without_texts(content)
         if len(pixels) == len(content):
@@ -118,14 +122,14 @@ def decode_pil(image: Image.Image) -> "Tensor":
         raise ImageError(f"PIL image of mode {image.mode!r} and size {image.size}: {error}") from error
 
 
-def _decode(content: bytes) -> "Tensor":
+def _decode(content: bytes, least_side: int | None = None) -> "Tensor":
     # Here, so that a check which remembers all images is done before torch would be loaded.
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg
     from torchvision.transforms.v2.functional import pil_to_tensor
 
     header = _read_header(content)
-    if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
+    if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB") and not _drafted(header, least_side):
         data = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         try:
             return decode_jpeg(data, mode=ImageReadMode.RGB, apply_exif_orientation=True)
@@ -137,6 +141,14 @@ def _decode(content: bytes) -> "Tensor":
         raise
     except Exception as error:  # Pillow's plugins raise whatever their format's parser does
         raise ImageError(f"{header.format} cannot be decoded: {error}") from error
+
+
+def _drafted(header: Image.Image, least_side: int | None) -> bool:
+    """Have Pillow decode a JPEG at a part of its size where that leaves `least_side`; whether it does."""
+    size = header.size
+    if least_side is not None:
+        header.draft(header.mode, (least_side, least_side))
+    return header.size != size
 
 
 def _read_header(content: bytes) -> Image.Image:

@@ -10,8 +10,10 @@ import torch
 from data_trees import picture
 from PIL import Image, ImageOps
 
+from lsep_ml.bundle.images import read_image
 from lsep_ml.data.errors import ImageError
-from lsep_ml.data.images.decode import MAX_PIXELS, decode_image, decode_pil
+from lsep_ml.data.images.content import decoded_down_to
+from lsep_ml.data.images.decode import MAX_PIXELS, ImageFiles, decode_image, decode_pil
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options) -> bytes:
@@ -56,6 +58,35 @@ def test_decodes_as_pillow_does(content):
     assert ours.dtype == torch.uint8
     assert ours.shape == pillow.shape
     assert (ours.int() - pillow.int()).abs().max() <= 1
+
+
+SMOOTH = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)).resize(
+    (192, 128)
+)
+
+
+@pytest.mark.parametrize(("least", "part"), [(16, 8), (17, 4), (32, 4), (33, 2), (64, 2), (65, 1), (None, 1)])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_jpeg_is_decoded_at_the_smallest_part_of_its_size_that_keeps_the_least_side(least, part, mode):
+    content = encoded(SMOOTH.convert(mode), quality=95)
+    whole, scaled = decode_image(content), decode_image(content, least)
+    assert scaled.shape == (3, 128 // part, 192 // part)
+    means = whole.float().reshape(3, 128 // part, part, 192 // part, part).mean((2, 4))
+    assert (scaled - means).abs().mean() <= (1 if part > 1 else 0)  # else the same pixels
+
+
+def test_scaled_decoding_turns_the_image_and_leaves_other_kinds_whole(tmp_path):
+    rotated = encoded(SMOOTH, exif=ROTATED)
+    assert decode_image(rotated, 32).shape == (3, 48, 32)
+    for kind in ("PNG", "WEBP"):
+        content = encoded(SMOOTH, kind)
+        assert torch.equal(decode_image(content, 16), decode_image(content))
+    (tmp_path / "a.jpg").write_bytes(rotated)
+    with decoded_down_to(32):
+        images = ImageFiles(tmp_path, np.array(["a.jpg"]))
+    assert torch.equal(images[0], decode_image(rotated, 32))  # also later, and in another process
+    assert torch.equal(images[0], read_image(tmp_path / "a.jpg", least_side=32))
+    assert ImageFiles(tmp_path, np.array(["a.jpg"]))[0].shape == (3, 192, 128)
 
 
 def test_exif_rotation_turns_the_image():
