@@ -96,7 +96,7 @@ const errors = (() => {
     const { share } = model.map;
     $("map-title").textContent = `Map of the test images, by ${share === null ? "UMAP" : "principal components"}`;
     $("map-axes").textContent = share === null
-      ? "laid out by UMAP: neighbours stay neighbours, distances between groups say little"
+      ? "laid out by UMAP (neighbours stay neighbours, distances between groups say little)"
       : `in their first two principal components (${(100 * share).toFixed(0)}% of the variance)`;
     drawMap();
   };
