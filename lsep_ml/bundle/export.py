@@ -72,7 +72,7 @@ def export(
     Raises:
         ValueError: another suffix, an opset that is not supported, or a decision without a graph.
         ImportError: ONNX is asked for and not installed.
-        RuntimeError: the file does not decide as torch does.
+        RuntimeError: the file does not decide as torch does, or its scores differ by more than rounding.
     """
     if path.suffix not in SUFFIXES:
         raise ValueError(f"{path}: expected a name with {' or '.join(SUFFIXES)}")
@@ -92,6 +92,8 @@ def export(
         agreement = compare(classifier, work, random_images(classifier) if images is None else images)
         if agreement.wrong:
             raise RuntimeError(f"{path}: not written, its label sets are not torch's: {agreement}")
+        if not agreement.largest <= _ROUNDING * (1 + agreement.scale):
+            raise RuntimeError(f"{path}: not written, its scores are not torch's: {agreement}")
         for file in sorted(
             work.parent.iterdir(), key=lambda file: file == work
         ):  # weights beyond 2 GB come first
@@ -168,16 +170,22 @@ def _dynamic(classifier: Classifier) -> dict[int, str]:
     return {axis: name for axis, name in names if isinstance(name, str)}
 
 
+_ROUNDING = 0.01
+"""Of scores near 1: what bicubic embeddings that another runtime resizes otherwise exceed, and float32 does not."""
+
+
 @dataclass(frozen=True)
 class Agreement:
     """Says how an exported file compares with torch on the same images.
 
-    images: how many. largest: difference of a score. differing: label sets that differ. unsettled: images whose label
-    set torch itself changes when their scores move by 1e-5. wrong: differing label sets of the others.
+    images: how many. largest: difference of a score. scale: the largest of torch's scores, in size. differing: label
+    sets that differ. unsettled: images whose label set torch itself changes when their scores move by 1e-5. wrong:
+    differing label sets of the others.
     """
 
     images: int
     largest: float
+    scale: float
     differing: int
     unsettled: int
     wrong: int
@@ -199,7 +207,7 @@ def compare(classifier: Classifier, path: Path, images: Tensor) -> Agreement:
     differs = (found_sets != label_sets).any(1)
     largest = float((found_scores - scores).abs().max())
     counts = (int(part.sum()) for part in (differs, ~settled, differs & settled))
-    return Agreement(len(images), largest, *counts)
+    return Agreement(len(images), largest, float(scores.abs().max()), *counts)
 
 
 def _run(path: Path, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Exported graphs decide as torch does, for every decision."""
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -173,10 +174,18 @@ def test_a_wrong_graph_is_seen_and_not_written(
         graph.decision = other.decision
         return exported(graph, *given, **options)
 
-    monkeypatch.setattr("torch.export.export", wrong)
-    with pytest.raises(RuntimeError, match="not written"):
-        export(digits, tmp_path / "model.pt2")
-    assert not list(tmp_path.iterdir())
+    def apart(graph: ClassifierGraph, *given: Any, **options: Any) -> ExportedProgram:
+        graph.network = copy.deepcopy(graph.network)
+        graph.network.score_layer.bias.data += 0.5  # no rank changes
+        return exported(graph, *given, **options)
+
+    by_rank = Classifier(digits.parts, device="cpu")
+    by_rank.override(top=2)
+    for classifier, function, what in ((digits, wrong, "label sets are"), (by_rank, apart, "scores are")):
+        monkeypatch.setattr("torch.export.export", function)
+        with pytest.raises(RuntimeError, match=f"not written, its {what} not torch's"):
+            export(classifier, tmp_path / "model.pt2")
+        assert not list(tmp_path.iterdir())
 
 
 def test_the_verb_checks_on_real_images_too(photo_run: Path, photo_tree: Path, tmp_path: Path) -> None:
