@@ -12,6 +12,7 @@ and c_v and -c_u are the gradient.
 import torch
 from torch import Tensor
 
+from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, dense_targets, labels_of
 from lsep_ml.losses.kernels.violations import Weight, harmonic, violations
@@ -123,14 +124,26 @@ def _hinges(
     """Compute sum_u w_u sum_v max(0, a + f_v - f_u) of every row (N,)."""
     f = check_inputs(scores, targets, mask)
     labels = labels_of(targets, mask, f.dtype, search=True)
-    with torch.no_grad():
+
+    @torch.no_grad()
+    def line(f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Compute the slope (N, K), origin (N, 1) and value there (N,) of the piece on which the scores lie."""
         bounds = labels.positives(f) - margin
         by_negative, by_positive = violations(labels.negatives(f), bounds, weight)
         # Measured from the lowest bound, all terms are the size of a hinge, whatever the size of the scores.
         origin = bounds.amin(1, keepdim=True)
         at_margin = margin * by_positive.sum(1)
-        gradient = labels.subtract_at_positives(by_negative, by_positive)
-    return (gradient * (f - origin)).sum(1) + at_margin
+        return labels.subtract_at_positives(by_negative, by_positive), origin, at_margin
+
+    def formula(f: Tensor) -> Tensor:
+        slope, origin, at_origin = line(f)
+        return (slope * (f - origin)).sum(1) + at_origin
+
+    def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
+        slope, origin, at_origin = line(f)
+        return (f - origin).mul_(slope).sum(1).add_(at_origin), slope
+
+    return rowwise(f, formula, with_gradient)
 
 
 def _sampled_warp(

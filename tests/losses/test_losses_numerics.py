@@ -149,15 +149,22 @@ def test_hinges_of_a_hair_keep_their_digits() -> None:
 
 
 @pytest.mark.parametrize("name", ["ranking", "warp"])
-@pytest.mark.parametrize(("few", "long"), [(0, 9999), (100, 9999), (0, 1)], ids=["search", "compare", "bin"])
+@pytest.mark.parametrize(
+    ("few", "long", "large"),
+    [(0, 9999, 9999), (100, 9999, 9999), (0, 1, 9999), (0, 1, 0)],
+    ids=["search", "compare", "bin", "pairs"],
+)
 def test_every_way_to_count_violations(
-    name: str, few: int, long: int, monkeypatch: pytest.MonkeyPatch
+    name: str, few: int, long: int, large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(violations, "FEW", few)
     monkeypatch.setattr(violations, "LONG", long)
+    monkeypatch.setattr(violations, "LARGE", large)
+    monkeypatch.setattr(violations, "MANY", 9999)
     monkeypatch.setattr(violations, "CACHED", 70)
     case = plain(name)
     scores, targets = draw(3, 60, 0.2)
+    targets[1] = 0
     for f in (scores, (2 * scores).round() / 2):  # without and with ties
         torch.testing.assert_close(case.computed(f, targets), case.expected(f, targets), rtol=1e-9, atol=1e-9)
     wide = torch.rand(2, 2500, generator=torch.Generator().manual_seed(0)).double()

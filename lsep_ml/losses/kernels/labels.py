@@ -44,7 +44,7 @@ class LabelIndices(NamedTuple):
     @classmethod
     def of(cls, targets: Tensor) -> "LabelIndices":
         """Find the positives of dense `targets` (N, K), ascending; P is the most that a row has, and at least 1."""
-        return cls.of_entries(_nonzero(targets.reshape(-1)), *targets.shape)
+        return cls.of_entries(nonzero(targets.reshape(-1)), *targets.shape)
 
     @classmethod
     def of_entries(cls, entries: Tensor, num_rows: int, num_labels: int) -> "LabelIndices":
@@ -58,7 +58,7 @@ class LabelIndices(NamedTuple):
         return cls(indices, num_labels)
 
 
-def _nonzero(values: Tensor) -> Tensor:
+def nonzero(values: Tensor) -> Tensor:
     """Find the places at which `values` (n,) are not 0."""
     if values.device.type != "cpu":
         return values.nonzero().squeeze(1)
@@ -228,7 +228,7 @@ def labels_of(
         return _sparse(targets, mask, dtype)
     targets = known_targets(targets, mask)
     if soon_searched(targets) and (search or (targets.numel() >= LARGE and targets.shape[1] >= MANY)):
-        entries = _nonzero(targets.reshape(-1))
+        entries = nonzero(targets.reshape(-1))
         few = search or 4 * len(entries) <= targets.numel()
         if few and all_ones(targets, entries):
             found = LabelIndices.of_entries(entries, *targets.shape)

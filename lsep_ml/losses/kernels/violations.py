@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
+from torch.nn.functional import embedding_bag, pad
 
 from lsep_ml.losses.kernels.fused import plain_eager
-from lsep_ml.losses.kernels.labels import FAR
+from lsep_ml.losses.kernels.labels import FAR, LARGE, MANY, nonzero
 
 Weight = Callable[[Tensor], Tensor]
 """Ranks r_u -> w(r_u), of the same shape and dtype."""
@@ -40,19 +40,65 @@ def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) 
         With r_u the number of negatives that violate u: the sum of w(r_u) over the positives u that v violates (N, K),
         and w(r_u) r_u (N, P).
     """
+    num_labels = negatives.shape[1]
+    here = plain_eager() and negatives.device.type == "cpu"
+    if here and num_labels < MANY and negatives.numel() >= LARGE:
+        return _weigh_pairs(negatives, bounds, weight)
     ascending, order = bounds.sort(dim=1)
     count = _count_by_searching
-    if plain_eager() and negatives.device.type == "cpu":
-        if negatives.shape[1] >= LONG:
+    if here:
+        if num_labels >= LONG:
             count = _count_by_binning
         elif bounds.shape[1] <= FEW:
             count = _count_by_comparing
     below, ranks = count(negatives, ascending)
     if weight is not None:
-        weights = weight(ranks)
+        weights = _weights(ranks, weight, num_labels)
         ranks = weights * ranks
         below = pad(weights.cumsum(1), (1, 0)).gather(1, below.long())
     return below, torch.zeros_like(bounds).scatter(1, order, ranks)
+
+
+def _weights(ranks: Tensor, weight: Weight, most: int) -> Tensor:
+    """Compute weight(r) of each of `ranks`, which are at most `most`: from a table where that is the shorter."""
+    if most < ranks.numel():
+        return weight(torch.arange(most + 1, dtype=ranks.dtype, device=ranks.device))[ranks.long()]
+    return weight(ranks)
+
+
+def _weigh_pairs(negatives: Tensor, bounds: Tensor, weight: Weight | None) -> tuple[Tensor, Tensor]:
+    """Return what `violations` does: each bound is compared with all scores of its row, some rows at a time.
+
+    Where most rows have far fewer bounds than the one that has most, this passes over the scores least often.
+    """
+    num_rows, num_labels = negatives.shape
+    entries = nonzero((bounds < FAR / 2).reshape(-1))
+    rows = entries.div(bounds.shape[1], rounding_mode="floor")
+    counts = torch.bincount(rows, minlength=num_rows)
+    first = counts.cumsum(0) - counts
+    size = max(1, CACHED * num_rows // (num_labels * max(1, len(entries))))
+    lengths = [int(of_rows.sum()) for of_rows in counts.split(size)]
+    below, ranks = torch.empty_like(negatives), bounds.new_empty(len(entries))
+    for start, row, bound, rank, total in zip(
+        first.split(size),
+        rows.split(lengths),
+        bounds.reshape(-1)[entries].split(lengths),
+        ranks.split(lengths),
+        below.split(size),
+        strict=True,
+    ):
+        if len(row) == 0:
+            total.zero_()
+            continue
+        exceeds = negatives.index_select(0, row)
+        torch.gt(exceeds, bound[:, None], out=exceeds)
+        torch.sum(exceeds, 1, out=rank)
+        weights = None if weight is None else _weights(rank, weight, num_labels)
+        if weights is not None:
+            rank.mul_(weights)
+        pairs = torch.arange(len(row))
+        total.copy_(embedding_bag(pairs, exceeds, start - start[0], mode="sum", per_sample_weights=weights))
+    return below, torch.zeros_like(bounds).view(-1).index_copy_(0, entries, ranks).view_as(bounds)
 
 
 def _count_by_comparing(negatives: Tensor, ascending: Tensor) -> tuple[Tensor, Tensor]:
