@@ -2,27 +2,28 @@
 
     python experiments/losses_probe/losses_probe.py NAME FEATURES.npz...
 
-A FEATURES.npz holds train_features (N, D), train_targets 0/1 (N, K), and the same for val and test. Several files are
-a seed each; with one file a seed draws what is hidden and left out, so that the data as they are have one seed. For
-each loss the layer minimises loss + w |W|^2 by L-BFGS; w is climbed to by factors of the root of 10 while validation
-mAP rises, from the one that NAME.csv has, where it has one. Decisions are fitted on validation, but for threshold
-estimation, which the paper fits on training; test only reports. Four settings: the data as they are; half of the
-training positives hidden, so that they stand among the negatives; a long tail, training images left out until the
-rarest label has a handful; both.
+A FEATURES.npz holds train_features (N, D), train_targets 0/1 (N, K), and the same for val and test; test_images, ids,
+where the test images of several files overlap. Several files are a seed each; with one file a seed draws what is hidden
+and left out, so that the data as they are have one seed. For each loss the layer is solved for as `training=probe` does
+it: loss + w |W|^2 on standardised features at its minimum, w chosen on validation mAP. Rules and linear thresholds are
+fitted on validation, threshold estimation on training, as in the paper; test only reports. Four settings: the data as
+they are; half of the training positives hidden, so that they stand among the negatives; a long tail, training images
+left out until the rarest label has a handful; both.
 
-Writes beside this file NAME.csv (every run's own metrics), NAME_compared.csv (means over the seeds, their 95% intervals
-and those of the paired differences from bce, by resampled test images), NAME.md (the tables) and NAME.png, after every
-seed. What the CSVs have of settings that are not asked for is kept; with --settings and nothing after it, tables and
-picture are made anew.
+Writes beside this file NAME.csv (every run's own metrics, after every run), NAME_compared.csv (means over the seeds,
+their 95% intervals and those of the paired differences from bce, by resampled test images), NAME.md (the tables) and
+NAME.png, after every setting. With --runs a finished run is never made again, and all that are there are compared. What
+the CSVs have of settings that were not run stays. Without features, tables and picture are made anew from them.
 """
 
 import argparse
 import csv
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,12 +34,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lsep_ml import fit_decision, losses
-from lsep_ml.data.withheld import long_tailed_rows
+from lsep_ml.data import DataSet, Split
+from lsep_ml.data.withheld import Withheld
 from lsep_ml.decisions import GlobalThreshold, LinearThresholds, PerClassThreshold, ThresholdEstimation
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics import count_label_sets, label_set_metrics, ranking_metrics
 from lsep_ml.metrics.bootstrap import percentiles, replicate_weights
-from lsep_ml.training.solver import minimise
+from lsep_ml.training.path import DecayPath, Kept, Solving
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -68,18 +70,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "bce balanced": {"pos_weight": "balanced"},
     "bce tempered": {"pos_weight": "tempered"},
 }
-SETTINGS = {
-    "whole": (0.0, False),
-    "half hidden": (0.5, False),
-    "long tail": (0.0, True),
-    "long tail, half hidden": (0.5, True),
-}
-"""Share of the positives that is hidden, and whether training images are left out until there is a long tail."""
-SEEDS = (0, 1, 2)
-STEP = math.sqrt(10)
-START = {"bpmll": 1.0, "soft_f1": 1e-4}
-"""Where the climb begins, of losses on another scale than the rest."""
 RAREST = 1 / 400
+SETTINGS = {
+    "whole": Withheld(),
+    "half hidden": Withheld(drop_labels=0.5, dropped_as="negative"),
+    "long tail": Withheld(long_tail=RAREST),
+    "long tail, half hidden": Withheld(drop_labels=0.5, dropped_as="negative", long_tail=RAREST),
+}
+"""What is withheld from training; validation and test stay whole."""
+SEEDS = (0, 1, 2)
 REPLICATES = 1000
 RIVAL = "bce"
 
@@ -94,24 +93,15 @@ MEASURES = ("map", *(f"{decision}_{key}" for decision in DECISIONS for key in ("
 Row = dict[str, Any]
 
 
-class Split(NamedTuple):
-    """features float32 (N, D), targets 0/1 (N, K)."""
-
-    features: Tensor
-    targets: Tensor
-
-
 class Data(NamedTuple):
     """The splits of one seed, and the weights (R, test images) by which its test images are resampled."""
 
-    train: Split
-    val: Split
-    test: Split
+    splits: DataSet
     weights: NDArray[np.float64]
 
 
 class Solved(NamedTuple):
-    """A score layer's scores on the splits, and how it was reached."""
+    """A score layer's scores (N, K) on the splits, and how it was reached."""
 
     train: Tensor
     val: Tensor
@@ -119,87 +109,58 @@ class Solved(NamedTuple):
     facts: dict[str, Any]
 
 
-def read(paths: list[Path], seed: int) -> Data:
-    """The splits of a seed, their features centred and divided by one number, as training has them."""
-    at = seed if len(paths) > 1 else 0
-    with np.load(paths[at], allow_pickle=False) as arrays:
-        raw = [(arrays[f"{name}_features"], arrays[f"{name}_targets"]) for name in ("train", "val", "test")]
-    centre = raw[0][0].mean(0)
-    scale = np.sqrt(np.square(raw[0][0] - centre).mean())
-    blocks = [block.astype(np.float64) for block in replicate_weights(len(raw[2][1]), REPLICATES, at)]
-    splits = (Split(torch.from_numpy((x - centre) / scale).float(), torch.from_numpy(y)) for x, y in raw)
-    return Data(*splits, np.concatenate(blocks))
+def read(paths: list[Path]) -> list[Data]:
+    """The data of each file. A test image that is in several has the same weights in all."""
+    read = []
+    for at, path in enumerate(paths):
+        with np.load(path, allow_pickle=False) as arrays:
+            splits = {}
+            for name in ("train", "val", "test"):
+                features, targets = torch.from_numpy(arrays[f"{name}_features"]), arrays[f"{name}_targets"]
+                numbers = [f"{at}/{name}/{row}" for row in range(len(targets))]
+                ids = arrays[f"{name}_images"] if f"{name}_images" in arrays else np.array(numbers)
+                splits[name] = Split(features, targets.astype(np.uint8), None, ids)
+        labels = tuple(f"label {k}" for k in range(splits["train"].targets.shape[1]))
+        read.append(DataSet("losses_probe", labels, **splits))
+    images = np.unique(np.concatenate([data.test.image_ids for data in read]))
+    weights = np.concatenate(list(replicate_weights(len(images), REPLICATES, 0))).astype(np.float64)
+    return [Data(data, weights[:, np.searchsorted(images, data.test.image_ids)]) for data in read]
 
 
-def changed(train: Split, hidden: float, tail: bool, seed: int) -> Split:
-    """Training data with images left out and positives hidden, by seed."""
-    generator = np.random.default_rng(seed)
-    targets = train.targets.numpy()
-    rows = long_tailed_rows(targets, RAREST, seed) if tail else np.arange(len(targets))
-    shown = generator.random(targets[rows].shape) >= hidden
-    return Split(train.features[rows], torch.from_numpy(targets[rows] * shown).to(torch.uint8))
+def loss_of(name: str, targets: NDArray[np.uint8]) -> Callable[..., Tensor]:
+    function = partial(getattr(losses, f"{name.split()[0]}_loss"), **OPTIONS.get(name, {}))
+    return losses.with_class_counts(function, lambda: losses.ClassCounts.of(torch.from_numpy(targets)))
 
 
-def loss_of(name: str, targets: Tensor) -> Callable[..., Tensor]:
-    function = getattr(losses, f"{name.split()[0]}_loss")
-    loss = losses.with_class_counts(function, lambda: losses.ClassCounts.of(targets))
-    return lambda scores, given: loss(scores, given, **OPTIONS.get(name, {}))
+def solved(name: str, data: DataSet) -> Solved:
+    """The score layer at the weight decay of the highest validation mAP."""
+    loss = loss_of(name, np.asarray(data.train.targets))
+    solving = Solving(loss, name, None, 1e-6, 5, 0, torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as folder:
+        path = DecayPath(solving, data, Kept(Path(folder)), lambda row: None)
+        layer, facts = path.end(path.search())
+    raw = path.features.train.standardisation.raw(layer)
+    scores = [
+        torch.addmm(raw.bias, split.images, raw.weight.T) for split in (data.train, data.val, data.test)
+    ]
+    told = {key: facts[key] for key in ("convex", "converged", "gradient_norm")}
+    iterations = facts["iterations"] + sum(row["iterations"] for row in path.rows)
+    told |= {"weight_decay": facts["weight_decay"], "iterations": iterations}
+    return Solved(*scores, told | {"val_map": facts["validation"]["map"]})
 
 
-def solved(name: str, train: Split, val: Split, test: Split, start: float | None = None) -> Solved:
-    """The score layer at the weight decay of the highest validation mAP; at `start`, where that is known."""
-    loss = loss_of(name, train.targets)
-    num_labels, num_features = train.targets.shape[1], train.features.shape[1]
-    tried: dict[float, tuple[float, Solved]] = {}
-
-    def attempt(decay: float) -> float:
-        if decay in tried:
-            return tried[decay][0]
-        weight = torch.zeros(num_labels, num_features, requires_grad=True)
-        bias = torch.zeros(num_labels, requires_grad=True)
-        if name == "soft_f1":  # flat where nothing is known yet: it starts near its labels' shares
-            share = train.targets.float().mean(0).clamp(1e-3, 0.999)
-            bias.data = torch.logit(share)
-
-        def objective() -> Tensor:
-            scores = torch.addmm(bias, train.features, weight.T)
-            return loss(scores, train.targets) + decay * weight.square().sum()
-
-        solution = minimise([weight, bias], objective, tolerance=2e-3, max_iterations=150)
-        with torch.no_grad():
-            scores = [torch.addmm(bias, split.features, weight.T) for split in (train, val, test)]
-        value = ranking_metrics(scores[1], val.targets)["map"]
-        facts = {
-            "weight_decay": f"{decay:.3g}",
-            "iterations": solution.iterations,
-            "converged": solution.converged,
-            "gradient_norm": f"{solution.gradient_norm:.2g}",
-            "val_map": value,
-        }
-        tried[decay] = value, Solved(*scores, facts)
-        return value
-
-    if start is not None:
-        attempt(start)
-        return tried[start][1]
-    best = START.get(name, 0.03)
-    for factor in (STEP, 1 / STEP):
-        while attempt(best * factor) > attempt(best) and len(tried) < 10:
-            best *= factor
-    return tried[best][1]
-
-
-def label_sets(name: str, solution: Solved, train: Split, val: Split, test: Split) -> Tensor:
+def label_sets(name: str, solution: Solved, data: DataSet) -> Tensor:
     """The test label sets of a decision by its name, bool (N, K)."""
-    sizes = test.features.shape[1], test.targets.shape[1]
+    train, val, test = data.train, data.val, data.test
+    sizes = test.images.shape[1], test.targets.shape[1]
     if name == "thresh_est":
-        given = solution.train, train.targets, train.features
-        return fit_decision(ThresholdEstimation(*sizes), *given).predict(solution.test, test.features)
-    if name == "thresh_linear":
-        given = solution.val, val.targets, val.features
-        return fit_decision(LinearThresholds(*sizes), *given).predict(solution.test, test.features)
-    rule = GlobalThreshold() if name == "threshold" else PerClassThreshold()
-    return rule.fit(solution.val, val.targets).predict(solution.test)
+        fitted = fit_decision(ThresholdEstimation(*sizes), solution.train, train.targets, train.images)
+    elif name == "thresh_linear":
+        fitted = fit_decision(LinearThresholds(*sizes), solution.val, val.targets, val.images)
+    else:
+        rule = GlobalThreshold() if name == "threshold" else PerClassThreshold()
+        return rule.fit(solution.val, val.targets).predict(solution.test)
+    return fitted.predict(solution.test, test.images)
 
 
 def measured(solution: Solved, test: Split, sets_of: dict[str, Tensor]) -> Row:
@@ -213,7 +174,7 @@ def measured(solution: Solved, test: Split, sets_of: dict[str, Tensor]) -> Row:
 
 def resampled(data: Data, solution: Solved, sets_of: dict[str, Tensor]) -> NDArray[np.float64]:
     """MEASURES on resampled test images, (measures, R)."""
-    scores, targets, weights = solution.test.numpy(), data.test.targets.numpy() != 0, data.weights
+    scores, targets, weights = solution.test.numpy(), np.asarray(data.splits.test.targets) != 0, data.weights
     total, labels = np.zeros(len(weights)), np.zeros(len(weights))
     for f, y in zip(scores.T, targets.T, strict=True):
         order = np.argsort(-f, kind="stable")
@@ -232,72 +193,75 @@ def resampled(data: Data, solution: Solved, sets_of: dict[str, Tensor]) -> NDArr
     return np.stack(lines)
 
 
-def runs(
-    paths: list[Path], setting: str, names: list[str], decays: dict[tuple[str, str, int], float], folder: Path
-) -> Iterator[tuple[Row, NDArray[np.float64]]]:
-    """Every run's row and its MEASURES on resampled test images.
+def file_of(folder: Path, setting: str, seed: int, name: str) -> Path:
+    return folder / f"{setting} {seed} {name}.npz"
 
-    decays: of setting, loss and seed, if known. folder: of runs that an earlier call made, and of those made now.
-    """
-    hidden, tail = SETTINGS[setting]
-    for seed in SEEDS if hidden or tail or len(paths) > 1 else SEEDS[:1]:
-        data = read(paths, seed)
-        train = changed(data.train, hidden, tail, seed)
+
+def measure(data: list[Data], setting: str, names: list[str], folder: Path) -> Iterator[None]:
+    """Make every run that `folder` lacks, and keep it there: its row and its MEASURES on resampled test images."""
+    withheld = SETTINGS[setting]
+    for seed in SEEDS if withheld != Withheld() or len(data) > 1 else SEEDS[:1]:
+        whole = data[seed if len(data) > 1 else 0]
+        splits = replace(whole.splits, train=withheld.of(whole.splits, seed).train)
         for name in names:
-            made = folder / f"{setting} {seed} {name}.npz"
+            made = file_of(folder, setting, seed, name)
             if made.exists():
-                with np.load(made, allow_pickle=False) as arrays:
-                    yield json.loads(str(arrays["row"])), arrays["draws"]
                 continue
             start = time.process_time()
-            solution = solved(name, train, data.val, data.test, decays.get((setting, name, seed)))
+            solution = solved(name, splits)
             solving = time.process_time() - start
-            sets_of = {of: label_sets(of, solution, train, data.val, data.test) for of in DECISIONS}
-            row = {"setting": setting, "seed": seed, "loss": name, "train_images": len(train.targets)}
-            row |= {"rarest": int(train.targets.sum(0).min()), **solution.facts}
-            row |= measured(solution, data.test, sets_of)
+            sets_of = {of: label_sets(of, solution, splits) for of in DECISIONS}
+            targets = np.asarray(splits.train.targets)
+            row = {"setting": setting, "seed": seed, "loss": name, "train_images": len(targets)}
+            row |= {"rarest": int(targets.sum(0).min()), **solution.facts}
+            row |= measured(solution, splits.test, sets_of)
+            drawn = resampled(whole, solution, sets_of)
             row |= {"solve_seconds": solving, "all_seconds": time.process_time() - start}
             print(
-                f"{setting:24s}{seed}  {name:22s}w {row['weight_decay']:>8s}  {row['iterations']:4d} "
-                f"{'' if row['converged'] else '!'}  mAP {100 * row['test_map']:.1f}  "
+                f"{setting:24s}{seed}  {name:22s}w {row['weight_decay']:8.3g}  {row['iterations']:4d} "
+                f"{' ' if row['converged'] else '!'}  mAP {100 * row['test_map']:.1f}  "
                 f"{solving:.1f} s, {row['all_seconds']:.1f} s",
                 flush=True,
             )
-            drawn = resampled(data, solution, sets_of)
             with atomic_write(made, "wb") as file:
                 np.savez(file, row=np.array(json.dumps(row)), draws=drawn)
-            yield row, drawn
+            yield
 
 
-def compared(setting: str, rows: list[Row], draws: dict[str, NDArray[np.float64]]) -> list[Row]:
+def finished(folder: Path) -> list[tuple[Row, NDArray[np.float64]]]:
+    """Every run that `folder` has, and its MEASURES on resampled test images."""
+    found = []
+    for setting in SETTINGS:
+        for seed in SEEDS:
+            for made in (file_of(folder, setting, seed, name) for name in NAMES):
+                if made.exists():
+                    with np.load(made, allow_pickle=False) as arrays:
+                        found.append((json.loads(str(arrays["row"])), arrays["draws"]))
+    return found
+
+
+def compared(runs: list[tuple[Row, NDArray[np.float64]]]) -> list[Row]:
     """Means over the seeds with their intervals, and the interval of the difference from the rival.
 
-    draws: the mean over the seeds of each loss's MEASURES on resampled test images.
+    Of losses that have all seeds that the rival has.
     """
+    of: dict[tuple[str, str], list[tuple[Row, NDArray[np.float64]]]] = {}
+    for row, drawn in runs:
+        of.setdefault((row["setting"], row["loss"]), []).append((row, drawn))
+    means = {key: np.mean([drawn for _, drawn in made], axis=0) for key, made in of.items()}
     summary = []
-    for name, drawn in draws.items():
-        of = [row for row in rows if row["loss"] == name]
+    for (setting, name), made in of.items():
+        if len(made) != len(of.get((setting, RIVAL), [])):
+            continue
+        drawn, rival = means[setting, name], means[setting, RIVAL]
         for at, measure in enumerate(MEASURES):
-            values = [row[f"test_{measure}"] for row in of]
+            values = [row[f"test_{measure}"] for row, _ in made]
             row = {"setting": setting, "loss": name, "measure": measure, "mean": np.mean(values)}
             row["deviation"] = np.std(values, ddof=1) if len(values) > 1 else 0.0
-            row |= {"seeds": len(values), "converged": all(row["converged"] for row in of)}
+            row |= {"seeds": len(values), "converged": all(row["converged"] for row, _ in made)}
             row["low"], row["high"] = percentiles(drawn[at])
-            row["against_low"], row["against_high"] = percentiles(drawn[at] - draws[RIVAL][at])
+            row["against_low"], row["against_high"] = percentiles(drawn[at] - rival[at])
             summary.append(row)
-    return summary
-
-
-def without_intervals(rows: list[Row]) -> list[Row]:
-    """Means over the seeds of runs whose resampled test images are gone."""
-    summary = []
-    for setting, name in dict.fromkeys((row["setting"], row["loss"]) for row in rows):
-        of = [row for row in rows if (row["setting"], row["loss"]) == (setting, name)]
-        for measure in (measure for measure in MEASURES if f"test_{measure}" in of[0]):
-            values = [row[f"test_{measure}"] for row in of]
-            row = {"setting": setting, "loss": name, "measure": measure, "mean": np.mean(values)}
-            row["deviation"] = np.std(values, ddof=1) if len(values) > 1 else 0.0
-            summary.append(row | {"seeds": len(values), "converged": all(row["converged"] for row in of)})
     return summary
 
 
@@ -396,24 +360,31 @@ def picture(summary: list[Row], path: Path) -> None:
     plt.close(figure)
 
 
-def kept(path: Path, asked: list[str]) -> list[Row]:
-    """The rows that a CSV has of settings that are not asked for."""
+def rows_in(path: Path) -> list[Row]:
+    """The rows of a CSV that `write` wrote; none where there is no file."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["setting"] not in asked]
-    texts = {"setting", "loss", "measure", "weight_decay", "gradient_norm"}
-    return [
-        {k: v if k in texts else float(v) for k, v in row.items() if v != "" and k != "converged"}
-        | {"converged": row["converged"] == "True"}
-        for row in rows
-    ]
+        return [
+            {key: _value(key, text) for key, text in row.items() if text != ""}
+            for row in csv.DictReader(file)
+        ]
 
 
-def write(path: Path, rows: list[Row]) -> None:
-    rows = sorted(rows, key=lambda row: list(SETTINGS).index(row["setting"]))
-    with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+def _value(key: str, text: str) -> Any:
+    if key in ("setting", "loss", "measure"):
+        return text
+    return text == "True" if key in ("converged", "convex") else float(text)
+
+
+def write(path: Path, made: list[Row]) -> None:
+    """Write the rows, and those that the file has of other settings."""
+    settings = {row["setting"] for row in made}
+    rows = made + [row for row in rows_in(path) if row["setting"] not in settings]
+    rows.sort(key=lambda row: list(SETTINGS).index(row["setting"]))
+    with atomic_write(path) as file:
+        columns = dict.fromkeys(key for row in rows for key in row)
+        writer = csv.DictWriter(file, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
         for row in rows:
             writer.writerow({k: f"{v:.5g}" if isinstance(v, float) else v for k, v in row.items()})
@@ -425,33 +396,31 @@ def main() -> None:
     parser.add_argument("features", type=Path, nargs="*")
     parser.add_argument("--settings", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--losses", nargs="*", default=list(NAMES), choices=list(NAMES))
-    parser.add_argument("--search", action="store_true", help="choose weight decays that NAME.csv has anew")
     parser.add_argument(
         "--runs", type=Path, help="a folder that keeps finished runs, so that a killed call goes on"
     )
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
     of_runs, of_losses = (arguments.folder / f"{arguments.name}{end}.csv" for end in ("", "_compared"))
-    decays = {
-        (row["setting"], row["loss"], int(row["seed"])): float(row["weight_decay"])
-        for row in ([] if arguments.search else kept(of_runs, []))
-    }
-    made = arguments.runs or Path(tempfile.mkdtemp())
+    folder = arguments.runs or Path(tempfile.mkdtemp())
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def shown() -> None:
+        summary = rows_in(of_losses)
+        (arguments.folder / f"{arguments.name}.md").write_text(tables(summary))
+        if any(row["setting"] == "whole" for row in summary):
+            picture(summary, arguments.folder / f"{arguments.name}.png")
+
+    if not arguments.features:
+        shown()
+        return
+    data = read(arguments.features)
     for setting in arguments.settings:
-        rows: list[Row] = []
-        draws: dict[str, NDArray[np.float64]] = {}
-        for row, drawn in runs(arguments.features, setting, arguments.losses, decays, made):
-            rows.append(row)
-            draws[row["loss"]] = draws.get(row["loss"], 0) + drawn
-            if row["loss"] == arguments.losses[-1]:
-                write(of_runs, rows + kept(of_runs, [setting]))
-                means = {name: drawn / (row["seed"] + 1) for name, drawn in draws.items()}
-                write(of_losses, compared(setting, rows, means) + kept(of_losses, [setting]))
-    summary = kept(of_losses, [])
-    summary += without_intervals(kept(of_runs, [row["setting"] for row in summary]))
-    (arguments.folder / f"{arguments.name}.md").write_text(tables(summary))
-    if any(row["setting"] == "whole" for row in summary):
-        picture(summary, arguments.folder / f"{arguments.name}.png")
+        for _ in measure(data, setting, arguments.losses, folder):
+            write(of_runs, [row for row, _ in finished(folder)])
+        write(of_runs, [row for row, _ in finished(folder)])
+        write(of_losses, compared(finished(folder)))
+        shown()
 
 
 if __name__ == "__main__":

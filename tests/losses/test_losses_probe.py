@@ -63,10 +63,33 @@ def test_it_measures_losses_in_every_setting(
     monkeypatch.setattr(program, "solved", None)  # what was made is found
     program.main()
     assert table(tmp_path / "made_up.csv") == rows
-    monkeypatch.setattr(sys, "argv", command)
+    text = (tmp_path / "made_up.md").read_text()
+    (tmp_path / "made_up.md").unlink()
     (tmp_path / "made_up.png").unlink()
+    monkeypatch.setattr(sys, "argv", ["losses_probe", "made_up", "--folder", str(tmp_path)])
     program.main()
+    assert (tmp_path / "made_up.md").read_text() == text
     assert (tmp_path / "made_up.png").exists()
+    program.write(tmp_path / "made_up.csv", [{"setting": "whole", "seed": 7}])  # other settings stay
+    assert [row["seed"] for row in table(tmp_path / "made_up.csv")] == ["7"] + ["0"] * 3 + ["1"] * 3
+
+
+def test_an_image_that_several_files_test_has_one_weight_in_a_sample(
+    program: ModuleType, tmp_path: Path
+) -> None:
+    paths = []
+    for number, tested in enumerate((["a", "b", "c"], ["c", "d"])):
+        arrays = {}
+        for split, ids in (("train", ["x", "y"]), ("val", ["z"]), ("test", tested)):
+            arrays[f"{split}_features"] = np.zeros((len(ids), 2), np.float32)
+            arrays[f"{split}_targets"] = np.ones((len(ids), 2), np.uint8)
+            arrays[f"{split}_images"] = np.array(ids)
+        paths.append(tmp_path / f"{number}.npz")
+        np.savez(paths[-1], **arrays)
+    first, second = program.read(paths)
+    assert np.array_equal(first.weights[:, 2], second.weights[:, 0])
+    assert not np.array_equal(first.weights[:, 0], second.weights[:, 0])
+    assert (first.weights.sum(1) + second.weights[:, 1] == 4).all()
 
 
 def test_names_stand_apart_in_their_order(program: ModuleType) -> None:
