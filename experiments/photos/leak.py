@@ -111,14 +111,14 @@ def main() -> int:
     given = parser.parse_args()
     torch.set_num_threads(1)
     listed = csv_annotations(given.root)
-    order = np.random.default_rng(0).permutation(np.flatnonzero(listed.parts == "train"))[:PHOTOGRAPHS]
+    order = np.random.default_rng(0).permutation(np.flatnonzero(listed.split_of == "train"))[:PHOTOGRAPHS]
     paths = [given.root / name for name in listed.image_ids[order].tolist()]
     names = np.array(listed.label_names)
     labels = ["|".join(names[row == 1]) for row in listed.targets[order]]
     copies = found_copies(paths)
     _write(given.out / "twins.csv", ["images", "number", "twins_%"], copies)
 
-    new = np.flatnonzero(listed.parts == "test")[:PHOTOGRAPHS]
+    new = np.flatnonzero(listed.split_of == "test")[:PHOTOGRAPHS]
     of_new = features_of(ImageFiles(given.root, listed.image_ids[new]), given.weights, given.name)
     rows = []
     for crop in DIVIDED:

@@ -47,7 +47,7 @@ class Annotations:
         image_ids: unicode (N,), POSIX paths, distinct.
         targets: uint8 (N, K), 0 or 1; sparse where that is large.
         mask: bool (N, K), True = known; None when every entry is; sparse where the targets are.
-        parts: unicode (N,), "train", "val" or "test"; "" where the source does not say.
+        split_of: unicode (N,), "train", "val" or "test"; "" where the source does not say.
         dropped: reason -> number of images left out so far.
         digests: bytes (N,), equal for files of equal content; None before the images were opened.
         hashes: uint64 (N,), perceptual hashes (`Twins`); None before the images were opened, or where nobody asks.
@@ -62,7 +62,7 @@ class Annotations:
     image_ids: NDArray[np.str_]
     targets: Targets
     mask: Known | None
-    parts: NDArray[np.str_]
+    split_of: NDArray[np.str_]
     dropped: Mapping[str, int] = field(default_factory=dict)
     digests: NDArray[np.bytes_] | None = None
     hashes: NDArray[np.uint64] | None = None
@@ -80,7 +80,7 @@ class Annotations:
             image_ids=self.image_ids[rows],
             targets=self.targets[rows],
             mask=None if self.mask is None else self.mask[rows],
-            parts=self.parts[rows],
+            split_of=self.split_of[rows],
             dropped=dict(Counter(self.dropped) + Counter(dropped or {})),
             digests=None if self.digests is None else self.digests[rows],
             hashes=None if self.hashes is None else self.hashes[rows],
@@ -94,7 +94,7 @@ def checked(annotations: Annotations, separator: str | None = SEPARATOR) -> Anno
     repeated = repeated_id(annotations.image_ids)
     if repeated is not None:
         rows = annotations.image_ids == repeated
-        where = " and ".join(sorted(set(annotations.parts[rows].tolist()) - {""}))
+        where = " and ".join(sorted(set(annotations.split_of[rows].tolist()) - {""}))
         raise DataError(
             f"data {annotations.data}: image {repeated!r} is listed {rows.sum()} times"
             f"{f' (in {where})' if where else ''}; list every image once"
@@ -191,20 +191,20 @@ def hold_out(annotations: Annotations, share: float, seed: int) -> Annotations:
     """Make a share of the training images, drawn at random, the validation images where the source names none."""
     if not 0 < share < 1:
         raise DataError(f"data.holdout={share}: a share of the training images, between 0 and 1")
-    if (annotations.parts == "val").any():
+    if (annotations.split_of == "val").any():
         return annotations
-    train = np.flatnonzero(annotations.parts == "train")
+    train = np.flatnonzero(annotations.split_of == "train")
     if len(train) < 2:
         raise DataError(
             f"data {annotations.data}: {len(train)} training images; validation needs one of at least 2"
         )
-    parts = annotations.parts.astype("U5")
-    parts[np.random.default_rng(seed).permutation(train)[: max(1, round(share * len(train)))]] = "val"
-    return dataclasses.replace(annotations, parts=parts)
+    split_of = annotations.split_of.astype("U5")
+    split_of[np.random.default_rng(seed).permutation(train)[: max(1, round(share * len(train)))]] = "val"
+    return dataclasses.replace(annotations, split_of=split_of)
 
 
 def to_data_set(annotations: Annotations, *, cross_tested: bool = False) -> DataSet:
-    """Make the three splits of annotations whose images all have their part by now, and log the source's notes.
+    """Make the three splits of annotations whose images all have their split by now, and log the source's notes.
 
     cross_tested: all images are test images too, see `DataSet`.
     """
@@ -213,23 +213,23 @@ def to_data_set(annotations: Annotations, *, cross_tested: bool = False) -> Data
         log.log(level, "data %s: %s", annotations.data, note)
     twins = None
     if annotations.hashes is not None:
-        twin_of = twins_in_training(annotations.hashes, annotations.parts)
-        twins = {name: int((twin_of[annotations.parts == name] >= 0).sum()) for name in ("val", "test")}
+        twin_of = twins_in_training(annotations.hashes, annotations.split_of)
+        twins = {name: int((twin_of[annotations.split_of == name] >= 0).sum()) for name in ("val", "test")}
         _say_twins(annotations, twins, twin_of)
     known = annotations.mask is None or bool(annotations.mask.all())
     splits = {}
     content = hashlib.sha256()
     for name in SPLITS:
         every = cross_tested and name == "test"
-        part = annotations if every else annotations.select(annotations.parts == name)
-        if part.digests is not None:
-            content.update(part.digests.tobytes())
+        own = annotations if every else annotations.select(annotations.split_of == name)
+        if own.digests is not None:
+            content.update(own.digests.tobytes())
         splits[name] = Split(
-            ImageFiles(part.root, part.image_ids, checked=how_checked() == "full"),
-            part.targets,
-            None if known else part.mask,
-            part.image_ids,
-            part.groups,
+            ImageFiles(own.root, own.image_ids, checked=how_checked() == "full"),
+            own.targets,
+            None if known else own.mask,
+            own.image_ids,
+            own.groups,
         )
     _say_small_validation(annotations)
     return DataSet(
@@ -245,15 +245,15 @@ def to_data_set(annotations: Annotations, *, cross_tested: bool = False) -> Data
     )
 
 
-def twins_in_training(hashes: NDArray[np.uint64], parts: NDArray[np.str_]) -> NDArray[np.int64]:
+def twins_in_training(hashes: NDArray[np.uint64], split_of: NDArray[np.str_]) -> NDArray[np.int64]:
     """Find for each image that is not in training its first twin there: row numbers (N,), -1 where there is none."""
-    train = parts == "train"
+    train = split_of == "train"
     return np.where(train, -1, Twins(hashes).among(train))
 
 
 def _say_twins(annotations: Annotations, twins: Mapping[str, int], twin_of: NDArray[np.int64]) -> None:
     """Warn where test images have a near-duplicate in training: they are no new images."""
-    rows = np.flatnonzero((twin_of >= 0) & (annotations.parts == "test"))
+    rows = np.flatnonzero((twin_of >= 0) & (annotations.split_of == "test"))
     if not len(rows):
         return
     ids = annotations.image_ids
@@ -263,7 +263,7 @@ def _say_twins(annotations: Annotations, twins: Mapping[str, int], twin_of: NDAr
         "none, so what is measured is too good; data.twins=together draws splits that divide none",
         annotations.data,
         f"{twins['test']:,}",
-        f"{(annotations.parts == 'test').sum():,}",
+        f"{(annotations.split_of == 'test').sum():,}",
         f"{twins['val']:,}",
         "; ".join(shown),
         "; ..." if len(rows) > SHOWN else "",
@@ -272,7 +272,7 @@ def _say_twins(annotations: Annotations, twins: Mapping[str, int], twin_of: NDAr
 
 def _say_small_validation(annotations: Annotations) -> None:
     """Warn where fewer validation images than labels leave labels without a positive to choose by."""
-    rows = annotations.parts == "val"
+    rows = annotations.split_of == "val"
     lacking = annotations.targets.any(axis=0) & ~annotations.targets[rows].any(axis=0)
     if lacking.any() and 0 < rows.sum() < len(annotations.label_names):
         log.warning(

@@ -96,8 +96,8 @@ def _labels(annotations: Annotations, row: int) -> list[str]:
 def _more(annotations: Annotations) -> dict[str, list[Any]]:
     """Return the columns of the split and of the groups, as far as there are."""
     more: dict[str, list[Any]] = {}
-    if annotations.parts.any():
-        more["split"] = annotations.parts.tolist()
+    if annotations.split_of.any():
+        more["split"] = annotations.split_of.tolist()
     if annotations.groups is not None:
         more["group"] = [f"g{number}" for number in annotations.groups.tolist()]
     return more

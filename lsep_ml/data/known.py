@@ -39,14 +39,14 @@ def lacking(targets: Any, mask: Any) -> str:
     return next(lack, "")
 
 
-def sentence(part: str, images: int, lack: str) -> str:
+def sentence(split: str, images: int, lack: str) -> str:
     """Say that a split of a data set has no label of a kind (see `lacking`), what follows, and the way out."""
     what = "no image with a known label" if lack == "known label" else f"no known {lack} of any label"
-    if part == "test" and lack == "known label":
+    if split == "test" and lack == "known label":
         consequence = "nothing can be measured on it, and its label sets are only predicted"
     else:
-        consequence = _CONSEQUENCES.get(part, _CONSEQUENCES["train"])
-    return f"{part} split, {images} images: {what}; {consequence}: label some of its images, or put others into it"
+        consequence = _CONSEQUENCES.get(split, _CONSEQUENCES["train"])
+    return f"{split} split, {images} images: {what}; {consequence}: label some of its images, or put others into it"
 
 
 def check_known(data_set: DataSet) -> None:

@@ -42,7 +42,7 @@ def divided(
     """
     if folds is not None or fold is not None:
         return fold_split(annotations, folds, fold, shares, seed)
-    if not (annotations.parts == "test").any():
+    if not (annotations.split_of == "test").any():
         return stratified_split(annotations, shares, seed, cache)
     return hold_out_groups(annotations, holdout, seed)
 
@@ -79,12 +79,12 @@ def stratified_split(
     stored = load_arrays(stored_at)
     if stored is None:
         if groups is None:
-            parts = _draw(targets, shares, seed)
+            split_of = _draw(targets, shares, seed)
         else:
-            parts = np.array(SPLITS)[grouped_parts(groups, targets, shares, seed)]
-        stored = {"parts": parts}
+            split_of = np.array(SPLITS)[grouped_parts(groups, targets, shares, seed)]
+        stored = {"parts": split_of}
         save_arrays(stored_at, **stored)
-    return dataclasses.replace(annotations, parts=stored["parts"])
+    return dataclasses.replace(annotations, split_of=stored["parts"])
 
 
 def fold_split(
@@ -117,18 +117,18 @@ def fold_split(
     if len(np.unique(fold_of)) < folds:
         raise DataError(f"data {name}: {len(annotations)} images leave some of data.folds={folds} empty")
     tests = np.zeros(len(annotations), bool) if fold is None else fold_of == fold
-    parts = np.where(tests, "test", "train").astype("U5")
+    split_of = np.where(tests, "test", "train").astype("U5")
     rest = np.flatnonzero(~tests)
     share = shares[1] / (shares[0] + shares[1])
     if groups is not None:
         held_out = rest[grouped_parts(groups[rest], targets[rest], (1 - share, share), seed) == 1]
     else:
         held_out = _divide(rest, targets, share, seed)[1]
-    parts[held_out] = "val"
+    split_of[held_out] = "val"
     notes = annotations.notes
-    if annotations.parts.any():
+    if annotations.split_of.any():
         notes = (*notes, f"data.folds={folds} divides all images: the listed split is left aside")
-    return dataclasses.replace(annotations, parts=parts, notes=notes)
+    return dataclasses.replace(annotations, split_of=split_of, notes=notes)
 
 
 def _checked_shares(shares: Sequence[float]) -> tuple[float, ...]:
@@ -140,15 +140,15 @@ def _checked_shares(shares: Sequence[float]) -> tuple[float, ...]:
 
 def hold_out_groups(annotations: Annotations, share: float, seed: int) -> Annotations:
     """Make about a share of the training images the validation images, whole groups of them, where there are none."""
-    if annotations.groups is None or (annotations.parts == "val").any():
+    if annotations.groups is None or (annotations.split_of == "val").any():
         return hold_out(annotations, share, seed)
-    train = np.flatnonzero(annotations.parts == "train")
+    train = np.flatnonzero(annotations.split_of == "train")
     of_train = annotations.select(train)
     _check_groups(of_train, 2)
     held = grouped_parts(annotations.groups[train], annotations.targets[train], (1 - share, share), seed) == 1
-    parts = annotations.parts.astype("U5")
-    parts[train[held]] = "val"
-    return dataclasses.replace(annotations, parts=parts)
+    split_of = annotations.split_of.astype("U5")
+    split_of[train[held]] = "val"
+    return dataclasses.replace(annotations, split_of=split_of)
 
 
 def _check_groups(annotations: Annotations, least: int) -> None:
@@ -164,10 +164,10 @@ def _check_groups(annotations: Annotations, least: int) -> None:
 def _draw(targets: Targets, shares: Sequence[float], seed: int) -> NDArray[np.str_]:
     rest, test = _divide(np.arange(len(targets)), targets, shares[2], seed)
     train, val = _divide(rest, targets, shares[1] / (shares[0] + shares[1]), seed)
-    parts = np.empty(len(targets), "U5")
+    split_of = np.empty(len(targets), "U5")
     for name, rows in (("train", train), ("val", val), ("test", test)):
-        parts[rows] = name
-    return parts
+        split_of[rows] = name
+    return split_of
 
 
 def _divide(

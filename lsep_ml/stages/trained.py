@@ -54,17 +54,17 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
             on_use(in_use | {NETWORKS: identity_of(made_by)})
         return train_prediction(job.store, made_by, job.network, training, source, on_row)
 
-    def features(parts: dict[str, Any], data: ImageDataModule) -> Entry:
-        return extract_features(job.store, parts, job.network, data, job.device, job.running)
+    def features(sections: dict[str, Any], data: ImageDataModule) -> Entry:
+        return extract_features(job.store, sections, job.network, data, job.device, job.running)
 
     def frozen_features() -> Entry:
         """Return those of a backbone that runs once for all folds and splits of the same images."""
-        parts, data = job.shown
+        sections, data = job.shown
         if not image_ids(job.data.data_set) <= image_ids(
             data.data_set
         ):  # a long tail is cut from each split's own
             return features(job.made_by["config"], job.data)
-        stored = features(parts, data)
+        stored = features(sections, data)
         return stored if data is job.data else take_features(job.store, stored, job.data)
 
     if job.config.training.probe and job.running.beside != "scores":

@@ -40,7 +40,7 @@ def test_read_back_equal(tmp_path, to, unknown):
     assert (again.mask is None) == (first.mask is None) == (not unknown)
     assert first.mask is None or np.array_equal(again.mask, first.mask)
     if to != "coco_json":
-        assert again.parts.tolist() == first.parts.tolist()
+        assert again.split_of.tolist() == first.split_of.tolist()
         assert np.array_equal(again.groups[:, None] == again.groups, first.groups[:, None] == first.groups)
     refused = CliRunner().invoke(app, command)
     assert "exists; name another file" in str(refused.exception)

@@ -45,14 +45,14 @@ def test_every_image_tests_once_and_no_group_is_divided(images, seed):
     listed = annotations(targets, groups)
     tested = np.zeros(len(listed), int)
     for fold in range(folds):
-        parts = fold_split(listed, folds, fold, SHARES, seed).parts
+        parts = fold_split(listed, folds, fold, SHARES, seed).split_of
         assert set(parts.tolist()) == set(SPLITS)
         tested += parts == "test"
         if groups is not None:
             assert all(len(set(parts[groups == group].tolist())) == 1 for group in set(groups.tolist()))
-        assert np.array_equal(parts, fold_split(listed, folds, fold, SHARES, seed).parts)
+        assert np.array_equal(parts, fold_split(listed, folds, fold, SHARES, seed).split_of)
     assert (tested == 1).all()
-    last = fold_split(listed, folds, None, SHARES, seed).parts
+    last = fold_split(listed, folds, None, SHARES, seed).split_of
     assert set(last.tolist()) == {"train", "val"}
 
 
@@ -60,7 +60,7 @@ def test_folds_keep_the_shares_of_labels_and_of_validation():
     targets = np.random.default_rng(0).random((400, 6)) < 1 / np.arange(2, 14, 2)
     for groups in (None, np.arange(400) // 2):
         for fold in range(5):
-            parts = fold_split(annotations(targets, groups), 5, fold, SHARES, 0).parts
+            parts = fold_split(annotations(targets, groups), 5, fold, SHARES, 0).split_of
             assert abs((parts == "test").sum() - 80) <= 2
             assert abs((parts == "val").sum() - 36) <= 2  # a ninth of what remains
             for label in range(6):
@@ -70,7 +70,7 @@ def test_folds_keep_the_shares_of_labels_and_of_validation():
 
 def test_other_seeds_give_other_folds():
     targets = np.random.default_rng(0).random((60, 3)) < 0.4
-    first, second = (fold_split(annotations(targets), 3, 0, SHARES, seed).parts for seed in (0, 1))
+    first, second = (fold_split(annotations(targets), 3, 0, SHARES, seed).split_of for seed in (0, 1))
     assert not np.array_equal(first, second)
 
 
@@ -122,7 +122,7 @@ def test_twins_are_in_one_fold(tmp_path):
 
 def test_a_listed_split_is_left_aside_aloud():
     listed = annotations(np.random.default_rng(0).random((30, 3)) < 0.4)
-    listed = dataclasses.replace(listed, parts=np.array(["train", "test", "val"] * 10))
+    listed = dataclasses.replace(listed, split_of=np.array(["train", "test", "val"] * 10))
     assert "the listed split is left aside" in fold_split(listed, 3, 0, SHARES, 0).notes[-1]
     groups = dataclasses.replace(listed, hashes=np.zeros(30, np.uint64))
     assert len(set(treat_twins(groups, "together").groups.tolist())) == 30  # without a hash, no twin

@@ -126,7 +126,7 @@ def test_what_goes_by_targets_is_the_same() -> None:
     )
     shares = 0.8, 0.1, 0.1
     found = stratified_split(theirs, shares, 0, None)
-    np.testing.assert_array_equal(found.parts, stratified_split(ours, shares, 0, None).parts)
+    np.testing.assert_array_equal(found.split_of, stratified_split(ours, shares, 0, None).split_of)
     counted, expected = label_statistics(theirs), label_statistics(ours)
     assert (counted.unknown, counted.most_together(3)) == (expected.unknown, expected.most_together(3))
     np.testing.assert_array_equal(counted.labels_per_image, expected.labels_per_image)

@@ -33,7 +33,7 @@ def largest_deviation(targets: np.ndarray, parts: np.ndarray) -> float:
 
 def test_each_label_keeps_its_share():
     targets = long_tail(1000)
-    parts = stratified_split(annotations(targets), SHARES, 0, None).parts
+    parts = stratified_split(annotations(targets), SHARES, 0, None).split_of
     assert [(parts == part).sum() for part in ("train", "val", "test")] == [800, 100, 100]
     by_chance = [
         largest_deviation(targets, np.random.default_rng(seed).permutation(parts)) for seed in range(100)
@@ -58,7 +58,7 @@ def test_parts_are_those_of_the_published_program(seed: int) -> None:
 
 def test_a_function_of_the_seed():
     first, again, other = (
-        stratified_split(annotations(long_tail(200)), SHARES, seed, None).parts for seed in (0, 0, 1)
+        stratified_split(annotations(long_tail(200)), SHARES, seed, None).split_of for seed in (0, 0, 1)
     )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
@@ -70,7 +70,7 @@ def test_a_function_of_the_seed():
     ids=["3 images", "10 images", "no label", "all labels", "each label once", "two classes"],
 )
 def test_no_part_is_empty(targets):
-    parts = stratified_split(annotations(targets), SHARES, 0, None).parts
+    parts = stratified_split(annotations(targets), SHARES, 0, None).split_of
     assert set(parts.tolist()) == {"train", "val", "test"}
 
 

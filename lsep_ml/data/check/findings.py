@@ -68,7 +68,7 @@ def duplicates(annotations: Annotations, images: ImageCheck) -> Iterator[Finding
     leaks = [
         names
         for names, same in zip(listed, copies, strict=True)
-        if len(set(annotations.parts[same].tolist())) > 1
+        if len(set(annotations.split_of[same].tolist())) > 1
     ]
     if leaks:
         yield Finding(
@@ -78,24 +78,24 @@ def duplicates(annotations: Annotations, images: ImageCheck) -> Iterator[Finding
 
 def labels(statistics: LabelStatistics) -> Iterator[Finding]:
     """Name the labels that no training image has."""
-    part = "train" if "train" in statistics.positives else "all"
+    split = "train" if "train" in statistics.positives else "all"
     never = [
-        n for n, count in zip(statistics.label_names, statistics.positives[part], strict=True) if not count
+        n for n, count in zip(statistics.label_names, statistics.positives[split], strict=True) if not count
     ]
     if never:
         yield Finding("warning", f"{len(never)} labels have no positive to train on", tuple(never))
 
 
 def known(annotations: Annotations) -> Iterator[Finding]:
-    """Name the parts in which nothing is known, positive or negative: nothing could be learnt or measured there."""
-    for part in dict.fromkeys(annotations.parts.tolist()):
-        rows = annotations.parts == part
+    """Name the splits in which nothing is known, positive or negative: nothing could be learnt or measured there."""
+    for split in dict.fromkeys(annotations.split_of.tolist()):
+        rows = annotations.split_of == split
         lack = lacking(
             annotations.targets[rows], None if annotations.mask is None else annotations.mask[rows]
         )
         if lack:
-            severity: Literal["error", "warning"] = "warning" if part == "test" else "error"
-            yield Finding(severity, sentence(part or "the only", int(rows.sum()), lack))
+            severity: Literal["error", "warning"] = "warning" if split == "test" else "error"
+            yield Finding(severity, sentence(split or "the only", int(rows.sum()), lack))
 
 
 def groups(annotations: Annotations) -> Iterator[Finding]:
@@ -103,7 +103,7 @@ def groups(annotations: Annotations) -> Iterator[Finding]:
     if annotations.groups is None:
         return
     pairs = np.unique(
-        np.stack([annotations.groups, np.unique(annotations.parts, return_inverse=True)[1]]), axis=1
+        np.stack([annotations.groups, np.unique(annotations.split_of, return_inverse=True)[1]]), axis=1
     )
     numbers, found = np.unique(pairs[0], return_counts=True)
     leaks = numbers[found > 1]
@@ -121,9 +121,9 @@ def twins(annotations: Annotations, images: ImageCheck) -> Iterator[Finding]:
     """Name the near-duplicates, exact copies aside, that a listed split divides or, where none is listed, that a drawn
     one may divide."""
     assert annotations.hashes is not None
-    if (annotations.parts == "train").any():
-        train = annotations.parts == "train"
-        twin_of = twins_in_training(annotations.hashes, annotations.parts)
+    if (annotations.split_of == "train").any():
+        train = annotations.split_of == "train"
+        twin_of = twins_in_training(annotations.hashes, annotations.split_of)
         said = "have a near-duplicate in training"
     else:
         every = np.ones(len(annotations), bool)
@@ -132,13 +132,13 @@ def twins(annotations: Annotations, images: ImageCheck) -> Iterator[Finding]:
         said = (
             "are near-duplicates of another listed image; data.twins=together draws a split that divides none"
         )
-    for part in dict.fromkeys(annotations.parts[~train].tolist()):
-        rows = np.flatnonzero((twin_of >= 0) & (annotations.parts == part))
+    for split in dict.fromkeys(annotations.split_of[~train].tolist()):
+        rows = np.flatnonzero((twin_of >= 0) & (annotations.split_of == split))
         rows = rows[images.digests[rows] != images.digests[twin_of[rows]]]
         if len(rows):
             ids = annotations.image_ids
             items = tuple(f"{ids[row]}, {ids[twin_of[row]]}" for row in rows)
-            listed = f"{part} images" if part else "images"
+            listed = f"{split} images" if split else "images"
             yield Finding("warning", f"{len(rows):,} {listed} {said}", items)
 
 
@@ -147,11 +147,11 @@ def counts(
 ) -> Iterator[Finding]:
     """Compare images, labelled images and positives with the `published` counts, and say how far they are off."""
     compared = []
-    for part, expected in published.images.items():
-        compared.append((f"{part} images", statistics.images.get(part, 0), expected))
-    for part, expected in published.labelled.items():
-        labelled = statistics.images.get(part, 0) - statistics.unlabelled.get(part, 0)
-        compared.append((f"{part} images with a label", labelled, expected))
+    for split, expected in published.images.items():
+        compared.append((f"{split} images", statistics.images.get(split, 0), expected))
+    for split, expected in published.labelled.items():
+        labelled = statistics.images.get(split, 0) - statistics.unlabelled.get(split, 0)
+        compared.append((f"{split} images with a label", labelled, expected))
     if published.kept is not None:
         usable = np.delete(annotations.targets.any(axis=1), list(images.problems))
         compared.append(("usable images with a label", int(usable.sum()), published.kept))

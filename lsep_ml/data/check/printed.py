@@ -28,9 +28,9 @@ def print_report(report: Report, console: Console | None = None, all_items: bool
 
 
 def _statistics(statistics: LabelStatistics) -> list[RenderableType]:
-    images = _table("Images", "part", "images", "without a label")
-    for part, number in statistics.images.items():
-        images.add_row(part, f"{number:,}", f"{statistics.unlabelled[part]:,}")
+    images = _table("Images", "split", "images", "without a label")
+    for split, number in statistics.images.items():
+        images.add_row(split, f"{number:,}", f"{statistics.unlabelled[split]:,}")
     total = int(statistics.labels_per_image.sum())
     per_image = _table("Labels per image", "labels", "images", "share")
     for labels, number in enumerate(statistics.labels_per_image.tolist()):

@@ -19,10 +19,10 @@ class LabelStatistics:
 
     Attributes:
         label_names: K names.
-        images: part -> images; the part "all" where the source names none.
-        unlabelled: part -> images without a label.
+        images: split -> images; the split "all" where the source names none.
+        unlabelled: split -> images without a label.
         labels_per_image: int (L,), the number of images with 0, 1, ... labels.
-        positives: part -> int (K,), images that have each label.
+        positives: split -> int (K,), images that have each label.
         unknown: entries masked as unknown.
         together: sparse int (K, K), images that have both labels; the diagonal holds the positives.
     """
@@ -65,14 +65,17 @@ def label_statistics(annotations: Annotations) -> LabelStatistics:
     shape = annotations.targets.shape
     rows, labels = annotations.targets.nonzero()
     per_image = np.bincount(rows, minlength=shape[0])
-    rows_of = {part or "all": annotations.parts == part for part in dict.fromkeys(annotations.parts.tolist())}
+    rows_of = {
+        split or "all": annotations.split_of == split
+        for split in dict.fromkeys(annotations.split_of.tolist())
+    }
     present = csr_array((np.ones(len(rows), np.int64), (rows, labels)), shape)
     return LabelStatistics(
         label_names=annotations.label_names,
-        images={part: int(of.sum()) for part, of in rows_of.items()},
-        unlabelled={part: int((per_image[of] == 0).sum()) for part, of in rows_of.items()},
+        images={split: int(of.sum()) for split, of in rows_of.items()},
+        unlabelled={split: int((per_image[of] == 0).sum()) for split, of in rows_of.items()},
         labels_per_image=np.bincount(per_image, minlength=2),
-        positives={part: np.bincount(labels[of[rows]], minlength=shape[1]) for part, of in rows_of.items()},
+        positives={split: np.bincount(labels[of[rows]], minlength=shape[1]) for split, of in rows_of.items()},
         unknown=0 if annotations.mask is None else annotations.mask.size - int(annotations.mask.sum()),
         together=(present.T @ present).tocsr(),
     )

@@ -40,7 +40,7 @@ class Report:
         to be said. `splits` is None where nothing says the split, `groups` where nothing names groups."""
         found = self.usable
         statistics = None if found is None else label_statistics(found)
-        parts = set() if found is None else set(found.parts.tolist()) - {""}
+        named = set() if found is None else set(found.split_of.tolist()) - {""}
         return {
             "format": None if found is None else found.format or found.data,
             "images": 0 if found is None else len(found),
@@ -49,8 +49,8 @@ class Report:
             if found is None
             else dict(zip(found.label_names, found.targets.sum(axis=0, dtype=int).tolist(), strict=True)),
             "unknown": 0 if statistics is None else statistics.unknown,
-            "splits": {name: int((found.parts == name).sum()) for name in SPLITS}
-            if found and parts
+            "splits": {name: int((found.split_of == name).sum()) for name in SPLITS}
+            if found and named
             else None,
             "groups": None if found is None or found.groups is None else len(set(found.groups.tolist())),
             "dropped": {} if found is None else dict(found.dropped),

@@ -21,7 +21,7 @@ from lsep_ml.data.sources.instances import read_instances
 from lsep_ml.data.sources.source import Archive, Published, Source, place_from
 from lsep_ml.data.tree import find_tree
 
-PARTS = {"train2014": "train", "val2014": "test"}
+SPLIT_OF = {"train2014": "train", "val2014": "test"}
 
 LabelOrder = Literal["id", "alphabetical"]
 
@@ -63,7 +63,8 @@ def coco_annotations(
         raise DataError(f"data.label_order={label_order}: id or alphabetical")
     tree = find_tree("coco", root, ["annotations/instances_train2014.json"], [])
     files = {
-        part: read_instances(tree / "annotations" / f"instances_{part}.json", tree, cache) for part in PARTS
+        listed: read_instances(tree / "annotations" / f"instances_{listed}.json", tree, cache)
+        for listed in SPLIT_OF
     }
     names = [tuple(instances.category_names.tolist()) for instances in files.values()]
     if names[0] != names[1]:
@@ -74,10 +75,12 @@ def coco_annotations(
             "coco",
             tree,
             tuple(names[0][column] for column in order),
-            np.concatenate([[f"{folder}/{name}" for name in files[folder].file_names] for folder in PARTS]),
+            np.concatenate(
+                [[f"{folder}/{name}" for name in files[folder].file_names] for folder in SPLIT_OF]
+            ),
             np.concatenate([np.asarray(instances.targets) for instances in files.values()])[:, order],
             None,
-            np.repeat(list(PARTS.values()), [len(instances.targets) for instances in files.values()]),
+            np.repeat(list(SPLIT_OF.values()), [len(instances.targets) for instances in files.values()]),
         )
     )
 

@@ -42,7 +42,7 @@ def read_coco_json(
     """Read `train`, and `val` and `test` where they are given.
 
     Without `test`, the images of `train` are divided by label-stratified shares; with `test` and without
-    `val`, a part of them is held out. Labels are in the order of their category ids; all files must have the
+    `val`, a share of them is held out. Labels are in the order of their category ids; all files must have the
     same ones.
 
     Args:
@@ -77,33 +77,39 @@ def coco_json_annotations(
     test: str | None = None,
     cache: str | Path | None = None,
 ) -> Annotations:
-    """Return the files' images; with `train` alone they belong to no part yet."""
+    """Return the files' images; with `train` alone they belong to no split yet."""
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=coco_json")
     listed = {"train": train, "val": val, "test": test}
     files = {
-        part: read_instances(root / name, root, cache) for part, name in listed.items() if name is not None
+        split: read_instances(root / name, root, cache) for split, name in listed.items() if name is not None
     }
-    names = {part: tuple(instances.category_names.tolist()) for part, instances in files.items()}
-    for part in files:
-        if names[part] != names["train"]:
-            differing = sorted(set(names[part]) ^ set(names["train"])) or "their order by id"
+    names = {split: tuple(instances.category_names.tolist()) for split, instances in files.items()}
+    for split in files:
+        if names[split] != names["train"]:
+            differing = sorted(set(names[split]) ^ set(names["train"])) or "their order by id"
             raise DataError(
-                f"data coco_json: {listed[part]} and {train} have different categories: {differing}"
+                f"data coco_json: {listed[split]} and {train} have different categories: {differing}"
             )
     places = []
-    for part, instances in files.items():
-        beside = Path(str(listed[part])).parent.as_posix()
+    for split, instances in files.items():
+        beside = Path(str(listed[split])).parent.as_posix()
         folders = ["" if beside == "." else beside, "", "images"]
         places += find_images(root, instances.file_names.tolist(), folders)
-    parts = [
-        part if test is not None else "" for part, instances in files.items() for _ in instances.file_names
+    split_of = [
+        split if test is not None else "" for split, instances in files.items() for _ in instances.file_names
     ]
     targets = stacked([instances.targets for instances in files.values()])
     return checked(
         Annotations(
-            "coco_json", root, names["train"], np.array(places, np.str_), targets, None, np.array(parts, "U5")
+            "coco_json",
+            root,
+            names["train"],
+            np.array(places, np.str_),
+            targets,
+            None,
+            np.array(split_of, "U5"),
         )
     )
 

@@ -66,12 +66,12 @@ def read_csv(
     """
     annotations = csv_annotations(root, labels=labels, classes=classes, separator=separator, cache=cache)
     annotations = usable(annotations, unlabelled, on_bad_image, twins, cache)
-    listed = annotations.parts.any()
+    listed = annotations.split_of.any()
     annotations = divided(
         annotations, seed, shares=shares, holdout=holdout, folds=folds, fold=fold, cache=cache
     )
     if resplit and listed and folds is None:
-        of_column = [float((annotations.parts == name).mean()) for name in SPLITS]
+        of_column = [float((annotations.split_of == name).mean()) for name in SPLITS]
         annotations = stratified_split(annotations, of_column, seed, cache)
     return to_data_set(annotations, cross_tested=folds is not None and fold is None)
 
@@ -84,7 +84,7 @@ def csv_annotations(
     separator: str = SEPARATOR,
     cache: str | Path | None = None,
 ) -> Annotations:
-    """Return the table's images; without a split column they belong to no part yet.
+    """Return the table's images; without a split column they belong to no split yet.
 
     In the form with one column a class, an empty cell or -1 is an unknown label.
     """
@@ -111,7 +111,7 @@ def csv_annotations(
 
 
 def _index(tree: Path, table: CsvTable, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
-    ids, parts, notes = _image_ids(tree, table), _parts(table), list(table.notes)
+    ids, split_of, notes = _image_ids(tree, table), _splits(table), list(table.notes)
     if "labels" in table.columns:
         names, present = _from_lists(table, classes, separator)
         unknown = np.zeros((2, 0), np.int64)
@@ -126,7 +126,7 @@ def _index(tree: Path, table: CsvTable, classes: Sequence[str] | None, separator
         "columns": present[1],
         "unknown_rows": unknown[0],
         "unknown_columns": unknown[1],
-        "parts": np.array(parts, "U5"),
+        "parts": np.array(split_of, "U5"),
         "notes": np.array(notes, np.str_),
         "lists": np.array(any(cell.lstrip()[:1] == "[" for cell in table.labels)),
     }
@@ -148,12 +148,12 @@ def _image_ids(tree: Path, table: CsvTable) -> list[str]:
     return list(first_line)
 
 
-def _parts(table: CsvTable) -> list[str]:
+def _splits(table: CsvTable) -> list[str]:
     if "split" not in table.columns:
         return [""] * len(table.images)
-    for line, part in zip(table.lines, table.splits, strict=True):
-        if part not in SPLITS:
-            raise DataError(f"{table.path}, line {line}: split {part!r}; train, val or test")
+    for line, split in zip(table.lines, table.splits, strict=True):
+        if split not in SPLITS:
+            raise DataError(f"{table.path}, line {line}: split {split!r}; train, val or test")
     for needed in ("train", "test"):
         if needed not in table.splits:
             raise DataError(

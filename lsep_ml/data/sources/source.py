@@ -19,13 +19,13 @@ class Archive:
 
 @dataclass(frozen=True)
 class Published:
-    """Published facts, by part ("train", "test"); what is not known is left out.
+    """Published facts, by split ("train", "test"); what is not known is left out.
 
     Args:
         images: images listed.
         labelled: images with at least one label.
         positives: label -> training images that have it.
-        kept: usable images with a label that the paper trains and tests on, both parts together.
+        kept: usable images with a label that the paper trains and tests on, both splits together.
         archives: as they are fetched.
         missing_expected: whether images are known to be no longer available.
         protocol: what a tree of other counts departs from.

@@ -22,14 +22,14 @@ Difficult = Literal["negative", "positive", "ignore"]
 
 
 def voc_annotations(
-    year: int, root: str | Path, parts: Mapping[str, str], difficult: Difficult = "negative"
+    year: int, root: str | Path, split_of_list: Mapping[str, str], difficult: Difficult = "negative"
 ) -> Annotations:
     """Read the lists of ImageSets/Main.
 
     Args:
         year: of the challenge, which names the data set and its folder.
         root: folder with VOCdevkit/VOC<year>/, or VOCdevkit, or VOC<year> itself.
-        parts: list -> the part that its images belong to.
+        split_of_list: list -> the split that its images belong to.
         difficult: what a class is for an image that has only objects of it marked difficult (value 0 in the
             lists): negative | positive | ignore (unknown).
 
@@ -39,21 +39,23 @@ def voc_annotations(
     if difficult not in ("negative", "positive", "ignore"):
         raise DataError(f"data.difficult={difficult}: negative, positive or ignore")
     data, folder = f"voc{year}", f"VOC{year}"
-    tree = find_tree(data, root, [f"ImageSets/Main/{next(iter(parts))}.txt"], [folder, f"VOCdevkit/{folder}"])
+    tree = find_tree(
+        data, root, [f"ImageSets/Main/{next(iter(split_of_list))}.txt"], [folder, f"VOCdevkit/{folder}"]
+    )
     ids: list[str] = []
     values = []
-    part_of: list[str] = []
-    for listed, part in parts.items():
+    split_of: list[str] = []
+    for listed, split in split_of_list.items():
         names = _image_names(tree, listed)
         values.append(np.stack([_class_values(tree, name, listed, names) for name in CLASSES], axis=1))
         ids += [f"JPEGImages/{name}.jpg" for name in names]
-        part_of += [part] * len(names)
+        split_of += [split] * len(names)
     value = np.concatenate(values)
     targets = (value > 0) | ((value == 0) & (difficult == "positive"))
     mask = value != 0 if difficult == "ignore" else None
     return checked(
         Annotations(
-            data, tree, CLASSES, np.array(ids, np.str_), targets.astype(np.uint8), mask, np.array(part_of)
+            data, tree, CLASSES, np.array(ids, np.str_), targets.astype(np.uint8), mask, np.array(split_of)
         )
     )
 

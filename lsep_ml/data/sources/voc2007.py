@@ -7,7 +7,7 @@ from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.sources.source import Archive, Published, Source, place_from
 from lsep_ml.data.sources.voc import CLASSES, Difficult, object_findings, voc_annotations
 
-PARTS = {"trainval": "train", "test": "test"}
+SPLIT_OF = {"trainval": "train", "test": "test"}
 POSITIVES = (
     238, 243, 330, 181, 244, 186, 713, 337, 445, 141, 200, 421, 287, 245, 2008, 245, 96, 229, 261, 256,
 )  # fmt: skip
@@ -42,7 +42,7 @@ def read_voc2007(
 
 def voc2007_annotations(root: str | Path, *, difficult: Difficult = "negative") -> Annotations:
     """Read the lists of ImageSets/Main below `root`: trainval as train, and test."""
-    return voc_annotations(2007, root, PARTS, difficult)
+    return voc_annotations(2007, root, SPLIT_OF, difficult)
 
 
 SOURCE = Source(

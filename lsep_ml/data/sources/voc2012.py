@@ -7,7 +7,7 @@ from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.sources.source import Archive, Published, Source, place_from
 from lsep_ml.data.sources.voc import CLASSES, Difficult, object_findings, voc_annotations
 
-PARTS = {"train": "train", "val": "test"}
+SPLIT_OF = {"train": "train", "val": "test"}
 POSITIVES = (
     327, 268, 395, 260, 365, 213, 590, 539, 566, 151, 269, 632, 237, 265, 1994, 269, 171, 257, 273, 290,
 )  # fmt: skip
@@ -42,7 +42,7 @@ def read_voc2012(
 
 def voc2012_annotations(root: str | Path, *, difficult: Difficult = "negative") -> Annotations:
     """Read the lists of ImageSets/Main below `root`: train, and val as test."""
-    return voc_annotations(2012, root, PARTS, difficult)
+    return voc_annotations(2012, root, SPLIT_OF, difficult)
 
 
 SOURCE = Source(

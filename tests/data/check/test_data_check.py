@@ -69,7 +69,7 @@ def test_golden_counts_of_the_real_sets():
 def voc_facts(root) -> Published:
     """The tree's own counts as if they were published."""
     annotations = voc2007_annotations(root)
-    train = annotations.targets[annotations.parts == "train"].sum(axis=0)
+    train = annotations.targets[annotations.split_of == "train"].sum(axis=0)
     return Published(
         images={"train": 44, "test": 22}, positives=dict(zip(CLASSES, train.tolist(), strict=True)), kept=66
     )
@@ -156,7 +156,7 @@ def test_copies_tiny_images_and_leaks_are_found(copies):
 
 def test_labels_without_positives_are_named(trees):
     annotations = nuswide_annotations(trees("nuswide_lists"))
-    never = annotations.targets[annotations.parts == "train"].sum(axis=0) == 0
+    never = annotations.targets[annotations.split_of == "train"].sum(axis=0) == 0
     report = check("nuswide", trees("nuswide_lists"), published=NOTHING_PUBLISHED)
     found = [finding for finding in report.findings if "no positive to train on" in finding.message]
     expected = tuple(np.array(annotations.label_names)[never].tolist())

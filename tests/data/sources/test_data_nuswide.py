@@ -189,7 +189,7 @@ def test_nuswide_split_file_is_used_and_checked(copies):
     path.parent.mkdir()
     path.write_text(split_content(drawn))
     data_set = read_nuswide(root)
-    assert data_set.test.image_ids.tolist() == drawn.image_ids[drawn.parts == "test"].tolist()
+    assert data_set.test.image_ids.tolist() == drawn.image_ids[drawn.split_of == "test"].tolist()
     assert data_set.counts["dropped"] == {"unlabelled": 4, "not in the split file": 16}
     path.write_text(path.read_text().replace("0011_", "0999_"))
     with pytest.raises(DataError, match="the lists are not those"):

@@ -64,7 +64,7 @@ def test_the_published_counts_are_those_of_the_challenge():
 
 def test_check_compares_with_the_lists_and_the_xml_files(tree, tmp_path):
     whole = voc2012_annotations(tree)
-    positives = whole.targets[whole.parts == "train"].sum(axis=0)
+    positives = whole.targets[whole.split_of == "train"].sum(axis=0)
     facts = Published(
         images={"train": 44, "test": 22},
         positives=dict(zip(CLASSES, np.asarray(positives).tolist(), strict=True)),

@@ -85,10 +85,10 @@ def read_features(
     content, splits = hashlib.sha256(), {}
     for name in SPLITS:
         every = name == "test" and folds is not None and fold is None
-        part = annotations if every else annotations.select(annotations.parts == name)
-        rows = features[[row_of[row] for row in part.image_ids.tolist()]]
+        own = annotations if every else annotations.select(annotations.split_of == name)
+        rows = features[[row_of[row] for row in own.image_ids.tolist()]]
         content.update(rows.tobytes())
-        splits[name] = Split(torch.from_numpy(rows), part.targets, part.mask, part.image_ids, part.groups)
+        splits[name] = Split(torch.from_numpy(rows), own.targets, own.mask, own.image_ids, own.groups)
     return DataSet(
         "features",
         annotations.label_names,

@@ -111,12 +111,12 @@ def _from_npz(path: Path) -> Given:
             _matrix(whole, path, "features"), None if ids is None else [str(name) for name in ids], take("targets"),
             take("mask"), label_names, given_splits,
         )  # fmt: skip
-    parts = [(word, split) for word, split in SPLIT_WORDS.items() if take("features", f"{word}_") is not None]
-    if not parts:
+    named = [(word, split) for word, split in SPLIT_WORDS.items() if take("features", f"{word}_") is not None]
+    if not named:
         raise DataError(f"{path}: no array named features; found {', '.join(arrays) or 'nothing'}")
 
     def joined(kind: str) -> NDArray | None:
-        found = [take(kind, f"{word}_") for word, _ in parts]
+        found = [take(kind, f"{word}_") for word, _ in named]
         return (
             None
             if any(one is None for one in found)
@@ -125,11 +125,11 @@ def _from_npz(path: Path) -> Given:
 
     features = joined("features")
     assert features is not None
-    splits_of_parts = [split for word, split in parts for _ in take("features", f"{word}_")]  # type: ignore[union-attr]
+    split_of_each = [split for word, split in named for _ in take("features", f"{word}_")]  # type: ignore[union-attr]
     ids = joined("ids")
     return Given(
         _matrix(features, path, "features"), None if ids is None else [str(name) for name in ids], joined("targets"),
-        joined("mask"), label_names, splits_of_parts,
+        joined("mask"), label_names, split_of_each,
     )  # fmt: skip
 
 

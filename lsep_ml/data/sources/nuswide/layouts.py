@@ -36,7 +36,7 @@ Listed = tuple[list[str], NDArray[np.uint8]]  # image paths (n) and targets (n, 
 
 
 def nuswide_annotations(root: str | Path, *, cache: str | Path | None = None) -> Annotations:
-    """Read whichever layout `root` (or NUS-WIDE/ in it) has; parts are the official train and test images.
+    """Read whichever layout `root` (or NUS-WIDE/ in it) has; its splits are the official train and test images.
 
     - official: ImageList/, Groundtruth/ (TrainTestLabels, or AllLabels with Imagelist.txt), Flickr/
     - table: nus_wid_data.csv with the columns filepath, label, split_name (val means test)
@@ -57,16 +57,16 @@ def nuswide_annotations(root: str | Path, *, cache: str | Path | None = None) ->
 
 
 def _index(tree: Path) -> dict[str, NDArray]:
-    """Listed paths (N,), targets (N, 81) and parts (N,) of whichever layout it is."""
+    """Listed paths (N,), targets (N, 81) and splits (N,) of whichever layout it is."""
     if (tree / OFFICIAL).exists():
         listed = _read_official(tree)
     elif (tree / TABLE).exists():
         listed = _read_table(tree)
     else:
         listed = {name.removesuffix(".txt"): _read_list(tree / name) for name in LISTS}
-    for part, (paths, _) in listed.items():
+    for split, (paths, _) in listed.items():
         if not paths:
-            raise DataError(f"data nuswide: no {part} image listed in {tree}")
+            raise DataError(f"data nuswide: no {split} image listed in {tree}")
     return {
         "paths": np.array([path for paths, _ in listed.values() for path in paths], np.str_),
         "targets": np.concatenate([targets for _, targets in listed.values()]),
@@ -76,23 +76,23 @@ def _index(tree: Path) -> dict[str, NDArray]:
 
 def _read_official(tree: Path) -> dict[str, Listed]:
     _check_concepts(tree)
-    lists = {part: _image_list(tree, f"{part.capitalize()}Imagelist.txt") for part in ("train", "test")}
+    lists = {split: _image_list(tree, f"{split.capitalize()}Imagelist.txt") for split in ("train", "test")}
     labels = tree / "Groundtruth" / "TrainTestLabels"
     if labels.is_dir():
         return {
-            part: (paths, _label_files(labels, f"_{part.capitalize()}", len(paths)))
-            for part, paths in lists.items()
+            split: (paths, _label_files(labels, f"_{split.capitalize()}", len(paths)))
+            for split, paths in lists.items()
         }
     everything = _image_list(tree, "Imagelist.txt")
     targets = _label_files(tree / "Groundtruth" / "AllLabels", "", len(everything))
     row_of = {path: row for row, path in enumerate(everything)}
-    for part, paths in lists.items():
+    for split, paths in lists.items():
         unknown = next((path for path in paths if path not in row_of), None)
         if unknown is not None:
             raise DataError(
-                f"{tree}/ImageList: {part} image {unknown} is not in Imagelist.txt, which AllLabels follow"
+                f"{tree}/ImageList: {split} image {unknown} is not in Imagelist.txt, which AllLabels follow"
             )
-    return {part: (paths, targets[[row_of[path] for path in paths]]) for part, paths in lists.items()}
+    return {split: (paths, targets[[row_of[path] for path in paths]]) for split, paths in lists.items()}
 
 
 def _image_list(tree: Path, name: str) -> list[str]:
@@ -134,17 +134,17 @@ def _read_table(tree: Path) -> dict[str, Listed]:
     missing = {"filepath", "label", "split_name"} - set(rows.fieldnames or ())
     if missing:
         raise DataError(f"{path}: no column {', '.join(sorted(missing))}")
-    part_of = {"train": "train", "val": "test"}
+    split_of = {"train": "train", "val": "test"}
     paths: dict[str, list[str]] = {"train": [], "test": []}
     labels: dict[str, list[list[int]]] = {"train": [], "test": []}
     for row in rows:
         where = f"{path}, line {rows.line_num}"
-        part = part_of.get(row["split_name"] or "")
-        if part is None:
+        split = split_of.get(row["split_name"] or "")
+        if split is None:
             raise DataError(f"{where}: split_name {row['split_name']!r}; train or val")
-        paths[part].append(clean_path(row["filepath"] or "", where))
-        labels[part].append(_concept_numbers(row["label"] or "", where))
-    return {part: (paths[part], np.asarray(indicator(labels[part], len(CONCEPTS)))) for part in paths}
+        paths[split].append(clean_path(row["filepath"] or "", where))
+        labels[split].append(_concept_numbers(row["label"] or "", where))
+    return {split: (paths[split], np.asarray(indicator(labels[split], len(CONCEPTS)))) for split in paths}
 
 
 def _concept_numbers(written: str, where: str) -> list[int]:

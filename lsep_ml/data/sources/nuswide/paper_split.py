@@ -21,7 +21,7 @@ PAPER_TEST_IMAGES = 50_261
 
 
 def paper_split(annotations: Annotations, train_images: int, seed: int) -> Annotations:
-    """Give the images their parts from splits/paper-seed<seed>.json where it exists, else by
+    """Give the images their splits from splits/paper-seed<seed>.json where it exists, else by
     `draw_paper_split`.
 
     Images that the file does not name are dropped and counted.
@@ -29,13 +29,13 @@ def paper_split(annotations: Annotations, train_images: int, seed: int) -> Annot
     path = split_file(annotations.root, seed)
     if not path.exists():
         return draw_paper_split(annotations, train_images, seed)
-    parts = read_split_file(path)
+    splits = read_split_file(path)
     names = _base_names(annotations)
-    part_of = {name: part for part, listed in parts.items() for name in listed}
-    chosen = np.array([part_of.get(name, "") for name in names])
+    split_of = {name: split for split, listed in splits.items() for name in listed}
+    chosen = np.array([split_of.get(name, "") for name in names])
     log.info("data nuswide: paper split from %s", path)
     outside = {"not in the split file": int((chosen == "").sum())}
-    return dataclasses.replace(annotations, parts=chosen).select(chosen != "", outside)
+    return dataclasses.replace(annotations, split_of=chosen).select(chosen != "", outside)
 
 
 def draw_paper_split(annotations: Annotations, train_images: int, seed: int) -> Annotations:
@@ -53,9 +53,9 @@ def draw_paper_split(annotations: Annotations, train_images: int, seed: int) -> 
             f"{total:,}", f"{PAPER_TRAIN_IMAGES + PAPER_TEST_IMAGES:,}", f"{train_images:,}",
         )  # fmt: skip
     by_name = np.argsort(_base_names(annotations), kind="stable")
-    parts = np.full(total, "test", "U5")
-    parts[by_name[np.random.default_rng(seed).permutation(total)[:train_images]]] = "train"
-    return dataclasses.replace(annotations, parts=parts)
+    split_of = np.full(total, "test", "U5")
+    split_of[by_name[np.random.default_rng(seed).permutation(total)[:train_images]]] = "train"
+    return dataclasses.replace(annotations, split_of=split_of)
 
 
 def split_file(root: Path, seed: int) -> Path:
@@ -66,27 +66,27 @@ def split_file(root: Path, seed: int) -> Path:
 def split_content(annotations: Annotations) -> str:
     """Return the file's text: base names of the train and test images, and the SHA-256 of the two lists."""
     names = _base_names(annotations)
-    parts = {part: sorted(names[annotations.parts == part].tolist()) for part in ("train", "test")}
-    return json.dumps({"sha256": _digest(parts), **parts}, indent=0)
+    splits = {split: sorted(names[annotations.split_of == split].tolist()) for split in ("train", "test")}
+    return json.dumps({"sha256": _digest(splits), **splits}, indent=0)
 
 
 def read_split_file(path: Path) -> dict[str, list[str]]:
     """Return the two lists; refused where they do not have the hash that was written with them."""
     try:
         content = json.loads(read_text(path))
-        parts = {part: content[part] for part in ("train", "test")}
+        splits = {split: content[split] for split in ("train", "test")}
         digest = content["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: not a split file; remove it to have the split drawn again") from error
-    if digest != _digest(parts):
+    if digest != _digest(splits):
         raise DataError(
             f"{path}: the lists are not those the file was written with; fetch it again or remove it"
         )
-    return parts
+    return splits
 
 
-def _digest(parts: dict[str, list[str]]) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+def _digest(splits: dict[str, list[str]]) -> str:
+    return hashlib.sha256(json.dumps(splits, sort_keys=True).encode()).hexdigest()
 
 
 def _base_names(annotations: Annotations) -> NDArray[np.str_]:

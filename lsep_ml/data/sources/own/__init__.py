@@ -107,21 +107,21 @@ def read_own(
 def _with_test(annotations: Annotations) -> Annotations:
     """Return the listed split where it can be used: without test images the val images test, and without those none
     is listed."""
-    parts = set(annotations.parts.tolist()) - {""}
-    if not parts or "test" in parts:
+    named = set(annotations.split_of.tolist()) - {""}
+    if not named or "test" in named:
         return annotations
-    if "val" in parts:
-        renamed = np.where(annotations.parts == "val", "test", annotations.parts)
+    if "val" in named:
+        renamed = np.where(annotations.split_of == "val", "test", annotations.split_of)
         note = "the split has no test images: its val images test, and validation is held out of train (data.holdout)"
     else:
         renamed = np.full(len(annotations), "", "U5")
         note = "the split has train images alone: it is drawn here (data.shares)"
-    return dataclasses.replace(annotations, parts=renamed.astype("U5"), notes=(*annotations.notes, note))
+    return dataclasses.replace(annotations, split_of=renamed.astype("U5"), notes=(*annotations.notes, note))
 
 
 def own_annotations(root: str | Path, *, cache: str | Path | None = None, **options: object) -> Annotations:
     """Return the images below `root` with their labels, in whatever form these are; without a split they belong to no
-    part yet.
+    split yet.
 
     Args:
         root: the folder.

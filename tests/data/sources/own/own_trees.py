@@ -54,7 +54,9 @@ def unknown_of(annotations: Annotations) -> dict[int, set[str]]:
 
 def splits_of(annotations: Annotations) -> dict[int, str]:
     """Image number -> its split."""
-    return dict(zip(map(number_of, annotations.image_ids.tolist()), annotations.parts.tolist(), strict=True))
+    return dict(
+        zip(map(number_of, annotations.image_ids.tolist()), annotations.split_of.tolist(), strict=True)
+    )
 
 
 def positives(truth: Mapping[int, set[str]]) -> dict[str, int]:
