@@ -26,9 +26,9 @@ def heat_maps(job: Job, kept: Path, test: SplitOutcome, rows: Sequence[int]) -> 
     The frozen network runs on an image once; its places, averaged to at most SIDE x SIDE, are in the folder `kept`.
     None: the network's scores come from no places (`Network.places`), or no image could be read.
     """
-    if not hasattr(job.network.backbone, "places") or test.arrays.scores is None:
+    found, arrays, all_scores = [], test.arrays, test.arrays.scores
+    if not hasattr(job.network.backbone, "places") or all_scores is None:
         return None
-    found, arrays = [], test.arrays
     for row in rows:
         places = _places(job, kept / f"{row}.npz", row)
         if places is None:
@@ -36,10 +36,12 @@ def heat_maps(job: Job, kept: Path, test: SplitOutcome, rows: Sequence[int]) -> 
         if not places:
             continue
         known = None if arrays.mask is None else arrays.mask[row]
-        labels = labels_to_show(arrays.scores[row], arrays.targets[row], test.predictions[row], known)
-        maps = torch.from_numpy(places["places"].astype(np.float32))[None].to(job.device)
+        labels = labels_to_show(all_scores[row], arrays.targets[row], test.predictions[row], known)
+        of_image = torch.from_numpy(places["places"].astype(np.float32))[None].to(job.device)
         with torch.inference_mode():
-            of_row = place_scores(job.network.score_layer, maps, torch.from_numpy(labels).to(job.device))[0]
+            of_row = place_scores(job.network.score_layer, of_image, torch.from_numpy(labels).to(job.device))[
+                0
+            ]
         found.append((row, labels, of_row.cpu().numpy(), places["seen"]))
     if not found:
         return None
@@ -80,11 +82,11 @@ def _places(job: Job, file: Path, row: int) -> dict[str, NDArray[np.float32]] | 
     found = job.network.eval().places(batch.images.to(job.device))
     if found is None:
         return None
-    size = [min(SIDE, side) for side in found.shape[2:]]
+    size = (min(SIDE, found.shape[2]), min(SIDE, found.shape[3]))
     limit = float(np.finfo(np.float16).max)
     averaged = adaptive_avg_pool2d(found, size)[0].clamp(-limit, limit).half().cpu().numpy()
     height, width = split.images[row].shape[-2:]
     arrays = {"places": averaged, "seen": np.array(transform.seen(height, width), np.float32)}
-    with atomic_write(file, "wb", sync=False) as stored:
-        np.savez(stored, **arrays)
+    with atomic_write(file, "wb", sync=False) as writing:
+        np.savez(writing, **arrays)
     return arrays
