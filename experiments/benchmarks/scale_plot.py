@@ -32,10 +32,9 @@ def draw(table: Path) -> None:
             panel.set(xscale="log", xlabel=along)
             panel.grid(alpha=0.3)
         panels[0, column].set_yscale("log")
-        panels[1, column].set_ylim(0)
         panels[0, column].set_title(f"{fixed:,} {other}")
     panels[0, 0].set_ylabel("CPU seconds")
-    panels[1, 0].set_ylabel("peak memory, GiB")
+    panels[1, 0].set(ylabel="peak memory, GiB", ylim=(0, None))  # once both are drawn: they share it
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside right center", frameon=False)
     target = table.with_suffix(".png")
     temporary = target.with_suffix(".part.png")
