@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -65,7 +66,7 @@ class Sweep(Callback):
             self._before = written.read_bytes() if written.exists() else None
         else:
             with suppress(OSError):  # which Hydra meets too, and says
-                write_json(folder / CALLED, list(config.hydra.overrides.task))
+                write_json(folder / CALLED, _handed_on(config.hydra.overrides.task))
         with read_write(config), open_dict(config):
             for variable in (NAME, FOLDER):
                 value = QuotedString(os.environ[variable], Quote.single).with_quotes()
@@ -176,6 +177,17 @@ def tell(number: int, overrides: Sequence[str], ended: dict[str, Any]) -> None:
         say(f"#{number}  {_marked(ended)}: {values}{', found finished' if ended['found'] else ''}")
     if folder is not None:
         write_json(Path(folder) / f"{number}.json", ended)
+
+
+def _handed_on(words: Sequence[str]) -> list[str]:
+    """Return the overrides of a sweep as a sweeper hands them on to its jobs, in its own spelling; those that list
+    values as they are."""
+    return [
+        override.input_line
+        if override.is_sweep_override()
+        else f"{override.get_key_element()}={override.get_value_element_as_str()}"
+        for override in OverridesParser.create().parse_overrides(list(words))
+    ]
 
 
 def _given(folder: Path) -> list[str]:

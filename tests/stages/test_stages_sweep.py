@@ -25,7 +25,7 @@ METRICS = {
 }
 
 
-GIVEN = ["data.train=64", "decision=topk,threshold", "seed=1"]
+GIVEN = ["data.train=64", "decision=topk,threshold", "seed=1", "pictures=false"]
 LAST = "the best epoch is the last of 2"
 
 
@@ -40,7 +40,11 @@ def failed(called: str) -> dict[str, Any]:
 
 def told(number: int, job: dict[str, Any]) -> None:
     """The job ends as it does in a sweep, which is called with what all of its jobs are too."""
-    tell(number, ["data.train=64", job["called"], "seed=1"], {k: v for k, v in job.items() if k != "called"})
+    tell(
+        number,
+        ["data.train=64", job["called"], "seed=1", "pictures=False"],
+        {k: v for k, v in job.items() if k != "called"},
+    )
 
 
 def composed(output: Path, experiment: str | None = None) -> DictConfig:
@@ -100,7 +104,7 @@ def test_the_end_of_a_sweep(
         assert f"best by validation F1: {best}" in said.out
         assert f"python -m lsep_ml report {tmp_path}" in said.out
         assert "61.0" in said.out
-        assert "all called with data.train=64 seed=1\n" in said.out
+        assert "all called with data.train=64 seed=1 pictures=False\n" in said.out
     for job in jobs:
         if "error" in job:
             assert f"{job['called']}: {job['error']} ({job['folder']})" in said.err
@@ -129,7 +133,7 @@ def test_a_job_without_a_sweep_of_its_own_is_told_with_all_it_was_called_with(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     told(3, done("decision=topk"))
-    assert capsys.readouterr().out.startswith("#3  data.train=64 decision=topk seed=1: F1 ")
+    assert capsys.readouterr().out.startswith("#3  data.train=64 decision=topk seed=1 pictures=False: F1 ")
 
 
 def test_decisions_that_validation_tells_apart_from_the_best_are_named(tmp_path: Path) -> None:
