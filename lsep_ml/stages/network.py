@@ -18,8 +18,9 @@ from lsep_ml.runs.history import read_history, write_history
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import CheckedCheckpointIO, read_checkpoint, write_checkpoint
+from lsep_ml.training.final_warnings import at_clamp, constant_map, not_above_constant
 from lsep_ml.training.label_prediction import LabelPrediction
-from lsep_ml.training.path import OnRow, at_clamp, constant_map, not_above_constant
+from lsep_ml.training.path import OnRow
 from lsep_ml.training.progress import progress_callbacks
 from lsep_ml.training.resume import Checkpoints, Saving, StepSeed
 

@@ -183,7 +183,7 @@ def _handed_on(words: Sequence[str]) -> list[str]:
     """Return the overrides of a sweep as a sweeper hands them on to its jobs, in its own spelling; those that list
     values as they are."""
     return [
-        override.input_line
+        str(override.input_line)
         if override.is_sweep_override()
         else f"{override.get_key_element()}={override.get_value_element_as_str()}"
         for override in OverridesParser.create().parse_overrides(list(words))

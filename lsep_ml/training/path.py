@@ -18,10 +18,14 @@ from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.metrics.functional import ranking_metrics
 from lsep_ml.training.checkpoints import UNREADABLE, read_checkpoint, write_checkpoint
 from lsep_ml.training.continuation import is_convex, is_of_hinges
+from lsep_ml.training.final_warnings import at_clamp, constant_map, not_above_constant
 from lsep_ml.training.linear_scores import Blocks, ProbeFeatures, ScoreLayer, StandardisedFeatures
 from lsep_ml.training.probe import WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
+
+LEFT = 0.01
+"""Validation mAP that the end of a solve may cost."""
 
 log = logging.getLogger(__name__)
 
@@ -168,7 +172,12 @@ class DecayPath:
 
     def end(self, decay: float) -> tuple[ScoreLayer, dict[str, Any]]:
         """Solve the chosen weight decay to the end, in float64, or in float32 where hinges are known well enough in it;
-        returns the layer and the facts of it."""
+        returns the layer and the facts of it.
+
+        A loss that is not convex may leave the place where the path ended for a lower value elsewhere: where that costs
+        more than LEFT of validation mAP the path's layer is kept, which is said.
+        """
+        row = next(row for row in self.rows if row["weight_decay"] == decay)
 
         def make() -> dict[str, Any]:
             layer, iterations = self.layers[decay], 0
@@ -181,8 +190,11 @@ class DecayPath:
                 iterations += found.iterations
                 if found.converged:
                     break
-            found = replace(found, iterations=iterations)
-            return {**layer._asdict(), "found": vars(found)}
+            found, left = replace(found, iterations=iterations), {}
+            reached = row["val_map"] if is_convex(self.loss) else self._validated(layer)["val_map"]
+            if reached < row["val_map"] - LEFT:
+                layer, left = self.layers[decay], {"left_for": reached}
+            return {**layer._asdict(), "found": vars(found), **left}
 
         made = self.kept.get("end", make)
         found = made["found"]
@@ -190,7 +202,12 @@ class DecayPath:
             "  chosen: weight decay %.3g; gradient norm %.2g after %d more iterations",
             *(decay, found["gradient_norm"], found["iterations"]),
         )
-        row = next(row for row in self.rows if row["weight_decay"] == decay)
+        warnings = self._warnings(row, found)
+        if "left_for" in made:
+            warnings.append(
+                f"the solver leaves the place of the chosen weight decay, {decay:.3g}, for one of validation mAP "
+                f"{made['left_for']:.1%} in the place of {row['val_map']:.1%}: the layer of the path is kept"
+            )
         facts = {
             "epoch": row["epoch"],
             "epochs": len(self.rows),
@@ -198,7 +215,7 @@ class DecayPath:
             "weight_decay": decay,
             "convex": is_convex(self.loss),
             **found,
-            "warnings": self._warnings(row, found),
+            "warnings": warnings,
         }
         return ScoreLayer(made["weight"], made["bias"]), facts
 
@@ -258,28 +275,6 @@ class DecayPath:
             raise FloatingPointError(
                 f"loss={self.solving.name} at weight decay {decay:.3g}: {error}"
             ) from None
-
-
-def constant_map(split: Split) -> float:
-    """Compute the mAP of scores that are the same for all images of `split`."""
-    targets, mask = np.asarray(split.targets), None if split.mask is None else np.asarray(split.mask)
-    return float(ranking_metrics(np.broadcast_to(0.0, targets.shape), targets, mask)["map"])
-
-
-def at_clamp(row: Mapping[str, Any]) -> list[str]:
-    """Return a warning where the chosen row of a history counts images whose loss is held at its limit."""
-    clamped = {split: round(float(row.get(f"{split}_clamped_rows", 0))) for split in ("train", "val")}
-    if not any(clamped.values()):
-        return []
-    images = f"{clamped['train']} training and {clamped['val']} validation images"
-    return [f"the loss sat at its clamp on {images} of the chosen epoch"]
-
-
-def not_above_constant(val_map: float, constant: float) -> list[str]:
-    """Return a warning where `val_map` is at most the mAP of a constant predictor, else nothing."""
-    if val_map > constant:
-        return []
-    return [f"validation mAP {val_map:.1%} is not above the {constant:.1%} of a constant predictor"]
 
 
 def _features(split: Split) -> Tensor:

@@ -24,6 +24,7 @@ from lsep_ml.training.linear_scores import ProbeFeatures, ScoreLayer, Standardis
 from lsep_ml.training.path import DecayPath, Kept, Solving
 from lsep_ml.training.probe import PATH, WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
+from lsep_ml.training.solver import Solution
 
 N, D, K = 90, 8, 5
 SMOOTH = ("lsep", "bpmll", "softmax", "bce", "zlpr", "pairwise_logistic", "two_way")
@@ -362,6 +363,22 @@ def test_each_step_of_a_path_begins_at_the_solution_of_binary_cross_entropy(
     wanted, _ = path.images.solve(loss, 0.1, first, blocks, tolerance=path.coarse)
     torch.testing.assert_close(led.weight, wanted.weight, atol=0.02, rtol=0)
     assert path.search() in [row["weight_decay"] for row in rows]
+
+
+def test_an_end_that_costs_validation_map_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = path_on(tmp_path, [], loss=loss_of("focal"), name="focal")
+    decay = path.search()
+
+    def leaves(decay: float, start: ScoreLayer, *rest: Any, fine: bool) -> tuple[ScoreLayer, Solution]:
+        return ScoreLayer(torch.zeros_like(start.weight), start.bias), Solution(0.0, 0.0, 1, True)
+
+    monkeypatch.setattr(path, "_solve", leaves)
+    for _ in range(2):  # made, and found again
+        layer, facts = path.end(decay)
+        assert torch.equal(layer.weight, path.layers[decay].weight)
+        assert "the layer of the path is kept" in facts["warnings"][-1]
 
 
 def whole(path: DecayPath) -> tuple[Any, ...]:
