@@ -191,7 +191,9 @@ class DecayPath:
                 if found.converged:
                     break
             found, left = replace(found, iterations=iterations), {}
-            reached = row["val_map"] if is_convex(self.loss) else self._validated(layer)["val_map"]
+            reached = row["val_map"]
+            if not is_convex(self.loss):
+                reached = self._validated(ScoreLayer(layer.weight.float(), layer.bias.float()))["val_map"]
             if reached < row["val_map"] - LEFT:
                 layer, left = self.layers[decay], {"left_for": reached}
             return {**layer._asdict(), "found": vars(found), **left}

@@ -372,7 +372,8 @@ def test_an_end_that_costs_validation_map_is_not_kept(
     decay = path.search()
 
     def leaves(decay: float, start: ScoreLayer, *rest: Any, fine: bool) -> tuple[ScoreLayer, Solution]:
-        return ScoreLayer(torch.zeros_like(start.weight), start.bias), Solution(0.0, 0.0, 1, True)
+        nowhere = torch.zeros_like(start.weight, dtype=torch.float64)
+        return ScoreLayer(nowhere, start.bias.double()), Solution(0.0, 0.0, 1, True)
 
     monkeypatch.setattr(path, "_solve", leaves)
     for _ in range(2):  # made, and found again
