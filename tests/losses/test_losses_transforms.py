@@ -99,6 +99,8 @@ def gradients_of_a_rank(rank: int, folder: Path) -> None:
             model = DistributedDataParallel(layer)
             loss(model(features[rank::2]), targets[rank::2]).backward()
             torch.save(layer.weight.grad, folder / f"{loss.__name__}{rank}.pt")
+            del model
+        dist.barrier()  # a process that ends while the other still talks to it may take it down
     finally:
         dist.destroy_process_group()
 
