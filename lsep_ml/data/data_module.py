@@ -23,7 +23,7 @@ from lsep_ml.data.known import without_unread
 from lsep_ml.data.label_groups import LabelGroups, read_label_groups
 from lsep_ml.data.loading import Batch, BatchedSplit, TrainingLoader
 from lsep_ml.data.mixing import UNMIXED, Mixing
-from lsep_ml.data.order import WHOLE, FixedOrder, Shard, TrainingOrder, repeat_factors
+from lsep_ml.data.order import WHOLE, FixedOrder, ProcessShare, TrainingOrder, repeat_factors
 from lsep_ml.data.transform import Transform
 from lsep_ml.data.withheld import DroppedAs, SinglePositive, Withheld
 
@@ -53,7 +53,7 @@ class ImageDataModule(pl.LightningDataModule):
         drop_labels, dropped_as, long_tail: what is withheld of training and validation, see `Withheld`; by the reader's
             `seed`.
         mixing: how training images are mixed with each other.
-        shard: which of several processes this is, and of how many; each is fed its share of the same batches.
+        process: which of several processes this is, and of how many; each is fed its share of the same batches.
         options: what the reader takes.
 
     Raises:
@@ -81,7 +81,7 @@ class ImageDataModule(pl.LightningDataModule):
         long_tail: float | None = None,
         groups_of_labels: str | None = None,
         mixing: Mixing = UNMIXED,
-        shard: Shard = WHOLE,
+        process: ProcessShare = WHOLE,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -113,9 +113,9 @@ class ImageDataModule(pl.LightningDataModule):
             )
         train = self.data_set.train
         repeats = repeat_factors(train.targets, repeat_threshold) if sampler == "balanced" else None
-        self._order = TrainingOrder(len(train), batch_size, training_seed, repeats, shard, mixing)
+        self._order = TrainingOrder(len(train), batch_size, training_seed, repeats, process, mixing)
         self._fixed_orders = {
-            s: FixedOrder(len(self.data_set.split(s)), eval_batch_size, shard) for s in SPLITS
+            s: FixedOrder(len(self.data_set.split(s)), eval_batch_size, process) for s in SPLITS
         }
         self._training: TrainingLoader | None = None
         self._place: dict[str, Any] = {"batches": 0}
@@ -170,7 +170,7 @@ class ImageDataModule(pl.LightningDataModule):
         batches = BatchedSplit(self.data_set.split(split), self.transform)
         order = self._fixed_orders[split]
         if batch_size is not None or first:
-            order = FixedOrder(order.num_rows, batch_size or order.batch_size, order.shard, first)
+            order = FixedOrder(order.num_rows, batch_size or order.batch_size, order.process, first)
         return DataLoader(batches, sampler=order, **self._loading)
 
     def val_dataloader(self) -> DataLoader[Batch]:

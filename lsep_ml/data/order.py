@@ -30,14 +30,14 @@ class BatchKey(NamedTuple):
     mix: Mix | None = None
 
 
-class Shard(NamedTuple):
+class ProcessShare(NamedTuple):
     """Says which of `processes` this one is: number `rank`, from 0."""
 
     rank: int = 0
     processes: int = 1
 
 
-WHOLE = Shard()
+WHOLE = ProcessShare()
 
 _ORDER = 0  # third word of the seed, so that order, augmentation and mixing draw from different streams
 
@@ -55,7 +55,7 @@ class TrainingOrder(Sampler[BatchKey]):
         repeats: None for each row once an epoch; else how often each row comes in expectation, all at least
             1. A row r then comes floor or ceil of repeats[r] times, and every epoch has the same length
             ceil(sum of repeats).
-        shard: this process, which takes its share of the rows of every batch.
+        process: this process, which takes its share of the rows of every batch.
         mixing: how the images of a batch are mixed, a function of (seed, epoch, batch).
 
     Raises:
@@ -68,7 +68,7 @@ class TrainingOrder(Sampler[BatchKey]):
         batch_size: int,
         seed: int,
         repeats: NDArray[np.float64] | None = None,
-        shard: Shard = WHOLE,
+        process: ProcessShare = WHOLE,
         mixing: Mixing = UNMIXED,
     ) -> None:
         _check_batch_size(batch_size)
@@ -76,15 +76,15 @@ class TrainingOrder(Sampler[BatchKey]):
         self.batch_size = batch_size
         self.seed = seed
         self.repeats = repeats
-        self.shard = shard
+        self.process = process
         self.mixing = mixing
         self.epoch = 0
         self.start = 0  # the batch that an iteration begins with
-        least = min((stop - start for start, stop in self._bounds()), default=shard.processes)
-        if least < shard.processes:
+        least = min((stop - start for start, stop in self._bounds()), default=process.processes)
+        if least < process.processes:
             raise DataError(
-                f"training.batch_size={batch_size}: a batch of {least} images is left for {shard.processes} processes; "
-                "choose another batch size or fewer devices"
+                f"training.batch_size={batch_size}: a batch of {least} images is left for "
+                f"{process.processes} processes; choose another batch size or fewer devices"
             )
 
     def set_epoch(self, epoch: int) -> None:
@@ -103,7 +103,7 @@ class TrainingOrder(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         rows = self.rows()
-        rank, processes = self.shard
+        rank, processes = self.process
         for number, (start, stop) in enumerate(self._bounds()[self.start :], self.start):
             own = np.array_split(rows[start:stop], processes)[rank]
             mix = None
@@ -123,17 +123,17 @@ class TrainingOrder(Sampler[BatchKey]):
 class FixedOrder(Sampler[BatchKey]):
     """Gives rows 0 .. `num_rows` - 1 in order, in batches of `batch_size` that are always the same.
 
-    A row's float result depends on the rows computed with it, so processes share out whole batches: the process `shard`
-    takes those numbered rank, rank + processes, ... One for which there is none takes batch 0 again, because every
+    A row's float result depends on the rows computed with it, so processes share out whole batches: `process` takes
+    those numbered rank, rank + processes, ... One for which there is none takes batch 0 again, because every
     process needs a batch; what is computed of them is put together by the rows' numbers.
     """
 
-    def __init__(self, num_rows: int, batch_size: int, shard: Shard = WHOLE, first: int = 0) -> None:
+    def __init__(self, num_rows: int, batch_size: int, process: ProcessShare = WHOLE, first: int = 0) -> None:
         """Begin with the batch `first`, below their number; those before it are left out and shared out to none."""
         _check_batch_size(batch_size)
         self.num_rows = num_rows
         self.batch_size = batch_size
-        self.shard = shard
+        self.process = process
         self.first = first
 
     def __len__(self) -> int:
@@ -145,7 +145,7 @@ class FixedOrder(Sampler[BatchKey]):
 
     def _bounds(self) -> list[tuple[int, int]]:
         bounds = _chunks(self.num_rows, self.batch_size)[self.first :]
-        return bounds[self.shard.rank :: self.shard.processes] or bounds[:1]
+        return bounds[self.process.rank :: self.process.processes] or bounds[:1]
 
 
 def repeat_factors(targets: Targets, threshold: float) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from lsep_ml.data import DataSet, ImageDataModule
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.known import check_known
 from lsep_ml.data.mixing import Mixing
-from lsep_ml.data.order import Shard
+from lsep_ml.data.order import ProcessShare
 from lsep_ml.files import content_hash
 from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.stages.sweep import FOLDER
@@ -61,7 +61,7 @@ def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
         eval_batch_size=config.training.eval_batch_size,
         training_seed=config.seed,
         mixing=Mixing(config.training.mixup, config.training.cutmix),
-        shard=Shard(processes.rank, processes.count),
+        process=ProcessShare(processes.rank, processes.count),
     )
     return data
 

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 
 from lsep_ml.data import Batch, DataError, ImageDataModule, Transform
-from lsep_ml.data.order import FixedOrder, Shard, TrainingOrder, repeat_factors
+from lsep_ml.data.order import FixedOrder, ProcessShare, TrainingOrder, repeat_factors
 from lsep_ml.data.sources.digits import read_digits
 
 SMALL = {"train": 50, "val": 9, "test": 21}
@@ -251,7 +251,9 @@ def test_fixed_order_is_in_order():
 @pytest.mark.parametrize("rows", [97, 9, 8])
 def test_processes_share_the_rows_of_every_training_batch(rows, processes):
     whole = TrainingOrder(rows, 4, seed=0)
-    parts = [TrainingOrder(rows, 4, seed=0, shard=Shard(rank, processes)) for rank in range(processes)]
+    parts = [
+        TrainingOrder(rows, 4, seed=0, process=ProcessShare(rank, processes)) for rank in range(processes)
+    ]
     for order in (whole, *parts):
         order.set_epoch(3)
     assert {len(order) for order in parts} == {len(whole)}
@@ -266,14 +268,14 @@ def test_a_batch_too_small_for_the_processes_is_refused():
     with pytest.raises(
         DataError, match=r"training\.batch_size=4: a batch of 2 images is left for 3 processes"
     ):
-        make(batch_size=4, train=50, shard=Shard(0, 3))
-    make(batch_size=4, train=50, shard=Shard(0, 2))
+        make(batch_size=4, train=50, process=ProcessShare(0, 3))
+    make(batch_size=4, train=50, process=ProcessShare(0, 2))
 
 
 @pytest.mark.parametrize(("rows", "processes"), [(97, 2), (97, 3), (2, 3)])
 def test_processes_share_out_whole_evaluation_batches(rows, processes):
     whole = [key.rows.tolist() for key in FixedOrder(rows, 8)]
-    parts = [list(FixedOrder(rows, 8, Shard(rank, processes))) for rank in range(processes)]
+    parts = [list(FixedOrder(rows, 8, ProcessShare(rank, processes))) for rank in range(processes)]
     assert all(key.rows.tolist() in whole for part in parts for key in part)
     assert min(len(part) for part in parts) >= 1
     computed = np.concatenate([key.rows for part in parts for key in part])
@@ -294,7 +296,7 @@ def test_reader_may_be_partial():
 def test_a_fixed_order_begins_later_with_the_same_batches(first: int, processes: int) -> None:
     whole = [key.rows.tolist() for key in FixedOrder(27, 8)]
     parts = [
-        [key.rows.tolist() for key in FixedOrder(27, 8, Shard(rank, processes), first)]
+        [key.rows.tolist() for key in FixedOrder(27, 8, ProcessShare(rank, processes), first)]
         for rank in range(processes)
     ]
     seen = {tuple(rows) for batches in parts for rows in batches}

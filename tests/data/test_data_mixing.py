@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lsep_ml.data import DataError, ImageDataModule, Transform
 from lsep_ml.data.mixing import Mix, Mixing, mixed
-from lsep_ml.data.order import Shard, TrainingOrder
+from lsep_ml.data.order import ProcessShare, TrainingOrder
 from lsep_ml.data.sources.digits import read_digits
 
 EITHER = Mixing(mixup=0.4, cutmix=1.0)
@@ -77,7 +77,8 @@ def test_shares_are_beta_and_a_coin_says_which() -> None:
 def test_processes_mix_as_one_does(processes: int) -> None:
     whole = TrainingOrder(30, 8, seed=2, mixing=EITHER)
     parts = [
-        TrainingOrder(30, 8, seed=2, shard=Shard(rank, processes), mixing=EITHER) for rank in range(processes)
+        TrainingOrder(30, 8, seed=2, process=ProcessShare(rank, processes), mixing=EITHER)
+        for rank in range(processes)
     ]
     for batch, *shares in zip(whole, *parts, strict=True):
         assert np.array_equal(np.concatenate([share.mix.partners for share in shares]), batch.mix.partners)

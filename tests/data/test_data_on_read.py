@@ -15,7 +15,7 @@ from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.data.known import without_unread
 from lsep_ml.data.loading import BatchedSplit
 from lsep_ml.data.mixing import Mixing
-from lsep_ml.data.order import FixedOrder, Shard, TrainingOrder
+from lsep_ml.data.order import FixedOrder, ProcessShare, TrainingOrder
 from lsep_ml.data.sources.own import folder, read_own
 from lsep_ml.data.transform import Transform
 
@@ -83,8 +83,8 @@ def test_bad_images_are_left_out_by_their_row_alone(root, mixing):
     train = read(root, "on_read").train
     batches = BatchedSplit(train, TRANSFORM, seed=3)
     orders = [
-        TrainingOrder(len(train), 8, 3, shard=shard, mixing=mixing)
-        for shard in (Shard(), Shard(0, 2), Shard(1, 2))
+        TrainingOrder(len(train), 8, 3, process=process, mixing=mixing)
+        for process in (ProcessShare(), ProcessShare(0, 2), ProcessShare(1, 2))
     ]
     for order in orders:
         order.set_epoch(1)
