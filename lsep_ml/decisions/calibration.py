@@ -13,7 +13,7 @@ from lsep_ml.decisions.checks import BLOCK, Array, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsEstimator
 from lsep_ml.decisions.rules import highest
 from lsep_ml.decisions.search import Bools, Scores
-from lsep_ml.metrics.calibration import label_curves, platt_curve
+from lsep_ml.metrics.calibration import curves_by_label, platt_curve
 
 Method = Literal["platt", "isotonic"]
 _CELLS = 4_000_000  # probabilities held at a time: bounds the memory
@@ -64,7 +64,7 @@ class Calibrated(Rule, LogOddsEstimator):
 
     def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
         fit = platt_curve if self.method == "platt" else _isotonic
-        curves = label_curves(fit, scores, targets, known)
+        curves = curves_by_label(fit, scores, targets, known)
         size = max(curve.shape[-1] for curve in curves)
         padded = [
             np.pad(curve, [(0, 0)] * (curve.ndim - 1) + [(0, size - curve.shape[-1])], "edge")

@@ -15,7 +15,7 @@ def sigmoid(logits: NDArray[Any]) -> Floats:
     return np.asarray(0.5 * (1 + np.tanh(0.5 * logits.astype(np.float64))))
 
 
-def label_curves(
+def curves_by_label(
     fit: Callable[[Any, Any], Floats], scores: NDArray[Any], positive: NDArray[Any], known: NDArray[np.bool_]
 ) -> list[Floats]:
     """Fit the curve of each label by `fit(scores, positive)` on its known entries, all (N, K).

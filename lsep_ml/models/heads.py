@@ -17,7 +17,7 @@ def packed(features: Tensor, tokens: Tensor) -> Tensor:
     return torch.cat([features, tokens.flatten(1)], dim=1)
 
 
-def places(row: Tensor, num_features: int, width: int) -> Tensor:
+def unpacked(row: Tensor, num_features: int, width: int) -> Tensor:
     """Return the places (N, T, C) of what was packed, C = `width`."""
     return row[:, num_features:].unflatten(1, (-1, width))
 
@@ -51,7 +51,7 @@ class Csra(nn.Module):
         return self.weight / self.weight.norm(dim=1, keepdim=True)
 
     def forward(self, row: Tensor) -> Tensor:
-        x = places(row, self.in_features, self.width)
+        x = unpacked(row, self.in_features, self.width)
         scores = x @ self.directions.T  # (N, T, K)
         attended = (scores.softmax(dim=1) * scores).sum(dim=1)
         return scores.mean(dim=1) + self.attention * attended
@@ -99,7 +99,7 @@ class QueryHead(nn.Module):
         return weight
 
     def forward(self, row: Tensor) -> Tensor:
-        scores: Tensor = self.decoder(places(row, self.in_features, self.width))
+        scores: Tensor = self.decoder(unpacked(row, self.in_features, self.width))
         return scores
 
 

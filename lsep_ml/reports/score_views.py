@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics import BY_KEY
-from lsep_ml.metrics.calibration import label_curves, platt_curve, sigmoid
+from lsep_ml.metrics.calibration import curves_by_label, platt_curve, sigmoid
 from lsep_ml.metrics.counts import image_shares
 from lsep_ml.metrics.functional import label_set_value, mean_precision_recall, ratio
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, search_grid
@@ -151,7 +151,7 @@ def platt_probabilities(val: Arrays, test: Arrays) -> NDArray[np.float64]:
     curves = np.full((positive.shape[1], 2), np.nan)
     fitted = (known & positive).any(0) & (known & ~positive).any(0)
     chosen = val["scores"][:, fitted], positive[:, fitted], known[:, fitted]
-    curves[fitted] = np.reshape(label_curves(platt_curve, *chosen), (-1, 2))
+    curves[fitted] = np.reshape(curves_by_label(platt_curve, *chosen), (-1, 2))
     return sigmoid(curves[:, 0] * test["scores"].astype(np.float64) + curves[:, 1])
 
 

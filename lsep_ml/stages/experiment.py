@@ -47,6 +47,7 @@ from lsep_ml.store.keys import (
     SCORES,
     decision_made_by,
     identity_of,
+    places_made_by,
 )
 from lsep_ml.store.sections import DECISION_SECTIONS, config_sections
 from lsep_ml.terminal import console
@@ -204,7 +205,7 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     pictures = config.get("pictures", True)
     shown_rows = write_files(folder, outcome, data.data_set, title, pictures=pictures)
     if pictures and job.predictor is None and cross_tested is None:
-        kept = job.store.folder(PLACES, {"features": extraction.features.identity})
+        kept = job.store.folder(PLACES, places_made_by(extraction.features.identity))
         maps = heat_maps(job, kept, outcome.test, shown_rows)
         if maps is not None:
             in_use[PLACES] = kept.name

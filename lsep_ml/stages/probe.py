@@ -16,7 +16,7 @@ from lsep_ml.models import Network
 from lsep_ml.runs.files import CHECKPOINT, HISTORY
 from lsep_ml.runs.history import write_history
 from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD, feature_tensors
-from lsep_ml.stages.network import OnRow, stored_prediction
+from lsep_ml.stages.network import stored_prediction
 from lsep_ml.stages.sealed_rows import new_array, save_array
 from lsep_ml.stages.sweep import sweeping
 from lsep_ml.store.entries import Entry, Store
@@ -24,7 +24,7 @@ from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import write_checkpoint
 from lsep_ml.training.continuation import check_solvable
 from lsep_ml.training.linear_scores import ProbeFeatures
-from lsep_ml.training.path import DecayPath, Kept, Solving
+from lsep_ml.training.path import DecayPath, Kept, OnRow, Solving
 from lsep_ml.training.recipe import Loss
 
 log = logging.getLogger(__name__)

@@ -157,6 +157,11 @@ def _evaluated(config: Mapping[str, Any], files: bool) -> dict[str, Any]:
     return {"data": {**config["data"], "sampler": "plain", "repeat_threshold": 0.1}, "transform": seen}
 
 
+def places_made_by(features: str) -> dict[str, Any]:
+    """Say what the places of shown images are made by: the identity of the `features` that are pooled from them."""
+    return {"features": features}
+
+
 def taken_made_by(features: str, images: Mapping[str, str]) -> dict[str, Any]:
     """Say what features are made by that are taken from others: the identity of these `features`, and the hashes of the
     split and of the images that they are now in (`DataSet.content`)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lsep_ml.models import Network, SmallCNN, timm_backbone
-from lsep_ml.models.heads import Csra, QueryHead, packed, place_scores, places
+from lsep_ml.models.heads import Csra, QueryHead, packed, place_scores, unpacked
 
 
 def csra_by_loops(x: list[list[list[float]]], w: list[list[float]], lam: float) -> list[list[float]]:
@@ -133,7 +133,7 @@ def test_ml_decoder_has_the_gradient_of_its_equation() -> None:
     assert torch.autograd.gradcheck(head, (row,))
 
     # Of the weights, against the plain loops, one number of each tensor moved a little.
-    x = places(row.detach(), 2, 3)
+    x = unpacked(row.detach(), 2, 3)
     out = torch.randn(2, 2, dtype=torch.float64)
     (head(row.detach()) * out).sum().backward()
 
@@ -188,7 +188,7 @@ def test_stage_2_reads_the_pooled_features_whatever_the_head(
         row = other.extract(images)
         assert row.shape[1] == other.backbone.row_width
         before = other.backbone.model.forward_features((images - 127.5) / 127.5)
-        given = places(row, other.num_features, other.backbone.token_width)
+        given = unpacked(row, other.num_features, other.backbone.token_width)
         tokens = before.flatten(2).transpose(1, 2) if before.ndim == 4 else before[:, 1:]
         torch.testing.assert_close(given, tokens)
         assert found.scores.shape == (2, 3)
