@@ -73,7 +73,7 @@ def build(listed: Listed, folder: Folder, options: Options) -> Annotations:
         images,
         targets,
         known,
-        _parts(listed, first, row_of),
+        _splits(listed, first, row_of),
         dropped,
         notes=tuple(notes),
         groups=_groups(listed, options, images, first, row_of, notes),
@@ -238,7 +238,7 @@ def _of_image(
     return found
 
 
-def _parts(listed: Listed, first: NDArray[np.int64], row_of: NDArray[np.int64]) -> NDArray[np.str_]:
+def _splits(listed: Listed, first: NDArray[np.int64], row_of: NDArray[np.int64]) -> NDArray[np.str_]:
     """Return the split of each image; "" where nothing is said."""
     if listed.splits is None:
         return np.zeros(len(first), "U5")
