@@ -57,7 +57,7 @@ photos: setup  ## the photographs' tables, of a folder like that of experiments/
 
 lock:  ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --extra dev --extra onnx --extra dashboard --extra demo --extra joblib \
-	  --extra submitit --universal --python-version 3.11 \
+	  --extra submitit --extra fast --universal --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade -q -o requirements.lock
 
 clean:  ## remove caches and the virtual environment; results under outputs/ stay

@@ -12,6 +12,7 @@ and c_v and -c_u are the gradient.
 import torch
 from torch import Tensor
 
+from lsep_ml.losses.kernels.compiled import TARGETS, compiled_for, hinge_sums
 from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
 from lsep_ml.losses.kernels.labels import LabelIndices, dense_targets, labels_of
@@ -122,28 +123,40 @@ def _hinges(
     scores: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, margin: float, weight: Weight | None
 ) -> Tensor:
     """Compute sum_u w_u sum_v max(0, a + f_v - f_u) of every row (N,)."""
-    f = check_inputs(scores, targets, mask)
-    labels = labels_of(targets, mask, f.dtype, search=True)
-
-    @torch.no_grad()
-    def line(f: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Compute the slope (N, K), origin (N, 1) and value there (N,) of the piece on which the scores lie."""
-        bounds = labels.positives(f) - margin
-        by_negative, by_positive = violations(labels.negatives(f), bounds, weight)
-        # Measured from the lowest bound, all terms are the size of a hinge, whatever the size of the scores.
-        origin = bounds.amin(1, keepdim=True)
-        at_margin = margin * by_positive.sum(1)
-        return labels.subtract_at_positives(by_negative, by_positive), origin, at_margin
 
     def formula(f: Tensor) -> Tensor:
-        slope, origin, at_origin = line(f)
+        slope, origin, at_origin = _line(f, targets, mask, margin, weight)
         return (slope * (f - origin)).sum(1) + at_origin
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
-        slope, origin, at_origin = line(f)
+        slope, origin, at_origin = _line(f, targets, mask, margin, weight)
         return (f - origin).mul_(slope).sum(1).add_(at_origin), slope
 
-    return rowwise(f, formula, with_gradient)
+    return rowwise(check_inputs(scores, targets, mask), formula, with_gradient)
+
+
+@torch.no_grad()
+def _line(
+    f: Tensor, targets: Tensor | LabelIndices, mask: Tensor | None, margin: float, weight: Weight | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Compute the slope (N, K), origin (N, 1) and value there (N,) of the piece on which the scores lie.
+
+    Measured from the lowest bound, all terms are the size of a hinge, whatever the size of the scores.
+    """
+    sparse = isinstance(targets, LabelIndices)
+    given = targets.indices if isinstance(targets, LabelIndices) else targets
+    if compiled_for(f, torch.float32, torch.float64) and (sparse or given.dtype in TARGETS):
+        sums = hinge_sums(f, given, mask, margin, weight, sparse=sparse)
+        if sums is not None:
+            return sums.slope, sums.lowest, margin * sums.total
+    labels = labels_of(targets, mask, f.dtype, search=True)
+    bounds = labels.positives(f) - margin
+    by_negative, by_positive = violations(labels.negatives(f), bounds, weight)
+    return (
+        labels.subtract_at_positives(by_negative, by_positive),
+        bounds.amin(1, keepdim=True),
+        margin * by_positive.sum(1),
+    )
 
 
 def _sampled_warp(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from lsep_ml import losses
-from lsep_ml.losses.kernels import labels
+from lsep_ml.losses.kernels import labels, values
 
 PUBLIC = {name.removesuffix("_loss"): getattr(losses, name) for name in losses.__all__ if "_loss" in name}
 del PUBLIC["blockwise"]  # of sparse targets alone
@@ -187,3 +187,28 @@ def test_soft_targets_at_the_ends_are_hard_ones(
     scores, targets = draw(5, 6, 0.4)
     nearly = targets.double() + (1 - 2 * targets) * 1e-12
     torch.testing.assert_close(loss(scores, nearly), loss(scores, targets), rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize("within", [False, True])
+@pytest.mark.parametrize("value", [0, 1, 0.5, -1, 1.5, math.nan])
+def test_on_a_device_nothing_waits_for_the_look(
+    value: float, within: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is done on CUDA, on a CPU: no number is read, and the assertion is the device's."""
+    targets = torch.tensor([[0.0, 1.0], [value, 0.0]])
+    right = 0 <= value <= 1 and (within or value in (0, 1))
+
+    def waits(*_: object) -> None:
+        raise AssertionError("a number is read")
+
+    asserted = torch._assert_async
+    told: list[Tensor] = []
+    with monkeypatch.context() as patch:
+        for name in ("item", "__bool__", "tolist", "nonzero"):
+            patch.setattr(Tensor, name, waits)
+        patch.setattr(torch, "_assert_async", told.append)
+        values.assert_without_waiting(targets, within)
+    assert [bool(one) for one in told] == [right]
+    if not right:
+        with pytest.raises(RuntimeError):
+            asserted(told[0])

@@ -11,14 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lsep_ml.losses.kernels.compiled import LARGE
 from lsep_ml.losses.kernels.fused import plain_eager
-from lsep_ml.losses.kernels.values import all_ones, check_targets, known_hard
+from lsep_ml.losses.kernels.values import all_ones, as_array, check_targets, known_hard
 
 FAR = 1e30
 """Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
 
-LARGE = 2**16
-"""Scores from which arithmetic takes more time than calls, so that a look at their values is worth its call."""
 MANY = 512
 """Labels from which a search for the positives of dense targets takes less time than it saves, if they are large."""
 MODERATE = 30.0
@@ -62,10 +61,12 @@ def nonzero(values: Tensor) -> Tensor:
     """Find the places at which `values` (n,) are not 0."""
     if values.device.type != "cpu":
         return values.nonzero().squeeze(1)
-    # On bytes seen as booleans, NumPy is several times faster than torch.
-    if values.dtype not in (torch.bool, torch.uint8):
-        values = values != 0
-    return torch.from_numpy(values.detach().view(torch.bool).numpy().nonzero()[0])
+    # NumPy is several times faster than torch, on bytes seen as booleans and in telling numbers from 0.
+    if values.dtype in (torch.bool, torch.uint8):
+        present = values.detach().view(torch.bool).numpy()
+    else:
+        present = as_array(values) != 0
+    return torch.from_numpy(present.nonzero()[0])
 
 
 def dense_targets(targets: LabelIndices) -> Tensor:

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag, pad
 
+from lsep_ml.losses.kernels.compiled import LARGE
 from lsep_ml.losses.kernels.fused import plain_eager
-from lsep_ml.losses.kernels.labels import FAR, LARGE, MANY, nonzero
+from lsep_ml.losses.kernels.labels import FAR, MANY, nonzero
 
 Weight = Callable[[Tensor], Tensor]
 """Ranks r_u -> w(r_u), of the same shape and dtype."""
