@@ -88,6 +88,12 @@ def hinge_sums(
     return HingeSums(slope, lowest, total) if _all_parts(of_rows, len(f)) else None
 
 
+def all_hard(targets: Tensor) -> bool:
+    """Return whether all of `targets` (n,), `compiled_for`, are 0 or 1."""
+    values = targets.detach().contiguous().numpy()
+    return _all_parts(lambda start, end: bool(_loops().hard(values[start:end])), len(values))
+
+
 def _all_parts(of: Callable[[int, int], bool], total: int) -> bool:
     """Return whether of(start, end) holds for all parts of range(total), one for each of torch's threads, at once."""
     threads = min(torch.get_num_threads(), total)

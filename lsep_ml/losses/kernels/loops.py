@@ -15,9 +15,18 @@ BLOCK = 2**12
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` when it is first called, and keep the result beside this file, or in the user's cache."""
     try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
     except RuntimeError:  # no folder can be written to
-        return numba.njit(nogil=True, error_model="numpy")(function)  # type: ignore[no-any-return]
+        return numba.njit(nogil=True, error_model="numpy")(function)
+
+
+@compiled
+def hard(values: Any) -> bool:
+    """Return whether all of `values` (n,) are 0 or 1."""
+    wrong = np.int32(0)
+    for i in range(len(values)):
+        wrong |= np.int32(values[i] != 0 and values[i] != 1)
+    return wrong == 0
 
 
 @compiled

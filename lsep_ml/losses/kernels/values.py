@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lsep_ml.losses.kernels.compiled import all_hard, compiled_for
 from lsep_ml.losses.kernels.fused import plain_eager
 
 WANTED = {
@@ -93,6 +94,8 @@ def _right(targets: Tensor, within: bool) -> bool:
 
 def _hard(targets: Tensor) -> bool:
     """Return whether all of `targets`, floating point on a CPU, are 0 or 1."""
+    if compiled_for(targets, torch.float32, torch.float64):
+        return all_hard(targets.reshape(-1))
     for y in targets.reshape(-1).split(BLOCK):
         values = as_array(y)
         wrong = values != 0
