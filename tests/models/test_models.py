@@ -8,7 +8,7 @@ from torch import nn
 from torchvision.models import vgg16 as torchvision_vgg16
 
 from lsep_ml.models import Network, SmallCNN, timm_backbone, vgg16
-from lsep_ml.models.small_cnn import MaximumOfMap
+from lsep_ml.models.small_cnn import MaximumOfMap, MaximumOfPairs
 from lsep_ml.models.vgg import MeanOfMap
 
 
@@ -158,3 +158,21 @@ def test_backbones_have_deterministic_gradients_on_a_gpu() -> None:
     for backbone in (SmallCNN(), vgg16(weights=None)):
         refused = (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
         assert not [module for module in backbone.modules() if type(module) in refused]
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 5)], ids=str)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_maxima_of_pairs_are_the_pooling_of_torch(size: tuple[int, int], layout: torch.memory_format) -> None:
+    maps = torch.randn(3, 4, *size, generator=torch.Generator().manual_seed(0))
+    maps[0] = maps[0].relu()
+    maps[1] = maps[1].round()  # ties
+    maps[2, 0, 0, 0], maps[2, 1, 2, 3] = torch.inf, -torch.inf
+    maps = maps.contiguous(memory_format=layout)
+    one, other = maps.clone().requires_grad_(), maps.clone().requires_grad_()
+    pooled, expected = MaximumOfPairs()(one), nn.MaxPool2d(2)(other)
+    outer = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    pooled.backward(outer)
+    expected.backward(outer)
+    assert torch.equal(pooled, expected)
+    assert torch.equal(one.grad, other.grad)
+    assert torch.equal(MaximumOfPairs()(maps), expected)
