@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import losses_plot
 import rivals
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lsep_ml import losses
+from lsep_ml.losses.kernels import compiled
 
 SIZES = {
     20: (16_384, 2),
@@ -37,6 +39,7 @@ SIZES = {
 the calls."""
 REFERENCE = "BCE (torch)"
 FORMULAS = ("lsep", "bpmll", "softmax")
+HINGES = ("ranking", "warp")
 """The losses that are written with their gradient as well as without."""
 MOST_DIFFERENCES = 2e7
 """Numbers N K K in an array of a rival that forms every pair: rows are left out until it has no more."""
@@ -83,12 +86,24 @@ def ours(batch: Batch) -> dict[str, Step]:
         steps[f"{name}, sparse targets"] = batch.step(loss, batch.indices)
         if name in FORMULAS:
             steps[f"{name}, not fused"] = not_fused(steps[name])
+        if name in HINGES:
+            steps[f"{name}, not compiled"] = not_compiled(steps[name])
     return steps
 
 
 def not_fused(step: Step) -> Step:
     def run() -> None:
         with losses.fused(False):
+            step()
+
+    return run
+
+
+def not_compiled(step: Step) -> Step:
+    """By operators alone, as where numba is not installed."""
+
+    def run() -> None:
+        with mock.patch.object(compiled, "_installed", lambda: False):
             step()
 
     return run
