@@ -103,7 +103,7 @@ def not_compiled(step: Step) -> Step:
     """By operators alone, as where numba is not installed."""
 
     def run() -> None:
-        with mock.patch.object(compiled, "_installed", lambda: False):
+        with mock.patch.object(compiled, "_installed", return_value=False):
             step()
 
     return run
