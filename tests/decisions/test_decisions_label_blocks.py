@@ -40,6 +40,7 @@ RULES: list[tuple[type[Any], dict[str, Any]]] = [
     (PerClassThreshold, {"search": "grid"}),
     (PerClassThreshold, {"search": "grid", "guard": False}),
     (PerClassThreshold, {"search": "grid", "folds": 3, "seed": 1, "criterion": "pc_p"}),
+    (PerClassThreshold, {"search": "grid", "criterion": "break_even"}),
 ]
 
 
