@@ -107,6 +107,21 @@ def test_arrays_are_decided_block_by_block(decision, monkeypatch):
 
 
 @every
+@pytest.mark.parametrize("value", [0.0, 1e30, -1e30, 3e38, -3e38])
+def test_tied_and_extreme_scores_are_decided(decision, value):
+    scores, _, features = learnable(rows=6, seed=1)
+    scores[0] = value
+    scores[1, :3] = value
+    scores[2] = torch.tensor([value, -value] * 3)
+    decided = fitted(decision).decide(scores, features)
+    assert decided.label_sets.shape == scores.shape
+    for number in (decided.thresholds, decided.probabilities):
+        assert number is None or not number.isnan().any()
+    rest = decision.predict(scores[3:], features[3:])
+    assert torch.equal(decided.label_sets[3:], rest)
+
+
+@every
 def test_fitting_again_changes_nothing(decision):
     scores, _, features = learnable(seed=1)
     predictions = fitted(decision).predict(scores, features)
