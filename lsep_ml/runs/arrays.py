@@ -1,5 +1,6 @@
 """The arrays that a run leaves beside its record: written without pickle, checked as they are read."""
 
+import logging
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.files import atomic_write
+from lsep_ml.metrics.counts import row_slices
+from lsep_ml.runs import top_scores
 from lsep_ml.runs.files import TEST, THUMBNAILS
 from lsep_ml.runs.finished import Run
 from lsep_ml.runs.record import RecordError, check_file
+from lsep_ml.runs.top_scores import TopScores
 
 Arrays = dict[str, NDArray[Any]]
+log = logging.getLogger(__name__)
 _MATRICES = {"scores": "f", "thresholds": "f", "targets": "u", "predictions": "u", "mask": "u"}
 
 
@@ -30,8 +35,11 @@ def write_predictions(
             `image_ids` unicode (N,).
         label_names: K names.
 
+    From `top_scores.LARGE` entries on the file has the `TopScores` of scores, and of thresholds that are the same for
+    all images or for all labels one row or one column.
+
     Returns:
-        What was written.
+        What was written, whole.
     """
     columns = {name: array for name, array in arrays.items() if array is not None}
     if "targets" in columns:
@@ -39,8 +47,22 @@ def write_predictions(
     for name in columns.keys() & {"predictions", "mask"}:
         columns[name] = columns[name].astype(np.uint8, copy=False)
     columns["label_names"] = np.asarray(label_names, dtype=np.str_)
-    write_npz(path, columns)
+    write_npz(path, columns if columns["predictions"].size < top_scores.LARGE else _short(columns))
     return columns
+
+
+def _short(columns: Arrays) -> Arrays:
+    """Return the arrays of a large split as they are kept."""
+    kept = dict(columns)
+    if "scores" in kept and "targets" in kept:
+        kept |= TopScores.of(kept.pop("scores"), kept["targets"]).named()
+    if "thresholds" in kept:
+        blocks = [kept["thresholds"][rows] for rows in row_slices(*kept["thresholds"].shape)]
+        if all((block == blocks[0][:1]).all() for block in blocks):
+            kept["thresholds"] = kept["thresholds"][:1]
+        elif all((block == block[:, :1]).all() for block in blocks):
+            kept["thresholds"] = kept["thresholds"][:, :1]
+    return kept
 
 
 def write_thumbnails(path: Path, images: Mapping[int, NDArray[np.uint8]]) -> None:
@@ -51,6 +73,8 @@ def write_thumbnails(path: Path, images: Mapping[int, NDArray[np.uint8]]) -> Non
 def read_arrays(run: Run, file: str, *names: str) -> Arrays:
     """Read the arrays `names` of a run's `file`, predictions.npz or validation.npz; `thresholds` only where there.
 
+    Scores of which the file has the highest alone are `TopScores.dense`, and that is logged.
+
     Raises:
         RecordError: file or array missing, damaged, of the wrong type or shape, with values that cannot be, or with
             its labels in another order than result.json.
@@ -59,11 +83,17 @@ def read_arrays(run: Run, file: str, *names: str) -> Arrays:
     labels = tuple(found.pop("label_names").tolist())
     if labels != run.label_names:
         raise RecordError(f"{file}: its labels are {_shown(labels)}, result.json's {_shown(run.label_names)}")
-    images = {len(array) for array in found.values()}
+    thresholds = found.get("thresholds", np.empty((0, 0)))
+    lengths = {name: len(array) for name, array in found.items()}
+    if thresholds.shape == (1, len(labels)):  # of all images
+        lengths.pop("thresholds")
+    images = set(lengths.values())
     if len(images) != 1 or 0 in images:
         raise RecordError(
             f"{file}: arrays of {sorted(images)} images; they must be of one length, at least 1"
         )
+    if thresholds.shape in ((1, len(labels)), (*images, 1)):
+        found["thresholds"] = np.broadcast_to(thresholds, (*images, len(labels)))
     for name, array in found.items():
         if name in _MATRICES:
             _check_matrix(f"{file}: {name}", array, (*images, len(labels)), _MATRICES[name])
@@ -112,7 +142,12 @@ def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str =
             wanted = (
                 arrays.files if names is None else [n for n in names if n != optional or n in arrays.files]
             )
-            return {name: arrays[name] for name in wanted}
+            short = "scores" in wanted and "scores_values" in arrays.files
+            found = {name: arrays[name] for name in wanted if name != "scores" or not short}
+            if short:
+                log.warning("%s keeps the highest scores of each image alone: %s", path, top_scores.SAYS)
+                found["scores"] = TopScores.found_in(arrays).dense(len(arrays["label_names"]))
+            return found
     except FileNotFoundError:
         raise RecordError(f"{name}: missing; run the job again to have it") from None
     except KeyError as error:

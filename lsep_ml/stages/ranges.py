@@ -65,6 +65,7 @@ RANGES: Mapping[str, Kind] = {
     "extraction.batch_size": Range(1, null=True),
     "extraction.channels_last": Switch(null=True),
     "extraction.max_gib": Range(0, real=True),
+    "extraction.scores": Text(("float32", "float16")),
     "fitting.batch_size": _COUNT,
     "*optimizer.lr": Range(0, real=True),
     "*optimizer.momentum": Range(0, 1, real=True, below=True),

@@ -54,7 +54,7 @@ def _write_split(path: Path, outcome: SplitOutcome, label_names: Sequence[str]) 
         "predictions": outcome.predictions,
         "mask": arrays.mask,
         "image_ids": arrays.image_ids,
-        "scores": arrays.scores,
+        "scores": None if arrays.scores is None else np.asarray(arrays.scores, np.float32),
         "thresholds": outcome.thresholds,
     }
     return write_predictions(path, columns, label_names)

@@ -24,15 +24,20 @@ LARGE = 2**28
 _LAYER = "weight", "bias"
 
 
-def extract_scores(store: Store, features: Entry, score_layer: nn.Module, batch_size: int) -> Extraction:
+def extract_scores(
+    store: Store, features: Entry, score_layer: nn.Module, batch_size: int, stored_in: str = "float32"
+) -> Extraction:
     """Return the scores by the score layer from stored features, or those stored beside them; found again by the
     features and the layer's state.
 
     Those of the training split by a linear layer are left out from `LARGE` on; the layer takes their place, see
     `training_scores`.
 
+    stored_in: "float32", or "float16", of half the size: each score is rounded to its 11 leading bits (by 2^-11 of it
+    at most), so that their order stays and some become equal.
+
     Raises:
-        FloatingPointError: a score that is not finite; names the split and the image.
+        FloatingPointError: a score that is not finite, or too large for float16; names the split and the image.
     """
 
     def build(folder: Path) -> dict[str, Any]:
@@ -48,17 +53,17 @@ def extract_scores(store: Store, features: Entry, score_layer: nn.Module, batch_
                     weights = getattr(score_layer, name).detach().cpu().numpy()
                     save_array(folder / f"layer_{name}.npy", weights)
                 continue
-            scores = new_array(folder / f"{split}_scores.npy", np.dtype(np.float32), (images, labels))
+            scores = new_array(folder / f"{split}_scores.npy", np.dtype(stored_in), (images, labels))
             _fill(scores, features, split, score_layer, batch_size)
             scores.flush()
         return {"seconds": round(time.perf_counter() - started, 3), "batch_size": batch_size}
 
-    made_by = scores_made_by(features.identity, weights_hash(score_layer))
+    made_by = scores_made_by(features.identity, weights_hash(score_layer), stored_in)
     return Extraction(features, store.get_or_build(SCORES, made_by, build))
 
 
 def training_scores(extraction: Extraction) -> np.ndarray | None:
-    """Return the training images' scores float32 (N, K), as they are stored or, where they are not, computed now.
+    """Return the training images' scores (N, K), as they are stored or, where they are not, computed now in float32.
 
     The computed ones lie in a file, so that they take no memory of their own; it is gone with the array. None: there
     are none, of a predictor.
@@ -86,12 +91,15 @@ def _fill(scores: np.ndarray, stored: Entry, split: str, score_layer: nn.Module,
     for rows in fixed_batches(len(scores), batch_size):
         batch = torch.from_numpy(features[rows].astype(np.float32))
         computed = (score_layer(batch.to(device)).cpu() if width is None else batch[:, width:]).numpy()
-        scores[rows], finite[rows] = computed, np.isfinite(computed).all(axis=1)
+        with np.errstate(over="ignore"):
+            scores[rows] = computed
+        finite[rows] = np.isfinite(scores[rows]).all(axis=1)
     bad = np.flatnonzero(~finite)
     if len(bad):
         first = open_array(stored, f"{split}_image_ids")[bad[0]]
         raise FloatingPointError(
             f"{len(bad)} images of {split} have scores that are not finite, the first {first}"
+            + ("; float16 ends at 65504: extraction.scores=float32" if scores.dtype == np.float16 else "")
         )
 
 

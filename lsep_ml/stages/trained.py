@@ -81,6 +81,12 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
         # The head of a probe whose places are not kept sees images as they are.
         prediction = train(job.data.unaugmented() if job.config.training.probe else job.data)
         extracted = features(job.made_by["config"], job.data)
-    extraction = extract_scores(job.store, extracted, job.network.score_layer, job.data.eval_batch_size)
+    extraction = extract_scores(
+        job.store,
+        extracted,
+        job.network.score_layer,
+        job.data.eval_batch_size,
+        job.config.extraction.get("scores", "float32"),
+    )
     job.processes.disconnect()
     return Trained(prediction, replace(extraction, prediction=prediction), searched)

@@ -85,11 +85,11 @@ def probed_on(
     """Return what a probe's network is made by besides: the section `extraction`, where it is not at its defaults.
 
     Args:
-        extraction: the resolved section; its `max_gib` does not count, but what came of it.
+        extraction: the resolved section; its `max_gib` does not count, but what came of it, and `scores`, made later.
         beside: what is kept of an image beside f'(x), as `Running` has it.
         stored_in: the type of what a score layer is trained on.
     """
-    counts = {key: value for key, value in extraction.items() if key != "max_gib"}
+    counts = {key: value for key, value in extraction.items() if key not in ("max_gib", "scores")}
     if beside is not None:
         counts["store"] = stored_in if beside == "places" else None
     return {"extraction": counts} if counts else {}
@@ -168,9 +168,11 @@ def taken_made_by(features: str, images: Mapping[str, str]) -> dict[str, Any]:
     return {"features": features, **images}
 
 
-def scores_made_by(features: str, score_layer: str) -> dict[str, Any]:
-    """Say what scores are made by: the identity of the `features`, and `weights_hash` of the `score_layer`."""
-    return {"features": features, "score_layer": score_layer}
+def scores_made_by(features: str, score_layer: str, stored_in: str = "float32") -> dict[str, Any]:
+    """Say what scores are made by: the identity of the `features`, `weights_hash` of the `score_layer`, and the type
+    that they are stored in."""
+    made_by = {"features": features, "score_layer": score_layer}
+    return made_by if stored_in == "float32" else {**made_by, "stored_in": stored_in}
 
 
 def predictor_made_by(features: str, config: Any, seed: int) -> dict[str, Any]:

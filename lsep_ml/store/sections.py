@@ -58,7 +58,7 @@ AT_FIRST: dict[str, dict[str, Any]] = {
     },
     "loss": {"pos_weight": None, "pos_weight_cap": 20.0},
     "model": {"pool": "trained", "head": "linear", "head_lambda": 0.1},
-    "extraction": {"precision": "float32", "store": "float32", "max_gib": 16},
+    "extraction": {"precision": "float32", "store": "float32", "scores": "float32", "max_gib": 16},
     "transform": {"augment": None, "test_flip": False, "decode": "full"},
     "training": {
         "mixup": 0.0,

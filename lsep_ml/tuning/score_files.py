@@ -135,6 +135,11 @@ def _numbers(name: str, values: np.ndarray) -> np.ndarray:
 def _from_npz(path: Path) -> dict[str, Any]:
     with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
+    if "scores_values" in arrays:
+        raise ValueError(
+            "it keeps the highest scores of each image alone, which no decision can be fitted or compared on; run the "
+            "job with another decision, which finds the scores stored"
+        )
     if "scores" not in arrays:
         raise ValueError(f"no array named scores; found {', '.join(arrays) or 'nothing'}")
     names = ("scores", "targets", "mask", "features", "label_names", "image_ids")

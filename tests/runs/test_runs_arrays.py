@@ -1,5 +1,6 @@
 """What a run leaves beside its record, written and read: arrays that fit together, pictures, histories."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,15 @@ import pytest
 from report_runs import edit_record, write_run
 
 from lsep_ml.files import file_digest
+from lsep_ml.metrics import counts
+from lsep_ml.metrics.functional import average_precisions, ranking_metrics
+from lsep_ml.runs import top_scores
 from lsep_ml.runs.arrays import read_arrays, read_thumbnails, write_predictions, write_thumbnails
 from lsep_ml.runs.finished import Run, read_run
 from lsep_ml.runs.history import read_curves, read_history, write_history
 from lsep_ml.runs.record import RecordError
+from lsep_ml.runs.top_scores import TopScores
+from lsep_ml.tuning.score_files import read_scores
 
 
 @pytest.fixture
@@ -49,6 +55,107 @@ def test_arrays_come_back_as_they_were_written(run: Run) -> None:
     np.testing.assert_array_equal(found["image_ids"], ids)
     assert found["mask"].all()  # targets without a mask: all of them are known
     assert found["predictions"].dtype == found["mask"].dtype == np.uint8
+
+
+def split_of(images: int, labels: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with ties, and targets; the last image has no positive, the one before all of them."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(images, labels)).round(1).astype(np.float32)
+    targets = (rng.random((images, labels)) < 0.1).astype(np.uint8)
+    targets[-1], targets[-2] = 0, 1
+    return scores, targets
+
+
+@pytest.mark.parametrize("kept", [1, 7, 40, 99])
+def test_the_highest_scores_and_those_of_positives_are_kept(
+    kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores, targets = split_of(12, 40)
+    monkeypatch.setattr(counts, "ENTRIES", 100)  # some rows at a time
+    top = TopScores.of(scores, targets, kept)
+    dense = top.dense(40)
+    for row, (of_image, true) in enumerate(zip(scores, targets, strict=True)):
+        order = sorted(range(40), key=lambda label: (-of_image[label], label))
+        wanted = sorted({*order[:kept], *np.flatnonzero(true)})
+        part = slice(top.starts[row], top.starts[row + 1])
+        assert top.columns[part].tolist() == wanted
+        np.testing.assert_array_equal(top.values[part], of_image[wanted])
+        assert top.below[row] == of_image[order[min(kept, 40) - 1]]
+        rest = np.setdiff1d(np.arange(40), wanted)
+        assert (dense[row, rest] == top.below[row]).all()
+        assert (scores[row, rest] <= top.below[row]).all()
+        np.testing.assert_array_equal(dense[row, wanted], of_image[wanted])
+
+
+def test_what_the_highest_scores_say_is_exact_or_bounded() -> None:
+    scores, targets = split_of(60, 40)
+    top = TopScores.of(scores, targets, 9)
+    high = top.dense(40)
+    low = np.where(high == top.below[:, None], -9.0, high)  # of what is not kept, and ties of the last
+    rows, columns = np.repeat(np.arange(60), np.diff(top.starts)), top.columns
+    low[rows, columns] = top.values
+    for k in range(1, 9):
+        orders = [np.argsort(-of, axis=1, kind="stable")[:, :k] for of in (scores, high)]
+        lowest = np.take_along_axis(scores, orders[0][:, -1:], 1)[:, 0]
+        untied = lowest > top.below
+        assert untied.sum() > 20
+        np.testing.assert_array_equal(orders[0][untied], orders[1][untied])
+    theta = np.maximum(top.below[:, None], scores.mean())
+    np.testing.assert_array_equal(high > theta, scores > theta)
+    truth, least, most = (ranking_metrics(of, targets) for of in (scores, high, low))
+    precisions = [average_precisions(of, targets) for of in (high, scores, low)]
+    assert (precisions[0] <= precisions[1] + 1e-12).all()
+    assert (precisions[1] <= precisions[2] + 1e-12).all()
+    assert least["map"] < truth["map"] < most["map"]
+    assert least["one_error"] == truth["one_error"] == most["one_error"]
+    assert least["lrap"] < truth["lrap"] < most["lrap"]
+    assert least["coverage"] > truth["coverage"] > most["coverage"]
+    assert least["ranking_loss"] > truth["ranking_loss"] > most["ranking_loss"]
+
+
+def test_a_large_split_keeps_its_highest_scores(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    scores, targets = split_of(20, 3)
+    path = run.folder / "predictions.npz"
+    per_label = np.broadcast_to(np.float32([0.1, 0.2, 0.3]), (20, 3))
+    per_image = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None], (20, 3))
+    own = per_image + per_label
+    monkeypatch.setattr(top_scores, "LARGE", 1)
+    monkeypatch.setattr(TopScores.of.__func__, "__defaults__", (2,))
+    for thresholds, stored in ((per_label, (1, 3)), (per_image, (20, 1)), (own, (20, 3))):
+        arrays = {"scores": scores, "targets": targets, "predictions": targets, "thresholds": thresholds}
+        written = write_predictions(path, arrays, run.label_names)
+        np.testing.assert_array_equal(written["scores"], scores)
+        with np.load(path) as file:
+            assert "scores" not in file.files
+            assert file["thresholds"].shape == stored
+        caplog.clear()
+        unsealed = dataclasses.replace(run, files={})
+        found = read_arrays(unsealed, "predictions.npz", "scores", "targets", "thresholds")
+        np.testing.assert_array_equal(found["scores"], TopScores.of(scores, targets, 2).dense(3))
+        np.testing.assert_array_equal(found["thresholds"], thresholds)
+        assert "keeps the highest scores of each image alone" in caplog.text
+    with pytest.raises(ValueError, match="keeps the highest scores of each image alone"):
+        read_scores(path.rename(run.folder.parent / "scores.npz"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"scores_columns": np.array([7], np.int32)}, "do not belong together"),
+        ({"scores_columns": 9}, "9 to 9 of 3 labels"),
+        ({"scores_starts": None}, "scores_starts is not a file in the archive"),
+    ],
+)
+def test_damaged_highest_scores_are_refused(run: Run, changed: dict[str, Any], message: str) -> None:
+    scores, targets = split_of(20, 3)
+    arrays: dict[str, Any] = TopScores.of(scores, targets).named()
+    for name, value in changed.items():
+        arrays[name] = np.full_like(arrays[name], value) if isinstance(value, int) else value
+    change(run, scores=None, **arrays)
+    with pytest.raises(RecordError, match=message):
+        read_arrays(dataclasses.replace(run, files={}), "predictions.npz", "scores")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import torch
 from jobs import compose_here, run_job_here
 
 from lsep_ml.data import indicator
-from lsep_ml.metrics.functional import RANKING_KEYS
+from lsep_ml.metrics.functional import RANKING_KEYS, ranking_metrics
 from lsep_ml.models import Network
 from lsep_ml.stages import evaluation, scores, sealed_rows
 from lsep_ml.stages.extraction import extract_features
@@ -112,6 +112,29 @@ def test_a_run_works_on_float16(tmp_path: Path, decision: str) -> None:
     assert half["metrics"]["test"]["map"] == pytest.approx(one["metrics"]["test"]["map"], abs=0.05)
     again, _ = run_job_here(tmp_path, *options, f"decision={decision}", "extraction.store=float16")
     assert again["finished"] == half["finished"]
+
+
+def test_scores_are_kept_in_float16_where_that_is_asked_for(tmp_path: Path) -> None:
+    options = (*SIZES, "training=probe", "training.epochs=2", "decision=threshold", "trainer=cpu")
+    one, folder = run_job_here(tmp_path, *options)
+    half, other = run_job_here(tmp_path, *options, "extraction.scores=float16")
+    assert half["identity"] == one["identity"]  # the same network
+    assert folder != other
+    assert half["reused"]["prediction"]  # nothing of stage 1 depends on it
+    with np.load(folder / "predictions.npz") as whole, np.load(other / "predictions.npz") as rounded:
+        np.testing.assert_array_equal(rounded["scores"], whole["scores"].astype(np.float16))
+        assert rounded["scores"].dtype == np.float32
+        assert (np.abs(rounded["scores"] - whole["scores"]) <= 2**-11 * np.abs(whole["scores"])).all()
+        found = ranking_metrics(rounded["scores"], rounded["targets"], rounded["mask"])
+    assert half["metrics"]["test"]["map"] == found["map"]
+    entry = Entry(tmp_path / "features", "0" * 64, {}, {"width": 2}, reused=True)
+    entry.folder.mkdir()
+    np.save(entry.folder / "val_features.npy", np.full((1, 2), 1e5, np.float32))
+    np.save(entry.folder / "val_image_ids.npy", np.array(["a.jpg"]))
+    with pytest.raises(
+        FloatingPointError, match=r"first a.jpg; float16 ends at 65504: extraction.scores=float32"
+    ):
+        scores._fill(np.empty((1, 3), np.float16), entry, "val", torch.nn.Linear(2, 3), 4)
 
 
 class Killed(BaseException):
