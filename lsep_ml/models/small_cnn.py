@@ -70,7 +70,7 @@ def _part(outer: Tensor, first: Tensor, second: Tensor, to_first: Tensor, to_sec
 
 
 class SmallCNN(nn.Module):
-    """Blocks of (3 x 3 convolution, batch norm, ReLU, 2 x 2 maximum), the maximum over the map, a hidden layer.
+    """Blocks of (3 x 3 convolution, batch norm, 2 x 2 maximum, ReLU), the maximum over the map, a hidden layer.
 
     The maximum asks whether something is anywhere in the image, which is what a label says. Batch norm before the
     hidden layer's ReLU keeps it alive at the rates at which plain SGD learns from scratch.
@@ -102,8 +102,10 @@ class SmallCNN(nn.Module):
             blocks += [
                 nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False),
                 nn.BatchNorm2d(width),
-                nn.ReLU(inplace=True),
                 MaximumOfPairs(),
+                nn.ReLU(
+                    inplace=True
+                ),  # of a quarter of the map: it and the maximum commute, the gradients too
             ]
             in_channels = width
         self.blocks = nn.Sequential(*blocks, MaximumOfMap())

@@ -176,3 +176,20 @@ def test_maxima_of_pairs_are_the_pooling_of_torch(size: tuple[int, int], layout:
     assert torch.equal(pooled, expected)
     assert torch.equal(one.grad, other.grad)
     assert torch.equal(MaximumOfPairs()(maps), expected)
+
+
+def test_a_maximum_before_its_relu_is_that_after_it_and_so_is_the_gradient() -> None:
+    draw = torch.Generator().manual_seed(0)
+    maps = (
+        torch.randn(3, 4, 8, 6, generator=draw).mul(2).round()
+    )  # ties, and windows without a positive entry
+    maps[0, 0] = -1.0
+    outer = torch.randn(3, 4, 4, 3, generator=draw)
+    found = []
+    for order in ((MaximumOfPairs(), nn.ReLU()), (nn.ReLU(), nn.MaxPool2d(2))):
+        given = maps.clone().requires_grad_()
+        pooled = nn.Sequential(*order)(given)
+        found.append((pooled, *torch.autograd.grad(pooled, given, outer)))
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    kinds = [type(part) for part in SmallCNN().blocks[:4]]
+    assert kinds == [nn.Conv2d, nn.BatchNorm2d, MaximumOfPairs, nn.ReLU]
