@@ -3,11 +3,12 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 from torch import nn
@@ -103,6 +104,7 @@ def build_job(config: DictConfig) -> Job:
     """
     config = with_current_names(config)
     check_ranges(config)
+    check_options(config)
     check_rates(config)
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
@@ -203,6 +205,29 @@ def with_current_names(config: DictConfig) -> DictConfig:
     plain = OmegaConf.to_container(config, resolve=False)
     renamed = current_names(plain)
     return config if renamed == plain else OmegaConf.create(renamed)
+
+
+def check_options(config: DictConfig) -> None:
+    """Look at what is handed to the parts that a configuration names, before any image is read.
+
+    Raises:
+        ValueError: an option that the part has not; names it, its value, and those that there are.
+    """
+    for section in ("loss", "optimizer", "schedule", "model", "predictor", "decision"):
+        given: Any = OmegaConf.to_container(config[section]) if config[section] else {}
+        if "_target_" not in given:
+            continue
+        target = given["_target_"]
+        takes = signature(get_object(target)).parameters
+        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in takes.values()):
+            continue
+        for name in given:
+            if not name.startswith("_") and name not in takes:
+                there = [key for key in given if key in takes and not key.startswith("_")]
+                raise ValueError(
+                    f"{section}.{name}={given[name]}: {target.rpartition('.')[2]} has no such option; it has "
+                    f"{', '.join(there) or 'none'}"
+                )
 
 
 def with_given_features(config: DictConfig, width: int | None) -> DictConfig:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from jobs import ROOT, compose_here
 
-from lsep_ml.stages.job import build_job
+from lsep_ml.stages.job import build_job, check_options
 from lsep_ml.stages.ranges import RANGES, Range, Switch, Text, check_ranges
 
 GROUPS = [
@@ -28,7 +28,24 @@ GROUPS = [
 
 @pytest.mark.parametrize("choice", GROUPS)
 def test_what_is_shipped_is_in_range(choice: str, tmp_path: Path) -> None:
-    check_ranges(compose_here(tmp_path, choice)[0])
+    config = compose_here(tmp_path, choice)[0]
+    check_ranges(config)
+    check_options(config)
+
+
+@pytest.mark.parametrize("section", ["loss", "optimizer", "schedule", "model", "decision"])
+def test_an_option_that_a_part_has_not_is_refused_before_anything_is_read(
+    section: str, tmp_path: Path
+) -> None:
+    config = compose_here(tmp_path, f"+{section}.unheard_of=1", "decision=threshold", "data=own")[0]
+    with pytest.raises(ValueError, match=rf"{section}.unheard_of=1: \w+ has no such option; it has \w+, \w+"):
+        check_options(config)
+
+
+def test_options_of_a_predictor(tmp_path: Path) -> None:
+    config = compose_here(tmp_path, "+predictor.unheard_of=1", "predictor=mlknn")[0]
+    with pytest.raises(ValueError, match=r"predictor.unheard_of=1: \w+ has no such option"):
+        check_options(config)
 
 
 @pytest.mark.parametrize(
