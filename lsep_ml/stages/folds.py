@@ -9,6 +9,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.metrics import BY_KEY
+from lsep_ml.runs import top_scores
 from lsep_ml.runs.arrays import read_arrays
 from lsep_ml.runs.files import FOLDS, RESULT, TEST
 from lsep_ml.runs.finished import Run, read_run
@@ -47,7 +48,7 @@ def joined(folder: Path, folds: int, arrays: SplitArrays) -> tuple[SplitOutcome,
         arrays: of the test split, all images: their order, targets and mask.
 
     Returns:
-        The outcome on all images, and for the record where each fold's run lies and what it reached.
+        The outcome on all images, without scores where a fold keeps the highest alone, and for the record where each fold's run lies and what it reached.
 
     Raises:
         ValueError: an image is in no fold, or in several.
@@ -56,6 +57,9 @@ def joined(folder: Path, folds: int, arrays: SplitArrays) -> tuple[SplitOutcome,
     columns = ["predictions", "image_ids", *(["scores"] if all(run.has_scores for run in runs) else [])]
     found = [read_arrays(run, TEST, *columns, "thresholds") for run in runs]
     names = {*columns, *("thresholds" for one in found if "thresholds" in one)}
+    if "scores" in names and any(one["predictions"].size >= top_scores.LARGE for one in found):
+        log.warning("the folds keep the highest scores of each image alone: no ranking metrics of all images")
+        names.remove("scores")
     together = {name: np.concatenate([one[name] for one in found]) for name in names}
     order = _places(together["image_ids"], arrays.image_ids)
     arrays = dataclasses.replace(arrays, scores=together["scores"][order] if "scores" in together else None)

@@ -14,6 +14,7 @@ from lsep_ml.bundle.files import read_parts
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.models import Network
 from lsep_ml.reports.records import find_runs
+from lsep_ml.runs import top_scores
 from lsep_ml.runs.files import FOLDS, RESULT
 from lsep_ml.stages import experiment, trained
 from lsep_ml.stages.extraction import Extraction, extract_features
@@ -186,3 +187,14 @@ def test_one_fold_alone_is_what_the_run_takes(photographs, tmp_path):
 def test_without_folds_nothing_is_done_before(photographs, tmp_path):
     config, folder = compose_here(tmp_path, f"data.root={photographs}", "data=csv")
     assert experiment.fold_jobs(config, folder) == []
+
+
+def test_folds_that_keep_the_highest_scores_alone_give_no_ranking_metrics(
+    photographs, tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(top_scores, "LARGE", 1)
+    with caplog.at_level(logging.WARNING):
+        result, _ = run_job_here(tmp_path, *arguments(photographs, *FINETUNE, "decision=threshold"))
+    assert "no ranking metrics of all images" in caplog.text
+    assert "map" not in result["metrics"]["test"]
+    assert 0 <= result["metrics"]["test"]["f1"] <= 1
