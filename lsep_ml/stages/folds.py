@@ -48,7 +48,8 @@ def joined(folder: Path, folds: int, arrays: SplitArrays) -> tuple[SplitOutcome,
         arrays: of the test split, all images: their order, targets and mask.
 
     Returns:
-        The outcome on all images, without scores where a fold keeps the highest alone, and for the record where each fold's run lies and what it reached.
+        The outcome on all images, without scores where a fold keeps the highest alone, and for the record where each
+        fold's run lies and what it reached.
 
     Raises:
         ValueError: an image is in no fold, or in several.
