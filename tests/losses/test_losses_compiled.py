@@ -124,6 +124,18 @@ def test_other_targets_are_refused_as_ever(name: str, value: float, used: list[b
 
 
 @every_loss
+@pytest.mark.parametrize(("rows", "labels"), [(40, 2000), (200, 400), (8, 9000)])
+def test_scores_stay_on_their_device_whatever_the_default_is(name: str, rows: int, labels: int) -> None:
+    scores, targets = draw(rows, labels, 0.02)
+    expected = plain(name).computed(scores, targets)
+    operators = by_operators(name, scores, targets)
+    compiled._weights.cache_clear()
+    with torch.device("meta"):
+        torch.testing.assert_close(plain(name).computed(scores, targets), expected)
+        torch.testing.assert_close(by_operators(name, scores, targets), operators)
+
+
+@every_loss
 def test_a_label_that_is_none_is_refused_as_ever(name: str, used: list[bool]) -> None:
     targets = losses.LabelIndices(torch.tensor([[3], [8]]), 8)
     with pytest.raises((RuntimeError, IndexError)):

@@ -102,8 +102,15 @@ def test_a_compiled_loss_asserts(name: str) -> None:
         compiled(scores, 2.0 * targets)
 
 
-def test_an_empty_batch_has_nothing_to_refuse() -> None:
-    assert losses.lsep_loss(torch.zeros(0, 3), torch.zeros(0, 3), reduction="sum") == 0
+@pytest.mark.parametrize("num_labels", [3, 5000])
+@pytest.mark.parametrize("name", ["lsep", "ranking", "warp"])
+def test_an_empty_batch_has_nothing_to_refuse(name: str, num_labels: int) -> None:
+    scores = torch.zeros(0, num_labels, requires_grad=True)
+    loss = PUBLIC[name](scores, torch.zeros(0, num_labels), reduction="sum")
+    loss.backward()
+    assert loss == 0
+    assert scores.grad is not None
+    assert scores.grad.shape == scores.shape
 
 
 def soft_bce(f: Tensor, y: Tensor, known: list[int]) -> Tensor:

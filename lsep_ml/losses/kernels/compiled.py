@@ -70,7 +70,7 @@ def hinge_sums(
     """
     f, targets = f.detach().contiguous(), targets.detach().contiguous()
     slope, lowest, total = torch.empty_like(f), f.new_empty(len(f), 1), f.new_empty(len(f))
-    mask = torch.empty(0, 0, dtype=torch.bool) if known is None else known.contiguous()
+    mask = f.new_empty(0, 0, dtype=torch.bool) if known is None else known.contiguous()
     arrays = [
         (given.view(torch.uint8) if given.dtype == torch.bool else given).numpy()
         for given in (f, targets, mask, slope, lowest, total)
@@ -109,7 +109,7 @@ def _weights(weight: Callable[[Tensor], Tensor] | None, most: int, dtype: torch.
     """Compute w(r) of every r up to `most`, as an array; an empty one stands for 1."""
     if weight is None:
         return np.empty(0, np.float64 if dtype == torch.float64 else np.float32)
-    return weight(torch.arange(most + 1, dtype=dtype)).numpy()
+    return weight(torch.arange(most + 1, dtype=dtype, device="cpu")).numpy()
 
 
 @cache

@@ -43,6 +43,8 @@ def violations(negatives: Tensor, bounds: Tensor, weight: Weight | None = None) 
     """
     num_labels = negatives.shape[1]
     here = plain_eager() and negatives.device.type == "cpu"
+    if here and len(negatives) == 0:
+        return torch.zeros_like(negatives), torch.zeros_like(bounds)
     if here and num_labels < MANY and negatives.numel() >= LARGE:
         return _weigh_pairs(negatives, bounds, weight)
     ascending, order = bounds.sort(dim=1)
@@ -97,7 +99,7 @@ def _weigh_pairs(negatives: Tensor, bounds: Tensor, weight: Weight | None) -> tu
         weights = None if weight is None else _weights(rank, weight, num_labels)
         if weights is not None:
             rank.mul_(weights)
-        pairs = torch.arange(len(row))
+        pairs = torch.arange(len(row), device=row.device)
         total.copy_(embedding_bag(pairs, exceeds, start - start[0], mode="sum", per_sample_weights=weights))
     return below, torch.zeros_like(bounds).view(-1).index_copy_(0, entries, ranks).view_as(bounds)
 
@@ -151,9 +153,9 @@ def _bin_rows(negatives: Tensor, ascending: Tensor, below: Tensor, ranks: Tensor
     lower = (inside.cumsum(1) - inside).scatter_(1, of_bounds, -1)
 
     lower_in_any = lower.view(-1)
-    first_bins = torch.arange(0, num_rows * width, width, dtype=torch.int32)[:, None]
-    in_bin = torch.zeros(num_rows * width, dtype=torch.int64)
-    searched = torch.zeros(num_rows * (num_bounds + 1), dtype=torch.int64)
+    first_bins = torch.arange(0, num_rows * width, width, dtype=torch.int32, device=lower.device)[:, None]
+    in_bin = lower.new_zeros(num_rows * width, dtype=torch.int64)
+    searched = lower.new_zeros(num_rows * (num_bounds + 1), dtype=torch.int64)
     for scores, counts in zip(negatives.split(CACHED, 1), below.split(CACHED, 1), strict=True):
         of_scores = bin_of(scores).add_(first_bins).view(-1)
         in_bin += torch.bincount(of_scores, minlength=len(in_bin))
