@@ -39,8 +39,9 @@ SIZES = {
 the calls."""
 REFERENCE = "BCE (torch)"
 FORMULAS = ("lsep", "bpmll", "softmax")
-HINGES = ("ranking", "warp")
 """The losses that are written with their gradient as well as without."""
+HINGES = ("ranking", "warp")
+"""The losses that compiled loops compute where numba is installed."""
 MOST_DIFFERENCES = 2e7
 """Numbers N K K in an array of a rival that forms every pair: rows are left out until it has no more."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.kernels.fused import plain_eager
+from lsep_ml.losses.kernels.fused import soon_searched
 
 LARGE = 2**16
 """Scores from which arithmetic takes more time than calls, so that a look at their values is worth its call."""
@@ -37,14 +37,7 @@ class HingeSums(NamedTuple):
 
 def compiled_for(values: Tensor, *dtypes: torch.dtype) -> bool:
     """Return whether a loop is there for `values`: large, on a CPU, of one of `dtypes`, and numba is installed."""
-    return (
-        values.numel() >= LARGE
-        and values.dtype in dtypes
-        and values.device.type == "cpu"
-        and type(values) is Tensor
-        and plain_eager()
-        and _installed()
-    )
+    return values.numel() >= LARGE and values.dtype in dtypes and soon_searched(values) and _installed()
 
 
 def hinge_sums(

@@ -38,6 +38,12 @@ def plain_eager() -> bool:
     return not torch.compiler.is_compiling() and not torch._C._are_functorch_transforms_active()
 
 
+def soon_searched(values: Tensor) -> bool:
+    """Return whether targets or scores can be looked at now, nothing waiting for it and nothing being traced."""
+    # A subclass of Tensor, such as those of tracing and of sharding, may have no values here.
+    return plain_eager() and type(values) is Tensor and values.device.type == "cpu"
+
+
 def rowwise(scores: Tensor, formula: Formula, with_gradient: WithGradient) -> Tensor:
     """Compute formula(scores), one value a row (N,), and have `with_gradient` differentiate it where that can be."""
     if _enabled.get() and plain_eager() and torch.is_grad_enabled() and scores.requires_grad:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from lsep_ml.losses.kernels.compiled import LARGE
-from lsep_ml.losses.kernels.fused import plain_eager
-from lsep_ml.losses.kernels.values import all_ones, as_array, check_targets, known_hard
+from lsep_ml.losses.kernels.fused import soon_searched
+from lsep_ml.losses.kernels.values import all_ones, check_targets, cpu_array, known_hard
 
 FAR = 1e30
 """Added to a score it absorbs it: in float32 for scores up to 1e22, in float64 up to 1e13."""
@@ -65,7 +65,7 @@ def nonzero(values: Tensor) -> Tensor:
     if values.dtype in (torch.bool, torch.uint8):
         present = values.detach().view(torch.bool).numpy()
     else:
-        present = as_array(values) != 0
+        present = cpu_array(values) != 0
     return torch.from_numpy(present.nonzero()[0])
 
 
@@ -259,12 +259,6 @@ def moderate(scores: Tensor) -> bool:
 def known_targets(targets: Tensor, mask: Tensor | None) -> Tensor:
     """Give `targets` with 0 where an entry is not known, whatever stands there."""
     return targets if mask is None else targets.masked_fill(~mask, 0)
-
-
-def soon_searched(values: Tensor) -> bool:
-    """Return whether targets or scores can be looked at now, nothing waiting for it and nothing being traced."""
-    # A subclass of Tensor, such as those of tracing and of sharding, may have no values here.
-    return plain_eager() and type(values) is Tensor and values.device.type == "cpu"
 
 
 def _sparse(targets: LabelIndices, mask: Tensor | None, dtype: torch.dtype) -> SparseLabels:

@@ -6,8 +6,8 @@ from typing import Any
 import numba
 import numpy as np
 
-FAR = 1e30
-"""As in `labels`."""
+from lsep_ml.losses.kernels.labels import FAR
+
 BLOCK = 2**12
 """Scores compared with all bounds in turn before the next ones are: they stay in a core's nearest cache."""
 

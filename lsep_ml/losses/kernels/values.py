@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from lsep_ml.losses.kernels.compiled import all_hard, compiled_for
-from lsep_ml.losses.kernels.fused import plain_eager
+from lsep_ml.losses.kernels.fused import plain_eager, soon_searched
 
 WANTED = {
     False: "expected 0 or 1 (for -1 and 1 give targets > 0; what is not known belongs in the mask)",
@@ -62,8 +62,7 @@ def known_hard(targets: Tensor) -> bool:
     wait."""
     if not targets.is_floating_point():
         return True
-    here = plain_eager() and type(targets) is Tensor and targets.device.type == "cpu"
-    return here and _spread(targets).item() == 0
+    return soon_searched(targets) and _spread(targets).item() == 0
 
 
 def all_ones(targets: Tensor, entries: Tensor) -> bool:
@@ -97,7 +96,7 @@ def _hard(targets: Tensor) -> bool:
     if compiled_for(targets, torch.float32, torch.float64):
         return all_hard(targets.reshape(-1))
     for y in targets.reshape(-1).split(BLOCK):
-        values = as_array(y)
+        values = cpu_array(y)
         wrong = values != 0
         wrong &= values != 1
         if wrong.any():
@@ -105,7 +104,7 @@ def _hard(targets: Tensor) -> bool:
     return True
 
 
-def as_array(values: Tensor) -> Any:
+def cpu_array(values: Tensor) -> Any:
     """Give `values` on a CPU as an array, those of half precision as float32: NumPy compares several times faster than
     torch."""
     values = values.detach()
