@@ -96,6 +96,10 @@ def test_the_record_and_its_files_agree(sweep: Path) -> None:
         if record["decision"] == "threshold":
             assert np.unique(arrays["thresholds"]) == np.float32(record["choices"]["theta"])
         assert record["label_names"] == list(arrays["label_names"])
+        of_labels = record["per_class"]["test"]
+        assert [of_labels[name]["f1"] for name in record["label_names"]] == pytest.approx(
+            list(f1_score(targets, predictions, average=None, zero_division=0))
+        )
         assert record["counts"]["images"] == {"train": 64, "val": 40, "test": 50}
         assert record["hardware"].endswith("CPU cores")
         assert datetime.fromisoformat(record["finished"]).utcoffset() == timedelta(0)

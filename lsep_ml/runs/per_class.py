@@ -2,9 +2,11 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lsep_ml.files import atomic_write, inert
 from lsep_ml.metrics import count_label_sets, per_class_metrics
@@ -14,6 +16,9 @@ from lsep_ml.metrics.functional import label_values
 
 COLUMNS = ("label", "known", "support", "predicted", "precision", "recall", "f1", "ap", "auroc")
 """known: images whose entry is known; support: those with the label; predicted: those it is predicted for."""
+
+RECORDED = 1000
+"""Of a run with more labels, result.json has no number of each; per_class.csv has them."""
 
 
 def per_class_rows(
@@ -44,10 +49,19 @@ def per_class_rows(
         of_labels = label_values(scores, binary("targets", targets, known), known, average_precision, auroc)
         columns |= dict(zip(("ap", "auroc"), of_labels, strict=True))
     rows = []
-    for name, *values in zip(label_names, *columns.values(), strict=True):
+    plain = (np.asarray(column).tolist() for column in columns.values())
+    for name, *values in zip(label_names, *plain, strict=True):
         shown = (None if math.isnan(value) else value for value in values)
         rows.append({"label": name, **dict(zip(columns, shown, strict=True))})
     return rows
+
+
+def per_class_record(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Give what result.json has of `rows`: the columns of each label by its name; nothing of over RECORDED labels."""
+    if len(rows) > RECORDED:
+        return {}
+    of_labels = {row["label"]: {key: value for key, value in row.items() if key != "label"} for row in rows}
+    return {"per_class": {"test": of_labels}}
 
 
 def write_per_class(path: Path, rows: Sequence[dict[str, Any]]) -> None:

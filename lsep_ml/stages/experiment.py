@@ -21,6 +21,7 @@ from lsep_ml.processes.start import launch, log_beside, own_rank
 from lsep_ml.runs.files import CHECKPOINT, DECISION, HEAT_MAPS, HISTORY, RANK_LOG, SPLIT, UNFINISHED
 from lsep_ml.runs.heat_maps import write_heat_maps
 from lsep_ml.runs.history import write_history
+from lsep_ml.runs.per_class import per_class_record
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
 from lsep_ml.stages.decision import FitRows, Judged, fit, linear_fits_key, stored_fits
@@ -203,7 +204,7 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     names = config.names
     title = f"{names.data} test: {names.method} + {names.decision}"
     pictures = config.get("pictures", True)
-    shown_rows = write_files(folder, outcome, data.data_set, title, pictures=pictures)
+    shown_rows, of_labels = write_files(folder, outcome, data.data_set, title, pictures=pictures)
     if pictures and job.predictor is None and cross_tested is None:
         kept = job.store.folder(PLACES, places_made_by(extraction.features.identity))
         maps = heat_maps(job, kept, outcome.test, shown_rows)
@@ -229,6 +230,7 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
         **({} if outcome.abstention is None else {"abstention": outcome.abstention}),
         "metrics": {"val": outcome.val.metrics, "test": outcome.test.metrics},
         "intervals": {"test": outcome.intervals},
+        **per_class_record(of_labels),
         **({} if of_folds is None else {"folds": of_folds}),
         "warnings": [*of_training, *outcome.warnings],
         "label_names": list(data.data_set.label_names),

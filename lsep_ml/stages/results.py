@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,9 +24,9 @@ _THUMBNAIL = 160
 
 def write_files(
     folder: Path, outcome: Outcome, data_set: DataSet, title: str, *, pictures: bool = True
-) -> list[int]:
+) -> tuple[list[int], list[dict[str, Any]]]:
     """Write into `folder` the arrays of both splits, thumbnails, tables and figures, as far as the run has scores;
-    returns the test rows that have a thumbnail.
+    returns the test rows that have a thumbnail, and the row of each label in per_class.csv.
 
     pictures: whether the figures are drawn.
     """
@@ -44,7 +45,7 @@ def write_files(
     write_feature_map(folder / FEATURE_MAP, map_features(outcome.test.arrays.features))
     if pictures:
         draw_run(folder, test, thumbnails, title)
-    return list(thumbnails)
+    return list(thumbnails), of_labels
 
 
 def _write_split(path: Path, outcome: SplitOutcome, label_names: Sequence[str]) -> Arrays:

@@ -1,13 +1,14 @@
 """The table of each label, against scikit-learn, and its worst labels."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn import metrics as scikit
 
-from lsep_ml.runs.per_class import per_class_rows, worst_labels, write_per_class
+from lsep_ml.runs.per_class import RECORDED, per_class_record, per_class_rows, worst_labels, write_per_class
 
 NAMES = ["cat", "=dog", "never there", "always there", "never predicted"]
 
@@ -63,3 +64,12 @@ def test_without_scores_there_is_no_ranking(tmp_path: Path) -> None:
     assert "ap" not in rows[0]
     write_per_class(tmp_path / "per_class.csv", rows)
     assert (tmp_path / "per_class.csv").read_text().splitlines()[1].endswith(",,")
+
+
+def test_the_record_has_each_label_by_name_unless_there_are_many() -> None:
+    predictions, targets, _, scores = arrays(False)
+    rows = per_class_rows(NAMES, predictions, targets, None, scores)
+    of_labels = json.loads(json.dumps(per_class_record(rows)))["per_class"]["test"]
+    assert list(of_labels) == NAMES
+    assert [{"label": name, **values} for name, values in of_labels.items()] == rows
+    assert not per_class_record(rows[:1] * (RECORDED + 1))
