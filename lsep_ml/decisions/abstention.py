@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lsep_ml.decisions.checks import Array, float_tensor
-from lsep_ml.metrics.counts import compare_label_sets
+from lsep_ml.metrics.counts import binary, compare_label_sets
 from lsep_ml.metrics.functional import as_numpy, group_ends, known_entries
 from lsep_ml.metrics.metric import ratio
 
@@ -68,7 +68,8 @@ def choose_abstention(
     Images without a known label do not count. Images of equal confidence are answered together.
 
     Raises:
-        ValueError: a share outside (0, 1]; no image with a known label; no part of the images is right so often.
+        ValueError: a share outside (0, 1]; known targets other than 0 and 1; no image with a known label; no part of
+            the images is right so often.
     """
     certain = confidence(scores, decided).cpu().numpy()
     return abstention_at(certain, as_numpy(decided.label_sets), targets, mask, exact_match=exact_match)
@@ -124,5 +125,5 @@ def _wholly_right(
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which images have every known label right, and which have a known label, bool (N,)."""
     known = known_entries(targets, mask)
-    compared = compare_label_sets(label_sets, as_numpy(targets), known)
+    compared = compare_label_sets(label_sets, binary("targets", targets, known), known)
     return ~(compared.wrong | compared.missed).any(1), np.asarray(known.any(1))

@@ -14,6 +14,7 @@ from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
 from lsep_ml.decisions.offset import MovedThresholds, Offset
 from lsep_ml.decisions.rules import highest
+from lsep_ml.metrics.counts import binary
 from lsep_ml.metrics.functional import as_numpy, known_entries
 
 
@@ -81,10 +82,10 @@ def largest_count(targets: Array, mask: Array | None = None, share: float = 0.99
     """Return the smallest n that is no less than the label count of a `share` of the images, at least 1.
 
     targets 0/1 (N, K); mask (N, K), True = known: an image's known positives count, and one without any known entry
-    does not. 1 where nothing is known.
+    does not. 1 where nothing is known. Raises ValueError for known targets other than 0 and 1.
     """
     known = known_entries(targets, mask)
-    return covering_count(((as_numpy(targets) != 0) & known).sum(1)[known.any(1)], share)
+    return covering_count(binary("targets", targets, known).sum(1)[known.any(1)], share)
 
 
 def covering_count(counts: NDArray[Any], share: float = 0.99) -> int:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lsep_ml.decisions.base import Decided, Decision, FitOn
-from lsep_ml.decisions.checks import Array, check_features, row_blocks
+from lsep_ml.decisions.checks import Array, check_features, check_fit, row_blocks
 from lsep_ml.metrics.functional import as_numpy, known_entries
 
 NEVER = float(np.finfo(np.float32).max)
@@ -77,8 +77,9 @@ class LearntDecision(Decision):
         """Start from scratch: draw the head's weights from `seed` and set what the training data determine.
 
         That is the standardisation of the features and the bias of the output layer. Features are read in
-        blocks. Raises ValueError for features that are not finite.
+        blocks. Raises ValueError for data nothing can be fitted on, see `check_fit`, and features that are not finite.
         """
+        check_fit(scores, targets, mask)
         check_features(features, len(scores), self.num_features, type(self).__name__)
         mean, scale = _moments(features)
         if self.standardize:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsep_ml.decisions.base import Decided, FitOn
-from lsep_ml.decisions.checks import Array
+from lsep_ml.decisions.checks import Array, check_fit
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
 from lsep_ml.decisions.offset import MovedThresholds, Offset
 from lsep_ml.metrics.functional import as_numpy, known_entries
@@ -103,8 +103,9 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
     ) -> None:
         """Start from scratch: W = 0, no offsets, and a scale and b that make the scores rough log odds.
 
-        Nothing is drawn. Raises ValueError for features that are not finite.
+        Nothing is drawn. Raises ValueError for data nothing can be fitted on, and features that are not finite.
         """
+        check_fit(scores, targets, mask)
         spread = float(as_numpy(scores).std(dtype=np.float64))
         with torch.no_grad():
             self.log_scale.fill_(-np.log(max(spread, 1e-6)))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.decisions.checks import Array, check_scores
 from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.metrics.counts import binary
 from lsep_ml.metrics.functional import as_numpy, known_entries
 
 FOLDS = 5
@@ -112,7 +113,8 @@ def checked_rows(
 ) -> Rows:
     """Return the rows that a decision is fitted on, from arrays or tensors.
 
-    Raises ValueError for another number of labels or rows, and for features that are missing or of another shape.
+    Raises ValueError for another number of labels or rows, for features that are missing or of another shape, and for
+    known targets of `further` that are not 0 or 1; those of the rows themselves are checked.
     """
     check_scores(scores, int(decision.num_labels))
     of_features = decision._checked_features(features, len(scores))
@@ -123,8 +125,13 @@ def checked_rows(
         features=None if of_features is None else as_numpy(of_features).astype(np.float32, copy=False),
         folds=_of_rows("folds", folds, len(scores)).astype(np.int64),
         judges=None if validation is None else _of_rows("validation", validation, len(scores)).astype(bool),
-        further=None if further is None else (as_numpy(further[0]) != 0, known_entries(*further)),
+        further=None if further is None else _known_targets(*further),
     )
+
+
+def _known_targets(targets: Array, mask: Array | None) -> tuple[Bools, Bools]:
+    known = known_entries(targets, mask)
+    return binary("further", targets, known), known
 
 
 def _of_rows(name: str, values: Array, rows: int) -> NDArray[Any]:

@@ -80,6 +80,8 @@ def test_what_cannot_be_chosen_is_refused():
         choose_abstention(scores, decided, targets, exact_match=0.5)
     with pytest.raises(ValueError, match="no image has a known label"):
         choose_abstention(scores, decided, targets, targets & False, exact_match=0.5)
+    with pytest.raises(ValueError, match=r"targets: 0\.5 found in row 0, column 0"):
+        choose_abstention(scores, decided, targets * 0 + 0.5, exact_match=0.5)
 
 
 @pytest.mark.parametrize("chosen", [Abstention(0.4, 0.5, 0.8), Abstention(0.0, 0.0, 0.0)])

@@ -1,9 +1,11 @@
 """What no decision can be fitted on or applied to, and what the error says."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from decisions_data import SHIPPED, learnable
+from decisions_data import SHIPPED, learnable, name_of
 
 from lsep_ml.decisions import (
     CountEstimation,
@@ -16,8 +18,18 @@ from lsep_ml.decisions import (
     ZeroThreshold,
 )
 from lsep_ml.decisions.checks import check_fit
+from lsep_ml.decisions.log_odds import LogOddsDecision
 
 RULES = list(dict.fromkeys(type(decision) for decision in SHIPPED if isinstance(decision, Rule)))
+
+
+def start(decision, scores, targets, mask):
+    """Fit a rule; start the training of any other decision, or of what its log odds come from."""
+    if isinstance(decision, Rule):
+        decision.fit(scores, targets, mask)
+        return
+    trained = decision.estimator if isinstance(decision, LogOddsDecision) else decision
+    trained.reset(scores, targets, torch.zeros(len(scores), 20), mask)
 
 
 BROKEN = pytest.mark.parametrize(
@@ -35,17 +47,26 @@ BROKEN = pytest.mark.parametrize(
         (lambda s, y, m: (s, y[:, :4], m), r"targets: shape \(400, 4\), but scores have \(400, 6\)"),
         (lambda s, y, m: (s, y, m[:10]), r"mask: shape \(10, 6\)"),
         (lambda s, y, m: (s, y * 3, m), "targets: 3 found, expected only 0 and 1"),
+        *(
+            (
+                lambda s, y, m, v=value: (s, torch.where(y & (s > 1), v, y.float()), m),
+                f"targets: {value} found",
+            )
+            for value in (-1.0, 0.5, torch.nan)
+        ),
         (lambda s, y, m: (s[:, 0], y[:, 0], m[:, 0]), r"expected \(N, K\)"),
     ],
 )
 
 
-@pytest.mark.parametrize("kind", RULES)
+@pytest.mark.parametrize("decision", SHIPPED, ids=name_of)
 @BROKEN
-def test_data_that_cannot_be_fitted_on(kind, change, message):
+def test_data_that_cannot_be_fitted_on(decision, change, message):
     scores, targets, _ = learnable()
+    before = copy.deepcopy(decision.state_dict())
     with pytest.raises(ValueError, match=message):
-        kind().fit(*change(scores, targets, torch.ones_like(targets)))
+        start(decision, *change(scores, targets, torch.ones_like(targets)))
+    assert all(torch.equal(value, before[name]) for name, value in decision.state_dict().items())
 
 
 @BROKEN

@@ -41,6 +41,9 @@ def test_only_what_is_known_counts() -> None:
     mask[1:] = False
     assert largest_count(targets, mask) == 3
     assert largest_count(targets, mask & False) == 1
+    assert largest_count(np.where(mask, targets, -1), mask) == 3
+    with pytest.raises(ValueError, match="targets: -1 found in row 0, column 3"):
+        largest_count(np.where(mask, targets, -1))
 
 
 def test_a_count_is_needed_by_the_class_itself() -> None:

@@ -115,6 +115,9 @@ def test_further_images_count_in_every_fold_and_the_empty_set_is_one_where_it_is
     assert table.without(0).counts[empty] == 6
     assert table.without(0).counts.sum() == 66 - 12
     assert not (~chosen_on(log_odds, targets, mask).sets).all(1).any()
+    for value in (-1.0, 0.5, np.nan):
+        with pytest.raises(ValueError, match=rf"further: {value} found in row 0, column 1"):
+            fit_decision(decision, log_odds, targets, mask=mask, further=(np.where(known, value, 0), known))
 
 
 def test_only_so_many_sets_and_that_is_said():
