@@ -1,6 +1,6 @@
 """What every label set must keep, whatever decides: how many labels, one of a group, and what labels imply."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,18 @@ if TYPE_CHECKING:
     from lsep_ml.decisions.base import Decided
 
 _ULP = 2.0**-23  # of float32: x - |x| 2^-23 is below x
+
+
+class LabelConflict(ValueError):
+    """Says which labels cannot be kept together: `text`, a format, of `labels`, numbers."""
+
+    def __init__(self, text: str, *labels: int) -> None:
+        super().__init__(text.format(*(f"label {label}" for label in labels)))
+        self._text, self._labels = text, labels
+
+    def naming(self, label_names: Sequence[str]) -> str:
+        """Say it with the names of the labels."""
+        return self._text.format(*(repr(label_names[label]) for label in self._labels))
 
 
 @dataclass(frozen=True)
@@ -56,11 +68,12 @@ class Constraints:
         of_group = {label: group for group in (*self.one_of, *self.at_most_one) for label in group}
         for label, parent in self.closure():
             if label == parent:
-                raise ValueError(f"implied: label {label} implies itself")
+                raise LabelConflict("implied: {} implies itself", label)
             if parent in of_group:
-                raise ValueError(
-                    f"implied: label {parent}, implied by {label}, is in a group of which an image has one; both at "
-                    "once cannot be kept"
+                raise LabelConflict(
+                    "implied: {}, implied by {}, is in a group of which an image has one; both at once cannot be kept",
+                    parent,
+                    label,
                 )
 
     def __bool__(self) -> bool:

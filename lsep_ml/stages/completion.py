@@ -1,7 +1,7 @@
 """What the configuration of a job leaves open, taken from its data and from what its weights were trained with."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
@@ -12,7 +12,7 @@ from lsep_ml.bundle.start import preprocessing_of_start
 from lsep_ml.data.data_set import Split
 from lsep_ml.data.label_groups import LabelGroups
 from lsep_ml.decisions import Decision
-from lsep_ml.decisions.constraints import Constraints
+from lsep_ml.decisions.constraints import Constraints, LabelConflict
 from lsep_ml.decisions.estimation import covering_count
 from lsep_ml.models.preprocessing import preprocessing_of
 from lsep_ml.stages.ranges import OF_THE_MODEL
@@ -80,10 +80,19 @@ def _own(config: DictConfig, start: Parts | None) -> tuple[str, Mapping[str, Any
     return str(name), {} if found is None else found.values()
 
 
-def with_label_groups(config: DictConfig, groups: LabelGroups) -> DictConfig:
-    """Return the configuration with what the file of label groups says in the place of its name."""
+def with_label_groups(config: DictConfig, groups: LabelGroups, label_names: Sequence[str]) -> DictConfig:
+    """Return the configuration with what the file of label groups says in the place of its name.
+
+    Raises:
+        ValueError: labels that cannot be kept together, by their names.
+    """
     if "label_sets" not in config or config.label_sets.groups is None:
         return config
+    try:
+        Constraints(**asdict(groups))
+    except LabelConflict as error:
+        file = config.label_sets.groups
+        raise ValueError(f"data.groups_of_labels={file}: {error.naming(label_names)}") from None
     return cast(DictConfig, OmegaConf.merge(config, {"label_sets": {"groups": asdict(groups)}}))
 
 

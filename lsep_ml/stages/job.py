@@ -134,7 +134,7 @@ def build_job(config: DictConfig) -> Job:
     config = with_max_count(config, data.data_set.train)
     instantiate(config.fitting.optimizer)  # which stage 2 builds; what cannot be built is said now
     predictor = instantiate(config.predictor) if config.predictor else None
-    config = with_label_groups(config, data.label_groups)
+    config = with_label_groups(config, data.label_groups, label_names)
     decision = constrained(config, instantiate(config.decision) if config.decision else None)
     check_predictor(config, predictor, data.data_set.train)
     if config.trainer.precision == "16-mixed" and device.type == "cpu":

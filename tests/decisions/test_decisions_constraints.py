@@ -152,7 +152,7 @@ def test_parents_of_parents_also_in_a_ring():
         ({"min_labels": 3, "max_labels": 2}, "min_labels=3, max_labels=2: the first is larger"),
         ({"max_labels": 1, "one_of": ((0, 1), (2, 3))}, "a label of each of 2 one_of groups"),
         ({"one_of": ((0, 1), (1, 2))}, "a label is in one group, once"),
-        ({"one_of": ((0, 1),), "implied": ((3, 1),)}, "label 1, implied by 3, is in a group"),
+        ({"one_of": ((0, 1),), "implied": ((3, 1),)}, "label 1, implied by label 3, is in a group"),
     ],
 )
 def test_what_cannot_be_kept_together_is_refused(given, message):
@@ -252,6 +252,9 @@ def test_a_run_keeps_them_and_shares_its_training(tmp_path: Path) -> None:
     assert run_job_here(tmp_path / "out", *asked)[0] == json.loads(json.dumps(record))  # found again
     (tmp_path / "groups.json").write_text(json.dumps({"implies": {"0": ["1"]}}))
     with pytest.raises(ValueError, match="another configuration"):  # the same name, another content
+        run_job_here(tmp_path / "out", *asked)
+    (tmp_path / "groups.json").write_text(json.dumps({"implies": {"7": ["8"], "8": ["7"]}}))
+    with pytest.raises(ValueError, match=r"groups_of_labels=.*groups\.json: implied: '7' implies itself"):
         run_job_here(tmp_path / "out", *asked)
     with pytest.raises(ValueError, match="no more than 10 labels"):
         run_job_here(tmp_path / "out", *SMALL, "label_sets.min_labels=11")
