@@ -1,5 +1,6 @@
 """One threshold for every label, with a guard against overfitting the rare ones."""
 
+import warnings
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -89,6 +90,12 @@ class PerClassThreshold(ThresholdRule):
         return {**super().choices(), "shrinkage": float(self.shrinkage)}
 
     def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
+        if self.criterion == "f1" and self.beta != 1:
+            warnings.warn(
+                f"beta={self.beta} with criterion='f1' is F-beta by its first name, the threshold for all labels by "
+                "all entries in one; criterion='fbeta' is the mean over the labels in both",
+                stacklevel=3,
+            )
         ranking = rank_entries(scores, targets, known)
         prior = self._cross_fit(scores, targets, known, ranking) if self.guard else None
         self.shrinkage = torch.tensor(prior or 0.0)

@@ -56,6 +56,8 @@ def two_way_loss(
     f = check_inputs(scores, targets, mask)
     check_reduction(reduction)
     of_images = labels_of(targets, mask, f.dtype)
+    if len(f) == 0:  # no image, no pair
+        return reduce(f.sum(1), reduction)
     rows = pair_exponents(f, of_images, temperature)
     columns = pair_exponents(f.T, _of_labels(of_images, targets, mask, f.dtype), temperature)
     return reduce(softplus(rows), reduction) + reduce(softplus(columns), reduction)

@@ -14,7 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.catalogue import BY_KEY, LABELS_PER_IMAGE
-from lsep_ml.metrics.counts import IMAGE_SHARES, LabelCounts, as_numpy, binary, image_counts, row_slices
+from lsep_ml.metrics.counts import (
+    IMAGE_SHARES,
+    LabelCounts,
+    as_numpy,
+    binary,
+    check_sizes,
+    image_counts,
+    row_slices,
+)
 from lsep_ml.metrics.functional import (
     LABEL_SET_KEYS,
     label_set_metrics,
@@ -45,8 +53,9 @@ def bootstrap_label_sets(
     """Compute intervals (low, high) of the label-set metrics and of labels_per_image, by `intervals_of`.
 
     predictions, targets, mask: (N, K) as in `count_label_sets`. further: of label sets too, and not in the catalogue.
-    Deterministic in `seed`.
+    Deterministic in `seed`. Raises ValueError for known entries other than 0 and 1, and matrices of different sizes.
     """
+    check_sizes(predictions=predictions, targets=targets, mask=mask)
     known = None if mask is None else as_numpy(mask) != 0
     predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
     answered = np.ones(len(targets), bool) if known is None else known.any(1)
@@ -122,9 +131,13 @@ class PairedBootstrap:
         """Return the label-set metrics (R, M) of every replicate, in the order of LABEL_SET_KEYS.
 
         predictions, targets, mask: 0/1 (N, K); `content` names targets and mask, whose counts are kept.
+
+        Raises ValueError for known entries other than 0 and 1, and for matrices of different sizes.
         """
+        check_sizes(predictions=predictions, targets=targets, mask=mask)
         known = mask != 0
-        of_sets, of_targets, of_images = _columns((predictions != 0) & known, (targets != 0) & known, known)
+        sets = binary("predictions", predictions, known), binary("targets", targets, known)
+        of_sets, of_targets, of_images = _columns(*sets, known)
         if content not in self._targets:
             self._targets[content] = self._weighted(of_targets)
         counts = _counts(self._weighted(of_sets), self._targets[content], self._weighted(of_images))

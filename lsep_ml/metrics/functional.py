@@ -125,6 +125,13 @@ def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any,
     scores, known = as_numpy(scores), None if mask is None else as_numpy(mask) != 0
     targets = binary("targets", targets, known)
     known = np.ones(targets.shape, bool) if known is None else known
+    _check_numbers(scores)
+    if not known.any():
+        raise ValueError("ranking metrics need at least one image with a known label, got none")
+    return scores, targets, known
+
+
+def _check_numbers(scores: NDArray[Any]) -> None:
     for rows in row_slices(*scores.shape):
         missing = np.isnan(scores[rows])
         if missing.any():
@@ -133,19 +140,17 @@ def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any,
                 f"scores: NaN in row {rows.start + row}, column {column}; ranking metrics need a number for every "
                 "entry"
             )
-    if not known.any():
-        raise ValueError("ranking metrics need at least one image with a known label, got none")
-    return scores, targets, known
 
 
 def average_precisions(scores: Any, targets: Any, mask: Any = None) -> Floats:
     """Compute the average precision of every label, (K,), ties taken together; NaN without a known positive.
 
-    Raises ValueError for known targets other than 0 and 1, and for matrices of different sizes.
+    Raises ValueError for NaN scores, for known targets other than 0 and 1, and for matrices of different sizes.
     """
     check_sizes(scores=scores, targets=targets, mask=mask)
-    known = None if mask is None else as_numpy(mask) != 0
-    return label_values(as_numpy(scores), binary("targets", targets, known), known, average_precision)[0]
+    scores, known = as_numpy(scores), None if mask is None else as_numpy(mask) != 0
+    _check_numbers(scores)
+    return label_values(scores, binary("targets", targets, known), known, average_precision)[0]
 
 
 def label_values(
@@ -238,7 +243,12 @@ def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndar
 
     A class's precision at recall r is the highest at any recall >= r (interpolated precision). Scores float (N, K),
     targets and mask 0/1 (N, K); only known entries count.
+
+    Raises ValueError for NaN scores, for known targets other than 0 and 1, and for matrices of different sizes.
     """
+    check_sizes(scores=scores, targets=targets, mask=mask)
+    _check_numbers(scores)
+    targets = binary("targets", targets, mask != 0)
     curves = []
     for column, true, counted in zip(scores.T, targets.T, mask.T, strict=True):
         ranked = np.sort(column[counted != 0])

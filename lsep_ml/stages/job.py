@@ -19,6 +19,7 @@ from lsep_ml.data.data_set import SPLITS, Split
 from lsep_ml.data.indicator import dense_blocks
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.losses import ClassCounts, with_class_counts
+from lsep_ml.losses.kernels.class_counts import positive_weights
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
@@ -254,7 +255,12 @@ def build_loss(config: DictConfig, train: Split) -> Loss:
         ]
         return ClassCounts(*(torch.stack(each).sum(0) for each in zip(*of_rows, strict=True)))
 
-    return with_class_counts(loss, counts)
+    loss = with_class_counts(loss, counts)
+    options = getattr(loss, "keywords", {})
+    if "pos_weight" in options:  # another number of them than of labels is said now, not in the first step
+        cap, of_labels = options.get("pos_weight_cap", 1.0), torch.empty(0, train.targets.shape[1])
+        positive_weights(of_labels, options["pos_weight"], cap, options["class_counts"])
+    return loss
 
 
 def build_prediction(

@@ -78,8 +78,9 @@ class Text:
     def takes(self, value: Any) -> bool:
         """Return whether `value` is such a text."""
         if isinstance(value, list):
-            return self.many and all(map(self._takes_text, value))
-        known = self.null if value is None else isinstance(value, str) and self._takes_text(value)
+            known = self.many and all(map(self._takes_text, value))
+        else:
+            known = self.null if value is None else isinstance(value, str) and self._takes_text(value)
         return known or (self.other is not None and self.other.takes(value))
 
     def _takes_text(self, value: Any) -> bool:

@@ -71,7 +71,7 @@ RANGES: Mapping[str, Kind] = {
     "*optimizer.momentum": Range(0, 1, real=True, below=True),
     "*optimizer.weight_decay": Range(0, real=True),
     "trainer.accelerator": Text(),
-    "trainer.devices": Text(("auto",), other=Range(1, many=True)),
+    "trainer.devices": Text(("auto",), other=Range(0, many=True)),  # a number of devices, or the devices
     "trainer.accumulate_grad_batches": _COUNT,
     "trainer.gradient_clip_val": Range(0, real=True, above=True, null=True),
     "trainer.skip_nan_steps": _NOT_NEGATIVE,
@@ -138,6 +138,9 @@ RANGES: Mapping[str, Kind] = {
     "loss.tolerance": _POSITIVE,
     "loss.scale": _POSITIVE,
     "loss.slope": _POSITIVE,
+    "loss.pos_weight": Text(
+        ("balanced", "tempered"), null=True, other=Range(0, real=True, above=True, many=True, one=False)
+    ),
     "loss.pos_weight_cap": Range(1, real=True),
     "loss.sampled": Switch(),
     "loss.weighted": Switch(),

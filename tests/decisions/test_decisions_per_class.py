@@ -37,6 +37,7 @@ def expect_predictions(decision, scores, mask, thetas):
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("beta", [1.0, 0.5, 2.0])
+@pytest.mark.filterwarnings("ignore:beta=.* is F-beta by its first name")
 def test_each_label_gets_its_best_f_beta(seed, beta):
     scores, targets, mask = random_case(seed)
     best = []
@@ -92,6 +93,7 @@ def test_one_label_is_the_global_search(criterion):
     assert torch.equal(decision.predict(scores), together.predict(scores))
 
 
+@pytest.mark.filterwarnings("ignore:beta=.* is F-beta by its first name")
 @pytest.mark.parametrize(
     "options", [{"beta": 2.0}, *({"criterion": criterion} for criterion in LABEL_SET_KEYS)]
 )
@@ -170,6 +172,14 @@ def test_the_guard_narrows_the_gap_between_validation_and_test():
             reached[guard].append(f1[1])
     assert np.mean(gaps[True]) < np.mean(gaps[False])
     assert np.mean(reached[True]) > np.mean(reached[False])
+
+
+def test_f1_with_a_beta_is_what_it_was_and_says_what_to_write():
+    scores, targets, mask = random_case(2)
+    decision = PerClassThreshold(beta=2.0)
+    with pytest.warns(UserWarning, match=r"beta=2\.0 with criterion='f1' .* criterion='fbeta'"):
+        decision.fit(scores, targets, mask)
+    PerClassThreshold(beta=2.0, criterion="fbeta").fit(scores, targets, mask)
 
 
 def test_a_single_image_is_fitted_without_folds():

@@ -26,6 +26,11 @@ SOFT = ("bce", "softmax", "zlpr")
 every_function = pytest.mark.parametrize("name", PUBLIC)
 
 
+def counts_for(name: str, num_labels: int) -> dict[str, Any]:
+    """Class counts of so many labels, for the losses that need them."""
+    return {"class_counts": class_counts(num_labels)} if name in ("distribution_balanced", "ldam") else {}
+
+
 @every_function
 @pytest.mark.parametrize("value", [-1, 2, 0.5, 1 - 2**-24, 1e-30, -0.25, 1.25, math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("large", [0, 10**9])
@@ -103,10 +108,13 @@ def test_a_compiled_loss_asserts(name: str) -> None:
 
 
 @pytest.mark.parametrize("num_labels", [3, 5000])
-@pytest.mark.parametrize("name", ["lsep", "ranking", "warp"])
-def test_an_empty_batch_has_nothing_to_refuse(name: str, num_labels: int) -> None:
+@pytest.mark.parametrize("name", [name for name in PUBLIC if name != "bpmll_clamped_rows"])
+@pytest.mark.parametrize("sparse", [False, True])
+def test_an_empty_batch_has_nothing_to_refuse(name: str, num_labels: int, sparse: bool) -> None:
     scores = torch.zeros(0, num_labels, requires_grad=True)
-    loss = PUBLIC[name](scores, torch.zeros(0, num_labels), reduction="sum")
+    targets = torch.zeros(0, num_labels)
+    given = losses.LabelIndices(torch.zeros(0, 2, dtype=torch.int64), num_labels) if sparse else targets
+    loss = PUBLIC[name](scores, given, reduction="sum", **counts_for(name, num_labels))
     loss.backward()
     assert loss == 0
     assert scores.grad is not None
@@ -196,25 +204,65 @@ def test_soft_targets_at_the_ends_are_hard_ones(
     torch.testing.assert_close(loss(scores, nearly), loss(scores, targets), rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("within", [False, True])
-@pytest.mark.parametrize("value", [0, 1, 0.5, -1, 1.5, math.nan])
-def test_on_a_device_nothing_waits_for_the_look(
-    value: float, within: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What is done on CUDA, on a CPU: no number is read, and the assertion is the device's."""
-    targets = torch.tensor([[0.0, 1.0], [value, 0.0]])
-    right = 0 <= value <= 1 and (within or value in (0, 1))
+READS = [
+    "item",
+    "tolist",
+    "nonzero",
+    "numpy",
+    "cpu",
+    "to",
+    "equal",
+    "is_nonzero",
+    "allclose",
+    "unique",
+    "masked_select",
+    "__bool__",
+    "__int__",
+    "__float__",
+    "__index__",
+    "__array__",
+    "__contains__",
+]
+"""Methods of tensors for whose values a device is waited for; `to` at least where it is to the CPU."""
 
-    def waits(*_: object) -> None:
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        *((value, torch.float32) for value in (0, 1, 0.5, -1, 1.5, math.nan)),
+        (0.5, torch.float64),
+        (1, torch.float16),
+        (1, torch.bool),
+        *((value, dtype) for value in (1, 2) for dtype in (torch.uint8, torch.int64)),
+        (-1, torch.int8),
+    ],
+)
+def test_on_a_device_nothing_waits_for_the_look(
+    value: float, dtype: torch.dtype, soft: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Targets that say they are on CUDA: no number is read, and the assertion is the device's."""
+    targets = torch.tensor([[0, 1], [value, 0]], dtype=dtype)
+    right = 0 <= value <= 1 and (soft or value in (0, 1))
+
+    def waits(*_: object, **__: object) -> None:
         raise AssertionError("a number is read")
 
     asserted = torch._assert_async
     told: list[Tensor] = []
     with monkeypatch.context() as patch:
-        for name in ("item", "__bool__", "tolist", "nonzero"):
-            patch.setattr(Tensor, name, waits)
+        patch.setattr(Tensor, "device", property(lambda _: torch.device("cuda")), raising=False)
+        patch.setattr(Tensor, "is_cuda", property(lambda _: True), raising=False)
+        for name in READS:
+            patch.setattr(Tensor, name, waits, raising=False)
+        for name in ("equal", "is_nonzero", "nonzero", "allclose", "unique"):
+            patch.setattr(torch, name, waits)
         patch.setattr(torch, "_assert_async", told.append)
-        values.assert_without_waiting(targets, within)
+        values.check_targets(targets, soft=soft)
+        values.check_targets(targets[:0], soft=soft)
+    if dtype == torch.bool:  # which cannot be anything else
+        assert told == []
+        return
     assert [bool(one) for one in told] == [right]
     if not right:
         with pytest.raises(RuntimeError):

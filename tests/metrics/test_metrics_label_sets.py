@@ -10,10 +10,8 @@ from metrics_oracle import SCIKIT_LABEL_SETS, label_sets
 from lsep_ml.metrics import (
     LABEL_SET_KEYS,
     LabelSetMetrics,
-    average_precisions,
     count_label_sets,
     label_set_metrics,
-    ranking_metrics,
 )
 
 
@@ -98,36 +96,6 @@ def test_nothing_predicted_and_nothing_true_count_zero_without_warnings():
         warnings.simplefilter("error")
         values = label_set_metrics(count_label_sets(nothing, nothing))
     assert {key: float(value) for key, value in values.items() if value} == {"exact_match": 1.0}
-
-
-@pytest.mark.parametrize("wrong", [2, -1, 0.5, np.nan])
-def test_the_core_takes_nothing_but_zeros_and_ones(wrong):
-    good, bad = np.zeros((3, 2)), np.array([[0, 1], [1, 0], [wrong, 0]])
-    mask = np.array([[1, 1], [1, 1], [0, 1]])
-    with pytest.raises(
-        ValueError, match=rf"targets: {wrong}(\.0)? found in row 2, column 0, expected only 0 and 1"
-    ):
-        count_label_sets(good, bad)
-    with pytest.raises(ValueError, match=r"predictions: .* found in row 2, column 0, expected only 0 and 1"):
-        count_label_sets(torch.from_numpy(bad), good)
-    assert count_label_sets(bad, bad, mask).exact == 3  # an unknown entry may hold anything
-    for core in (ranking_metrics, average_precisions):
-        with pytest.raises(ValueError, match=r"targets: .* found in row 2, column 0, expected only 0 and 1"):
-            core(good, bad)
-        core(good, bad, mask)
-
-
-@pytest.mark.parametrize("core", [count_label_sets, ranking_metrics, average_precisions])
-def test_nothing_is_repeated_to_fit(core):
-    """One column of targets is not the targets of every label."""
-    good = np.zeros((4, 3))
-    good[0] = 1
-    for other in (good[:, :1], good[:1], good[:, 0], good[:, :2]):
-        with pytest.raises(ValueError, match=r"targets: shape .*, but (predictions|scores) have \(4, 3\)"):
-            core(good, other)
-        with pytest.raises(ValueError, match=r"mask: shape"):
-            core(good, good, other)
-    core(good, good, good)
 
 
 def test_wrong_input_is_named():

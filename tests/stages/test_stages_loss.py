@@ -1,6 +1,7 @@
 """A run fills the class counts of its training images in where its loss takes them."""
 
 import numpy as np
+import pytest
 import torch
 from omegaconf import OmegaConf
 
@@ -31,3 +32,6 @@ def test_class_counts_are_those_of_the_known_training_entries() -> None:
     config.loss.update({"_target_": "lsep_ml.losses.bce_loss", "pos_weight": [2, 3]})
     expected = losses.bce_loss(scores, of_one, pos_weight=[2.0, 3.0])
     assert build_loss(config, split)(scores, of_one) == expected
+    config.loss.pos_weight = [2, 3, 4]
+    with pytest.raises(ValueError, match="pos_weight: 3 numbers, scores have 2 labels"):
+        build_loss(config, split)

@@ -55,7 +55,14 @@ def test_options_of_a_predictor(tmp_path: Path) -> None:
         ("training.epochs=0", "a whole number at least 1"),
         ("training.epochs=ten", "a whole number at least 1"),
         ("training.epochs=null", "a whole number at least 1"),
-        ("trainer.devices=none", "one of auto, or a whole number at least 1, or a list of them"),
+        ("trainer.devices=none", "one of auto, or a whole number at least 0, or a list of them"),
+        *(
+            (
+                f"+loss.pos_weight={value}",
+                "one of balanced, tempered, or a list, each a number above 0, or null",
+            )
+            for value in ("odd", "2", "[0]", "[-1]", "[balanced]", "[]")
+        ),
         ("schedule.warmup=2", "a number at least 0 and at most 1"),
         ("decision.standardize=maybe", "true or false"),
         ("training.epochs=1.5", "a whole number at least 1"),
@@ -101,6 +108,7 @@ def test_every_range_takes_its_inside_and_nothing_else() -> None:
             assert kind.takes("no such word") == (not kind.words), key
             assert kind.takes(None) == kind.null, key
             assert kind.takes(["x"]) == (kind.many and not kind.words), key
+            assert kind.takes([1.0]) == (kind.other is not None and kind.other.takes([1.0])), key
             assert kind.takes(2) == (kind.other is not None and kind.other.takes(2)), key
             continue
         assert not kind.takes({"a": 1}), key
@@ -117,6 +125,14 @@ def test_every_range_takes_its_inside_and_nothing_else() -> None:
 def test_the_words_of_a_range() -> None:
     assert str(Range(real=True)) == "a number"
     assert str(Range(0, 1, real=True, above=True, null=True)) == "a number above 0 and at most 1, or null"
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["loss.pos_weight=[0.5,2,1]", "loss.pos_weight=tempered", "trainer.devices=[0,4]", "trainer.devices=2"],
+)
+def test_lists_and_words_that_are_taken(override: str, tmp_path: Path) -> None:
+    check_ranges(compose_here(tmp_path, override, "loss=bce")[0])
 
 
 def test_an_object_in_the_place_of_a_number_is_refused(tmp_path: Path) -> None:
