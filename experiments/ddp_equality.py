@@ -24,9 +24,10 @@ from lsep_ml.data import DataSet
 from lsep_ml.files import file_digest
 from lsep_ml.processes.start import launch
 from lsep_ml.runs.arrays import write_predictions
-from lsep_ml.stages.decision import FitRows, fit
+from lsep_ml.stages.decision import fit
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features
+from lsep_ml.stages.fit_rows import FitRows
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.job_data import build_data
 from lsep_ml.stages.network import train_prediction

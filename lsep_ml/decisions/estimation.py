@@ -28,6 +28,7 @@ class CountEstimation(LearntDecision):
     """
 
     decides_by: ClassVar[tuple[str, ...]] = ("counts",)
+    learns_from_scores = False
 
     def __init__(
         self,

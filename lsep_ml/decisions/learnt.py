@@ -28,6 +28,9 @@ class LearntDecision(Decision):
     """
 
     needs_features = True
+    learns_from_scores: ClassVar[bool] = True
+    """Whether what it learns depends on the scores, not on targets and features alone."""
+
     num_labels: int
     feature_mean: Tensor
     feature_scale: Tensor

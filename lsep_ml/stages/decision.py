@@ -1,112 +1,38 @@
 """Stage 2: what a decision is fitted on, the fit, and what it says of validation images it was fitted on."""
 
 import copy
+import hashlib
 import logging
 import time
 import warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor
 
-from lsep_ml.data import DataSet
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.decisions.abstention import confidence
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.stages.extraction import Extraction
-from lsep_ml.stages.scores import training_scores
+from lsep_ml.stages.fit_rows import FitRows
+from lsep_ml.stages.shared import Shared
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import LINEAR_FITS, linear_fits_made_by
 from lsep_ml.terminal import console
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
-from lsep_ml.training.fitting import DecisionWarning, OnEpoch, fit_decision
-from lsep_ml.training.folds import Rows, checked_rows, draw_folds, fold_pairs
+from lsep_ml.training.fitting import DecisionWarning, OnEpoch, warn
+from lsep_ml.training.folds import fold_pairs
 from lsep_ml.training.linear_fits import LinearFits
 from lsep_ml.training.path import Kept
 from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class FitRows:
-    """Holds the rows that a decision is fitted on, arrays of N rows, training images before validation images.
-
-    val: which rows of the validation split are among them, the last ones: all or none. folds: (N,), rows that are left
-    out together. further: targets and mask of the training images, where they are not among the rows and the decision
-    counts label sets.
-    """
-
-    scores: NDArray[np.float32]
-    targets: NDArray[np.uint8]
-    features: NDArray[np.float32]
-    mask: NDArray[np.bool_] | None
-    val: NDArray[np.bool_]
-    folds: NDArray[np.int64]
-    further: tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None
-
-    @classmethod
-    def of(cls, decision: Decision, extraction: Extraction, data_set: DataSet, seed: int) -> "FitRows":
-        """Return the rows that `decision.fit_on` asks for.
-
-        With "crossfit" these are the training images, by their out-of-fold scores, and the validation images; learnt
-        decisions take the training images alone. Where there are no out-of-fold scores, the validation images.
-        """
-        names: tuple[str, ...] = (decision.fit_on,)
-        out_of_fold = None
-        if decision.fit_on == "both":
-            names = ("train", "val")
-        elif decision.fit_on == "crossfit":
-            out_of_fold = extraction.out_of_fold()
-            alone = isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
-            names = ("val",) if out_of_fold is None else ("train",) if alone else ("train", "val")
-        splits = {name: extraction.split(name) for name in names}
-        scores = {name: split.scores for name, split in splits.items()}
-        if "train" in names:
-            scores["train"] = training_scores(extraction) if out_of_fold is None else out_of_fold.scores
-        masks = [split.mask for split in splits.values() if split.mask is not None]
-        groups = [data_set.split(name).groups for name in names]
-        further = None
-        if names == ("val",) and decision.counts_label_sets:
-            of_train = extraction.split("train")
-            further = of_train.targets, of_train.mask
-        sizes = {name: len(split.targets) for name, split in splits.items()}
-        rows = sum(sizes.values())
-        return cls(
-            _join([values for values in scores.values() if values is not None]),
-            _join([split.targets for split in splits.values()]),
-            _join([split.features for split in splits.values()]),
-            _join(masks) if masks else None,
-            np.arange(rows) >= rows - sizes.get("val", 0),
-            draw_folds(rows, seed, None if any(g is None for g in groups) else _join(groups)),
-            further,
-        )
-
-    def take(self, chosen: NDArray[np.bool_]) -> "FitRows":
-        """Take some of the rows."""
-        mask = None if self.mask is None else self.mask[chosen]
-        arrays = (self.scores[chosen], self.targets[chosen], self.features[chosen], mask)
-        return FitRows(*arrays, self.val[chosen], self.folds[chosen], self.further)
-
-    def fit(self, decision: Decision, **options: Any) -> None:
-        """Fit the decision, which is not one by log odds, on these rows."""
-        arrays = (self.scores, self.targets, self.features, self.mask)
-        fit_decision(decision, *arrays, folds=self.folds, **options)
-
-    def by_log_odds(self, decision: LogOddsDecision) -> Rows:
-        """Return the rows as a decision by log odds is fitted on them.
-
-        Raises ValueError for data that no decision can be fitted on.
-        """
-        check_fit(self.scores, self.targets, self.mask)
-        judged = self.val if self.val.any() and not self.val.all() else None
-        arrays = (self.scores, self.targets, self.features, self.mask)
-        return checked_rows(decision, *arrays, folds=self.folds, validation=judged, further=self.further)
 
 
 @dataclass(frozen=True)
@@ -188,10 +114,57 @@ def fit(
         ended = fit_log_odds_decision(decision, rows.by_log_odds(decision), fits)
         if not ended.converged:
             log.warning("the solver stopped at a gradient norm of %.1e", ended.gradient_norm)
+    elif isinstance(decision, LearntDecision):
+        _learn_or_share(config, decision, rows, note_epoch, options | {"states": states})
     else:
-        noted: OnEpoch = note_epoch
-        rows.fit(decision, progress=console.is_terminal, on_epoch=noted, states=states, **options)
+        rows.fit(decision)
     return cross_fit(unfitted, decision, rows, options, fits) if rows.val.any() else None
+
+
+class Learnt(NamedTuple):
+    """Holds the state of a learnt decision after its training, and the loss of each epoch."""
+
+    state: dict[str, Tensor]
+    losses: list[float]
+
+
+_LEARNT: Shared[Learnt] = Shared(4)
+
+
+def _learn_or_share(
+    config: DictConfig, decision: LearntDecision, rows: FitRows, on_epoch: OnEpoch, options: dict[str, Any]
+) -> None:
+    """Train the decision; jobs with other scores of the same images share one that learns nothing from the scores."""
+    trained = False
+
+    def train() -> Learnt:
+        nonlocal trained
+        losses: list[float] = []
+
+        def note(epoch: int, loss: float) -> None:
+            losses.append(loss)
+            on_epoch(epoch, loss)
+
+        rows.fit(decision, progress=console.is_terminal, on_epoch=note, **options)
+        trained = True
+        return Learnt(copy.deepcopy(decision.state_dict()), losses)
+
+    if decision.learns_from_scores:
+        train()
+        return
+    arrays = [
+        None if array is None else hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        for array in (rows.targets, rows.features, rows.mask)
+    ]
+    built = {name: value for name, value in decision.options().items() if name != "fit_on"}
+    fitting = OmegaConf.to_container(config.fitting, resolve=True)
+    learnt = _LEARNT.get([type(decision).__name__, built, fitting, config.seed, arrays], train)
+    if not trained:
+        check_fit(rows.scores, rows.targets, rows.mask)
+        for epoch, loss in enumerate(learnt.losses):
+            on_epoch(epoch, loss)
+        decision.load_state_dict(learnt.state)
+        warn(decision.eval(), decision.problems(rows.scores, rows.features))
 
 
 def cross_fit(
@@ -254,7 +227,3 @@ def log_odds_of(decision: Decision | None, scores: Any, features: Any) -> NDArra
         return None
     estimated: NDArray[np.float32] = decision.estimator.log_odds(scores, features).float().numpy()
     return estimated
-
-
-def _join(arrays: Any) -> Any:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

@@ -24,10 +24,11 @@ from lsep_ml.runs.history import write_history
 from lsep_ml.runs.per_class import per_class_record
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
-from lsep_ml.stages.decision import FitRows, Judged, fit, linear_fits_key, stored_fits
+from lsep_ml.stages.decision import Judged, fit, linear_fits_key, stored_fits
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import UNREAD, Extraction
+from lsep_ml.stages.fit_rows import FitRows
 from lsep_ml.stages.folds import fold_jobs, joined, say_fold
 from lsep_ml.stages.heat_maps import heat_maps
 from lsep_ml.stages.job import Job, build_job

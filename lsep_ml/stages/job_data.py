@@ -1,9 +1,6 @@
 """The images of a job, and the same images in the split whose features every other split of them takes."""
 
 import logging
-import os
-from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, cast
 
 from hydra.utils import instantiate
@@ -14,15 +11,12 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.known import check_known
 from lsep_ml.data.mixing import Mixing
 from lsep_ml.data.order import ProcessShare
-from lsep_ml.files import content_hash
 from lsep_ml.processes.group import ALONE, Processes
-from lsep_ml.stages.sweep import FOLDER
+from lsep_ml.stages.shared import Shared
 
 log = logging.getLogger(__name__)
 
-_READ: dict[str, DataSet] = {}
-"""What the sweep that this process works on read last, by the configuration of the data: jobs that follow share it."""
-_KEPT = 2  # the images as a job has them, and as they are divided first
+_READ: Shared[DataSet] = Shared(2)  # the images as a job has them, and as they are divided first
 
 
 class DividedFirst(NamedTuple):
@@ -51,11 +45,13 @@ def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataMod
 
 def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
     build = instantiate(config.data)
-    sweep = os.environ.get(FOLDER)
-    if sweep is not None:
-        plain = [OmegaConf.to_container(config[section], resolve=True) for section in ("data", "transform")]
-        build = partial(build, reader=_read_once(build.keywords["reader"], content_hash([sweep, *plain])))
+    plain = [OmegaConf.to_container(config[section], resolve=True) for section in ("data", "transform")]
+
+    def read(**options: Any) -> DataSet:
+        return _READ.get(plain, lambda: build.keywords["reader"](**options))
+
     data: ImageDataModule = build(
+        reader=read,
         transform=instantiate(config.transform),
         batch_size=config.training.batch_size,
         eval_batch_size=config.training.eval_batch_size,
@@ -64,19 +60,6 @@ def _read(config: DictConfig, processes: Processes) -> ImageDataModule:
         process=ProcessShare(processes.rank, processes.count),
     )
     return data
-
-
-def _read_once(reader: Callable[..., DataSet], key: str) -> Callable[..., DataSet]:
-    """Return the `reader`, which gives again what it read by this `key`."""
-
-    def read(**options: Any) -> DataSet:
-        if key not in _READ:
-            while len(_READ) >= _KEPT:
-                del _READ[next(iter(_READ))]
-            _READ[key] = reader(**options)
-        return _READ[key]
-
-    return read
 
 
 def divided_first(config: DictConfig, processes: Processes) -> DividedFirst | None:

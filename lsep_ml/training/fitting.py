@@ -114,7 +114,7 @@ def fit_decision(
         problems = (
             [] if ended.converged else [f"the solver stopped at a gradient norm of {ended.gradient_norm:.1e}"]
         )
-        _warn(decision, [*problems, *decision.eval().problems(scores, features)])
+        warn(decision, [*problems, *decision.eval().problems(scores, features)])
         return decision
     if not isinstance(decision, LearntDecision):
         raise TypeError(f"decision: {type(decision).__name__} is neither a Rule nor a LearntDecision")
@@ -143,7 +143,7 @@ def fit_decision(
         drawn = draw_folds(len(scores), seed) if folds is None else as_numpy(folds)
         moved.choose_offsets(*_honest_log_odds(moved, arrays, drawn, learn))
     decision.eval()
-    _warn(decision, decision.problems(scores, features))
+    warn(decision, decision.problems(scores, features))
     return decision
 
 
@@ -188,7 +188,8 @@ def _named(name: str, scores: Array, features: Array | None) -> Decision:
     )
 
 
-def _warn(decision: Decision, problems: Sequence[str]) -> None:
+def warn(decision: Decision, problems: Sequence[str]) -> None:
+    """Warn (DecisionWarning) of what is suspicious about a fitted decision, where the caller was called."""
     for problem in problems:
         warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=3)
 

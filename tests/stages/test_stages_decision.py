@@ -1,5 +1,9 @@
 """Stage 2: which images a decision is fitted on, and that validation is judged by fits without the image judged."""
 
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from jobs import run_job_here
@@ -8,6 +12,8 @@ from omegaconf import OmegaConf
 from lsep_ml.decisions import (
     CappedThreshold,
     ConformalRisk,
+    CountEstimation,
+    Decision,
     GlobalThreshold,
     LabelSetSupport,
     LinearThresholds,
@@ -16,7 +22,10 @@ from lsep_ml.decisions import (
     load,
 )
 from lsep_ml.stages.completion import constrained
-from lsep_ml.stages.decision import FitRows, cross_fit
+from lsep_ml.stages.decision import cross_fit, fit
+from lsep_ml.stages.fit_rows import FitRows
+from lsep_ml.stages.sweep import FOLDER
+from lsep_ml.training.fitting import fit_decision
 from lsep_ml.training.folds import draw_folds
 
 TINY = (
@@ -85,6 +94,50 @@ def test_too_few_images_without_a_fold_are_judged_by_the_fit_on_all(caplog: pyte
     judged = cross_fit(ConformalRisk(0.05), fitted, rows)
     assert np.array_equal(judged.label_sets, fitted.predict(rows.scores).numpy())
     assert "at least 19 images are needed" in caplog.text
+
+
+def test_jobs_of_one_sweep_share_what_a_decision_learns_without_the_scores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, trainings = case(), []
+
+    def counted(decision: Any, *arrays: Any, **options: Any) -> Any:
+        trainings.append(decision)
+        return fit_decision(decision, *arrays, **options)
+
+    monkeypatch.setattr("lsep_ml.stages.fit_rows.fit_decision", counted)
+    fitting = {"epochs": 2, "batch_size": 8}
+    fitting["optimizer"] = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.1}
+
+    def learnt(decision: Decision, shift: float = 0, seed: int = 0, **changed: Any) -> tuple[Any, ...]:
+        rows = replace(given, val=np.zeros(60, bool), scores=given.scores + np.float32(shift), **changed)
+        history: list[dict[str, Any]] = []
+        config = OmegaConf.create({"names": {"decision": "learnt"}, "seed": seed, "fitting": fitting})
+        fit(config, decision, rows, history.append)
+        return (
+            {name: value.tolist() for name, value in decision.state_dict().items()},
+            history,
+            decision.training,
+        )
+
+    monkeypatch.delenv(FOLDER, raising=False)
+    alone = learnt(CountEstimation(5, 3, 2))
+    assert learnt(CountEstimation(5, 3, 2), shift=1) == alone
+    assert len(trainings) == 2
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    for shift, fit_on in ((0, "train"), (1, "crossfit")):
+        assert learnt(CountEstimation(5, 3, 2, fit_on=fit_on), shift) == alone
+    assert len(trainings) == 3
+    with pytest.raises(ValueError, match="NaN"):
+        learnt(CountEstimation(5, 3, 2), shift=np.nan)
+    learnt(CountEstimation(5, 3, 2), seed=1)
+    learnt(CountEstimation(5, 3, 3))
+    learnt(CountEstimation(5, 3, 2), targets=1 - given.targets)
+    learnt(CountEstimation(5, 3, 2), features=-given.features)
+    learnt(CountEstimation(5, 3, 2), mask=np.arange(180).reshape(60, 3) % 7 > 0)
+    learnt(ThresholdEstimation(5, 3))
+    learnt(ThresholdEstimation(5, 3), shift=1)
+    assert len(trainings) == 10
 
 
 @pytest.fixture(scope="module")
