@@ -16,9 +16,9 @@ from lsep_ml.data.data_set import SPLITS, DataSet, Split, repeated_id
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.decode import ImageFiles
 from lsep_ml.data.images.opened import MISSING, SAMPLE, check_images, how_checked
-from lsep_ml.data.indicator import Known, Targets
 from lsep_ml.data.label_names import SEPARATOR, check_label_names
 from lsep_ml.data.twins import Twins
+from lsep_ml.metrics.indicator import Known, Targets
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Known, SparseIndicator, Targets, dense_blocks
 from lsep_ml.data.label_names import check_label_names
 from lsep_ml.files import atomic_write
+from lsep_ml.metrics.indicator import Known, SparseIndicator, Targets, dense_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from lsep_ml.data.indicator import Targets
+from lsep_ml.metrics.indicator import Targets
 
 LARGE = 2**26  # counts of groups and labels from which on those that are 0 are left out
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Known, SparseIndicator, Targets, dense_blocks
+from lsep_ml.metrics.indicator import Known, SparseIndicator, Targets, dense_blocks
 
 log = logging.getLogger(__name__)
 

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from lsep_ml.data.data_set import Split
 from lsep_ml.data.errors import ImageError
-from lsep_ml.data.indicator import Known, SparseIndicator, Targets
 from lsep_ml.data.mixing import mixed
 from lsep_ml.data.order import BatchKey, TrainingOrder
 from lsep_ml.data.transform import Transform
+from lsep_ml.metrics.indicator import Known, SparseIndicator, Targets
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Targets
 from lsep_ml.data.mixing import UNMIXED, Mix, Mixing
+from lsep_ml.metrics.indicator import Targets
 
 
 class BatchKey(NamedTuple):

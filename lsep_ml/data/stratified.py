@@ -15,7 +15,7 @@ from lsep_ml.data.cache import cache_file, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.grouped import grouped_parts
-from lsep_ml.data.indicator import SparseIndicator, Targets, dense_blocks
+from lsep_ml.metrics.indicator import SparseIndicator, Targets, dense_blocks
 
 FORMAT = 1  # of the cached split
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lsep_ml.data.data_set import DataSet, Images, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Targets
+from lsep_ml.metrics.indicator import Targets
 
 SinglePositive = Literal["single_positive"]
 DroppedAs = Literal["unknown", "negative"]

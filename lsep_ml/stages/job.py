@@ -16,10 +16,10 @@ from torch import nn
 from lsep_ml.bundle.start import start_from, starting_point
 from lsep_ml.data import ImageDataModule
 from lsep_ml.data.data_set import SPLITS, Split
-from lsep_ml.data.indicator import dense_blocks
 from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.losses import ClassCounts, with_class_counts
 from lsep_ml.losses.kernels.class_counts import positive_weights
+from lsep_ml.metrics.indicator import dense_blocks
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
-from lsep_ml.data.indicator import Known, SparseIndicator, Targets
 from lsep_ml.data.known import without_unread
 from lsep_ml.files import link_or_copy, no_room_named, read_json, write_json
+from lsep_ml.metrics.indicator import Known, SparseIndicator, Targets
 
 log = logging.getLogger(__name__)
 

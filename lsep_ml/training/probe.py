@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.losses import compares_images, is_shift_invariant
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.training.continuation import Problem, is_of_hinges, leading, reach
 from lsep_ml.training.linear_scores import (
     Blocks,

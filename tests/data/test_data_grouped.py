@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsep_ml.data.grouped import _counts, deviation, grouped_parts
-from lsep_ml.data.indicator import SparseIndicator
+from lsep_ml.metrics.indicator import SparseIndicator
 
 SHARES = (0.6, 0.2, 0.2)
 

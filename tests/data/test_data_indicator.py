@@ -9,11 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from lsep_ml.data import DataError, DataSet, Split, indicator
+from lsep_ml.data import DataError, DataSet, Split
 from lsep_ml.data.annotations import Annotations
 from lsep_ml.data.check.statistics import label_statistics
 from lsep_ml.data.grouped import grouped_parts
-from lsep_ml.data.indicator import SparseIndicator, dense_blocks, stacked
 from lsep_ml.data.known import lacking
 from lsep_ml.data.loading import BatchedSplit
 from lsep_ml.data.order import BatchKey, repeat_factors
@@ -23,6 +22,8 @@ from lsep_ml.data.sources.features import read_features
 from lsep_ml.data.sources.own import read_own
 from lsep_ml.data.stratified import stratified_folds, stratified_split
 from lsep_ml.data.withheld import Withheld, long_tailed_rows
+from lsep_ml.metrics import indicator
+from lsep_ml.metrics.indicator import SparseIndicator, dense_blocks, stacked
 
 N, K = 40, 7
 RNG = np.random.default_rng(0)
@@ -62,6 +63,18 @@ def test_it_answers_as_the_dense_matrix(dense: np.ndarray, held: SparseIndicator
     np.testing.assert_array_equal(held[5], dense[5], strict=True)
     for rows in (slice(3, 9), RNG.permutation(N), np.array([4, 4, 0]), REST, np.zeros(0, int)):
         np.testing.assert_array_equal(np.asarray(held[rows]), dense[rows], strict=True)
+        for labels in (slice(None), slice(2, 5), slice(6, 99), slice(3, 3), 6, np.int64(0)):
+            np.testing.assert_array_equal(held[rows, labels], dense[rows, labels], strict=True)
+    np.testing.assert_array_equal(np.asarray(held != 0), dense != 0, strict=True)
+    np.testing.assert_array_equal(np.asarray(held.astype(bool)), dense.astype(bool), strict=True)
+    np.testing.assert_array_equal(np.asarray(SparseIndicator.from_dense(dense)), dense, strict=True)
+    for known in (KNOWN, sparse(KNOWN, REST)):
+        np.testing.assert_array_equal(np.asarray(held.within(known)), (dense != 0) & KNOWN, strict=True)
+    assert held[:0].within(KNOWN[:0]).shape == (0, K)
+    with pytest.raises(TypeError, match="compared with 0"):
+        held == 1  # noqa: B015
+    with pytest.raises(TypeError, match="compared with 0"):
+        held != dense  # noqa: B015
 
 
 def test_places_may_come_twice_and_in_any_order() -> None:
@@ -69,6 +82,9 @@ def test_places_may_come_twice_and_in_any_order() -> None:
     np.testing.assert_array_equal(np.asarray(SparseIndicator.of(rows, columns, (N, K))), TARGETS)
     below = stacked([sparse(TARGETS), TARGETS[:5]])
     np.testing.assert_array_equal(np.asarray(below), np.concatenate([TARGETS, TARGETS[:5]]))
+    known = stacked([sparse(KNOWN), KNOWN[:9], sparse(KNOWN, REST), SparseIndicator.all_known((2, K))])
+    expected = np.concatenate([KNOWN, KNOWN[:9], KNOWN, np.ones((2, K), bool)])
+    np.testing.assert_array_equal(np.asarray(known), expected, strict=True)
 
 
 @pytest.mark.usefixtures("block")

@@ -11,13 +11,13 @@ from lsep_ml.data import DataError
 from lsep_ml.data.errors import ImageError
 from lsep_ml.data.images import opened
 from lsep_ml.data.images.opened import images_checked
-from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.data.known import without_unread
 from lsep_ml.data.loading import BatchedSplit
 from lsep_ml.data.mixing import Mixing
 from lsep_ml.data.order import FixedOrder, ProcessShare, TrainingOrder
 from lsep_ml.data.sources.own import folder, read_own
 from lsep_ml.data.transform import Transform
+from lsep_ml.metrics.indicator import SparseIndicator
 
 IMAGES = 24
 BAD = {5: b"no image", 6: None, 17: b""}

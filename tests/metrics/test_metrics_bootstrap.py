@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.metrics import (
     LABEL_SET_KEYS,
     RANKING_KEYS,
@@ -17,6 +16,7 @@ from lsep_ml.metrics import (
     resampled_ranking,
 )
 from lsep_ml.metrics.functional import label_cutoffs
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.resampled_ranking import DrawnImages, ResampledRanking
 
 REPLICATES = 60

@@ -15,7 +15,7 @@ import pytest
 import torch
 from jobs import compose_here, run_job_here
 
-from lsep_ml.data import indicator
+from lsep_ml.metrics import indicator
 from lsep_ml.metrics.functional import RANKING_KEYS, ranking_metrics
 from lsep_ml.models import Network
 from lsep_ml.stages import evaluation, scores, sealed_rows

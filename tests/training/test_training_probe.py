@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from lsep_ml import losses
 from lsep_ml.data import Split
-from lsep_ml.data.indicator import SparseIndicator
 from lsep_ml.data.stratified import stratified_folds
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.training.continuation import HINGE_TOLERANCE, check_solvable, is_convex
 from lsep_ml.training.linear_scores import ProbeFeatures, ScoreLayer, Standardisation, StandardisedFeatures
 from lsep_ml.training.path import DecayPath, Kept, Solving

@@ -16,11 +16,11 @@ from lsep_ml.data.annotations import (
 )
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import stacked
 from lsep_ml.data.sources.instances import read_instances
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import divided
 from lsep_ml.data.tree import GUIDE, find_images
+from lsep_ml.metrics.indicator import stacked
 
 
 def read_coco_json(

@@ -19,12 +19,12 @@ from lsep_ml.data.annotations import (
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import from_places, known_but, places
 from lsep_ml.data.label_names import SEPARATOR, check_label_names, listed_in_cell
 from lsep_ml.data.sources.csv_table import UNKNOWN, CsvTable, read_table
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import divided, stratified_split
 from lsep_ml.data.tree import clean_path, find_forms, find_tree
+from lsep_ml.metrics.indicator import from_places, known_but, places
 
 FORMAT = 4  # of the cached index
 

@@ -15,8 +15,8 @@ from pycocotools.coco import COCO
 
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Targets, from_places, places
 from lsep_ml.data.tree import clean_path
+from lsep_ml.metrics.indicator import Targets, from_places, places
 
 FORMAT = 3  # of the cached arrays
 

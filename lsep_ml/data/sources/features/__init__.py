@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import Annotations, Unlabelled, checked, keep_labelled
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import SparseIndicator, stacked
 from lsep_ml.data.sources.features.files import Given, read_given
 from lsep_ml.data.sources.own.builder import build
 from lsep_ml.data.sources.own.columns import image_column
@@ -24,6 +23,7 @@ from lsep_ml.data.sources.own.listed import Options, some
 from lsep_ml.data.sources.own.paths import SPLIT_WORDS
 from lsep_ml.data.sources.own.rows import listed_in
 from lsep_ml.data.stratified import divided
+from lsep_ml.metrics.indicator import SparseIndicator, stacked
 
 SPARSE = (".svm", ".libsvm", ".txt")
 ARRAYS = (".npz", ".npy")

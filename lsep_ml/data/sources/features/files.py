@@ -11,9 +11,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import SparseIndicator, indicator
 from lsep_ml.data.sources.own.frames import Frame, read_frame
 from lsep_ml.data.sources.own.paths import SPLIT_WORDS
+from lsep_ml.metrics.indicator import SparseIndicator, indicator
 
 NAMES = {
     "features": ("features", "x", "embeddings", "data"),

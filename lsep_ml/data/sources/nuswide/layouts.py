@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import Annotations, checked
 from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import indicator
 from lsep_ml.data.tree import GUIDE, clean_path, find_images, find_tree, read_lines, read_text
+from lsep_ml.metrics.indicator import indicator
 
 CONCEPTS = (
     "airport", "animal", "beach", "bear", "birds", "boats", "book", "bridge", "buildings", "cars", "castle",

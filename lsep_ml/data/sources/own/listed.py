@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
-from lsep_ml.data.indicator import Known, Targets, from_places, in_order, known_but
 from lsep_ml.data.sources.own.folder import Found
 from lsep_ml.data.sources.own.paths import Images
+from lsep_ml.metrics.indicator import Known, Targets, from_places, in_order, known_but
 
 ABSENT, PRESENT, UNKNOWN, UNCERTAIN = range(4)
 """What an entry of the label matrix can be; UNCERTAIN is what -1 says, and `data.uncertain` what it means."""

@@ -1,7 +1,8 @@
 """The 0/1 matrices of images and labels: dense where that is small, else as each row's few label numbers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,8 @@ _BLOCK = 2**25  # entries of dense rows that are made at a time
 class SparseIndicator:
     """Holds a 0/1 matrix (N, K) as compressed rows, and answers as the dense array does where it is asked for less.
 
-    Rows can be chosen, added up and made dense, all with the numbers of the dense matrix; `numpy.asarray` makes the
-    whole of it dense.
+    Rows can be chosen, added up and made dense, and labels read, all with the numbers of the dense matrix;
+    `numpy.asarray` makes the whole of it dense.
 
     Args:
         indptr: int64 (N + 1,), where each row's columns begin in `indices`.
@@ -49,6 +50,25 @@ class SparseIndicator:
         indices = (cells % shape[1]).astype(np.int32)
         return cls(indptr.astype(np.int64), indices, shape[1], kind, rest)
 
+    @classmethod
+    def from_dense(cls, matrix: NDArray[Any]) -> "SparseIndicator":
+        """Hold a dense 0/1 matrix, of rows that are more than half 1 the places that are 0."""
+        kind: Any = np.bool_ if matrix.dtype == bool else np.uint8
+        rest = matrix.sum(1) * 2 > matrix.shape[1]
+        rows, columns = np.nonzero(matrix != rest[:, None])
+        return cls.of(rows, columns, matrix.shape, kind, rest if rest.any() else None)
+
+    @classmethod
+    def all_known(cls, shape: tuple[int, int]) -> "SparseIndicator":
+        """Return the bool matrix that is True everywhere."""
+        return cls(
+            np.zeros(shape[0] + 1, np.int64),
+            np.zeros(0, np.int32),
+            shape[1],
+            np.bool_,
+            np.ones(shape[0], bool),
+        )
+
     @property
     def shape(self) -> tuple[int, int]:
         """Return (N, K)."""
@@ -73,7 +93,13 @@ class SparseIndicator:
         return len(self.indptr) - 1
 
     def __getitem__(self, rows: Any) -> Any:
-        """Return these rows: a row number gives a dense (K,), all else (slice, numbers, bool) is sparse again."""
+        """Return these rows: a row number gives a dense (K,), all else (slice, numbers, bool) is sparse again.
+
+        Rows and labels, a number or a slice without steps, give a dense array: all rows of these labels, then the rows.
+        """
+        if isinstance(rows, tuple):
+            rows, labels = rows
+            return self._labels(labels)[rows]
         if isinstance(rows, int | np.integer):
             return np.asarray(self[[rows]])[0]
         rows = np.arange(len(self))[rows]
@@ -89,6 +115,29 @@ class SparseIndicator:
         dense[rest] = 1
         dense[rows, self.indices] = ~rest[rows]
         return dense if dtype is None else dense.astype(dtype, copy=False)
+
+    def __ne__(self, other: object) -> Any:
+        """Return the bool matrix of `!= 0`; TypeError for another number, as for all comparisons that are not held."""
+        if isinstance(other, int) and other == 0:
+            return replace(self, kind=np.bool_)
+        return self.__eq__(other)
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError("a sparse 0/1 matrix is compared with 0 by != alone; numpy.asarray makes it dense")
+
+    __hash__ = object.__hash__
+
+    def astype(self, kind: DTypeLike, copy: bool = False) -> "SparseIndicator":
+        """Return the same matrix as bool or uint8."""
+        return replace(self, kind=np.dtype(kind).type)
+
+    def within(self, known: Any) -> "SparseIndicator":
+        """Return the bool matrix that is 1 where this one is and `known`, bool (N, K) or None for all, is True."""
+        if known is None or not len(self):
+            return replace(self, kind=np.bool_)
+        return stacked(
+            [SparseIndicator.from_dense(ours & theirs) for ours, theirs in dense_blocks(self != 0, known)]
+        )
 
     def nonzero(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return the places that are 1, row by row; where there is a `rest`, of a matrix that is dense for it."""
@@ -126,6 +175,26 @@ class SparseIndicator:
         """Return the largest entry, 0 or 1."""
         return self.dtype.type(self.any())
 
+    @cached_property
+    def _by_label(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the rows of `indices` label by label, and where those of each label begin, (K + 1,)."""
+        order = np.argsort(self.indices, kind="stable")
+        starts = np.append(0, np.bincount(self.indices, minlength=self.width).cumsum())
+        return self._rows()[order].astype(np.int32), starts
+
+    def _labels(self, labels: Any) -> NDArray[Any]:
+        """Return the labels of all rows, dense."""
+        numbers = np.arange(self.width)[labels].reshape(-1)
+        dense = np.zeros((len(self), len(numbers)), self.dtype)
+        if len(numbers):
+            rest = np.zeros(len(self), bool) if self.rest is None else self.rest
+            dense[rest] = 1
+            of_labels, starts = self._by_label
+            starts = starts[numbers[0] : numbers[-1] + 2]
+            rows = of_labels[starts[0] : starts[-1]]
+            dense[rows, np.repeat(np.arange(len(numbers)), np.diff(starts))] = ~rest[rows]
+        return dense if isinstance(labels, slice) else dense[:, 0]
+
     def _rows(self) -> NDArray[np.int64]:
         return np.repeat(np.arange(len(self)), np.diff(self.indptr))
 
@@ -155,15 +224,21 @@ def dense_blocks(*matrices: Any) -> Iterator[tuple[Any, ...]]:
 
 
 def stacked(matrices: Sequence[Any]) -> Any:
-    """Return matrices of the same columns, none of which has a `rest`, below each other; sparse where one is."""
+    """Return matrices of the same columns below each other; sparse where one is, of the kind of the first."""
     if all(isinstance(matrix, np.ndarray) for matrix in matrices):
         return np.concatenate(matrices)
-    rows, columns = zip(*(matrix.nonzero() for matrix in matrices), strict=True)
-    above = np.cumsum([0, *(len(matrix) for matrix in matrices)])
-    places = [of + first for of, first in zip(rows, above[:-1], strict=True)]
-    return SparseIndicator.of(
-        np.concatenate(places), np.concatenate(columns), (int(above[-1]), matrices[0].shape[1])
-    )
+    parts = [
+        matrix if isinstance(matrix, SparseIndicator) else SparseIndicator.from_dense(matrix)
+        for matrix in matrices
+    ]
+    lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+    rest = None
+    if any(part.rest is not None for part in parts):
+        rest = np.concatenate(
+            [np.zeros(len(part), bool) if part.rest is None else part.rest for part in parts]
+        )
+    columns = np.concatenate([part.indices for part in parts])
+    return SparseIndicator(np.append(0, lengths.cumsum()), columns, parts[0].width, parts[0].kind, rest)
 
 
 def places(labels_of_image: Sequence[Sequence[int]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
