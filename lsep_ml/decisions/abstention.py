@@ -56,7 +56,11 @@ def confidence(scores: Array, decided: "Decided") -> Tensor:
     if decided.counts is None:
         return (values - 0.5).abs().amin(1)
     named = values.masked_fill(~decided.label_sets, torch.inf).amin(1)
-    return (named - values.masked_fill(decided.label_sets, -torch.inf).amax(1)).clamp_min(0)
+    left = values.masked_fill(decided.label_sets, -torch.inf).amax(1)
+    tied = (
+        (named == left) & decided.label_sets.any(1) & ~decided.label_sets.all(1)
+    )  # infinite scores on both sides
+    return (named - left).clamp_min(0).masked_fill(tied, 0)
 
 
 def choose_abstention(

@@ -18,6 +18,9 @@ from lsep_ml.metrics.calibration import curves_by_label, platt_curve
 Method = Literal["platt", "isotonic"]
 _CELLS = 4_000_000  # probabilities held at a time: bounds the memory
 _TIE = 1e-12
+_MOST = torch.finfo(
+    torch.float32
+).max  # the score that stands for an infinite one, which a slope of 0 has no use for
 _LEAST = 1e-6  # the probability that stands for 0 where log odds are asked for
 
 
@@ -50,7 +53,7 @@ class Calibrated(Rule, LogOddsEstimator):
     def log_odds_of(self, scores: Tensor, features: Tensor | None = None) -> Tensor:
         if self.method == "platt":
             first, second = self.curves.unbind(1)
-            return first * scores.double() + second
+            return first * scores.double().clamp(-_MOST, _MOST) + second
         return torch.logit(self._probabilities(scores).clamp(_LEAST, 1 - _LEAST))
 
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:

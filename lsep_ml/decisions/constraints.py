@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lsep_ml.decisions.base import Decided
 
 _ULP = 2.0**-23  # of float32: x - |x| 2^-23 is below x
+_MOST = torch.finfo(torch.float32).max
 
 
 class LabelConflict(ValueError):
@@ -173,9 +174,12 @@ class Constraints:
 
 
 def _margins(scores: Tensor, decided: "Decided") -> Tensor:
+    """Return finite margins: infinite ones are those of labels that are forbidden, or demanded already."""
     if decided.thresholds is not None:
-        return scores - decided.thresholds
-    return scores if decided.probabilities is None else decided.probabilities
+        margins = scores - decided.thresholds
+    else:
+        margins = scores if decided.probabilities is None else decided.probabilities
+    return margins.clamp(-_MOST, _MOST)
 
 
 def _indicator(labels: tuple[int, ...], scores: Tensor) -> Tensor:

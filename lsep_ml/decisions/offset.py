@@ -64,8 +64,8 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
     def reset(
         self, scores: Array, targets: Array, features: Array, mask: Array | None = None, *, seed: int = 0
     ) -> None:
-        self.offsets.zero_()
         super().reset(scores, targets, features, mask, seed=seed)
+        self.offsets.zero_()
 
     def log_odds_of(self, scores: Tensor, features: Tensor | None = None) -> Tensor:
         assert features is not None

@@ -28,6 +28,7 @@ GRID = tuple(product(ALPHAS, BETAS))
 """What alpha and beta are chosen from; the first of the best wins."""
 
 _LEAST_SHARE = 1e-4
+_MOST = 1e15  # the log odds that stand for infinite ones, of which sums would be of no size
 _CELLS = 2**22  # images times label sets that stand in memory at a time
 
 
@@ -102,7 +103,7 @@ class LabelSetSupport(LogOddsDecision):
 
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
         log_odds = self.of_labels.log_odds_of(scores, features)
-        totals = log_odds.double() @ self.sets.double().T + self.bonus
+        totals = log_odds.double().clamp(-_MOST, _MOST) @ self.sets.double().T + self.bonus
         return Decided(self.sets[totals.argmax(1)], probabilities=torch.sigmoid(log_odds).float())
 
     def choose(self, rows: HonestRows) -> None:

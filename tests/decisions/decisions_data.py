@@ -20,6 +20,7 @@ from lsep_ml.decisions import (
 )
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision
 from lsep_ml.decisions.offset import MovedThresholds
+from lsep_ml.metrics.functional import as_numpy
 
 SHIPPED = [row.build(num_features=20, num_labels=6) for row in DECISIONS]
 """Every row of the catalogue, not fitted."""
@@ -61,31 +62,45 @@ def learnable(rows=400, features=20, labels=6, seed=0, scale=1.0):
 
 def fitted(decision):
     """The decision, fitted in closed form, or a learnt one as it starts; what goes by log odds with some weights."""
-    scores, targets, features = learnable()
+    return fitted_to(decision, *learnable())
+
+
+def fitted_to(decision, scores, targets, features, mask=None, *, labels=None, folds=None):
+    """The decision fitted to these data as `fitted` does; weights that are drawn for labels are in the order `labels`.
+
+    folds: of the rows, by which honest log odds are told.
+    """
     if isinstance(decision, LogOddsDecision):
         estimator = decision.estimator
         if isinstance(estimator, LinearThresholds):
-            estimator.reset(scores, targets, features)
+            estimator.reset(scores, targets, features, mask)
+            weight = torch.empty_like(estimator.weight).normal_(
+                0, 0.3, generator=torch.Generator().manual_seed(3)
+            )
             with torch.no_grad():
-                estimator.weight.normal_(0, 0.3, generator=torch.Generator().manual_seed(3))
+                estimator.weight.copy_(weight if labels is None else weight[labels])
         else:
-            estimator.fit(scores, targets)
-        decision.choose(honest(estimator.log_odds(scores, features), targets))
+            estimator.fit(scores, targets, mask)
+        decision.choose(honest(estimator.log_odds(scores, features), targets, mask, of_rows=folds))
     elif decision.needs_features:
-        decision.reset(scores, targets, features, seed=3)
+        decision.reset(scores, targets, features, mask, seed=3)
+        if labels is not None and decision.head[-1].out_features == len(labels):
+            with torch.no_grad():
+                decision.head[-1].weight.copy_(decision.head[-1].weight[labels])
         if isinstance(decision, MovedThresholds) and decision.offset != "none":
             log_odds = decision.log_odds(scores, features)
-            decision.choose_offsets(*honest(log_odds, targets)[:3])
+            decision.choose_offsets(*honest(log_odds, targets, mask)[:3])
     else:
-        decision.fit(scores, targets)
+        decision.fit(scores, targets, mask)
     return decision
 
 
-def honest(log_odds, targets, mask=None, folds=5):
-    """Rows as decisions by log odds choose on them, every fifth one of the same fold."""
-    targets = np.asarray(targets) != 0
+def honest(log_odds, targets, mask=None, folds=5, of_rows=None):
+    """Rows as decisions by log odds choose on them, every fifth one of the same fold, or in these folds."""
+    targets = as_numpy(targets) != 0
     known = np.ones(targets.shape, bool) if mask is None else np.asarray(mask) != 0
-    return HonestRows(np.asarray(log_odds, np.float32), targets, known, np.arange(len(targets)) % folds)
+    of_rows = np.arange(len(targets)) % folds if of_rows is None else of_rows
+    return HonestRows(np.asarray(log_odds, np.float32), targets, known, of_rows)
 
 
 def name_of(decision):
