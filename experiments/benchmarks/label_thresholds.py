@@ -9,8 +9,11 @@ fitted and the time of all is said as what it is: extrapolated.
 
 import argparse
 import time
+from resource import RUSAGE_SELF, getrusage
+from typing import Any
 
 import numpy as np
+import torch
 from scipy.sparse import csc_array
 
 from lsep_ml.decisions import GlobalThreshold, PerClassThreshold
@@ -41,19 +44,29 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--labels", type=int, default=70_000)
     parser.add_argument("--measured", type=int, default=512, help="labels that are fitted")
+    parser.add_argument("--only", nargs="*", help="some of the rules, by the names that are printed")
+    parser.add_argument("--threads", type=int, help="of torch; up to four share out the blocks")
     options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     scores = draw(options.images, options.labels, options.measured, np.random.default_rng(0))
-    for name, rule in (
+    rules: tuple[tuple[str, Any], ...] = (
         ("threshold", GlobalThreshold()),
-        ("per_class, no guard", PerClassThreshold(search="grid", guard=False)),
-        ("per_class", PerClassThreshold(search="grid")),
-    ):
+        ("threshold, exact", GlobalThreshold("exact")),
+        ("per_class, no guard, grid", PerClassThreshold(search="grid", guard=False)),
+        ("per_class, grid", PerClassThreshold(search="grid")),
+        ("per_class, exact", PerClassThreshold()),
+    )
+    for name, rule in rules:
+        if options.only and name not in options.only:
+            continue
         started, used = time.perf_counter(), time.process_time()
         fit_by_label_blocks(rule, scores)
         seconds, cpu = time.perf_counter() - started, time.process_time() - used
         print(
             f"{name}: {options.measured:,} labels x {options.images:,} images: {seconds:.1f} s, {cpu:.1f} CPU s; "
-            f"extrapolated to {options.labels:,} labels: {cpu * options.labels / options.measured:,.0f} CPU s",
+            f"extrapolated to {options.labels:,} labels: {cpu * options.labels / options.measured:,.0f} CPU s; "
+            f"peak {getrusage(RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB",
             flush=True,
         )
 

@@ -1,7 +1,7 @@
 """Thresholds where (N, K) scores would not fit: rules fitted from blocks of labels, all labels of a block at once.
 
-A block is read three times, for the range of the grid, for the threshold of all labels together, and for each label's
-own; none is kept. The thresholds are those of `fit` on the whole matrix, to the last bit.
+The blocks are read once for each thing that is asked of all of them, such as the range of the grid; none is kept. The
+thresholds are those of `fit` on the whole matrix, to the last bit.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,14 +15,22 @@ from numpy.typing import NDArray
 from lsep_ml.decisions.criteria import BREAK_EVEN
 from lsep_ml.decisions.per_class import PRIORS, PerClassThreshold, shrunk
 from lsep_ml.decisions.rules import GlobalThreshold
-from lsep_ml.decisions.search import Integers, Scores, criterion_gain, cutoffs, first_best
-from lsep_ml.metrics.counts import LabelCounts, image_shares
+from lsep_ml.decisions.search import Integers, Scores, cutoffs, first_best
+from lsep_ml.decisions.shared_thresholds import (
+    Folds,
+    Known,
+    Lines,
+    SortedFold,
+    each_block,
+    exact_thresholds,
+    grid_thresholds,
+    sorted_folds,
+)
+from lsep_ml.metrics.counts import image_shares
 from lsep_ml.metrics.label_blocks import LabelBlock
-from lsep_ml.metrics.metric import Floats
 from lsep_ml.metrics.operating_points import search_grid
 
 R = TypeVar("R", GlobalThreshold, PerClassThreshold)
-Rows = Sequence[Integers]
 
 LARGE = 2**24
 """Entries from which on `fit_decision` takes a matrix by blocks of labels, in the memory of a block's sorted scores."""
@@ -30,17 +38,20 @@ LARGE = 2**24
 
 @dataclass(frozen=True)
 class MatrixBlocks:
-    """Reads a matrix of scores (N, K), which may be memory-mapped, and its targets `block` labels at a time."""
+    """Reads a matrix of scores (N, K), which may be memory-mapped, its targets and the mask of its known entries (None:
+    all are) `block` labels at a time."""
 
     scores: NDArray[Any]
     targets: NDArray[Any]
+    mask: NDArray[Any] | None = None
     block: int = 64
 
     def __iter__(self) -> Iterator[LabelBlock]:
         for start in range(0, self.scores.shape[1], self.block):
             labels = slice(start, start + self.block)
             scores = np.ascontiguousarray(self.scores[:, labels], np.float32)
-            yield LabelBlock(start, scores, self.targets[:, labels] != 0)
+            known = None if self.mask is None else self.mask[:, labels] != 0
+            yield LabelBlock(start, scores, self.targets[:, labels] != 0, known)
 
 
 def fits_by_label_blocks(rule: Any) -> bool:
@@ -57,30 +68,43 @@ def fits_by_label_blocks(rule: Any) -> bool:
 def fit_by_label_blocks(rule: R, blocks: Iterable[LabelBlock]) -> R:
     """Fit `rule`, in place, and return it; an iteration of `blocks` gives every label once, in order.
 
-    Raises ValueError for a rule whose search needs all labels at once: search="exact", a criterion that is no sum over
-    labels (such as the exact match), beta other than 1, min_precision and min_recall; for scores that are not finite.
+    The blocks' work is shared out among torch's threads, to the same bits whatever their number.
+
+    Raises ValueError for a rule whose search needs all labels at once: break-even by search="exact", a criterion that
+    is no sum over labels (such as the exact match), beta other than 1, min_precision and min_recall; for scores that
+    are not finite.
     """
     _check(rule)
-    images, labels, grid = _extent(blocks, rule.steps)
-    held_out: Rows = []
-    if isinstance(rule, PerClassThreshold) and rule.guard and images >= 2:
-        held_out = rule.held_out(np.arange(images))
-    together, *of_folds = _thresholds_together(rule, blocks, grid, held_out or [np.arange(images)])
-    rule.num_labels = torch.tensor(labels)
+    span, known = _extent(blocks, positives=rule.search == "exact")
+    rows = np.flatnonzero(known.highest > -np.inf)
+    if not len(rows):
+        raise ValueError("blocks: no known entry to fit on")
+    held_out: Folds = []
+    if isinstance(rule, PerClassThreshold) and rule.guard and len(rows) >= 2:
+        held_out = rule.held_out(rows)
+    folds = held_out or [rows]
+    if rule.search == "exact":
+        together, *of_folds = exact_thresholds(rule.metric, blocks, known, folds)
+    else:
+        together, *of_folds = grid_thresholds(rule.metric, blocks, search_grid(span, rule.steps), folds)
+    rule.num_labels = torch.tensor(known.labels)
     if isinstance(rule, GlobalThreshold):
         rule.theta = torch.tensor(together)
         return rule
-    own, positives, gains = _own(rule, blocks, together, held_out, of_folds)
-    prior = _prior(rule, gains, images)
+    own, positives, gains = _own(rule, blocks, folds, together, of_folds)
+    prior = None
+    if rule.guard:
+        prior = PRIORS[first_best(gains.mean(1))] if held_out else PRIORS[0]
     rule.shrinkage = torch.tensor(prior or 0.0)
     rule.theta = torch.from_numpy(shrunk(own, together, positives, prior))
     return rule
 
 
 def _check(rule: GlobalThreshold | PerClassThreshold) -> None:
-    if rule.search != "grid":
+    if rule.criterion == BREAK_EVEN and rule.search == "exact":
         raise ValueError(
-            f"search={rule.search!r} ranks the scores of all labels at once; blocks of labels need 'grid'"
+            "criterion='break_even' by search='exact' ranks the scores of all labels at once; blocks of labels need "
+            "search='grid'"
         )
     if image_shares(rule.metric.formula):
         raise ValueError(
@@ -93,66 +117,27 @@ def _check(rule: GlobalThreshold | PerClassThreshold) -> None:
         )
 
 
-def _extent(blocks: Iterable[LabelBlock], steps: int) -> tuple[int, int, Scores]:
-    """Return images, labels and the grid of thresholds from the lowest to the highest score."""
-    low, high, images, labels = np.inf, -np.inf, 0, 0
+def _extent(blocks: Iterable[LabelBlock], *, positives: bool) -> tuple[Scores, Known]:
+    """Return the lowest and the highest score, and what is known; the `positives` only where they are asked for."""
+    labels, span, highest = 0, np.array([np.inf, -np.inf], np.float32), np.empty(0, np.float32)
+    found: list[tuple[Scores, Integers]] = [(np.empty(0, np.float32), np.empty(0, np.int64))]
     for block in blocks:
         if not np.isfinite(block.scores).all():
             label = block.start + int(np.argmin(np.isfinite(block.scores).all(0)))
             raise ValueError(f"scores of label {label} are not finite")
-        low, high = min(low, float(block.scores.min())), max(high, float(block.scores.max()))
-        images, labels = block.scores.shape[0], labels + block.scores.shape[1]
-    if not images or not labels:
+        if not block.scores.size:
+            continue
+        span = np.array([min(span[0], block.scores.min()), max(span[1], block.scores.max())])
+        lines = Lines.of(block)
+        of_images = lines.scores.max(0)
+        highest = np.maximum(highest, of_images) if labels else of_images
+        labels += block.scores.shape[1]
+        if positives:
+            found.append((lines.scores[lines.positive], np.nonzero(lines.positive)[1]))
+    if not labels:
         raise ValueError("blocks: no scores to fit on")
-    return images, labels, search_grid(np.array([low, high], np.float32), steps)
-
-
-class _SortedFold:
-    """Holds a block's scores of some images: of each label in ascending order, (B, N), and of its positives alone."""
-
-    def __init__(self, block: LabelBlock, rows: Integers) -> None:
-        scores, positive = (
-            block.scores.T[:, rows] + np.float32(0),
-            block.targets.T[:, rows],
-        )  # -0.0 becomes 0.0
-        self.positives = [np.sort(of[chosen]) for of, chosen in zip(scores, positive, strict=True)]
-        scores.sort(axis=1)
-        self.scores: Scores = scores
-
-    def sizes(self) -> tuple[Integers, Integers]:
-        """Count each label's positives and known entries, (B,) each."""
-        return np.array([len(of) for of in self.positives]), np.full(len(self.scores), self.scores.shape[1])
-
-    def above(self, label: int, thresholds: Scores) -> tuple[Integers, Integers]:
-        """Count a label's positives and all its entries above each threshold."""
-        sorted_scores = self.positives[label], self.scores[label]
-        correct, predicted = (len(of) - np.searchsorted(of, thresholds, side="right") for of in sorted_scores)
-        return correct, predicted
-
-
-def _sorted(block: LabelBlock, folds: Rows) -> list[_SortedFold]:
-    return [_SortedFold(block, rows) for rows in folds]
-
-
-def _thresholds_together(
-    rule: GlobalThreshold | PerClassThreshold, blocks: Iterable[LabelBlock], grid: Scores, folds: Rows
-) -> list[float]:
-    """Return the threshold for all labels together from all rows, and from the rows outside of each fold."""
-    found: list[list[tuple[Any, ...]]] = [[] for _ in folds]
-    for block in blocks:
-        for counts, fold in zip(found, _sorted(block, folds), strict=True):
-            above = [fold.above(label, grid) for label in range(len(fold.scores))]
-            counts.append((*(np.stack(of, axis=1) for of in zip(*above, strict=True)), *fold.sizes()))
-    # Correct and predicted (T, K), actual and known (K,), of each fold.
-    of_fold = [[np.concatenate(of, axis=-1) for of in zip(*counts, strict=True)] for counts in found]
-    total = [np.sum(of, axis=0) for of in zip(*of_fold, strict=True)]
-    fitted = [total, *([of_all - of for of_all, of in zip(total, fold, strict=True)] for fold in of_fold)]
-
-    def best(correct: Any, predicted: Any, actual: Any, known: Any) -> float:
-        gains = criterion_gain(rule.metric, LabelCounts(correct, predicted, actual, known, known.max(), {}))
-        return float(grid[::-1][first_best(gains[::-1])])
-
-    return [best(*of) for of in (fitted if len(folds) > 1 else fitted[:1])]
+    scores, rows = (np.concatenate(of) for of in zip(*found, strict=True))
+    return span, Known(scores, rows, highest, labels)
 
 
 class _Cutoffs:
@@ -161,11 +146,12 @@ class _Cutoffs:
     The cut-offs are those of `label_curve`: nothing predicted, then just below each positive.
     """
 
-    def __init__(self, rule: PerClassThreshold, folds: Sequence[_SortedFold], label: int) -> None:
+    def __init__(self, rule: PerClassThreshold, folds: Sequence[SortedFold], label: int) -> None:
         self.rule, every = rule, rule.criterion == BREAK_EVEN
         scores = [fold.scores[label] for fold in folds]
         positives = [fold.positives[label] for fold in folds]
-        self.points = np.unique(np.concatenate(scores if every else positives))[::-1]
+        points = np.unique(np.concatenate(scores if every else positives))[::-1]
+        self.points = points[points > -np.inf]  # those of unknown entries
         places = [np.searchsorted(of, self.points) for of in scores]
         self.predicted = np.stack([len(of) - at for of, at in zip(scores, places, strict=True)])
         self.correct = np.stack([len(of) - np.searchsorted(of, self.points) for of in positives])
@@ -175,17 +161,18 @@ class _Cutoffs:
         )
         self.useful = self.predicted if every else self.correct
         self.highest = np.array([of[-1] for of in scores])
-        self.sizes = np.array([[len(of), len(all_)] for of, all_ in zip(positives, scores, strict=True)])
+        self.sizes = np.array([[of[label] for of in fold.sizes] for fold in folds])
 
-    def best(self, without: int | None = None) -> np.float32:
-        """Return the threshold that is best on all folds, or on all `without` one; the larger on a tie."""
+    def best(self, together: float, without: int | None = None) -> np.float32:
+        """Return the threshold that is best on all folds, or on all `without` one; the larger on a tie, and that for
+        all labels `together` where no entry is known."""
         used = np.arange(len(self.sizes)) != without
         taken = np.diff(self.useful[used].sum(0), prepend=0) > 0
         correct, predicted = (np.append(0, of[used].sum(0)[taken]) for of in (self.correct, self.predicted))
         actual, known = self.sizes[used].sum(0)
         best = first_best(self.rule.own_gain(correct, predicted, actual, known))
         if best == 0:
-            return np.float32(self.highest[used].max())
+            return np.float32(self.highest[used].max() if known else together)
         point = self.points[taken][best - 1]
         lower = self.lower[used].max(0)[taken][best - 1]
         return cutoffs(np.array([point, lower] if np.isfinite(lower) else [point], np.float32))[1]
@@ -194,32 +181,25 @@ class _Cutoffs:
 def _own(
     rule: PerClassThreshold,
     blocks: Iterable[LabelBlock],
+    folds: Folds,
     together: float,
-    folds: Rows,
     of_folds: Sequence[float],
-) -> tuple[Scores, Integers, Floats]:
+) -> tuple[Any, ...]:
     """Return each label's own threshold and positives, (K,), and its gain out of fold by every prior, (priors, K)."""
-    own: list[np.float32] = []
-    positives: list[Integers] = []
-    gains: list[Floats] = []
-    for block in blocks:
-        parts = _sorted(block, folds or [np.arange(len(block.scores))])
+
+    def own(block: LabelBlock) -> tuple[Any, ...]:
+        parts = sorted_folds(block, folds)
         of_label = [_Cutoffs(rule, parts, label) for label in range(block.scores.shape[1])]
-        own += [label.best() for label in of_label]
-        positives.append(np.sum([part.sizes()[0] for part in parts], axis=0))
+        positives = np.sum([part.sizes[0] for part in parts], axis=0)
         sums = np.zeros((4, len(PRIORS), len(of_label)), np.int64)
         for number, (part, shared) in enumerate(zip(parts[: len(of_folds)], of_folds, strict=True)):
-            of_fold = np.array([label.best(without=number) for label in of_label], np.float32)
-            actual, known = part.sizes()
-            tried = np.stack([shrunk(of_fold, shared, positives[-1] - actual, prior) for prior in PRIORS])
-            for label, thresholds in enumerate(tried.T):
-                sums[:2, :, label] += part.above(label, thresholds)
+            of_fold = np.array([label.best(shared, without=number) for label in of_label], np.float32)
+            actual, known = part.sizes
+            tried = np.stack([shrunk(of_fold, shared, positives - actual, prior) for prior in PRIORS])
+            for label, of_priors in enumerate(tried.T):
+                sums[:2, :, label] += part.above(label, of_priors)
             sums[2:] += np.stack([actual, known])[:, None]
-        gains.append(rule.own_gain(*sums))
-    return np.array(own, np.float32), np.concatenate(positives), np.concatenate(gains, axis=1)
+        thresholds = np.array([label.best(together) for label in of_label], np.float32)
+        return thresholds, positives, rule.own_gain(*sums)
 
-
-def _prior(rule: PerClassThreshold, gains: Floats, images: int) -> float | None:
-    if not rule.guard:
-        return None
-    return PRIORS[first_best(gains.mean(1))] if images >= 2 else PRIORS[0]
+    return tuple(np.concatenate(of, axis=-1) for of in zip(*each_block(own, blocks), strict=True))

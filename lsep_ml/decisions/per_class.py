@@ -48,7 +48,7 @@ class PerClassThreshold(ThresholdRule):
     label's own threshold.
 
     search: of the threshold for all labels together, over all their scores: "exact", every distinct cut-off, or "grid",
-    `steps` equally spaced ones, which `fit_by_label_blocks` can do where the scores do not fit in memory.
+    `steps` equally spaced ones. Where the scores do not fit in memory, `fit_by_label_blocks` does both.
     """
 
     by_label: ClassVar[bool] = True

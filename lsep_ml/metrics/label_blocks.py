@@ -19,12 +19,13 @@ from lsep_ml.metrics.metric import ratio
 
 
 class LabelBlock(NamedTuple):
-    """Holds the labels `start` to `start` + B: their scores float32 (N, B) and targets bool (N, B), all of them
-    known."""
+    """Holds the labels `start` to `start` + B: their scores float32 (N, B), targets bool (N, B), and which entries are
+    known, bool (N, B) (None: all)."""
 
     start: int
     scores: NDArray[np.float32]
     targets: NDArray[np.bool_]
+    known: NDArray[np.bool_] | None = None
 
     @property
     def labels(self) -> slice:

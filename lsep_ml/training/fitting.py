@@ -99,8 +99,9 @@ def fit_decision(
         decision = cast(D, _named(decision, scores, features))
     if isinstance(decision, Rule):
         entries = scores.shape[0] * scores.shape[1]
-        if mask is None and entries >= label_blocks.LARGE and label_blocks.fits_by_label_blocks(decision):
-            blocks = label_blocks.MatrixBlocks(as_numpy(scores), as_numpy(targets))
+        if entries >= label_blocks.LARGE and label_blocks.fits_by_label_blocks(decision):
+            known = None if mask is None else as_numpy(mask)
+            blocks = label_blocks.MatrixBlocks(as_numpy(scores), as_numpy(targets), known)
             label_blocks.fit_by_label_blocks(cast(Any, decision), blocks)
         else:
             decision.fit(scores, targets, mask)

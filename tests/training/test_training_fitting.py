@@ -238,21 +238,26 @@ def test_rules_and_errors_go_the_same_way():
     [
         (GlobalThreshold(), True),
         (PerClassThreshold(search="grid"), True),
-        (PerClassThreshold(), False),
+        (PerClassThreshold(), True),
+        (PerClassThreshold(criterion="break_even"), False),
         (GlobalThreshold(criterion="exact_match"), False),
         (TopK(), False),
     ],
-    ids=["threshold", "per_class, grid", "per_class", "of whole label sets", "topk"],
+    ids=["threshold", "per_class, grid", "per_class", "break-even", "of whole label sets", "topk"],
 )
-def test_large_matrices_are_fitted_by_blocks_of_labels_to_the_same_state(rule, by_blocks, monkeypatch):
-    draw = np.random.default_rng(0)
+@pytest.mark.parametrize("masked", [False, True])
+def test_large_matrices_are_fitted_by_blocks_of_labels_to_the_same_state(
+    rule, by_blocks, masked, monkeypatch
+):
+    draw, rule = np.random.default_rng(0), copy.deepcopy(rule)
     scores = draw.normal(size=(60, 70)).astype(np.float32)
     targets = draw.random((60, 70)) < 0.2
-    expected = copy.deepcopy(rule).fit(scores, targets)
+    mask = draw.random((60, 70)) < 0.7 if masked else None
+    expected = copy.deepcopy(rule).fit(scores, targets, mask)
     if by_blocks:
         monkeypatch.setattr(Rule, "fit", None)
     monkeypatch.setattr(label_blocks, "LARGE", 0)
-    fit_decision(rule, scores, targets)
+    fit_decision(rule, scores, targets, mask=mask)
     for name, values in expected.state_dict().items():
         assert torch.equal(rule.state_dict()[name], values), name
 
