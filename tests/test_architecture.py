@@ -10,10 +10,10 @@ import pytest
 import lsep_ml
 
 PACKAGE = Path(lsep_ml.__file__).parent
-FREE = ("lsep_ml.metrics.metric", "lsep_ml.files")
+FREE = ("lsep_ml.metrics.metric", "lsep_ml.files", "lsep_ml.loops")
 """What anyone may import, since it imports nothing of ours."""
 
-CORE = {"metrics", "files"}
+CORE = {"metrics", "files", "loops"}
 """The rooms of the method (losses, decisions, ...) import nothing of ours but this."""
 
 ALLOWED = {
@@ -50,7 +50,7 @@ ALLOWED = {
 }
 """What each room may import of ours, beside itself; the command line, which opens all of them, is not a room."""
 
-LOOSE = {"__init__", "__main__", "cli", "files"}
+LOOSE = {"__init__", "__main__", "cli", "files", "loops"}
 """The modules that stand in no room."""
 
 

@@ -37,7 +37,7 @@ def by_operators(
     name: str, scores: Tensor, targets: Targets, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "_installed", lambda: False)
+        patch.setattr(compiled, "installed", lambda: False)
         return plain(name).computed(scores, targets, mask=mask)
 
 

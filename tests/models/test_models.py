@@ -7,8 +7,9 @@ import torch
 from torch import nn
 from torchvision.models import vgg16 as torchvision_vgg16
 
-from lsep_ml.models import Network, SmallCNN, timm_backbone, vgg16
-from lsep_ml.models.small_cnn import MaximumOfMap, MaximumOfPairs
+from lsep_ml.models import Network, SmallCNN, on_cpu, timm_backbone, vgg16
+from lsep_ml.models.on_cpu import BatchNorm, MaximumOfPairs
+from lsep_ml.models.small_cnn import MaximumOfMap
 from lsep_ml.models.vgg import MeanOfMap
 
 
@@ -160,9 +161,22 @@ def test_backbones_have_deterministic_gradients_on_a_gpu() -> None:
         assert not [module for module in backbone.modules() if type(module) in refused]
 
 
+@pytest.fixture(params=["loops", "operators"])
+def looped(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Have loops take small maps too, or have none."""
+    by_loops = request.param == "loops"
+    if by_loops:
+        pytest.importorskip("numba")
+        monkeypatch.setattr(on_cpu, "LARGE", 0)
+    monkeypatch.setattr(on_cpu, "installed", lambda: by_loops)
+    return by_loops
+
+
 @pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 5)], ids=str)
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_maxima_of_pairs_are_the_pooling_of_torch(size: tuple[int, int], layout: torch.memory_format) -> None:
+def test_maxima_of_pairs_are_the_pooling_of_torch(
+    size: tuple[int, int], layout: torch.memory_format, looped: bool
+) -> None:
     maps = torch.randn(3, 4, *size, generator=torch.Generator().manual_seed(0))
     maps[0] = maps[0].relu()
     maps[1] = maps[1].round()  # ties
@@ -176,9 +190,41 @@ def test_maxima_of_pairs_are_the_pooling_of_torch(size: tuple[int, int], layout:
     assert torch.equal(pooled, expected)
     assert torch.equal(one.grad, other.grad)
     assert torch.equal(MaximumOfPairs()(maps), expected)
+    for place in range(4):  # the loss says that there is NaN, wherever it was
+        maps[1, 1, place // 2, place % 2] = torch.nan
+        assert MaximumOfPairs()(maps)[1, 1, 0, 0].isnan()
 
 
-def test_a_maximum_before_its_relu_is_that_after_it_and_so_is_the_gradient() -> None:
+@pytest.mark.parametrize("channels", [8, 6])  # 6: no loop
+@pytest.mark.parametrize("momentum", [0.1, 0.3, None])
+def test_batch_norm_is_that_of_torch(
+    channels: int, momentum: float | None, looped: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = torch.Generator().manual_seed(0)
+    ours, plain = (of(channels, momentum=momentum) for of in (BatchNorm, nn.BatchNorm2d))
+    for weight in (ours.weight, ours.bias):
+        nn.init.normal_(weight, generator=draw)
+    plain.load_state_dict(ours.state_dict())
+    calls = []
+    monkeypatch.setattr(
+        on_cpu._Normalised, "apply", lambda *given, of=on_cpu._Normalised.apply: calls.append(1) or of(*given)
+    )
+    for layout in (torch.contiguous_format, torch.channels_last, torch.contiguous_format):
+        maps = 3 + 2 * torch.randn(5, channels, 7, 9, generator=draw)
+        maps[0, 1] = 1000.0
+        outer = torch.randn(maps.shape, generator=draw)
+        found = []
+        for norm in (ours, plain):
+            given = maps.clone(memory_format=layout).requires_grad_()
+            normalised = norm(given)
+            found.append([normalised, *torch.autograd.grad(normalised, [given, *norm.parameters()], outer)])
+        assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    assert all(torch.equal(ours.state_dict()[name], value) for name, value in plain.state_dict().items())
+    assert torch.equal(ours.eval()(maps), plain.eval()(maps))
+    assert len(calls) == (2 if looped and channels == 8 and momentum is not None else 0)
+
+
+def test_a_maximum_before_its_relu_is_that_after_it_and_so_is_the_gradient(looped: bool) -> None:
     draw = torch.Generator().manual_seed(0)
     maps = (
         torch.randn(3, 4, 8, 6, generator=draw).mul(2).round()
@@ -192,4 +238,4 @@ def test_a_maximum_before_its_relu_is_that_after_it_and_so_is_the_gradient() -> 
         found.append((pooled, *torch.autograd.grad(pooled, given, outer)))
     assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
     kinds = [type(part) for part in SmallCNN().blocks[:4]]
-    assert kinds == [nn.Conv2d, nn.BatchNorm2d, MaximumOfPairs, nn.ReLU]
+    assert kinds == [nn.Conv2d, BatchNorm, MaximumOfPairs, nn.ReLU]

@@ -4,7 +4,7 @@ Each returns what operators return, sums of weights to rounding, and takes part 
 Rows are shared out among as many threads as torch has; no result depends on how many these are.
 """
 
-import importlib.util
+import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, lru_cache
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lsep_ml.loops import installed
 from lsep_ml.losses.kernels.fused import soon_searched
 
 LARGE = 2**16
@@ -37,7 +38,7 @@ class HingeSums(NamedTuple):
 
 def compiled_for(values: Tensor, *dtypes: torch.dtype) -> bool:
     """Return whether a loop is there for `values`: large, on a CPU, of one of `dtypes`, and numba is installed."""
-    return values.numel() >= LARGE and values.dtype in dtypes and soon_searched(values) and _installed()
+    return values.numel() >= LARGE and values.dtype in dtypes and soon_searched(values) and installed()
 
 
 def hinge_sums(
@@ -103,11 +104,6 @@ def _weights(weight: Callable[[Tensor], Tensor] | None, most: int, dtype: torch.
     if weight is None:
         return np.empty(0, np.float64 if dtype == torch.float64 else np.float32)
     return weight(torch.arange(most + 1, dtype=dtype, device="cpu")).numpy()
-
-
-@cache
-def _installed() -> bool:
-    return importlib.util.find_spec("numba") is not None
 
 
 @cache

@@ -1,23 +1,14 @@
 """The loops of `compiled`, in the part of Python that numba compiles. Importing this needs numba."""
 
-from collections.abc import Callable
 from typing import Any
 
-import numba
 import numpy as np
 
+from lsep_ml.loops import compiled
 from lsep_ml.losses.kernels.labels import FAR
 
 BLOCK = 2**12
 """Scores compared with all bounds in turn before the next ones are: they stay in a core's nearest cache."""
-
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` when it is first called, and keep the result beside this file, or in the user's cache."""
-    try:
-        return numba.njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # no folder can be written to
-        return numba.njit(nogil=True, error_model="numpy")(function)
 
 
 @compiled
