@@ -40,7 +40,8 @@ from lsep_ml.decisions import GlobalThreshold, LinearThresholds, PerClassThresho
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics import count_label_sets, label_set_metrics, ranking_metrics
 from lsep_ml.metrics.bootstrap import percentiles, replicate_weights
-from lsep_ml.training.path import DecayPath, Kept, Solving
+from lsep_ml.training.kept import Kept
+from lsep_ml.training.path import DecayPath, Solving
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt

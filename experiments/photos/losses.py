@@ -27,8 +27,9 @@ from lsep_ml.decisions import GlobalThreshold
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics import count_label_sets, label_set_metrics
 from lsep_ml.metrics.functional import ranking_metrics
+from lsep_ml.training.kept import Kept
 from lsep_ml.training.linear_scores import ProbeFeatures
-from lsep_ml.training.path import DecayPath, Kept, Solving
+from lsep_ml.training.path import DecayPath, Solving
 from lsep_ml.training.recipe import Loss
 
 FOLDER = Path(__file__).parent

@@ -53,6 +53,17 @@ class Processes:
         distributed.gather_object(value, values if self.first else None, dst=0, group=_object_group())
         return values if self.first else []
 
+    def spread(self, values: torch.Tensor, source: int) -> torch.Tensor:
+        """Return the `values` of the process of rank `source`, on all; all give a tensor of the same shape and type."""
+        if self.count == 1:
+            return values
+        if self.rank == source:
+            on_cpu = values.detach().contiguous().cpu()
+        else:
+            on_cpu = torch.empty(values.shape, dtype=values.dtype, device="cpu")
+        distributed.broadcast(on_cpu, src=source, group=_object_group())
+        return on_cpu.to(values.device)
+
     def disconnect(self) -> None:
         """End the exchange of values: from here on this process waits for no other, and no other for it."""
         if self.count > 1:

@@ -28,8 +28,8 @@ from lsep_ml.terminal import console
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.fitting import DecisionWarning, OnEpoch, warn
 from lsep_ml.training.folds import fold_pairs
+from lsep_ml.training.kept import Kept
 from lsep_ml.training.linear_fits import LinearFits
-from lsep_ml.training.path import Kept
 from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)

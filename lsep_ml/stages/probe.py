@@ -23,8 +23,9 @@ from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import write_checkpoint
 from lsep_ml.training.continuation import check_solvable
+from lsep_ml.training.kept import Kept
 from lsep_ml.training.linear_scores import ProbeFeatures
-from lsep_ml.training.path import DecayPath, Kept, OnRow, Solving
+from lsep_ml.training.path import DecayPath, OnRow, Solving
 from lsep_ml.training.recipe import Loss
 
 log = logging.getLogger(__name__)
@@ -99,8 +100,10 @@ def solve_prediction(
     The images of `data_set` are the stored `features`. Jobs of a sweep that run in one process, one after the other,
     share what was read and standardised of them (`lsep_ml.training.linear_scores`).
 
-    Of several processes of a job the first solves, the others wait: the solution is that of one process to the last
-    bit. Every solved problem is kept until all are, so that a killed run goes on after it, to the same bits.
+    Several processes of a job solve together: each another fold of the out-of-fold scores, and of a problem that is
+    solved some rows at a time each other rows (`Blocks.loss`); any other problem the first solves. The solution is that
+    of one process to the last bit, on machines of one kind. Every solved problem is kept until all are, so that a
+    killed run goes on after it, to the same bits.
 
     Beside the checkpoint the entry holds the training images' out-of-fold scores and their folds (`OutOfFold` in
     `lsep_ml.stages.extraction`). Its facts: `epoch`, the chosen row of the history; `weight_decay`; `value`,
@@ -111,24 +114,24 @@ def solve_prediction(
     """
 
     def build(folder: Path) -> dict[str, Any]:
-        if not store.processes.first:
-            return {}
         log.info("Solving the score layer on extracted features: loss %s", solving.name)
         started = time.perf_counter()
-        kept = Kept(store.kept(NETWORKS, made_by))
+        first = store.processes.first
+        kept = Kept(store.kept(NETWORKS, made_by), store.processes)
         path = DecayPath(solving, data_set, kept, on_row, _shared_features(features))
         decay = path.search()
         layer, facts = path.end(decay)
-        network.score_layer.load_state_dict(path.features.train.standardisation.raw(layer)._asdict())
-        write_checkpoint(folder / CHECKPOINT, {"state_dict": whole.state_dict()})
-        write_history(folder / HISTORY, path.rows)
+        if first:
+            network.score_layer.load_state_dict(path.features.train.standardisation.raw(layer)._asdict())
+            write_checkpoint(folder / CHECKPOINT, {"state_dict": whole.state_dict()})
+            write_history(folder / HISTORY, path.rows)
         if len(data_set.train) > 1:
-            scores = new_array(
-                folder / f"{OUT_OF_FOLD}.npy", np.dtype(np.float32), data_set.train.targets.shape
-            )
+            shape, file = data_set.train.targets.shape, folder / f"{OUT_OF_FOLD}.npy"
+            scores = new_array(file, np.dtype(np.float32), shape) if first else None
             folds = path.out_of_fold(decay, layer, scores)[1]
-            scores.flush()
-            save_array(folder / f"{FOLDS}.npy", folds)
+            if scores is not None:
+                scores.flush()
+                save_array(folder / f"{FOLDS}.npy", folds)
         if not sweeping():
             _standardised.cache_clear()
         return {**facts, "seconds": round(time.perf_counter() - started, 3)}

@@ -1,6 +1,6 @@
 """Linear scores of standardised features, a block of rows at a time: all of them, or the mean loss without them."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
 from lsep_ml.training.recipe import Loss
 
@@ -16,6 +17,7 @@ KEPT = 2**30
 
 _BLOCK = 1024  # rows; larger ones are slower on a CPU in float64
 _ENTRIES = 2**22  # of scores made at a time in `Blocks.loss`
+_SHARES = 8  # of the blocks, each added up for itself in `Blocks.loss`: what as many processes can take apart
 
 
 class ScoreLayer(NamedTuple):
@@ -72,35 +74,50 @@ RowLabels = Callable[[slice], tuple[Tensor, Tensor | None]]
 class Blocks:
     """Holds standardised rows (N, D) a block at a time, in one type on one device.
 
-    made: gives the blocks, at each pass. sizes: their rows. kind: type and device.
+    block: gives the block of a number, at each pass. sizes: their rows. kind: type and device.
     """
 
     def __init__(
-        self, made: Callable[[], Iterable[Tensor]], sizes: list[int], kind: tuple[torch.dtype, torch.device]
+        self, block: Callable[[int], Tensor], sizes: list[int], kind: tuple[torch.dtype, torch.device]
     ) -> None:
-        self._made, self.sizes = made, sizes
+        self._block, self.sizes = block, sizes
         self.dtype, self.device = kind
 
     def __iter__(self) -> Iterator[Tensor]:
-        return iter(self._made())
+        return map(self._block, range(len(self.sizes)))
 
     def scores(self, layer: ScoreLayer) -> Tensor:
         """Compute (N, K) on the blocks' device, differentiable in the layer's weight and bias."""
         scores: Tensor = _Scores.apply(*(part.to(self.device) for part in layer), self)
         return scores
 
-    def parts(self, labels: int) -> Iterator[tuple[slice, Tensor]]:
-        """Yield some rows at a time, few enough for their scores of so many labels, and where they stand."""
-        start = 0
-        for block in self:
-            for x in block.split(max(1, _ENTRIES // labels)):
+    def parts(self, labels: int, numbers: range | None = None) -> Iterator[tuple[slice, Tensor]]:
+        """Yield some rows at a time, few enough for their scores of so many labels, and where they stand.
+
+        numbers: of the blocks whose rows these are; None: all.
+        """
+        numbers = range(len(self.sizes)) if numbers is None else numbers
+        start = sum(self.sizes[: numbers.start])
+        for number in numbers:
+            for x in self._block(number).split(max(1, _ENTRIES // labels)):
                 yield slice(start, start + len(x)), x
                 start += len(x)
 
-    def loss(self, loss: Loss, layer: ScoreLayer, labels: RowLabels) -> Tensor:
+    def shares(self) -> list[range]:
+        """Return the numbers of the blocks in at most _SHARES runs of about as many each."""
+        number = min(_SHARES, len(self.sizes))
+        ends = [len(self.sizes) * share // number for share in range(number + 1)]
+        return list(map(range, ends, ends[1:]))
+
+    def loss(self, loss: Loss, layer: ScoreLayer, labels: RowLabels, processes: Processes = ALONE) -> Tensor:
         """Compute the mean loss, differentiable in the layer's weight and bias; no more than some rows' scores are
-        there at a time."""
-        value: Tensor = _MeanLoss.apply(*(part.to(self.device) for part in layer), self, loss, labels)
+        there at a time.
+
+        Several `processes`, all of which call this, each take shares of the rows; the result is the same to the last
+        bit however many there are.
+        """
+        given = (self, loss, labels, processes)
+        value: Tensor = _MeanLoss.apply(*(part.to(self.device) for part in layer), *given)
         return value
 
 
@@ -131,27 +148,54 @@ class _Scores(torch.autograd.Function):
 
 
 class _MeanLoss(torch.autograd.Function):
-    """Mean loss of linear scores that are made, used and left again, some rows at a time, in the order of the rows."""
+    """Mean loss of linear scores that are made, used and left again, some rows at a time.
+
+    Rows are added up in their order within a share of the blocks, and the shares in theirs, whichever process has them.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, weight: Tensor, bias: Tensor, blocks: Blocks, loss: Loss, labels: RowLabels
+        ctx: Any,
+        weight: Tensor,
+        bias: Tensor,
+        blocks: Blocks,
+        loss: Loss,
+        labels: RowLabels,
+        processes: Processes,
     ) -> Tensor:
-        of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        total = weight.new_zeros((), dtype=torch.float64)
-        for rows, x in blocks.parts(len(weight)):
-            value, slope = slopes_of(loss, torch.addmm(bias, x, weight.T), *labels(rows))
-            total += value
-            of_weight.addmm_(slope.T, x)
-            of_bias += slope.sum(0)
+        def apart(flat: Tensor) -> tuple[Tensor, Tensor]:
+            return flat[: weight.numel()].view_as(weight), flat[weight.numel() :]
+
+        def of_share(numbers: range) -> tuple[Tensor, Tensor]:
+            total = weight.new_zeros((), dtype=torch.float64)
+            flat = weight.new_zeros(weight.numel() + bias.numel())
+            of_weight, of_bias = apart(flat)
+            for rows, x in blocks.parts(len(weight), numbers):
+                value, slope = slopes_of(loss, torch.addmm(bias, x, weight.T), *labels(rows))
+                total += value
+                of_weight.addmm_(slope.T, x)
+                of_bias += slope.sum(0)
+            return total, flat
+
+        shares = blocks.shares()
+        owners = [share * processes.count // len(shares) for share in range(len(shares))]
+        own = (of_share(each) for each, owner in zip(shares, owners, strict=True) if owner == processes.rank)
+        if processes.count > 1:  # all are at work, before they wait for each other
+            own = iter(list(own))
+        sums = of_share(range(0))
+        for owner in owners:
+            part = next(own) if owner == processes.rank else sums
+            for total, values in zip(sums, part, strict=True):
+                total += processes.spread(values, owner)
         images = sum(blocks.sizes)
-        ctx.save_for_backward(of_weight / images, of_bias / images)
-        return (total / images).to(weight.dtype)
+        value, gradients = sums
+        ctx.save_for_backward(*apart(gradients / images))
+        return (value / images).to(weight.dtype)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         of_weight, of_bias = ctx.saved_tensors
-        return gradients[0] * of_weight, gradients[0] * of_bias, None, None, None
+        return gradients[0] * of_weight, gradients[0] * of_bias, None, None, None, None
 
 
 def slopes_of(loss: Loss, scores: Tensor, targets: Any, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -211,17 +255,15 @@ class StandardisedFeatures:
         if rows is None and kind in self._kept:
             self._kept[kind] = self._kept.pop(kind)  # the newest
         elif not self._make_room(sum(sizes) * self.width * dtype.itemsize):
-            return Blocks(lambda: (self._rows(part, *kind) for part in parts), sizes, kind)
+            return Blocks(lambda number: self._rows(parts[number], *kind), sizes, kind)
         elif rows is None:
             whole = torch.empty(self.raw.shape, dtype=dtype, device=device)
             for part, block in zip(parts, whole.split(_BLOCK), strict=True):
                 block.copy_(self._rows(part, *kind))
             self._kept[kind] = whole
         if rows is None:
-            whole = self._kept[kind]
-            return Blocks(lambda: whole.split(_BLOCK), sizes, kind)
-        some = [self._rows(part, *kind) for part in parts]
-        return Blocks(lambda: some, sizes, kind)
+            return Blocks(self._kept[kind].split(_BLOCK).__getitem__, sizes, kind)
+        return Blocks([self._rows(part, *kind) for part in parts].__getitem__, sizes, kind)
 
     def _rows(self, numbers: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return some rows, from memory where they are there."""

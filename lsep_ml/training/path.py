@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from torch import Tensor
 from lsep_ml.data import DataSet, Split
 from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.metrics.functional import ranking_metrics
-from lsep_ml.training.checkpoints import UNREADABLE, read_checkpoint, write_checkpoint
 from lsep_ml.training.continuation import is_convex, is_of_hinges
 from lsep_ml.training.final_warnings import at_clamp, constant_map, not_above_constant
+from lsep_ml.training.kept import Kept
 from lsep_ml.training.linear_scores import Blocks, ProbeFeatures, ScoreLayer, StandardisedFeatures
 from lsep_ml.training.probe import WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
@@ -51,27 +51,6 @@ class Solving:
     diagnostics: Mapping[str, Callable[..., Tensor]] = field(default_factory=dict)
 
 
-class Kept:
-    """Says what a solver has found so far, a file for each problem; a killed one finds it again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def get(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """Read what `make` made before under this name, tensors and plain data, or make it now."""
-        file = self.folder / f"{name}.ckpt"
-        try:
-            return read_checkpoint(file)
-        except FileNotFoundError:
-            pass
-        except UNREADABLE as error:
-            log.warning("%s cannot be read (%s): it is made again.", file, error)
-        made = make()
-        write_checkpoint(file, made)
-        return made
-
-
 class DecayPath:
     """Holds the path of weight decays of one loss, and what follows from the one that is chosen.
 
@@ -90,7 +69,9 @@ class DecayPath:
         self.loss = solving.loss
         self.train, self.val = data_set.train, data_set.val
         self.features = features or ProbeFeatures.of(_features(self.train), _features(self.val))
-        self.images = _images(self.train, self.features.train, solving.device).on_axes()
+        images = _images(self.train, self.features.train, solving.device).on_axes()
+        self.images = replace(images, processes=kept.processes)
+        self.together = self.images.in_parts(self.loss)
         self.zero, self.coarse = self.images.start(self.loss)
         self.layers: dict[float, ScoreLayer] = {}
         self.rows: list[dict[str, Any]] = []
@@ -128,7 +109,7 @@ class DecayPath:
             }
             return {**layer._asdict(), "row": row}
 
-        made = self.kept.get(f"path-{len(self.rows) + 1}", make)
+        made = self.kept.get(f"path-{len(self.rows) + 1}", make, together=self.together)
         row = made["row"]
         self.layers[decay] = ScoreLayer(made["weight"], made["bias"])
         log.info(
@@ -198,7 +179,7 @@ class DecayPath:
                 layer, left = self.layers[decay], {"left_for": reached}
             return {**layer._asdict(), "found": vars(found), **left}
 
-        made = self.kept.get("end", make)
+        made = self.kept.get("end", make, together=self.together)
         found = made["found"]
         log.info(
             "  chosen: weight decay %.3g; gradient norm %.2g after %d more iterations",
@@ -239,26 +220,35 @@ class DecayPath:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Fit a score layer without each fold; returns the scores (N, K) of its images by it, and their folds (N,).
 
+        Of several processes each takes another fold, or, where the rows are shared, all the same; the first has the
+        scores.
+
         scores: an array that is filled with them; None: a new one.
         """
         train, solving = self.train, self.solving
         folds = stratified_folds(train.targets, solving.folds, solving.seed, train.groups)
         scores = np.empty(train.targets.shape, np.float32) if scores is None else scores
-        for fold in range(int(folds.max()) + 1):
 
-            def make(fold: int = fold) -> dict[str, Any]:
-                rest = self.images.only(torch.from_numpy(np.flatnonzero(folds != fold)))
-                layer, found = self._solve(decay, start, rest, rest.blocks(), self.coarse)
-                if is_convex(self.loss) and not found.converged:
-                    log.warning(
-                        "The solver did not converge without fold %d: gradient norm %.2g after %d iterations",
-                        *(fold + 1, found.gradient_norm, found.iterations),
-                    )
-                held_out = self.images.only(torch.from_numpy(np.flatnonzero(folds == fold)))
-                with torch.no_grad():
-                    return {"scores": held_out.blocks().scores(layer).cpu()}
+        def make(fold: int) -> dict[str, Any]:
+            rest = self.images.only(torch.from_numpy(np.flatnonzero(folds != fold)))
+            layer, found = self._solve(decay, start, rest, rest.blocks(), self.coarse)
+            held_out = self.images.only(torch.from_numpy(np.flatnonzero(folds == fold)))
+            with torch.no_grad():
+                return {"scores": held_out.blocks().scores(layer).cpu(), "found": vars(found)}
 
-            scores[folds == fold] = self.kept.get(f"fold-{fold}", make)["scores"].numpy()
+        makes = {f"fold-{fold}": partial(make, fold) for fold in range(int(folds.max()) + 1)}
+        each = (
+            (self.kept.get(name, of_fold, together=True) for name, of_fold in makes.items())
+            if self.together
+            else self.kept.each(makes)
+        )
+        for fold, made in enumerate(each):
+            scores[folds == fold] = made["scores"].numpy()
+            if is_convex(self.loss) and not made["found"]["converged"]:
+                log.warning(
+                    "The solver did not converge without fold %d: gradient norm %.2g after %d iterations",
+                    *(fold + 1, made["found"]["gradient_norm"], made["found"]["iterations"]),
+                )
         log.info("  out-of-fold scores of %d images from %d folds", len(train), int(folds.max()) + 1)
         return scores, folds
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lsep_ml.losses import compares_images, is_shift_invariant
 from lsep_ml.metrics.indicator import SparseIndicator
+from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.training.continuation import Problem, is_of_hinges, leading, reach
 from lsep_ml.training.linear_scores import (
     Blocks,
@@ -53,7 +54,7 @@ class ProbeImages:
 
     features: of all of them. targets: 0/1 (N, K), dense or sparse. mask: bool (N, K), True where known; None: all are.
     rows: those of these images that count; None: all. device: where things are computed. axes: that weights are solved
-    for on; None: the features themselves.
+    for on; None: the features themselves. processes: that make the scores which are too many to be there at once.
     """
 
     features: StandardisedFeatures
@@ -62,6 +63,7 @@ class ProbeImages:
     rows: Tensor | None = None
     device: torch.device | str = "cpu"
     axes: PrincipalAxes | None = None
+    processes: Processes = ALONE
 
     def on_axes(self) -> "ProbeImages":
         """Take the images with the principal axes of their features, on which a layer is solved for in fewer steps."""
@@ -133,7 +135,7 @@ class ProbeImages:
             targets,
             mask,
             lambda: decay * (turned / of_weight).square().sum(),
-            (lambda of: blocks.loss(of, layer(), self.labels_of)) if parts else None,
+            (lambda of: blocks.loss(of, layer(), self.labels_of, self.processes)) if parts else None,
         )
         solution = reach(loss, problem, tolerance=tolerance / largest, fine=fine)
         weight, bias = axes.back(turned / of_weight).detach().cpu(), (shift / of_bias).detach().cpu()

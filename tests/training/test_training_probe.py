@@ -13,15 +13,17 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from lsep_ml import losses
 from lsep_ml.data import Split
 from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.metrics.indicator import SparseIndicator
+from lsep_ml.processes.group import Processes
 from lsep_ml.training.continuation import HINGE_TOLERANCE, check_solvable, is_convex
+from lsep_ml.training.kept import Kept
 from lsep_ml.training.linear_scores import ProbeFeatures, ScoreLayer, Standardisation, StandardisedFeatures
-from lsep_ml.training.path import DecayPath, Kept, Solving
+from lsep_ml.training.path import DecayPath, Solving
 from lsep_ml.training.probe import PATH, WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
@@ -442,6 +444,41 @@ def test_a_killed_path_ends_with_the_same_bits(
     np.testing.assert_array_equal(found[3], expected[3])
     without = [[{k: v for k, v in row.items() if k != "seconds"} for row in each] for each in (rows, again)]
     assert without[0] == without[1]
+
+
+def end_of_a_rank(rank: int, count: int, folder: Path) -> None:
+    """Solve in this process of `count`, some rows at a time or not; what it ends with goes to a file of its own."""
+    if count > 1:
+        distributed.init_process_group("gloo", f"file://{folder}/met", rank=rank, world_size=count)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lsep_ml.training.linear_scores._BLOCK", 16)
+        patch.setattr("lsep_ml.training.linear_scores._SHARES", 3)
+        for large in (0, 2**26):
+            patch.setattr("lsep_ml.training.probe._LARGE", large)
+            path = path_on(folder / str(large), [], weight_decay=0.3, tolerance=1e-3)
+            path.kept.processes = Processes(rank, count)
+            path.images = replace(path.images, processes=path.kept.processes)
+            decay, layer, facts, scores, folds = whole(path)
+            found = {**layer._asdict(), "norm": facts["gradient_norm"], "scores": scores * (rank == 0)}
+            np.savez(folder / f"{large}-{rank}.npz", decay=decay, folds=folds, **found)
+    if count > 1:
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_several_processes_solve_to_the_bits_of_one(tmp_path: Path) -> None:
+    worlds = {count: tmp_path / str(count) for count in (1, 2)}
+    for folder in worlds.values():
+        folder.mkdir()
+    end_of_a_rank(0, 1, worlds[1])
+    torch.multiprocessing.spawn(end_of_a_rank, (2, worlds[2]), nprocs=2)
+    for large in (0, 2**26):
+        wanted = np.load(worlds[1] / f"{large}-0.npz")
+        for rank in range(2):
+            found = np.load(worlds[2] / f"{large}-{rank}.npz")
+            for name in wanted.files if rank == 0 else set(wanted.files) - {"scores"}:
+                np.testing.assert_array_equal(found[name], wanted[name], err_msg=f"{large} {rank} {name}")
 
 
 def test_a_damaged_state_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
