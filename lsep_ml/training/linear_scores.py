@@ -179,7 +179,8 @@ class _MeanLoss(torch.autograd.Function):
 
         shares = blocks.shares()
         owners = [share * processes.count // len(shares) for share in range(len(shares))]
-        own = (of_share(each) for each, owner in zip(shares, owners, strict=True) if owner == processes.rank)
+        mine = [share for share, owner in zip(shares, owners, strict=True) if owner == processes.rank]
+        own: Iterator[tuple[Tensor, Tensor]] = map(of_share, mine)
         if processes.count > 1:  # all are at work, before they wait for each other
             own = iter(list(own))
         sums = of_share(range(0))
