@@ -29,7 +29,7 @@ from lsep_ml.stages.completion import constrained, with_label_groups, with_max_c
 from lsep_ml.stages.job_data import DividedFirst, build_data, divided_first
 from lsep_ml.stages.network import Training
 from lsep_ml.stages.predictor import check_predictor
-from lsep_ml.stages.probe import solving_of
+from lsep_ml.stages.probe import build_backbone, solving_of
 from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.stages.rates import check_rates
 from lsep_ml.stages.running import Running
@@ -121,9 +121,9 @@ def build_job(config: DictConfig) -> Job:
     config = with_given_features(config, data.data_set.feature_width)
     seed_everything(config.seed, workers=True, verbose=False)
     transform = config.transform
-    model = config.model if start is None else OmegaConf.merge(config.model, {"weights": None})
     label_names = data.data_set.label_names
-    backbone, flip = instantiate(model), transform.get("test_flip", False)
+    backbone = build_backbone(config) if start is None else instantiate(config.model, weights=None)
+    flip = transform.get("test_flip", False)
     network = Network(backbone, len(label_names), transform.mean, transform.std, flip)
     take_published_rows(network, label_names)
     if processes.count > 1 and config.trainer.sync_batchnorm:

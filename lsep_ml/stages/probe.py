@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from hydra.utils import instantiate
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
 
 from lsep_ml.data import DataSet
 from lsep_ml.models import Network
@@ -18,6 +19,7 @@ from lsep_ml.runs.history import write_history
 from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD, feature_tensors
 from lsep_ml.stages.network import stored_prediction
 from lsep_ml.stages.sealed_rows import new_array, save_array
+from lsep_ml.stages.shared import Shared
 from lsep_ml.stages.sweep import sweeping
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import NETWORKS
@@ -29,6 +31,26 @@ from lsep_ml.training.path import DecayPath, OnRow, Solving
 from lsep_ml.training.recipe import Loss
 
 log = logging.getLogger(__name__)
+
+_BACKBONES: Shared[tuple[nn.Module, Tensor]] = Shared(1)
+
+
+def build_backbone(config: DictConfig) -> nn.Module:
+    """Build the backbone; jobs of a sweep whose probes are solved leave it as it is, and share
+    it.
+
+    Torch's random state is left as the building leaves it: the score layer is drawn next.
+    """
+
+    def build() -> tuple[nn.Module, Tensor]:
+        return instantiate(config.model), torch.get_rng_state()
+
+    if not config.training.probe or config.training.solver != "lbfgs":
+        return build()[0]
+    made_by = [OmegaConf.to_container(config.model, resolve=True), config.seed]
+    backbone, drawn = _BACKBONES.get(made_by, build)
+    torch.set_rng_state(drawn)
+    return backbone.cpu().train()
 
 
 def solving_of(config: DictConfig, loss: Loss, device: torch.device) -> Solving | None:

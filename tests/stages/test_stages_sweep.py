@@ -16,8 +16,10 @@ from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
 from lsep_ml.runs.arrays import write_predictions
 from lsep_ml.runs.record import read_record, write_record
 from lsep_ml.stages.evaluation import _ranking_intervals
+from lsep_ml.stages.job import build_job
 from lsep_ml.stages.job_data import build_data
 from lsep_ml.stages.sweep import FAILED, FOLDER, NAME, PROBLEMS, Sweep, compose_once, outdone, tell
+from lsep_ml.store.keys import weights_hash
 
 METRICS = {
     "decision=topk": {"val": {"f1": 0.5, "exact_match": 0.2, "map": 0.7}, "test": {"f1": 0.61, "map": 0.7}},
@@ -218,6 +220,26 @@ def test_jobs_of_one_sweep_share_the_data_that_they_read(
     monkeypatch.setenv(FOLDER, str(tmp_path / "another"))  # a later one, before which files may have changed
     assert images() is not first
     assert np.array_equal(images(), first)
+
+
+def test_jobs_of_one_sweep_share_the_backbone_of_solved_probes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def network(*overrides: str) -> Any:
+        small = ("data.train=20", "data.val=10", "data.test=10", "trainer=cpu", "model.widths=[4]")
+        return build_job(compose_here(tmp_path, *small, "training=probe", *overrides)[0]).network
+
+    monkeypatch.delenv(FOLDER, raising=False)
+    alone = network()
+    monkeypatch.setenv(FOLDER, str(tmp_path / "one"))
+    first, second = network("loss=lsep").eval(), network("loss=bce")
+    assert second.backbone is first.backbone
+    assert second.training
+    assert second.backbone.training
+    assert second.score_layer is not first.score_layer
+    assert weights_hash(first) == weights_hash(second) == weights_hash(alone)
+    for other in ("training.solver=sgd", "model.widths=[5]"):
+        assert network(other).backbone is not first.backbone
 
 
 def test_intervals_of_the_same_scores_are_the_same_and_of_others_their_own() -> None:
