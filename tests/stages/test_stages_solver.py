@@ -103,13 +103,13 @@ def test_a_second_run_finds_it(output: Path, solved: Run, caplog: pytest.LogCapt
 
 KILLED = """
 import os, signal
-from lsep_ml.training import path
-write = path.write_checkpoint
+from lsep_ml.training import kept
+write = kept.write_checkpoint
 def write_and_die(file, made):
     write(file, made)
     if file.name == "end.ckpt":
         os.kill(os.getpid(), signal.SIGKILL)
-path.write_checkpoint = write_and_die
+kept.write_checkpoint = write_and_die
 from lsep_ml.stages.main import main
 main()
 """
