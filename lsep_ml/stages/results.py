@@ -1,7 +1,8 @@
 """What a run leaves beside its record: the arrays of both splits, thumbnails and figures."""
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from lsep_ml.runs.files import FEATURE_MAP, PER_CLASS, TEST, THUMBNAILS, VALIDAT
 from lsep_ml.runs.per_class import per_class_rows, write_per_class
 from lsep_ml.stages.evaluation import Outcome, SplitOutcome
 
-_THUMBNAIL = 160
+_THUMBNAIL, _KEPT = 160, 500
 
 
 def write_files(
@@ -36,7 +37,7 @@ def write_files(
     _write_split(folder / VALIDATION, outcome.val, data_set.label_names)
     test = _write_split(folder / TEST, outcome.test, data_set.label_names)
     rows = rows_to_show(test.get("scores"), test["targets"], test["mask"], test.get("thresholds"))
-    thumbnails = {int(row): _thumbnail(_image(data_set.test.images, int(row))) for row in rows}
+    thumbnails = _THUMBNAILS.of(data_set.test.images, rows.tolist())
     write_thumbnails(folder / THUMBNAILS, thumbnails)
     of_labels = per_class_rows(
         data_set.label_names, test["predictions"], test["targets"], test["mask"], test.get("scores")
@@ -84,6 +85,27 @@ def _thumbnail(image: torch.Tensor) -> np.ndarray:
         image = small.round().clamp(0, 255).to(torch.uint8)
     array: np.ndarray = image.permute(1, 2, 0).numpy()
     return array[:, :, 0] if array.shape[2] == 1 else array
+
+
+class _Thumbnails:
+    """Makes thumbnails, and keeps some of the images that it made the last of: the jobs of a sweep show many of the
+    same."""
+
+    def __init__(self) -> None:
+        self._images: Callable[[], Any] = lambda: None
+        self._made: dict[int, np.ndarray] = {}
+
+    def of(self, images: Images, rows: Sequence[int]) -> dict[int, np.ndarray]:
+        """Return row -> thumbnail."""
+        if self._images() is not images or len(self._made) > _KEPT:
+            self._images, self._made = weakref.ref(images), {}
+        for row in rows:
+            if row not in self._made:
+                self._made[row] = _thumbnail(_image(images, row))
+        return {row: self._made[row] for row in rows}
+
+
+_THUMBNAILS = _Thumbnails()
 
 
 def hardware(device: torch.device) -> str:

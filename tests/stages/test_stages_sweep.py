@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from jobs import compose_here
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +19,7 @@ from lsep_ml.runs.record import read_record, write_record
 from lsep_ml.stages.evaluation import _ranking_intervals
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.job_data import build_data
+from lsep_ml.stages.results import _Thumbnails
 from lsep_ml.stages.sweep import FAILED, FOLDER, NAME, PROBLEMS, Sweep, compose_once, outdone, tell
 from lsep_ml.store.keys import weights_hash
 
@@ -240,6 +242,22 @@ def test_jobs_of_one_sweep_share_the_backbone_of_solved_probes(
     assert weights_hash(first) == weights_hash(second) == weights_hash(alone)
     for other in ("training.solver=sgd", "model.widths=[5]"):
         assert network(other).backbone is not first.backbone
+
+
+def test_a_thumbnail_is_made_once_of_the_same_images() -> None:
+    class Images:
+        def __init__(self, shift: int) -> None:
+            self.shift, self.asked = shift, list[int]()
+
+        def __getitem__(self, row: int) -> torch.Tensor:
+            self.asked.append(row)
+            return torch.full((3, 2, 2), row + self.shift, dtype=torch.uint8)
+
+    made, one, other = _Thumbnails(), Images(0), Images(1)
+    for images, rows in ((one, [1, 2]), (one, [2, 5]), (other, [2]), (one, [2])):
+        found = made.of(images, rows)
+        assert {row: image[0, 0, 0] for row, image in found.items()} == {r: r + images.shift for r in rows}
+    assert one.asked == [1, 2, 5, 2]
 
 
 def test_intervals_of_the_same_scores_are_the_same_and_of_others_their_own() -> None:
