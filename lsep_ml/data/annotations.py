@@ -17,6 +17,7 @@ from lsep_ml.data.errors import DataError
 from lsep_ml.data.images.decode import ImageFiles
 from lsep_ml.data.images.opened import MISSING, SAMPLE, check_images, how_checked
 from lsep_ml.data.label_names import SEPARATOR, check_label_names
+from lsep_ml.data.soft_targets import soft_of_split
 from lsep_ml.data.twins import Twins
 from lsep_ml.metrics.indicator import Known, Targets
 
@@ -54,6 +55,8 @@ class Annotations:
         notes: what the source left out or took for something else, in words; see `Reading`.
         groups: int64 (N,), equal for images that belong together; None where the source names no groups.
         format: what the annotations were taken for, where a source reads several formats.
+        soft: float32 (N, K), targets in [0, 1], of which `targets` are those of at least 1/2; 0 where nothing is known.
+            None where the source has none.
     """
 
     data: str
@@ -69,6 +72,7 @@ class Annotations:
     notes: tuple[str, ...] = ()
     groups: NDArray[np.int64] | None = None
     format: str = ""
+    soft: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -85,6 +89,7 @@ class Annotations:
             digests=None if self.digests is None else self.digests[rows],
             hashes=None if self.hashes is None else self.hashes[rows],
             groups=None if self.groups is None else self.groups[rows],
+            soft=None if self.soft is None else self.soft[rows],
         )
 
 
@@ -230,6 +235,7 @@ def to_data_set(annotations: Annotations, *, cross_tested: bool = False) -> Data
             None if known else own.mask,
             own.image_ids,
             own.groups,
+            soft_of_split(own, name),
         )
     _say_small_validation(annotations)
     return DataSet(

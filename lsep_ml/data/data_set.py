@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import check_label_names
+from lsep_ml.data.soft_targets import check_soft
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics.indicator import Known, SparseIndicator, Targets, dense_blocks
 
@@ -48,6 +49,8 @@ class Split:
         image_ids: unicode (N,): POSIX paths relative to the data set's folder, or names for generated images.
         groups: int64 (N,), equal for images that belong together (a patient's, a burst's), over all splits of a data
             set; None where each image stands for itself.
+        soft: float32 (N, K), targets in [0, 1] of training images, which the loss is trained with; `targets` are those
+            of at least 1/2. 0 where nothing is known. None where all are 0 or 1.
     """
 
     images: Images
@@ -55,6 +58,7 @@ class Split:
     mask: Known | None
     image_ids: NDArray[np.str_]
     groups: NDArray[np.int64] | None = None
+    soft: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -99,6 +103,10 @@ class DataSet:
             raise DataError(
                 f"data {self.name}: some splits have a mask and others have none; give all or none one"
             )
+        if self.val.soft is not None or self.test.soft is not None:
+            raise DataError(
+                f"data {self.name}: soft targets of validation or test; metrics compare label sets"
+            )
         separate = [[self.train, self.val], [self.test]] if self.cross_tested else [self._splits]
         for splits in separate:
             repeated = repeated_id(np.concatenate([split.image_ids for split in splits]))
@@ -107,6 +115,13 @@ class DataSet:
         missing = [
             n for n, count in zip(self.label_names, self.train.targets.sum(axis=0), strict=True) if count == 0
         ]
+        if self.train.soft is not None:
+            log.info(
+                "data %s: %d targets of training lie between 0 and 1; the loss takes them as they are, everything else "
+                "takes those of at least 1/2 for labels",
+                self.name,
+                int(((self.train.soft > 0) & (self.train.soft < 1)).sum()),
+            )
         if missing:
             log.warning("data %s: no positive in training for %s", self.name, ", ".join(missing))
 
@@ -164,7 +179,7 @@ class DataSet:
 
     @cached_property
     def split_hash(self) -> str:
-        """Hash the label names and each split's image ids, targets, mask and groups: SHA-256 in hex."""
+        """Hash the label names and each split's image ids, targets, mask, groups and soft targets: SHA-256 in hex."""
         digest = hashlib.sha256(json.dumps(self.label_names).encode())
         for split in self._splits:
             digest.update(json.dumps(split.image_ids.tolist()).encode())
@@ -175,6 +190,8 @@ class DataSet:
                 _hash_rows(digest, split.mask)
             if split.groups is not None:
                 digest.update(b"groups" + np.ascontiguousarray(split.groups).tobytes())
+            if split.soft is not None:
+                digest.update(b"soft" + np.ascontiguousarray(split.soft).tobytes())
         return digest.hexdigest()
 
     @property
@@ -226,6 +243,8 @@ def _check_split(where: str, split: Split, num_labels: int) -> None:
     groups = split.groups
     if groups is not None and (groups.shape != shape[:1] or groups.dtype != np.int64):
         raise DataError(f"{where}: groups are {groups.dtype} {groups.shape}, not int64 ({shape[0]},)")
+    if split.soft is not None:
+        check_soft(where, split.soft, split.targets)
     if split.mask is None:
         return
     if split.mask.shape != shape or split.mask.dtype != np.bool_:

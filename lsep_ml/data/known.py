@@ -87,7 +87,8 @@ def _split_without_unread(split: Split, unread: Collection[str]) -> Split:
         targets = SparseIndicator.of(rows[read[rows]], columns[read[rows]], split.targets.shape)
     else:
         targets = split.targets * read[:, None].astype(np.uint8)
-    return replace(split, targets=targets, mask=_known_where(split, read))
+    soft = None if split.soft is None else split.soft * read[:, None].astype(np.float32)
+    return replace(split, targets=targets, mask=_known_where(split, read), soft=soft)
 
 
 def _known_where(split: Split, read: NDArray[np.bool_]) -> Known:

@@ -31,11 +31,13 @@ class Others(NamedTuple):
     """Holds the label sets of the images that those of a batch are mixed with.
 
     targets: uint8 (B, K). mask: bool (B, K), or None. share: of the batch's own images in the mixed ones, in [0, 1].
+    soft: as of `Batch`.
     """
 
     targets: Tensor
     mask: Tensor | None
     share: float
+    soft: Tensor | None = None
 
 
 class Batch(NamedTuple):
@@ -50,6 +52,7 @@ class Batch(NamedTuple):
         others: what is mixed into the images; None: nothing is.
         unread: (row, why) of images that could not be read: others are in their places, and all their labels are
             unknown.
+        soft: float32 (B, K), targets in [0, 1] for the loss; None: it takes `targets`.
     """
 
     images: Tensor
@@ -59,6 +62,7 @@ class Batch(NamedTuple):
     weight: float = 1.0
     others: Others | None = None
     unread: tuple[tuple[int, str], ...] = ()
+    soft: Tensor | None = None
 
 
 class BatchedSplit(Dataset[Batch]):
@@ -87,15 +91,17 @@ class BatchedSplit(Dataset[Batch]):
         if key.mix is None:
             images = self._images(key.epoch, rows, unread)
             targets, mask = self._labels(rows, unread)
-            return Batch(images, targets, mask, rows, key.weight, None, tuple(unread.items()))
+            soft = self._soft(rows, unread)
+            return Batch(images, targets, mask, rows, key.weight, None, tuple(unread.items()), soft)
         partners = torch.from_numpy(key.mix.partners)
         read, places = torch.cat([rows, partners]).unique(return_inverse=True)  # each image once
         images = self._images(key.epoch, read, unread)[places]
         own, others = images.split(len(rows))
         images, share = mixed(own, others, key.mix)
         targets, mask = self._labels(rows, unread)
-        mixed_in = Others(*self._labels(partners, unread), share)
-        return Batch(images, targets, mask, rows, key.weight, mixed_in, tuple(unread.items()))
+        mixed_in = Others(*self._labels(partners, unread), share, self._soft(partners, unread))
+        soft = self._soft(rows, unread)
+        return Batch(images, targets, mask, rows, key.weight, mixed_in, tuple(unread.items()), soft)
 
     def _labels(self, rows: Tensor, unread: dict[int, str]) -> tuple[Tensor, Tensor | None]:
         targets = _dense_rows(self.split.targets, rows)
@@ -104,6 +110,12 @@ class BatchedSplit(Dataset[Batch]):
             read = torch.tensor([row not in unread for row in rows.tolist()])[:, None]
             targets, mask = targets * read, read.expand_as(targets) & (True if mask is None else mask)
         return targets, mask
+
+    def _soft(self, rows: Tensor, unread: dict[int, str]) -> Tensor | None:
+        if self.split.soft is None:
+            return None
+        soft = torch.from_numpy(self.split.soft)[rows]
+        return soft * torch.tensor([row not in unread for row in rows.tolist()])[:, None] if unread else soft
 
     def _images(self, epoch: int | None, rows: Tensor, unread: dict[int, str]) -> Tensor:
         images = self.split.images

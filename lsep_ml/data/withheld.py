@@ -78,10 +78,10 @@ class Withheld:
             kept[np.arange(len(split)), places] = True
         else:
             kept = draws >= self.drop_labels
-        targets = targets * kept
+        split = replace(split, targets=targets * kept, soft=None if split.soft is None else split.soft * kept)
         if self.dropped_as == "negative":
-            return replace(split, targets=targets)
-        return replace(split, targets=targets, mask=kept if mask is None else kept & mask)
+            return split
+        return replace(split, mask=kept if mask is None else kept & mask)
 
 
 def long_tailed_rows(targets: Targets, rarest: float, seed: int | list[int]) -> NDArray[np.int64]:
@@ -129,4 +129,5 @@ def _rows(split: Split, rows: NDArray[np.int64]) -> Split:
         None if split.mask is None else split.mask[rows],
         split.image_ids[rows],
         None if split.groups is None else split.groups[rows],
+        None if split.soft is None else split.soft[rows],
     )

@@ -39,7 +39,7 @@ def smooths_labels(loss: Callable[..., Any]) -> bool:
 
 
 def smoothed(loss: Callable[..., Any], targets: Tensor, mask: Tensor | None, smoothing: float) -> Tensor:
-    """Smooth 0/1 `targets` (N, K) as `loss` has a meaning for: (1 - smoothing) y + smoothing y', float32.
+    """Smooth `targets` (N, K), 0/1 or soft, as `loss` has a meaning for: (1 - smoothing) y + smoothing y', float32.
 
     y' is 1/2, or for the softmax loss, whose targets are weights of terms, the share of known labels that are present.
 

@@ -26,7 +26,7 @@ from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
 from lsep_ml.runs.files import STORE
 from lsep_ml.stages.completion import constrained, with_label_groups, with_max_count, with_preprocessing
-from lsep_ml.stages.job_data import DividedFirst, build_data, divided_first
+from lsep_ml.stages.job_data import DividedFirst, build_data, check_soft_targets, divided_first
 from lsep_ml.stages.network import Training
 from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.probe import build_backbone, solving_of
@@ -106,6 +106,7 @@ def build_job(config: DictConfig) -> Job:
     config = with_current_names(config)
     check_ranges(config)
     check_options(config)
+    check_soft_targets(config)
     check_rates(config)
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")

@@ -3,7 +3,7 @@
 import logging
 from typing import Any, NamedTuple, cast
 
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data import DataSet, ImageDataModule
@@ -11,6 +11,7 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.known import check_known
 from lsep_ml.data.mixing import Mixing
 from lsep_ml.data.order import ProcessShare
+from lsep_ml.losses import smooths_labels
 from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.stages.shared import Shared
 
@@ -41,6 +42,19 @@ def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataMod
         labels,
     )
     return data
+
+
+def check_soft_targets(config: DictConfig) -> None:
+    """Look, before any data are read, at whether the loss has a use for soft targets, where they are asked for.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if config.data.get("soft_targets") and not smooths_labels(get_object(config.loss["_target_"])):
+        raise ValueError(
+            f"data.soft_targets=true: loss={config.names.loss} has no meaning for targets between 0 and 1; take "
+            "loss=bce, softmax or zlpr, or data.soft_targets=false with targets of 0 and 1"
+        )
 
 
 def _read(config: DictConfig, processes: Processes) -> ImageDataModule:

@@ -91,6 +91,7 @@ RANGES: Mapping[str, Kind] = {
     "data.persistent_workers": Switch(),
     "data.holdout": Range(0, 1, real=True, below=True),
     "data.resplit": Switch(),
+    "data.soft_targets": Switch(),
     "data.twins": Text(("report", "together", "ignore")),
     "data.folds": Range(2, null=True),
     "data.fold": Range(0, null=True),

@@ -53,6 +53,7 @@ AT_FIRST: dict[str, dict[str, Any]] = {
     "data": {
         **dict.fromkeys(("long_tail", "folds", "fold", "label_names")),
         "drop_labels": 0.0,
+        "soft_targets": False,
         "dropped_as": "unknown",
         "check": "full",
     },

@@ -109,8 +109,8 @@ class LabelPrediction(LightningModule):
         scores, features = self(batch.images)
         loss = self._loss(scores, features, batch)
         if batch.others is not None:
-            targets, mask, share = batch.others
-            other = self._loss(scores, features, batch._replace(targets=targets, mask=mask))
+            targets, mask, share, soft = batch.others
+            other = self._loss(scores, features, batch._replace(targets=targets, mask=mask, soft=soft))
             loss = share * loss + (1 - share) * other
         known = scores.detach(), batch.targets, batch.mask
         counts = [count(*known).double() for count in self.objective.diagnostics.values()]
@@ -123,7 +123,8 @@ class LabelPrediction(LightningModule):
         if self.objective.compares_images:
             value = whole_batch_loss(loss, scores, batch, self.computing.gather, self.global_rank)
         else:
-            value = loss(scores, self.objective.targets(batch.targets, batch.mask), mask=batch.mask)
+            targets = batch.targets if batch.soft is None else batch.soft
+            value = loss(scores, self.objective.targets(targets, batch.mask), mask=batch.mask)
         if self.decision is None:
             return value
         of_decision = self.decision.loss(scores, batch.targets, features, batch.mask)

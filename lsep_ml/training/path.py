@@ -278,7 +278,7 @@ def _images(split: Split, features: StandardisedFeatures, device: torch.device |
     """Return the images of a split by their features."""
     targets, mask = (
         torch.from_numpy(matrix) if isinstance(matrix, np.ndarray) else matrix
-        for matrix in (split.targets, split.mask)
+        for matrix in (split.targets if split.soft is None else split.soft, split.mask)
     )
     assert targets is not None
     return ProbeImages(features, targets, mask, device=device)

@@ -52,9 +52,10 @@ def dense_tensor(matrix: Tensor | SparseIndicator, rows: Any = slice(None)) -> T
 class ProbeImages:
     """Training images of a probe: what score layers are fitted on.
 
-    features: of all of them. targets: 0/1 (N, K), dense or sparse. mask: bool (N, K), True where known; None: all are.
-    rows: those of these images that count; None: all. device: where things are computed. axes: that weights are solved
-    for on; None: the features themselves. processes: that make the scores which are too many to be there at once.
+    features: of all of them. targets: 0/1 (N, K), dense or sparse, or soft ones. mask: bool (N, K), True where known;
+    None: all are. rows: those of these images that count; None: all. device: where things are computed. axes: that
+    weights are solved for on; None: the features themselves. processes: that make the scores which are too many to be
+    there at once.
     """
 
     features: StandardisedFeatures

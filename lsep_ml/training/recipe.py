@@ -48,7 +48,7 @@ class Objective:
             )
 
     def targets(self, targets: Tensor, mask: Tensor | None) -> Tensor:
-        """Give what the loss is trained with for 0/1 `targets` (N, K) of which the entries in `mask` are known."""
+        """Give what the loss is trained with for `targets` (N, K), 0/1 or soft; the entries in `mask` are known."""
         if not self.label_smoothing:
             return targets
         return smoothed(self.loss, targets, mask, self.label_smoothing)

@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import SEPARATOR, check_label_names, listed_in_cell
+from lsep_ml.data.soft_targets import soft_matrix
 from lsep_ml.data.sources.csv_table import UNKNOWN, CsvTable, read_table
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import divided, stratified_split
@@ -46,6 +48,7 @@ def read_csv(
     resplit: bool = False,
     on_bad_image: OnBadImage = "error",
     twins: TwinsAre = "report",
+    soft_targets: bool = False,
     cache: str | Path | None = None,
 ) -> DataSet:
     """Read the table; without a split column the images are divided by label-stratified shares.
@@ -59,12 +62,16 @@ def read_csv(
         unlabelled, on_bad_image, twins: see `usable`.
         shares, holdout, folds, fold: see `divided`.
         resplit: leave the split column aside and divide all images anew by `seed`, in about its sizes.
+        soft_targets: whether the columns of training images may hold numbers between 0 and 1, see
+            `lsep_ml.data.soft_targets`.
         cache: folder that keeps the parsed table and the split, and remembers which images were opened.
 
     Raises:
         DataError: a table that cannot be understood (with the line), bad images.
     """
-    annotations = csv_annotations(root, labels=labels, classes=classes, separator=separator, cache=cache)
+    annotations = csv_annotations(
+        root, labels=labels, classes=classes, separator=separator, soft_targets=soft_targets, cache=cache
+    )
     annotations = usable(annotations, unlabelled, on_bad_image, twins, cache)
     listed = annotations.split_of.any()
     annotations = divided(
@@ -82,21 +89,24 @@ def csv_annotations(
     labels: str = "labels.csv",
     classes: Sequence[str] | None = None,
     separator: str = SEPARATOR,
+    soft_targets: bool = False,
     cache: str | Path | None = None,
 ) -> Annotations:
     """Return the table's images; without a split column they belong to no split yet.
 
-    In the form with one column a class, an empty cell or -1 is an unknown label.
+    In the form with one column a class, an empty cell or -1 is an unknown label; with `soft_targets` a number between 0
+    and 1 is one target.
     """
     if not separator:
         raise DataError("data.separator='': what stands between the labels of a cell, such as '|'")
     tree = find_tree("csv", root, [labels], [])
     path = tree / labels
     classes = None if classes is None else list(classes)
-    stored_at = cache_file(cache, "csv", FORMAT, *file_state(path), str(tree), classes, separator)
+    made_from = (*file_state(path), str(tree), classes, separator, *(["soft"] if soft_targets else []))
+    stored_at = cache_file(cache, "csv", FORMAT, *made_from)
     index = load_arrays(stored_at)
     if index is None:
-        index = _index(tree, read_table(path), classes, separator)
+        index = _index(tree, read_table(path, soft=soft_targets), classes, separator)
         save_arrays(stored_at, **index)
     names = tuple(index["label_names"].tolist())
     lists = bool(index["lists"])
@@ -106,20 +116,33 @@ def csv_annotations(
     mask = known_but(index["unknown_rows"], index["unknown_columns"], np.ones(shape[0], bool), shape)
     ids = np.array(find_forms(tree, index["image_ids"].tolist()), np.str_)
     notes = tuple(index["notes"].tolist())
-    annotations = Annotations("csv", tree, names, ids, targets, mask, index["parts"], notes=notes)
+    annotations = Annotations(
+        "csv", tree, names, ids, targets, mask, index["parts"], notes=notes, soft=index.get("soft")
+    )
     return checked(annotations, None if lists else SEPARATOR)
 
 
 def _index(tree: Path, table: CsvTable, classes: Sequence[str] | None, separator: str) -> dict[str, NDArray]:
     ids, split_of, notes = _image_ids(tree, table), _splits(table), list(table.notes)
+    soft = {}
     if "labels" in table.columns:
+        if table.soft:
+            raise DataError(
+                f"{table.path}: data.soft_targets=true, but the labels are listed in cells; give a column a label"
+            )
         names, present = _from_lists(table, classes, separator)
         unknown = np.zeros((2, 0), np.int64)
         notes += _other_separator(table.labels, separator)
     else:
         names, values = _from_columns(table, classes)
-        present, unknown = np.array(np.nonzero(values == 1)), np.array(np.nonzero(values == UNKNOWN))
+        if table.soft:
+            not_known = np.isnan(values)
+            soft = {"soft": soft_matrix(values, ~not_known)}
+            present, unknown = np.array(np.nonzero(values >= 0.5)), np.array(np.nonzero(not_known))
+        else:
+            present, unknown = np.array(np.nonzero(values == 1)), np.array(np.nonzero(values == UNKNOWN))
     return {
+        **soft,
         "label_names": np.array(names, np.str_),
         "image_ids": np.array(ids, np.str_),
         "rows": present[0],
@@ -194,12 +217,11 @@ def _other_separator(cells: Sequence[str], separator: str) -> list[str]:
     return []
 
 
-def _from_columns(
-    table: CsvTable, classes: Sequence[str] | None
-) -> tuple[tuple[str, ...], NDArray[np.uint8]]:
-    """Return the class names and the codes of `VALUES`, (N, K)."""
+def _from_columns(table: CsvTable, classes: Sequence[str] | None) -> tuple[tuple[str, ...], NDArray[Any]]:
+    """Return the class names and the `values` of the table, (N, K)."""
     found = table.class_columns
-    values = np.frombuffer(b"".join(table.values), np.uint8).reshape(len(table.images), len(found))
+    kind = np.float32 if table.soft else np.uint8
+    values = np.frombuffer(b"".join(table.values), kind).reshape(len(table.images), len(found))
     if classes is None:
         return tuple(found), values
     for names, known, where in ((classes, found, "data.classes"), (found, classes, str(table.path))):

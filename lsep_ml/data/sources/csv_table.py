@@ -3,7 +3,9 @@ unknown."""
 
 import csv
 import io
+import math
 import re
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,13 +39,16 @@ class CsvTable:
         images: the cells under "image".
         splits: the cells under "split"; empty without this column.
         labels: the cells under "labels"; empty in the other form.
-        values: for each row the codes `VALUES` of its class columns; empty in the first form.
+        values: for each row the codes `VALUES` of its class columns, bytes; where `soft`, its targets in [0, 1], NaN
+            where unknown, as the bytes of float32. Empty in the first form.
         nameless: position of a column without a name -> its cells.
         notes: which columns were left out, and why.
+        soft: whether class columns may hold numbers between 0 and 1.
     """
 
     path: Path
     columns: list[str]
+    soft: bool = False
     lines: list[int] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     splits: list[str] = field(default_factory=list)
@@ -64,11 +69,11 @@ class CsvTable:
         return label_names_of(self.columns)
 
 
-def read_table(path: Path) -> CsvTable:
+def read_table(path: Path, *, soft: bool = False) -> CsvTable:
     """Read the file at `path`: UTF-8, commas, quotes where needed; blanks around cells and blank lines do not matter.
 
     A column without a name is left out if it is empty, or if it holds whole numbers that are all different (the
-    index of a table); `notes` says so.
+    index of a table); `notes` says so. soft: whether class columns may hold numbers between 0 and 1.
 
     Raises:
         DataError: another header, a row with more or fewer cells, a value that is none, no row at all, a column
@@ -76,7 +81,7 @@ def read_table(path: Path) -> CsvTable:
     """
     reader = csv.reader(io.StringIO(read_text(path), newline=""))
     try:
-        table = CsvTable(path, [name.strip() for name in next(reader, [])])
+        table = CsvTable(path, [name.strip() for name in next(reader, [])], soft)
         _check_columns(table)
         at = {name: position for position, name in enumerate(table.columns)}
         class_positions = [at[name] for name in table.class_columns]
@@ -140,12 +145,15 @@ def _append(
         return
     values = [cells[position] for position in class_positions]
     try:
-        table.values.append(_codes(values))
+        table.values.append(_soft_values(values) if table.soft else _codes(values))
     except KeyError:
-        wrong = next(place for place, value in enumerate(values) if _plain(value) not in VALUES)
+        wrong = next(value for value in values if not _taken(value, table.soft))
+        place = values.index(wrong)
+        expected = "a number from 0 to 1" if table.soft else "1, 0"
+        between = "; numbers between 0 and 1: data.soft_targets=true" if _taken(wrong, soft=True) else ""
         raise DataError(
-            f"{table.path}, line {line}: {values[wrong].strip()!r} is not 1, 0, -1 (unknown) or empty (unknown), "
-            f"in column {table.columns[class_positions[wrong]]!r}"
+            f"{table.path}, line {line}: {wrong.strip()!r} is not {expected}, -1 (unknown) or empty (unknown), "
+            f"in column {table.columns[class_positions[place]]!r}{between}"
         ) from None
 
 
@@ -154,6 +162,29 @@ def _codes(cells: Sequence[str]) -> bytes:
         return bytes(map(VALUES.__getitem__, cells))
     except KeyError:
         return bytes([VALUES[_plain(cell)] for cell in cells])
+
+
+def _soft_values(cells: Sequence[str]) -> bytes:
+    values = [_soft_value(cell) for cell in cells]
+    if None in values:
+        raise KeyError
+    return struct.pack(f"={len(values)}f", *values)
+
+
+def _soft_value(cell: str) -> float | None:
+    """Return a target in [0, 1], NaN where it is unknown; None where the cell holds neither."""
+    code = VALUES.get(_plain(cell))
+    if code is not None:
+        return math.nan if code == UNKNOWN else float(code)
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if 0 <= value <= 1 else None
+
+
+def _taken(cell: str, soft: bool) -> bool:
+    return _plain(cell) in VALUES or (soft and _soft_value(cell) is not None)
 
 
 def _plain(cell: str) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lsep_ml.data.annotations import Annotations, Unlabelled, checked, keep_labelled
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.soft_targets import soft_matrix, soft_of_split
 from lsep_ml.data.sources.features.files import Given, read_given
 from lsep_ml.data.sources.own.builder import build
 from lsep_ml.data.sources.own.columns import image_column
@@ -51,6 +52,7 @@ def read_features(
     folds: int | None = None,
     fold: int | None = None,
     holdout: float = 0.05,
+    soft_targets: bool = False,
 ) -> DataSet:
     """Read features with their labels; they stand in the place of images.
 
@@ -65,6 +67,8 @@ def read_features(
             data=own has them.
         unlabelled: rows without a label: keep | drop.
         shares, holdout, folds, fold: see `divided`.
+        soft_targets: whether the targets of training rows, in an array, may be numbers between 0 and 1, see
+            `lsep_ml.data.soft_targets`.
 
     Raises:
         DataError: files that are not understood; rows that are not finite, of other widths, or without labels.
@@ -73,7 +77,7 @@ def read_features(
         image=id, labels=labels, label_columns=label_columns, split=split, separator=separator, group=group,
         none_label=none_label, uncertain=uncertain, merge_labels=merge_labels, min_images=min_images,
     )  # fmt: skip
-    annotations, features = _annotations(Folder(root), file, table, options)
+    annotations, features = _annotations(Folder(root), file, table, options, soft=soft_targets)
     annotations = checked(dataclasses.replace(annotations, data="features"), separator=None)
     row_of = {name: row for row, name in enumerate(annotations.image_ids.tolist())}
     annotations = keep_labelled(annotations, unlabelled)
@@ -88,7 +92,8 @@ def read_features(
         own = annotations if every else annotations.select(annotations.split_of == name)
         rows = features[[row_of[row] for row in own.image_ids.tolist()]]
         content.update(rows.tobytes())
-        splits[name] = Split(torch.from_numpy(rows), own.targets, own.mask, own.image_ids, own.groups)
+        soft = soft_of_split(own, name)
+        splits[name] = Split(torch.from_numpy(rows), own.targets, own.mask, own.image_ids, own.groups, soft)
     return DataSet(
         "features",
         annotations.label_names,
@@ -102,7 +107,7 @@ def read_features(
 
 
 def _annotations(
-    folder: Folder, file: str | None, table: str | None, options: Options
+    folder: Folder, file: str | None, table: str | None, options: Options, *, soft: bool
 ) -> tuple[Annotations, NDArray[np.float32]]:
     """Return the labelled rows, and their features in the same order."""
     given, files = _given(folder, file)
@@ -110,7 +115,12 @@ def _annotations(
     if len(names) != len(given.features):
         raise DataError(f"{files[0]}: {len(names):,} ids for {len(given.features):,} rows of features")
     if given.targets is not None and table is None:
-        return _with_arrays(folder.root, files[0], given, names, options), given.features
+        return _with_arrays(folder.root, files[0], given, names, options, soft=soft), given.features
+    if soft:
+        raise DataError(
+            f"data.root={folder.root}: data.soft_targets=true, but the labels are in a table; give an array targets "
+            "(N, K) beside the features"
+        )
     frame, where = given.frame, files[0]
     if frame is None:
         where = _table(folder, files, table)
@@ -211,16 +221,18 @@ def _table(folder: Folder, files: Sequence[str], table: str | None) -> str:
     return found[0]
 
 
-def _with_arrays(root: Path, file: str, given: Given, names: list[str], options: Options) -> Annotations:
-    """Return the rows whose labels are an array (N, K) of 0 and 1, NaN or -1 where nothing is known."""
+def _with_arrays(
+    root: Path, file: str, given: Given, names: list[str], options: Options, *, soft: bool
+) -> Annotations:
+    """Return the rows whose labels are an array (N, K) of 0 and 1, or `soft`, NaN or -1 where nothing is known."""
     targets = given.targets if isinstance(given.targets, SparseIndicator) else np.asarray(given.targets)
     if targets.ndim != 2 or len(targets) != len(names) or targets.dtype.kind not in "buif":
         raise DataError(
             f"{file}: targets are {targets.dtype} {targets.shape}, not ({len(names)}, K) of 0 and 1"
         )
-    known = None
+    known, between = None, None
     if not isinstance(targets, SparseIndicator):
-        targets, known = _known(file, targets, given.mask)
+        targets, known, between = _known(file, targets, given.mask, soft=soft)
     label_names = given.label_names or [f"label {number}" for number in range(targets.shape[1])]
     if len(label_names) != targets.shape[1]:
         raise DataError(f"{file}: {len(label_names)} label_names for {targets.shape[1]} columns of targets")
@@ -233,23 +245,34 @@ def _with_arrays(root: Path, file: str, given: Given, names: list[str], options:
         targets,
         known,
         np.array(splits or [""] * len(names), "U5"),
+        soft=between,
     )
 
 
 def _known(
-    file: str, targets: NDArray, mask: NDArray | None
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
-    """Return the targets of an array of 0, 1 and unknown entries, and its known ones, None where all are."""
+    file: str, targets: NDArray, mask: NDArray | None, *, soft: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None, NDArray[np.float32] | None]:
+    """Return the targets of an array of 0, 1 and unknown entries, its known ones, None where all are, and where it is
+    `soft` its numbers."""
     values = targets.astype(np.float64)
     known = ~(np.isnan(values) | (values == -1))
-    wrong = np.argwhere(known & (values != 0) & (values != 1))
+    within = (values >= 0) & (values <= 1)
+    wrong = np.argwhere(known & ~(within if soft else (values == 0) | (values == 1)))
     if len(wrong):
         row, column = wrong[0]
+        expected = "a number from 0 to 1" if soft else "0, 1"
+        way_out = (
+            "; numbers between 0 and 1: data.soft_targets=true" if within[row, column] and not soft else ""
+        )
         raise DataError(
-            f"{file}, row {row + 1}: target of label {column} is {values[row, column]:g}; 0, 1, or NaN for unknown"
+            f"{file}, row {row + 1}: target of label {column} is {values[row, column]:g}; {expected}, or NaN for "
+            f"unknown{way_out}"
         )
     if mask is not None:
         if mask.shape != targets.shape:
             raise DataError(f"{file}: mask is {mask.shape}, and targets are {targets.shape}")
         known &= mask.astype(bool)
-    return (known & (values == 1)).astype(np.uint8), None if known.all() else known
+    of_all = None if known.all() else known
+    between = soft_matrix(values, known) if soft else None
+    positive = known & (values == 1) if between is None else between >= 0.5
+    return positive.astype(np.uint8), of_all, between
