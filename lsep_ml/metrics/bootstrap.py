@@ -17,11 +17,12 @@ from lsep_ml.metrics.catalogue import BY_KEY, LABELS_PER_IMAGE
 from lsep_ml.metrics.counts import (
     IMAGE_SHARES,
     LabelCounts,
-    as_numpy,
+    as_held,
     binary,
     check_sizes,
     image_counts,
     row_slices,
+    true_entries,
 )
 from lsep_ml.metrics.functional import (
     LABEL_SET_KEYS,
@@ -52,12 +53,15 @@ def bootstrap_label_sets(
 ) -> Intervals:
     """Compute intervals (low, high) of the label-set metrics and of labels_per_image, by `intervals_of`.
 
-    predictions, targets, mask: (N, K) as in `count_label_sets`. further: of label sets too, and not in the catalogue.
-    Deterministic in `seed`. Raises ValueError for known entries other than 0 and 1, and matrices of different sizes.
+    predictions, targets, mask: (N, K) as in `count_label_sets`, dense or sparse. further: of label sets too, and not in
+    the catalogue. Deterministic in `seed`.
+
+    Raises ValueError for known entries other than 0 and 1, and matrices of different sizes.
     """
     check_sizes(predictions=predictions, targets=targets, mask=mask)
-    known = None if mask is None else as_numpy(mask) != 0
-    predictions, targets = binary("predictions", predictions, known), binary("targets", targets, known)
+    known = None if mask is None else as_held(mask) != 0
+    predictions = true_entries("predictions", predictions, known)
+    targets = true_entries("targets", targets, known)
     answered = np.ones(len(targets), bool) if known is None else known.any(1)
     counts = _resampled(predictions, targets, known, answered, replicates, seed)
     values = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
@@ -66,9 +70,9 @@ def bootstrap_label_sets(
 
 
 def _resampled(
-    predictions: NDArray[np.bool_],
-    targets: NDArray[np.bool_],
-    known: NDArray[np.bool_] | None,
+    predictions: Any,
+    targets: Any,
+    known: Any,
     answered: NDArray[np.bool_],
     replicates: int,
     seed: int,
@@ -78,7 +82,7 @@ def _resampled(
     Labels are counted in blocks, which bounds the memory: the sums are of integers, and the same in any blocks.
     """
     shape = targets.shape
-    columns: list[NDArray[Any]] = [predictions, targets, *([] if known is None else [known])]
+    columns: list[Any] = [predictions, targets, *([] if known is None else [known])]
     correct, *others = (np.empty((replicates, shape[1])) for _ in range(1 + len(columns)))
     images, of_images = np.empty(replicates), np.empty((replicates, len(IMAGE_SHARES)))
     each_image = _image_shares(predictions, targets, known)
@@ -234,7 +238,8 @@ def _image_shares(predictions: Any, targets: Any, known: Any) -> Floats:
     """Return each image's shares, float64 (N, S)."""
     parts = []
     for rows in row_slices(*targets.shape):
-        counts = image_counts(predictions[rows], targets[rows], None if known is None else known[rows])
+        sets = (None if held is None else np.asarray(held[rows]) for held in (predictions, targets, known))
+        counts = image_counts(*sets)
         parts.append(np.stack([ratio(*share(*counts)) for share in IMAGE_SHARES], axis=1))
     return np.concatenate(parts)
 

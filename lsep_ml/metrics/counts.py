@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics.catalogue import LABEL_SET_METRICS, exact
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.metric import Floats, Formula, HarmonicMean, Share
 
 ENTRIES = 2**24
@@ -36,7 +37,7 @@ class LabelCounts(NamedTuple):
 
 
 def count_label_sets(predictions: Any, targets: Any, mask: Any = None) -> LabelCounts:
-    """Count label sets `predictions` and `targets`, 0/1 arrays or tensors (..., N, K), over the images.
+    """Count label sets `predictions` and `targets`, 0/1 arrays or tensors (..., N, K), or sparse, over the images.
 
     mask: True where the target is known. An unknown entry is neither predicted nor true, and an image without
     any known entry is left out.
@@ -178,6 +179,18 @@ def known_entries(targets: Any, mask: Any) -> NDArray[np.bool_]:
     """Return where the entries of `targets` (N, K) are known by `mask`, bool (N, K); everywhere where that is None."""
     known: NDArray[np.bool_] = np.ones(tuple(targets.shape), bool) if mask is None else as_numpy(mask) != 0
     return known
+
+
+def true_entries(name: str, values: Any, known: Any) -> Any:
+    """Return 0/1 values (N, K) as `binary` does, sparse ones sparse; `known` bool (N, K) of either kind, None: all."""
+    values = as_held(values)
+    return values.within(known) if isinstance(values, SparseIndicator) else binary(name, values, known)
+
+
+def as_held(values: Any) -> Any:
+    """Return a sparse matrix as it is and all else as `as_numpy`. Of both, rows and labels of all rows can be taken,
+    which `numpy.asarray` makes dense."""
+    return values if isinstance(values, SparseIndicator) else as_numpy(values)
 
 
 def as_numpy(values: Any) -> Any:

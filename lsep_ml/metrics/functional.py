@@ -22,10 +22,18 @@ from lsep_ml.metrics.catalogue import (
     precision,
     recall,
 )
-from lsep_ml.metrics.counts import LabelCounts, as_numpy, binary, check_sizes, row_slices
+from lsep_ml.metrics.counts import (
+    LabelCounts,
+    as_held,
+    as_numpy,
+    check_sizes,
+    row_slices,
+    true_entries,
+)
 from lsep_ml.metrics.counts import compare_label_sets as compare_label_sets
 from lsep_ml.metrics.counts import count_label_sets as count_label_sets
 from lsep_ml.metrics.counts import known_entries as known_entries
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.metric import (
     Average,
     Cutoffs,
@@ -120,11 +128,14 @@ def mean_of_defined(values: Floats) -> float:
 
 
 def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any, Any]:
-    """Return scores, targets and mask as NumPy arrays (N, K), a mask of None filled in; see `ranking_metrics`."""
+    """Return scores, targets and mask as arrays (N, K), sparse where they were, a mask of None filled in; see
+    `ranking_metrics`."""
     check_sizes(scores=scores, targets=targets, mask=mask)
-    scores, known = as_numpy(scores), None if mask is None else as_numpy(mask) != 0
-    targets = binary("targets", targets, known)
-    known = np.ones(targets.shape, bool) if known is None else known
+    scores, known = as_numpy(scores), None if mask is None else as_held(mask) != 0
+    targets = true_entries("targets", targets, known)
+    if known is None:
+        sparse = isinstance(targets, SparseIndicator)
+        known = SparseIndicator.all_known(targets.shape) if sparse else np.ones(targets.shape, bool)
     _check_numbers(scores)
     if not known.any():
         raise ValueError("ranking metrics need at least one image with a known label, got none")
@@ -148,18 +159,18 @@ def average_precisions(scores: Any, targets: Any, mask: Any = None) -> Floats:
     Raises ValueError for NaN scores, for known targets other than 0 and 1, and for matrices of different sizes.
     """
     check_sizes(scores=scores, targets=targets, mask=mask)
-    scores, known = as_numpy(scores), None if mask is None else as_numpy(mask) != 0
+    scores, known = as_numpy(scores), None if mask is None else as_held(mask) != 0
     _check_numbers(scores)
-    return label_values(scores, binary("targets", targets, known), known, average_precision)[0]
+    return label_values(scores, true_entries("targets", targets, known), known, average_precision)[0]
 
 
 def label_values(
-    scores: NDArray[Any],
-    targets: NDArray[Any],
-    known: NDArray[Any] | None,
-    *formulas: Callable[[Cutoffs], Floats],
+    scores: NDArray[Any], targets: Any, known: Any, *formulas: Callable[[Cutoffs], Floats]
 ) -> NDArray[np.float64]:
-    """Return what the formulas give for every label, (F, K), from one sort a label; NaN where one is not defined."""
+    """Return what the formulas give for every label, (F, K), from one sort a label; NaN where one is not defined.
+
+    targets: bool (N, K), dense or sparse, as `true_entries` gives them; known: so too, None for all.
+    """
     values = np.full((len(formulas), scores.shape[1]), np.nan)
     for label in range(scores.shape[1]):
         rows = slice(None) if known is None else known[:, label]
@@ -180,17 +191,18 @@ def label_cutoffs(scores: NDArray[Any], positive: NDArray[Any]) -> Cutoffs:
     return Cutoffs(found, true_positives, above, tied, len(scores) - true_positives[-1])
 
 
-def _pooled_cutoffs(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[Any]) -> Cutoffs:
+def _pooled_cutoffs(scores: NDArray[Any], targets: Any, known: Any) -> Cutoffs:
     """Return the cut-offs of the known entries in one ranking: of many entries, which are not sorted then but counted
     by blocks of rows, the ties with a positive alone."""
-    positive = targets & known
-    if scores.size < _POOLED or not positive.any():
-        return label_cutoffs(scores[known], targets[known])
+    if scores.size < _POOLED or not targets.any():
+        entries = np.asarray(known)
+        return label_cutoffs(scores[entries], np.asarray(targets)[entries])
+    positive = targets.nonzero() if isinstance(targets, SparseIndicator) else targets
     values, found = np.unique(scores[positive], return_counts=True)
     reached, tied = np.zeros(len(values) + 1, np.int64), np.zeros(len(values), np.int64)
     size = max(1, _ENTRIES // scores.shape[1])
     for start in range(0, len(scores), size):
-        block = scores[start : start + size][known[start : start + size]]
+        block = scores[start : start + size][np.asarray(known[start : start + size])]
         places = np.searchsorted(values, block, side="right")  # of the lowest positive above each entry
         reached += np.bincount(places, minlength=len(reached))
         equal = places[(places > 0) & (values[places - 1] == block)] - 1
@@ -199,11 +211,13 @@ def _pooled_cutoffs(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[
     return Cutoffs(found, found.cumsum(), above, tied - found, reached.sum() - found.sum())
 
 
-def image_ranking(scores: NDArray[Any], targets: NDArray[Any], known: NDArray[Any]) -> dict[str, Floats]:
+def image_ranking(scores: NDArray[Any], targets: Any, known: Any) -> dict[str, Floats]:
     """Compute the ranking metrics of each image, (N,) each; those of one without a known entry mean nothing."""
     size = max(1, min(_IMAGES, _ENTRIES // scores.shape[1]))
     blocks = [slice(start, start + size) for start in range(0, len(scores), size)]
-    parts = [_image_ranking(scores[rows], targets[rows], known[rows]) for rows in blocks]
+    parts = [
+        _image_ranking(scores[rows], np.asarray(targets[rows]), np.asarray(known[rows])) for rows in blocks
+    ]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -238,21 +252,23 @@ RECALLS = np.linspace(0, 1, 101)
 """Where precision-recall curves are read off."""
 
 
-def mean_precision_recall(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def mean_precision_recall(scores: np.ndarray, targets: Any, mask: Any) -> np.ndarray:
     """Compute precision (101,) at recall 0, 0.01, ..., 1, averaged over the classes that have a positive.
 
     A class's precision at recall r is the highest at any recall >= r (interpolated precision). Scores float (N, K),
-    targets and mask 0/1 (N, K); only known entries count.
+    targets and mask 0/1 (N, K), dense or sparse; only known entries count.
 
     Raises ValueError for NaN scores, for known targets other than 0 and 1, and for matrices of different sizes.
     """
     check_sizes(scores=scores, targets=targets, mask=mask)
     _check_numbers(scores)
-    targets = binary("targets", targets, mask != 0)
+    known = mask != 0
+    targets = true_entries("targets", targets, known)
     curves = []
-    for column, true, counted in zip(scores.T, targets.T, mask.T, strict=True):
-        ranked = np.sort(column[counted != 0])
-        found = np.sort(column[(counted != 0) & (true != 0)])
+    for label in range(scores.shape[1]):
+        column = scores[:, label]
+        ranked = np.sort(column[known[:, label]])
+        found = np.sort(column[targets[:, label]])
         if len(found):
             # At a cut-off on each positive, from the highest: positives and all entries from there up, ties included.
             cuts = found[::-1]

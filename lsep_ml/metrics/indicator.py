@@ -129,7 +129,7 @@ class SparseIndicator:
 
     def astype(self, kind: DTypeLike, copy: bool = False) -> "SparseIndicator":
         """Return the same matrix as bool or uint8."""
-        return replace(self, kind=np.dtype(kind).type)
+        return replace(self, kind=np.bool_ if np.dtype(kind) == bool else np.uint8)
 
     def within(self, known: Any) -> "SparseIndicator":
         """Return the bool matrix that is 1 where this one is and `known`, bool (N, K) or None for all, is True."""

@@ -33,6 +33,10 @@ def bootstrap_ranking(
     for which the formula is not defined in it.
     """
     scores, targets, known = check_ranking_input(scores, targets, mask)
+    targets, known = (
+        np.asarray(targets),
+        np.asarray(known),
+    )  # the ranking of all entries takes far more memory
     rows = image_ranking(scores, targets, known)
     columns = np.stack([*rows.values(), np.ones(len(scores))], axis=1) * known.any(1)[:, None]
     pooled = _ranking(scores, targets, known) if ranking_formulas("entries") else None

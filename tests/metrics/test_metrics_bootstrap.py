@@ -11,11 +11,12 @@ from lsep_ml.metrics import (
     bootstrap_ranking,
     count_label_sets,
     counts,
+    functional,
     label_set_metrics,
     ranking_metrics,
     resampled_ranking,
 )
-from lsep_ml.metrics.functional import label_cutoffs
+from lsep_ml.metrics.functional import average_precisions, label_cutoffs, mean_precision_recall
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.resampled_ranking import DrawnImages, ResampledRanking
 
@@ -63,19 +64,26 @@ def test_equal_to_repeating_the_images(masked, monkeypatch):
 @pytest.mark.parametrize("masked", [False, True])
 def test_large_matrices_are_counted_in_blocks_to_the_same_bits(masked, monkeypatch):
     scores, targets, mask = case(masked)
-    sparse = SparseIndicator.of(*np.nonzero(targets), targets.shape)
+    dense = scores > 3, targets, mask
+    sparse = [None if held is None else SparseIndicator.from_dense(held) for held in dense]
 
-    def found(targets):
-        yield bootstrap_label_sets(scores > 3, targets, mask, replicates=REPLICATES)
+    def found(sets, targets, mask):
+        yield bootstrap_label_sets(sets, targets, mask, replicates=REPLICATES)
         yield bootstrap_ranking(scores, targets, mask, replicates=REPLICATES)
         yield ranking_metrics(scores, targets, mask)
-        for count in count_label_sets(scores > 3, targets, mask):
+        yield average_precisions(scores, targets, mask).tobytes()
+        if mask is not None:
+            yield mean_precision_recall(scores, targets, mask).tobytes()
+        for count in count_label_sets(sets, targets, mask):
             yield count if isinstance(count, dict) else np.asarray(count).tolist()
 
-    whole = list(found(targets))
+    whole = list(found(*dense))
     monkeypatch.setattr(counts, "ENTRIES", 40)
     monkeypatch.setattr(resampled_ranking, "_RANKED", 60)
-    assert list(found(targets)) == list(found(sparse)) == whole
+    assert list(found(*dense)) == list(found(*sparse)) == list(found(*dense[:2], sparse[2])) == whole
+    monkeypatch.setattr(functional, "_POOLED", 1)
+    monkeypatch.setattr(functional, "_ENTRIES", 40)
+    assert ranking_metrics(scores, *sparse[1:]) == ranking_metrics(scores, targets, mask)
     targets = targets.astype(int)
     targets[33, 2] = 3 if mask is None else 3 * mask[33, 2]
     for core in (count_label_sets, ranking_metrics):
