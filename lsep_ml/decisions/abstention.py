@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lsep_ml.decisions.checks import Array, float_tensor
-from lsep_ml.metrics.counts import binary, compare_label_sets
+from lsep_ml.metrics.counts import binary, compare_label_sets, row_slices
 from lsep_ml.metrics.functional import as_numpy, group_ends, known_entries
 from lsep_ml.metrics.metric import ratio
 
@@ -128,6 +128,14 @@ def _wholly_right(
     label_sets: NDArray[Any], targets: Array, mask: Array | None
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Return which images have every known label right, and which have a known label, bool (N,)."""
-    known = known_entries(targets, mask)
-    compared = compare_label_sets(label_sets, binary("targets", targets, known), known)
-    return ~(compared.wrong | compared.missed).any(1), np.asarray(known.any(1))
+    right, counted = np.empty((2, len(targets)), bool)
+    for rows in row_slices(*targets.shape):
+        true, known = (
+            as_numpy(targets[rows]),
+            known_entries(targets[rows], None if mask is None else mask[rows]),
+        )
+        compared = compare_label_sets(
+            as_numpy(label_sets[rows]), binary("targets", true, known, rows.start), known
+        )
+        right[rows], counted[rows] = ~(compared.wrong | compared.missed).any(1), known.any(1)
+    return right, counted

@@ -15,9 +15,9 @@ BLOCK = 8192  # rows read at a time
 
 def float_tensor(values: Array) -> Tensor:
     """Return a float32 tensor; a NumPy array is copied, so that a read-only memory map is never written."""
-    if isinstance(values, np.ndarray):
-        return torch.from_numpy(np.array(values, dtype=np.float32))
-    return values.to(torch.float32)
+    if isinstance(values, Tensor):
+        return values.to(torch.float32)
+    return torch.from_numpy(np.array(values, dtype=np.float32))
 
 
 def row_blocks(values: Array, size: int | None = None) -> Iterator[Tensor]:

@@ -6,11 +6,11 @@ thresholds are those of `fit` on the whole matrix, to the last bit.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from lsep_ml.decisions.criteria import BREAK_EVEN
 from lsep_ml.decisions.per_class import PRIORS, PerClassThreshold, shrunk
@@ -39,11 +39,11 @@ LARGE = 2**24
 @dataclass(frozen=True)
 class MatrixBlocks:
     """Reads a matrix of scores (N, K), which may be memory-mapped, its targets and the mask of its known entries (None:
-    all are) `block` labels at a time."""
+    all are), dense or sparse, `block` labels at a time."""
 
-    scores: NDArray[Any]
-    targets: NDArray[Any]
-    mask: NDArray[Any] | None = None
+    scores: Any
+    targets: Any
+    mask: Any = None
     block: int = 64
 
     def __iter__(self) -> Iterator[LabelBlock]:
@@ -52,6 +52,40 @@ class MatrixBlocks:
             scores = np.ascontiguousarray(self.scores[:, labels], np.float32)
             known = None if self.mask is None else self.mask[:, labels] != 0
             yield LabelBlock(start, scores, self.targets[:, labels] != 0, known)
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Holds rows of a matrix (N, K) by their numbers (M,), and reads them when they are asked for."""
+
+    matrix: NDArray[Any]
+    rows: NDArray[np.integer[Any]]
+    ndim: ClassVar[int] = 2
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (M, K)."""
+        return len(self.rows), self.matrix.shape[1]
+
+    @property
+    def size(self) -> int:
+        """Return M K."""
+        return len(self.rows) * self.matrix.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Return the type of the matrix."""
+        return self.matrix.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, at: Any) -> NDArray[Any]:
+        rows, labels = at if isinstance(at, tuple) else (at, slice(None))
+        return np.asarray(self.matrix[self.rows[rows], labels])
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
 
 
 def fits_by_label_blocks(rule: Any) -> bool:

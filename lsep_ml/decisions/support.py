@@ -16,7 +16,7 @@ from lsep_ml.decisions.criteria import check_criterion, criterion_metric
 from lsep_ml.decisions.linear import LinearThresholds
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
 from lsep_ml.decisions.search import Bools, Integers, add_counts, criterion_gain, first_best
-from lsep_ml.metrics.counts import LabelCounts, count_label_sets
+from lsep_ml.metrics.counts import LabelCounts, count_label_sets, row_slices
 from lsep_ml.metrics.functional import as_numpy
 from lsep_ml.metrics.metric import Floats
 
@@ -133,7 +133,8 @@ class LabelSetSupport(LogOddsDecision):
         """Return which images have one of the candidates as their label set, bool (N,); no other can be decided
         rightly."""
         ours = {row.tobytes() for row in np.packbits(as_numpy(self.sets), axis=1)}
-        return np.array([row.tobytes() in ours for row in np.packbits(as_numpy(targets) != 0, axis=1)], bool)
+        blocks = (np.packbits(as_numpy(targets[rows]) != 0, axis=1) for rows in row_slices(*targets.shape))
+        return np.array([row.tobytes() in ours for block in blocks for row in block], bool)
 
     def unseen(self, targets: Array) -> int:
         return int((~self.seen(targets)).sum())

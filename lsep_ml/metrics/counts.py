@@ -188,9 +188,9 @@ def true_entries(name: str, values: Any, known: Any) -> Any:
 
 
 def as_held(values: Any) -> Any:
-    """Return a sparse matrix as it is and all else as `as_numpy`. Of both, rows and labels of all rows can be taken,
-    which `numpy.asarray` makes dense."""
-    return values if isinstance(values, SparseIndicator) else as_numpy(values)
+    """Return what is held otherwise than as an array, such as a sparse matrix, as it is, and a torch tensor as NumPy.
+    Of all, rows can be taken, and labels of all rows, which `numpy.asarray` makes dense."""
+    return values if hasattr(values, "shape") and not hasattr(values, "detach") else as_numpy(values)
 
 
 def as_numpy(values: Any) -> Any:

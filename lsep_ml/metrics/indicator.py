@@ -1,6 +1,6 @@
 """The 0/1 matrices of images and labels: dense where that is small, else as each row's few label numbers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -53,6 +53,9 @@ class SparseIndicator:
     @classmethod
     def from_dense(cls, matrix: NDArray[Any]) -> "SparseIndicator":
         """Hold a dense 0/1 matrix, of rows that are more than half 1 the places that are 0."""
+        size = max(1, _BLOCK // max(1, matrix.shape[1]))
+        if len(matrix) > size:
+            return stacked([cls.from_dense(matrix[at : at + size]) for at in range(0, len(matrix), size)])
         kind: Any = np.bool_ if matrix.dtype == bool else np.uint8
         rest = matrix.sum(1) * 2 > matrix.shape[1]
         rows, columns = np.nonzero(matrix != rest[:, None])
@@ -68,6 +71,28 @@ class SparseIndicator:
             np.bool_,
             np.ones(shape[0], bool),
         )
+
+    @classmethod
+    def found_in(cls, arrays: Mapping[str, Any], name: str, width: int) -> "SparseIndicator":
+        """Take one of uint8 from arrays under the names of `named`.
+
+        Raises KeyError for an array that is missing, and ValueError for arrays that do not belong together.
+        """
+        starts, columns = arrays[f"{name}_starts"], arrays[f"{name}_columns"]
+        rest = arrays.get(f"{name}_rest")
+        whole = (
+            starts.ndim == columns.ndim == 1 and len(starts) and starts[0] == 0 and starts[-1] == len(columns)
+        )
+        if not whole or (np.diff(starts) < 0).any() or not (rest is None or rest.shape == (len(starts) - 1,)):
+            raise ValueError(f"{name}_starts, {name}_columns and {name}_rest do not belong together")
+        if len(columns) and not 0 <= columns.min() <= columns.max() < width:
+            raise ValueError(f"{name}_columns: {columns.min()} to {columns.max()} of {width} labels")
+        return cls(starts, columns, width, rest=rest)
+
+    def named(self, name: str) -> dict[str, NDArray[Any]]:
+        """Return its arrays, but for the width, under the names that they have in files."""
+        rest = {} if self.rest is None else {f"{name}_rest": self.rest}
+        return {f"{name}_starts": self.indptr, f"{name}_columns": self.indices, **rest}
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -32,13 +32,10 @@ def bootstrap_ranking(
     The same `seed` draws the same images as in `bootstrap_label_sets`. In each replicate a mean over labels skips those
     for which the formula is not defined in it.
     """
-    scores, targets, known = check_ranking_input(scores, targets, mask)
-    targets, known = (
-        np.asarray(targets),
-        np.asarray(known),
-    )  # the ranking of all entries takes far more memory
+    scores, *sets = check_ranking_input(scores, targets, mask)
+    targets, known = map(np.asarray, sets)  # the ranking of all entries takes far more memory
     rows = image_ranking(scores, targets, known)
-    columns = np.stack([*rows.values(), np.ones(len(scores))], axis=1) * known.any(1)[:, None]
+    columns = np.stack([*rows.values(), np.ones(len(scores))], axis=1) * known.any(1, keepdims=True)
     pooled = _ranking(scores, targets, known) if ranking_formulas("entries") else None
     blocks: list[dict[str, Floats]] = []
     for weights in replicate_weights(len(scores), replicates, seed):

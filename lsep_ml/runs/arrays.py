@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics.counts import row_slices
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.runs import top_scores
 from lsep_ml.runs.files import TEST, THUMBNAILS
 from lsep_ml.runs.finished import Run
@@ -23,9 +24,7 @@ log = logging.getLogger(__name__)
 _MATRICES = {"scores": "f", "thresholds": "f", "targets": "u", "predictions": "u", "mask": "u"}
 
 
-def write_predictions(
-    path: Path, arrays: Mapping[str, NDArray[Any] | None], label_names: Sequence[str]
-) -> Arrays:
+def write_predictions(path: Path, arrays: Mapping[str, Any], label_names: Sequence[str]) -> dict[str, Any]:
     """Write to `path` the label sets of one split, and what they were decided from and are measured by, as .npz.
 
     Args:
@@ -35,15 +34,18 @@ def write_predictions(
             `image_ids` unicode (N,).
         label_names: K names.
 
-    From `top_scores.LARGE` entries on the file has the `TopScores` of scores, and of thresholds that are the same for
-    all images or for all labels one row or one column.
+    Matrices of 0 and 1 may be sparse. From `top_scores.LARGE` entries on the file has them so, under the names of
+    `SparseIndicator.named`, the `TopScores` of scores, and of thresholds that are the same for all images or for all
+    labels one row or one column.
 
     Returns:
         What was written, whole.
     """
     columns = {name: array for name, array in arrays.items() if array is not None}
     if "targets" in columns:
-        columns.setdefault("mask", np.ones(columns["targets"].shape, np.uint8))
+        shape = columns["targets"].shape
+        sparse = isinstance(columns["targets"], SparseIndicator)
+        columns.setdefault("mask", SparseIndicator.all_known(shape) if sparse else np.ones(shape, np.uint8))
     for name in columns.keys() & {"predictions", "mask"}:
         columns[name] = columns[name].astype(np.uint8, copy=False)
     columns["label_names"] = np.asarray(label_names, dtype=np.str_)
@@ -51,17 +53,20 @@ def write_predictions(
     return columns
 
 
-def _short(columns: Arrays) -> Arrays:
+def _short(columns: Mapping[str, Any]) -> Arrays:
     """Return the arrays of a large split as they are kept."""
     kept = dict(columns)
-    if "scores" in kept and "targets" in kept:
-        kept |= TopScores.of(kept.pop("scores"), kept["targets"]).named()
+    for name in [name for name, kind in _MATRICES.items() if kind == "u" and name in kept]:
+        held = kept.pop(name)
+        kept |= (held if isinstance(held, SparseIndicator) else SparseIndicator.from_dense(held)).named(name)
+    if "scores" in kept and "targets" in columns:
+        kept |= TopScores.of(kept.pop("scores"), columns["targets"]).named()
     if "thresholds" in kept:
-        blocks = [kept["thresholds"][rows] for rows in row_slices(*kept["thresholds"].shape)]
-        if all((block == blocks[0][:1]).all() for block in blocks):
-            kept["thresholds"] = kept["thresholds"][:1]
-        elif all((block == block[:, :1]).all() for block in blocks):
-            kept["thresholds"] = kept["thresholds"][:, :1]
+        held, blocks = kept["thresholds"], row_slices(*kept["thresholds"].shape)
+        if all((held[rows] == held[:1]).all() for rows in blocks):
+            kept["thresholds"] = held[:1]
+        elif all((held[rows] == held[rows, :1]).all() for rows in blocks):
+            kept["thresholds"] = held[:, :1]
     return kept
 
 
@@ -147,7 +152,14 @@ def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str =
                 arrays.files if names is None else [n for n in names if n != optional or n in arrays.files]
             )
             short = "scores" in wanted and "scores_values" in arrays.files
-            found = {name: arrays[name] for name in wanted if name != "scores" or not short}
+            sparse = {name for name in wanted if f"{name}_columns" in arrays.files} - {"scores"}
+            found = {
+                name: arrays[name]
+                for name in wanted
+                if name not in sparse and (name != "scores" or not short)
+            }
+            for name in sparse:
+                found[name] = np.asarray(SparseIndicator.found_in(arrays, name, len(arrays["label_names"])))
             if short:
                 log.warning("%s keeps the highest scores of each image alone: %s", path, top_scores.SAYS)
                 found["scores"] = TopScores.found_in(arrays).dense(len(arrays["label_names"]))

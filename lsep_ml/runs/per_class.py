@@ -11,7 +11,7 @@ import numpy as np
 from lsep_ml.files import atomic_write, inert
 from lsep_ml.metrics import count_label_sets, per_class_metrics
 from lsep_ml.metrics.catalogue import auroc, average_precision
-from lsep_ml.metrics.counts import binary
+from lsep_ml.metrics.counts import true_entries
 from lsep_ml.metrics.functional import label_values
 
 COLUMNS = ("label", "known", "support", "predicted", "precision", "recall", "f1", "ap", "auroc")
@@ -28,7 +28,7 @@ def per_class_rows(
 
     Args:
         label_names: K names.
-        predictions, targets: 0/1 (N, K).
+        predictions, targets: 0/1 (N, K), dense or sparse, as the mask.
         mask: (N, K), not 0 where an entry is known; None: all are.
         scores: float (N, K); None: there are none, nor AP and AUROC.
     """
@@ -46,7 +46,9 @@ def per_class_rows(
         "f1": measured["f1"],
     }
     if scores is not None:
-        of_labels = label_values(scores, binary("targets", targets, known), known, average_precision, auroc)
+        of_labels = label_values(
+            scores, true_entries("targets", targets, known), known, average_precision, auroc
+        )
         columns |= dict(zip(("ap", "auroc"), of_labels, strict=True))
     rows = []
     plain = (np.asarray(column).tolist() for column in columns.values())

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from lsep_ml.decisions import Decision, LearntDecision
+from lsep_ml.decisions import Decision, LearntDecision, Rule
 from lsep_ml.decisions.abstention import confidence
 from lsep_ml.decisions.checks import check_fit
+from lsep_ml.decisions.label_blocks import ChosenRows
 from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.metrics.indicator import SparseIndicator, stacked
 from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.fit_rows import FitRows
 from lsep_ml.stages.shared import Shared
@@ -34,16 +36,20 @@ from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)
 
+_FEW = 1024
+"""Rows of very many labels that a rule is asked about at a time."""
+
 
 @dataclass(frozen=True)
 class Judged:
     """Says what fits without an image say of it, for N images: label sets bool (N, K), the `confidence` in them float32
-    (N,), and as far as the decision has them thresholds and log odds, float32 (N, K).
+    (N,), and as far as the decision has them thresholds and log odds, float32 (N, K). Label sets and thresholds may be
+    held as `shortened` does.
     """
 
-    label_sets: NDArray[np.bool_]
+    label_sets: Any
     confidence: NDArray[np.float32]
-    thresholds: NDArray[np.float32] | None
+    thresholds: Any
     log_odds: NDArray[np.float32] | None
 
 
@@ -179,9 +185,15 @@ def cross_fit(
     `fitted`, the fit on all rows, decides what no such fit can: a fold without which nothing is left to fit on, and all
     where the rest is too little for the decision, which is said.
     """
-    known = np.ones(rows.targets.shape, bool) if rows.mask is None else rows.mask != 0
+    sparse = isinstance(rows.targets, SparseIndicator)
+    if rows.mask is not None:
+        known: Any = rows.mask != 0
+    else:
+        known = SparseIndicator.all_known(rows.targets.shape) if sparse else np.ones(rows.targets.shape, bool)
     given = rows.by_log_odds(unfitted) if isinstance(unfitted, LogOddsDecision) else None
-    judged: list[NDArray[Any] | None] = [None] * len(fields(Judged))
+    judged: list[list[Any]] = [[] for _ in fields(Judged)]
+    places: list[NDArray[np.intp]] = []
+    of_val = rows.val.cumsum() - 1
     for outside, inside in fold_pairs(rows.folds, rows.targets != 0, known):
         asked = inside & rows.val
         if not asked.any():
@@ -200,14 +212,48 @@ def cross_fit(
             except ValueError as error:
                 log.warning("validation is decided by the fit on all of it: without a fold, %s", error)
                 decision = fitted
-        places = asked[rows.val]
-        for number, part in enumerate(ask(decision, rows.scores[asked], rows.features[asked])):
-            if part is not None:
-                of_all = judged[number]
-                if of_all is None:
-                    of_all = judged[number] = np.empty((len(places), *part.shape[1:]), part.dtype)
-                of_all[places] = part
-    return Judged(*judged)  # type: ignore[arg-type]
+        for block in _asked_together(decision, np.flatnonzero(asked), sparse):
+            places.append(of_val[block])
+            for parts, part in zip(
+                judged, ask(decision, rows.scores[block], rows.features[block]), strict=True
+            ):
+                if part is not None:
+                    parts.append(shortened(part) if sparse else part)
+    return Judged(*(together(parts, places) if parts else None for parts in judged))  # type: ignore[arg-type]
+
+
+def _asked_together(decision: Decision, rows: NDArray[np.intp], sparse: bool) -> list[NDArray[np.intp]]:
+    """Return rows that a decision is asked about at once: fewer where they are many and it goes entry by entry."""
+    size = _FEW if sparse and isinstance(decision, Rule) else len(rows)
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def shortened(part: NDArray[Any]) -> Any:
+    """Return what a decision says of some rows in less memory: label sets sparse, thresholds of all rows once."""
+    if part.ndim == 1:
+        return part
+    if part.dtype.kind != "f":
+        return SparseIndicator.from_dense(part)
+    if (part == part[:1]).all():
+        return ChosenRows(part[:1].copy(), np.zeros(len(part), np.intp))
+    return part
+
+
+def together(parts: list[Any], places: list[Any]) -> Any:
+    """Return parts of rows, some of which may be `shortened`, as one matrix, each where its rows are; empties the
+    list."""
+    lengths = [len(part) for part in parts]
+    number = sum(lengths)
+    order = np.argsort(np.concatenate([np.arange(number)[at] for at in places]))
+    if all(isinstance(part, SparseIndicator) for part in parts):
+        return stacked(parts)[order]
+    if all(isinstance(part, ChosenRows) for part in parts):
+        of_part = np.repeat(np.arange(len(parts)), lengths)
+        return ChosenRows(np.concatenate([part.matrix for part in parts]), of_part[order])
+    whole = np.empty((number, *parts[0].shape[1:]), parts[0].dtype)
+    for at in places:
+        whole[at] = parts.pop(0)
+    return whole
 
 
 def ask(

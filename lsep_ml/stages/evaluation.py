@@ -21,7 +21,8 @@ from lsep_ml.metrics import (
     ranking_metrics,
 )
 from lsep_ml.metrics.bootstrap import Intervals
-from lsep_ml.stages.decision import Judged, log_odds_of
+from lsep_ml.metrics.indicator import SparseIndicator
+from lsep_ml.stages.decision import Judged, log_odds_of, shortened, together
 from lsep_ml.stages.extraction import Extraction, SplitArrays
 from lsep_ml.stages.scores import fixed_batches
 
@@ -38,12 +39,12 @@ _RANKED: dict[bytes, Intervals] = {}
 
 @dataclass(frozen=True)
 class SplitOutcome:
-    """One split's arrays, its label sets uint8 (N, K), the thresholds float32 (N, K) if any, its metrics, and the
-    confidence in the label sets, float32 (N,), where one network gave them."""
+    """One split's arrays, its label sets uint8 (N, K), sparse where the targets are, the thresholds float32 (N, K) if
+    any, its metrics, and the confidence in the label sets, float32 (N,), where one network gave them."""
 
     arrays: SplitArrays
-    predictions: np.ndarray
-    thresholds: np.ndarray | None
+    predictions: Any
+    thresholds: Any
     metrics: dict[str, float]
     confidence: np.ndarray | None = None
 
@@ -126,7 +127,7 @@ def _intervals(test: SplitOutcome) -> Intervals:
     return intervals
 
 
-def _ranking_intervals(scores: np.ndarray, targets: np.ndarray, mask: np.ndarray | None) -> Intervals:
+def _ranking_intervals(scores: np.ndarray, targets: Any, mask: Any) -> Intervals:
     """Return the intervals of the ranking metrics, those of the last call where it was given the same arrays: the jobs
     of a sweep that differ in their decision have the same scores."""
     digest = hashlib.sha256()
@@ -169,31 +170,32 @@ def _evaluate_split(
 
 
 @torch.inference_mode()
-def _decide(
-    decision: Decision | None, arrays: SplitArrays
-) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+def _decide(decision: Decision | None, arrays: SplitArrays) -> tuple[Any, Any, np.ndarray | None]:
     """Label sets uint8 (N, K) of a split, the thresholds float32 (N, K) where the decision has them, and the confidence
     float32 (N,) where there is a decision."""
+    sparse = isinstance(arrays.targets, SparseIndicator)
     if decision is None:
         assert arrays.label_sets is not None  # build_job saw to it
-        return arrays.label_sets.astype(np.uint8), None, None
+        own = arrays.label_sets
+        return (SparseIndicator.from_dense(own) if sparse else own).astype(np.uint8), None, None
     assert arrays.scores is not None
     decision = decision.eval().cpu()
-    shape = arrays.scores.shape
-    label_sets, certain = np.empty(shape, np.uint8), np.empty(shape[0], np.float32)
-    thresholds = None
-    for rows in fixed_batches(len(arrays.scores), _BATCH):
+    certain = np.empty(len(arrays.scores), np.float32)
+    label_sets, thresholds = list[Any](), list[Any]()
+    batches = list(fixed_batches(len(arrays.scores), _BATCH))
+    for rows in batches:
         scores = torch.from_numpy(arrays.scores[rows].copy())
         features = torch.from_numpy(arrays.features[rows].astype(np.float32))
         decided = decision.decide(scores, features)
-        label_sets[rows], certain[rows] = decided.label_sets.numpy(), confidence(scores, decided).numpy()
-        if decided.thresholds is not None:
-            thresholds = np.empty(shape, np.float32) if thresholds is None else thresholds
-            thresholds[rows] = decided.thresholds.numpy()
-    return label_sets, thresholds, certain
+        certain[rows] = confidence(scores, decided).numpy()
+        for parts, part in ((label_sets, decided.label_sets), (thresholds, decided.thresholds)):
+            if part is not None:
+                parts.append(shortened(part.numpy()) if sparse else part.numpy())
+    of_rows = together(thresholds, batches) if thresholds else None
+    return together(label_sets, batches).astype(np.uint8), of_rows, certain
 
 
-def measure(arrays: SplitArrays, predictions: np.ndarray) -> dict[str, float]:
+def measure(arrays: SplitArrays, predictions: Any) -> dict[str, float]:
     """Return every label-set and (with scores) ranking metric of a split, as fractions, and the mean number of labels.
 
     Nothing where no label is known.

@@ -35,13 +35,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class SplitArrays:
-    """One split as the later stages see it; the arrays are memory-mapped and read-only, targets and mask dense."""
+    """One split as the later stages see it; the arrays are memory-mapped and read-only, targets and mask sparse where
+    those of the data set are."""
 
     features: np.ndarray  # float32 (N, D), or float16
     scores: np.ndarray | None  # float32 (N, K), or float16; None for a predictor that has none
     label_sets: np.ndarray | None  # bool (N, K), a predictor's own; None for the score layer
-    targets: np.ndarray  # uint8 (N, K)
-    mask: np.ndarray | None  # bool (N, K), True = known; None when all entries are
+    targets: Any  # uint8 (N, K)
+    mask: Any  # bool (N, K), True = known; None when all entries are
     image_ids: np.ndarray  # unicode (N,)
 
 

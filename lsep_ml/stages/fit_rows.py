@@ -7,9 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data import DataSet
-from lsep_ml.decisions import Decision, LearntDecision
+from lsep_ml.decisions import Decision, LearntDecision, label_blocks
 from lsep_ml.decisions.checks import check_fit
+from lsep_ml.decisions.label_blocks import ChosenRows
 from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.metrics.indicator import stacked
 from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.scores import training_scores
 from lsep_ml.training.fitting import fit_decision
@@ -18,7 +20,8 @@ from lsep_ml.training.folds import Rows, checked_rows, draw_folds
 
 @dataclass(frozen=True)
 class FitRows:
-    """Holds the rows that a decision is fitted on, arrays of N rows, training images before validation images.
+    """Holds the rows that a decision is fitted on, arrays of N rows, training images before validation images; targets
+    and mask dense or sparse.
 
     val: which rows of the validation split are among them, the last ones: all or none. folds: (N,), rows that are left
     out together. further: targets and mask of the training images, where they are not among the rows and the decision
@@ -26,12 +29,12 @@ class FitRows:
     """
 
     scores: NDArray[np.float32]
-    targets: NDArray[np.uint8]
+    targets: Any
     features: NDArray[np.float32]
-    mask: NDArray[np.bool_] | None
+    mask: Any
     val: NDArray[np.bool_]
     folds: NDArray[np.int64]
-    further: tuple[NDArray[np.uint8], NDArray[np.bool_] | None] | None
+    further: tuple[Any, Any] | None
 
     @classmethod
     def of(cls, decision: Decision, extraction: Extraction, data_set: DataSet, seed: int) -> "FitRows":
@@ -71,9 +74,11 @@ class FitRows:
         )
 
     def take(self, chosen: NDArray[np.bool_]) -> "FitRows":
-        """Take some of the rows."""
+        """Take some of the rows; many scores are read when they are asked for."""
         mask = None if self.mask is None else self.mask[chosen]
-        arrays = (self.scores[chosen], self.targets[chosen], self.features[chosen], mask)
+        large = self.scores.size >= label_blocks.LARGE
+        scores: Any = ChosenRows(self.scores, np.flatnonzero(chosen)) if large else self.scores[chosen]
+        arrays = (scores, self.targets[chosen], self.features[chosen], mask)
         return FitRows(*arrays, self.val[chosen], self.folds[chosen], self.further)
 
     def fit(self, decision: Decision, **options: Any) -> None:
@@ -93,4 +98,4 @@ class FitRows:
 
 
 def _join(arrays: Any) -> Any:
-    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+    return arrays[0] if len(arrays) == 1 else stacked(arrays)

@@ -66,9 +66,8 @@ def fit_predictor(
         started = time.perf_counter()
         train = extraction.split("train")
         log.info("Fitting predictor %s on %d images", type(predictor).__name__, len(train.features))
-        found = {
-            "train": predictor.fit_predict(_float32(train.features), train.targets, train.mask, seed=seed)
-        }
+        targets, known = np.asarray(train.targets), None if train.mask is None else np.asarray(train.mask)
+        found = {"train": predictor.fit_predict(_float32(train.features), targets, known, seed=seed)}
         for split in SPLITS:
             label_sets, scores = found.get(split) or predictor.predict(
                 _float32(extraction.split(split).features)

@@ -150,30 +150,21 @@ def save_matrix(folder: Path, name: str, matrix: Targets | Known) -> None:
     if not isinstance(matrix, SparseIndicator):
         save_array(folder / f"{name}.npy", matrix)
         return
-    arrays: dict[str, np.ndarray] = {
-        "starts": matrix.indptr,
-        "columns": matrix.indices,
-        "width": np.array([matrix.width]),
-    }
-    if matrix.rest is not None:
-        arrays["rest"] = matrix.rest
-    for of, array in arrays.items():
-        save_array(folder / f"{name}_{of}.npy", array)
+    for of, array in (matrix.named(name) | {f"{name}_width": np.array([matrix.width])}).items():
+        save_array(folder / f"{of}.npy", array)
 
 
 def open_matrix(folder: Path, name: str, kind: type[np.uint8 | np.bool_]) -> Any:
-    """Return the 0/1 matrix that `save_matrix` wrote, dense: memory-mapped where it was. None: there is none."""
+    """Return the 0/1 matrix that `save_matrix` wrote, memory-mapped, sparse where it was. None: there is none."""
 
     def opened(of: str = "") -> Any:
         file = folder / f"{name}{of}.npy"
-        return np.load(file, mmap_mode="r", allow_pickle=False) if file.exists() else None
+        return np.asarray(np.load(file, mmap_mode="r", allow_pickle=False)) if file.exists() else None
 
     columns = opened("_columns")
     if columns is None:
         return opened()
-    return np.asarray(
-        SparseIndicator(opened("_starts"), columns, int(opened("_width")[0]), kind, opened("_rest"))
-    )
+    return SparseIndicator(opened("_starts"), columns, int(opened("_width")[0]), kind, opened("_rest"))
 
 
 def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:

@@ -20,6 +20,7 @@ from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule, label_b
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.offset import MovedThresholds
+from lsep_ml.metrics.counts import as_held
 from lsep_ml.metrics.functional import as_numpy, known_entries
 from lsep_ml.terminal import console
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
@@ -100,8 +101,8 @@ def fit_decision(
     if isinstance(decision, Rule):
         entries = scores.shape[0] * scores.shape[1]
         if entries >= label_blocks.LARGE and label_blocks.fits_by_label_blocks(decision):
-            known = None if mask is None else as_numpy(mask)
-            blocks = label_blocks.MatrixBlocks(as_numpy(scores), as_numpy(targets), known)
+            known = None if mask is None else as_held(mask)
+            blocks = label_blocks.MatrixBlocks(as_held(scores), as_held(targets), known)
             label_blocks.fit_by_label_blocks(cast(Any, decision), blocks)
         else:
             decision.fit(scores, targets, mask)
@@ -174,7 +175,7 @@ def _rows(array: A, chosen: NDArray[np.bool_]) -> A:
     if array is None:
         return array
     rows: Any = np.flatnonzero(chosen)
-    return array[rows if isinstance(array, np.ndarray) else torch.from_numpy(rows)]
+    return array[torch.from_numpy(rows) if isinstance(array, Tensor) else rows]
 
 
 def _named(name: str, scores: Array, features: Array | None) -> Decision:
@@ -209,9 +210,7 @@ class CachedRows(Dataset[list[DecisionBatch]]):
         lengths = [len(batch) for batch in batches]
 
         def parts(array: Array) -> list[Tensor]:
-            found = float_tensor(
-                array[rows] if isinstance(array, np.ndarray) else array[torch.from_numpy(rows)]
-            )
+            found = float_tensor(array[torch.from_numpy(rows) if isinstance(array, Tensor) else rows])
             # As aligned in memory as a batch read alone, on which the last bits of its products may depend.
             return [part.clone() for part in found.split(lengths)]
 

@@ -11,6 +11,7 @@ from lsep_ml.decisions.checks import Array, check_scores
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.metrics.counts import binary
 from lsep_ml.metrics.functional import as_numpy, known_entries
+from lsep_ml.metrics.indicator import dense_blocks
 
 FOLDS = 5
 
@@ -36,8 +37,16 @@ def fold_pairs(folds: NDArray[np.int64], targets: Bools, known: Bools) -> Iterat
     """
     for fold in np.unique(folds):
         inside: Bools = folds == fold
-        outside = targets[~inside][known[~inside]]
-        yield (~inside if outside.any() and not outside.all() else np.ones_like(inside)), inside
+        outside = ~inside
+        yield (outside if _of_both_kinds(targets[outside], known[outside]) else np.ones_like(inside)), inside
+
+
+def _of_both_kinds(targets: Bools, known: Bools) -> bool:
+    positive = negative = False
+    for true, of_known in dense_blocks(targets, known):
+        entries = true[of_known]
+        positive, negative = positive or entries.any(), negative or not entries.all()
+    return bool(positive and negative)
 
 
 @dataclass(frozen=True)

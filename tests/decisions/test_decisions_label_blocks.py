@@ -10,7 +10,7 @@ import torch
 from scipy.sparse import csc_array
 
 from lsep_ml.decisions import GlobalThreshold, PerClassThreshold, shared_thresholds
-from lsep_ml.decisions.label_blocks import fit_by_label_blocks
+from lsep_ml.decisions.label_blocks import ChosenRows, fit_by_label_blocks
 from lsep_ml.metrics.label_blocks import LabelBlock
 
 
@@ -158,3 +158,13 @@ def test_blocks_without_a_known_entry_are_refused() -> None:
     scores, targets = drawn(20, 7, 0)
     with pytest.raises(ValueError, match="no known entry"):
         fit_by_label_blocks(GlobalThreshold(), Blocks(scores, targets, 2, np.zeros(scores.shape, bool)))
+
+
+def test_chosen_rows_are_those_of_the_matrix() -> None:
+    matrix = np.random.default_rng(0).normal(size=(9, 4)).astype(np.float32)
+    numbers = np.array([7, 0, 0, 3, 8])
+    held, rows = ChosenRows(matrix, numbers), matrix[numbers]
+    assert (held.shape, held.size, held.dtype, len(held)) == (rows.shape, rows.size, rows.dtype, len(rows))
+    np.testing.assert_array_equal(np.asarray(held), rows, strict=True)
+    for at in (slice(1, 4), np.array([4, 0]), 2, (slice(None), slice(1, 3)), (np.array([1, 2]), 3)):
+        np.testing.assert_array_equal(held[at], rows[at], strict=True)

@@ -11,6 +11,7 @@ from report_runs import edit_record, write_run
 from lsep_ml.files import file_digest
 from lsep_ml.metrics import counts
 from lsep_ml.metrics.functional import average_precisions, ranking_metrics
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.runs import top_scores
 from lsep_ml.runs.arrays import read_arrays, read_thumbnails, write_predictions, write_thumbnails
 from lsep_ml.runs.finished import Run, read_run
@@ -138,6 +139,49 @@ def test_a_large_split_keeps_its_highest_scores(
         assert "keeps the highest scores of each image alone" in caplog.text
     with pytest.raises(ValueError, match="keeps the highest scores of each image alone"):
         read_scores(path.rename(run.folder.parent / "scores.npz"))
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+def test_sets_are_stored_sparse_where_they_are_many_and_read_the_same(
+    run: Run, large: bool, sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, targets = split_of(20, 3)
+    mask = np.random.default_rng(1).random((20, 3)) < 0.8
+    held = SparseIndicator.from_dense if sparse else np.asarray
+    monkeypatch.setattr(top_scores, "LARGE", 1 if large else 2**28)
+    for known in (mask, None):
+        arrays = {"targets": held(targets), "predictions": held(targets == 0)}
+        write_predictions(
+            run.folder / "predictions.npz",
+            {**arrays, "mask": None if known is None else held(known)},
+            run.label_names,
+        )
+        with np.load(run.folder / "predictions.npz") as file:
+            assert ("targets" in file.files) != large
+            assert ("mask_rest" in file.files) == large
+        names = "predictions", "targets", "mask"
+        found = read_arrays(dataclasses.replace(run, files={}), "predictions.npz", *names)
+        expected = targets == 0, targets, np.ones_like(mask) if known is None else mask
+        for name, array in zip(names, expected, strict=True):
+            np.testing.assert_array_equal(found[name], array.astype(np.uint8), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"starts": np.arange(20)}, "do not belong together"),
+        ({"rest": np.zeros(3, bool)}, "do not belong together"),
+        ({"columns": np.full(5, 3, np.int32)}, "targets_columns: 3 to 3 of 3 labels"),
+        ({"starts": None}, "targets_starts is not a file in the archive"),
+    ],
+)
+def test_damaged_sparse_sets_are_refused(run: Run, changed: dict[str, Any], message: str) -> None:
+    whole = {"starts": np.minimum(np.arange(21), 5), "columns": np.zeros(5, np.int32)}
+    arrays = {f"targets_{name}": array for name, array in (whole | changed).items()}
+    change(run, targets=None, **arrays)
+    with pytest.raises(RecordError, match=message):
+        read_arrays(dataclasses.replace(run, files={}), "predictions.npz", "targets")
 
 
 @pytest.mark.parametrize(

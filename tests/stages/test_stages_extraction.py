@@ -15,9 +15,14 @@ import pytest
 import torch
 from jobs import compose_here, run_job_here
 
+from lsep_ml.decisions import label_blocks
 from lsep_ml.metrics import indicator
 from lsep_ml.metrics.functional import RANKING_KEYS, ranking_metrics
 from lsep_ml.models import Network
+from lsep_ml.runs import top_scores
+from lsep_ml.runs.arrays import read_arrays
+from lsep_ml.runs.files import RESULT, TEST, VALIDATION
+from lsep_ml.runs.finished import read_run
 from lsep_ml.stages import evaluation, scores, sealed_rows
 from lsep_ml.stages.extraction import extract_features
 from lsep_ml.stages.job import Job, build_job
@@ -269,7 +274,14 @@ def test_rows_are_sealed_when_it_is_time(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("decision", "fit_on"), [("per_class", "both"), ("thresh_linear", "crossfit"), ("support", "val")]
+    ("decision", "fit_on"),
+    [
+        ("threshold", "val"),
+        ("per_class", "both"),
+        ("thresh_linear", "crossfit"),
+        ("thresh_est", "val"),
+        ("support", "val"),
+    ],
 )
 def test_sparse_targets_give_the_same_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decision: str, fit_on: str
@@ -281,20 +293,28 @@ def test_sparse_targets_give_the_same_run(
         lines.append(",".join([*map(str, features), *labels]))
     (tmp_path / "f.csv").write_text("\n".join([*lines, ""]))
     options = ("data=features", f"data.root={tmp_path}", "loss=bce", "loss.pos_weight=balanced")
+    options += ("fitting.epochs=2", f"pictures={str(decision == 'threshold').lower()}")
     dense, held, intervals = (), (), []
     for least in (indicator.LARGE, 0):
         monkeypatch.setattr(indicator, "LARGE", least)
-        for module in (scores, evaluation):
+        for module in (scores, evaluation, label_blocks, top_scores):
             monkeypatch.setattr(module, "LARGE", 10**8 if least else 0)
         record, folder = run_job_here(
             tmp_path / str(least), *options, f"decision={decision}", f"decision.fit_on={fit_on}"
         )
         intervals.append(set(record["intervals"]["test"]))
-        with np.load(folder / "predictions.npz") as file:
-            dense, held = (
-                held,
-                ({name: record[name] for name in ("identity", "metrics", "split_hash")}, dict(file)),
-            )
+        run = read_run(folder / RESULT)[0]
+        read = {
+            f"{file} {name}": array
+            for file in (TEST, VALIDATION)
+            for name, array in read_arrays(
+                run, file, "targets", "predictions", "mask", "scores", "thresholds"
+            ).items()
+        }
+        tables = [(folder / name).read_text() for name in ("per_class.csv", "decision.json")]
+        numbers = {name: record[name] for name in ("identity", "metrics", "split_hash", "warnings")}
+        dense, held = held, ([numbers, tables], read)
+    assert set(np.load(folder / TEST).files) >= {"targets_columns", "mask_rest", "predictions_starts"}
     assert list((tmp_path / "0").glob("store/features/*/train_mask_rest.npy"))
     assert not list((tmp_path / "0").glob("store/scores/*/train_scores.npy"))
     assert intervals[0] - intervals[1] == set(RANKING_KEYS) - {"map_classes"}

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.drawing import KINDS, Sheet, Tile, Word, label_words, lay_out, legend
 from lsep_ml.metrics import BY_KEY
+from lsep_ml.metrics.counts import true_entries
 from lsep_ml.metrics.functional import (
     RECALLS,
     average_precisions,
@@ -23,7 +24,7 @@ from lsep_ml.metrics.functional import (
 from lsep_ml.reports.figures.style import new_figure, save_figure
 from lsep_ml.runs.files import CLASS_F1, GALLERY, PRECISION_RECALL
 
-Arrays = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, Any]
 SPREAD = 24
 _LABELS, _ORDERED, _SUSPECT = 6, 6, 2
 _CLASSES = 100
@@ -103,7 +104,7 @@ def lay_out_gallery(
 ) -> Sheet:
     """Lay out test images, evenly spaced, with labels found, wrong and missed; those with the most errors first."""
     rows = spread_rows(len(test["targets"]))
-    sets = [test[name][rows] for name in ("predictions", "targets", "mask")]
+    sets = [np.asarray(test[name][rows]) for name in ("predictions", "targets", "mask")]
     compared = compare_label_sets(*sets)
     errors = (compared.wrong | compared.missed).sum(1)
     tiles = []
@@ -117,9 +118,9 @@ def lay_out_gallery(
 
 def rows_to_show(
     scores: NDArray[np.float32] | None,
-    targets: NDArray[np.uint8],
-    mask: NDArray[np.uint8],
-    thresholds: NDArray[np.float32] | None = None,
+    targets: Any,
+    mask: Any,
+    thresholds: Any = None,
 ) -> NDArray[np.intp]:
     """Choose test rows, ascending, at most 84: evenly spaced ones, the same in every run on a split, and more by label.
 
@@ -130,7 +131,8 @@ def rows_to_show(
     rows = [spread_rows(len(targets))]
     if scores is None:
         return rows[0]
-    known, positive = mask != 0, (targets != 0) & (mask != 0)
+    known = mask != 0
+    positive = true_entries("targets", targets, known)
     for k in np.argsort(-positive.sum(0), kind="stable")[:_LABELS]:
         present, absent = np.flatnonzero(positive[:, k]), np.flatnonzero(known[:, k] & ~positive[:, k])
         rows.append(present[np.argsort(scores[present, k], kind="stable")[:_SUSPECT]])
