@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from lsep_ml.data import DataError, DataSet
+from lsep_ml.data.check.verdict import check
 from lsep_ml.data.data_set import Split
 from lsep_ml.data.known import without_unread
 from lsep_ml.data.loading import BatchedSplit
@@ -130,6 +131,9 @@ def test_what_is_refused(
     root = csv_tree(tmp_path, values) if source == "csv" else npz(tmp_path, values)
     with pytest.raises(DataError, match=message):
         (read_csv if source == "csv" else read_features)(root, soft_targets=soft)
+    if source == "csv":
+        assert check("csv", root, soft_targets=soft).verdict.startswith("broken")
+        assert "broken" not in check("csv", csv_tree(tmp_path, SOFT), soft_targets=True).verdict
 
 
 def test_what_has_no_place_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from lsep_ml.data.cache import cache_file, file_state, load_arrays, save_arrays
 from lsep_ml.data.data_set import SPLITS, DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.label_names import SEPARATOR, check_label_names, listed_in_cell
-from lsep_ml.data.soft_targets import soft_matrix
+from lsep_ml.data.soft_targets import soft_matrix, soft_of_split
 from lsep_ml.data.sources.csv_table import UNKNOWN, CsvTable, read_table
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import divided, stratified_split
@@ -119,6 +119,10 @@ def csv_annotations(
     annotations = Annotations(
         "csv", tree, names, ids, targets, mask, index["parts"], notes=notes, soft=index.get("soft")
     )
+    for name in (
+        ("val", "test") if annotations.soft is not None else ()
+    ):  # as listed, which `check` asks about
+        soft_of_split(annotations.select(annotations.split_of == name), name)
     return checked(annotations, None if lists else SEPARATOR)
 
 

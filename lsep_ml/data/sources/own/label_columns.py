@@ -59,7 +59,7 @@ def take_labels(frame: Frame, roles: Roles, left: list[int], options: Options) -
                 f"{frame.path}: no column holds labels; "
                 f"{_left_out(frame, left, values) or 'there is no other column'}; set "
                 "data.labels=NAME (a cell with labels) or data.label_columns=[NAMES] (0 and 1; scores are no labels: "
-                "write 1 where they are high enough)"
+                "write 1 where they are high enough; soft targets of training: data=csv data.soft_targets=true)"
             )
         _check_values(frame, roles, {at: values[at] for at in candidates})
         roles.labels = candidates
