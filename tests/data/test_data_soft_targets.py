@@ -1,6 +1,7 @@
 """Targets between 0 and 1: which files give them, that the loss alone takes them, and what refuses them."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -225,10 +226,31 @@ def soft_bce(scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     return (losses * mask).sum(1).mean()
 
 
-def test_a_probe_is_solved_for_them(tmp_path: Path) -> None:
-    """The bias is free, so the probabilities of a label add up to its targets: to the soft ones."""
+def soft_softmax(scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    log_shares = scores.double().masked_fill(~mask, -torch.inf).log_softmax(1)
+    return -(targets * log_shares.masked_fill(~mask, 0)).sum(1).mean()
+
+
+def soft_zlpr(scores: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    f = scores.double()
+    negative, positive = (
+        (weight * mask * of.exp()).sum(1) for weight, of in ((1 - targets, f), (targets, -f))
+    )
+    return ((1 + negative).log() + (1 + positive).log()).mean()
+
+
+@pytest.mark.parametrize(
+    ("loss", "formula"), [("bce", soft_bce), ("softmax", soft_softmax), ("zlpr", soft_zlpr)]
+)
+def test_a_probe_is_solved_for_them(tmp_path: Path, loss: str, formula: Callable[..., Tensor]) -> None:
+    """The bias is free, so the loss of soft targets has no slope in it; that of the label sets has."""
     values = with_unknown(SOFT)
-    options = ("data=features", f"data.root={npz(tmp_path, values)}", "data.soft_targets=true", "loss=bce")
+    options = (
+        "data=features",
+        f"data.root={npz(tmp_path, values)}",
+        "data.soft_targets=true",
+        f"loss={loss}",
+    )
     record, folder = run_job_here(
         tmp_path / "out",
         *options,
@@ -240,12 +262,16 @@ def test_a_probe_is_solved_for_them(tmp_path: Path) -> None:
     weight, bias = (state[f"network.score_layer.{part}"] for part in ("weight", "bias"))
     with np.load(tmp_path / "f.npz") as file:
         features = torch.from_numpy(file["features"][TRAIN])
-    scores = features @ weight.T + bias
-    known = torch.from_numpy(~np.isnan(values))[torch.from_numpy(TRAIN)]
-    soft = torch.from_numpy(np.nan_to_num(values))[torch.from_numpy(TRAIN)] * known
-    found = (torch.sigmoid(scores.double()) * known).sum(0)
-    torch.testing.assert_close(found, soft.sum(0), rtol=1e-3, atol=1e-3)
-    assert (found - (soft >= 0.5).sum(0)).abs().max() > 0.1
+    known = torch.from_numpy(~np.isnan(values[TRAIN]))
+    soft = torch.from_numpy(np.nan_to_num(values[TRAIN])) * known
+    slopes = []
+    for targets in (soft, (soft >= 0.5).double()):
+        level = bias.double().requires_grad_()
+        slopes += torch.autograd.grad(
+            formula(features.double() @ weight.double().T + level, targets, known), level
+        )
+    assert slopes[0].abs().max() < 1e-5
+    assert slopes[1].abs().max() > 1e-3
     of_labels = record["counts"]["positives"]["train"]
     assert list(of_labels.values()) == (soft >= 0.5).sum(0).tolist()
     assert json.loads((folder / "result.json").read_text())["config"]["data"]["soft_targets"] is True
