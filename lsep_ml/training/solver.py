@@ -3,9 +3,11 @@
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from rich.errors import LiveError
@@ -37,6 +39,17 @@ class Solution:
     gradient_norm: float
     iterations: int
     converged: bool
+
+
+class _Point(NamedTuple):
+    """Says what an objective is somewhere: a line search ends where it was before, and the next one begins there."""
+
+    at: list[Tensor]
+    value: float
+    gradients: tuple[Tensor, ...]
+
+    def is_at(self, parameters: Sequence[Tensor]) -> bool:
+        return all(torch.equal(here, parameter) for here, parameter in zip(self.at, parameters, strict=True))
 
 
 def minimise(
@@ -79,21 +92,29 @@ def minimise(
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance={tolerance}: expected a number above 0")
     evaluations = 0
+    looked_at: deque[_Point] = deque(maxlen=2)
 
     def evaluate() -> float:
         """Compute the value, and leave the gradient in the parameters."""
         nonlocal evaluations
         evaluations += 1
-        with torch.enable_grad():
-            value = objective()
-            gradients = torch.autograd.grad(value, parameters)
-        if not (torch.isfinite(value) and all(bool(torch.isfinite(g).all()) for g in gradients)):
-            what = "its gradient is not finite" if torch.isfinite(value) else f"it is {float(value.detach())}"
-            raise FloatingPointError(f"the objective cannot be minimised: {what} at evaluation {evaluations}")
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        tell(evaluations, float(value.detach()), _norm(parameters))
-        return float(value.detach())
+        point = next((point for point in looked_at if point.is_at(parameters)), None)
+        if point is None:
+            with torch.enable_grad():
+                value = objective()
+                gradients = torch.autograd.grad(value, parameters)
+            point = _Point([p.detach().clone() for p in parameters], float(value.detach()), gradients)
+            finite = math.isfinite(point.value)
+            if not (finite and all(bool(torch.isfinite(g).all()) for g in gradients)):
+                what = "its gradient is not finite" if finite else f"it is {point.value}"
+                raise FloatingPointError(
+                    f"the objective cannot be minimised: {what} at evaluation {evaluations}"
+                )
+            looked_at.append(point)
+        for parameter, gradient in zip(parameters, point.gradients, strict=True):
+            parameter.grad = gradient.clone()
+        tell(evaluations, point.value, _norm(parameters))
+        return point.value
 
     def handed_over() -> float:
         # In units of the tolerance: torch learns nothing from a step whose change is below 1e-10 in the objective.

@@ -132,6 +132,21 @@ def test_on_a_terminal_it_shows_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -
     assert "to be 1e-06" in said
 
 
+def test_nothing_is_computed_twice_where_a_line_search_ends() -> None:
+    features, targets = problem()
+    layer, seen = nn.Linear(D, K).double(), list[bytes]()
+    objective = regularised(layer, bce_loss, features, targets, 0.01)
+
+    def counted() -> Tensor:
+        seen.append(b"".join(part.detach().numpy().tobytes() for part in layer.parameters()))
+        return objective()
+
+    solution = minimise(list(layer.parameters()), counted, tolerance=1e-8)
+    assert len(seen) > solution.iterations > 5
+    assert len(set(seen)) == len(seen)
+    assert float(objective().detach()) == solution.value  # of where they were left
+
+
 def test_it_says_where_it_did_not_converge() -> None:
     features, targets = problem()
     layer = nn.Linear(D, K, dtype=torch.float64)
