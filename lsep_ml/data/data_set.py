@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.label_names import check_label_names
 from lsep_ml.data.soft_targets import check_soft
 from lsep_ml.files import atomic_write
@@ -123,7 +123,7 @@ class DataSet:
                 int(((self.train.soft > 0) & (self.train.soft < 1)).sum()),
             )
         if missing:
-            log.warning("data %s: no positive in training for %s", self.name, ", ".join(missing))
+            log.warning("data %s: no positive in training for %s", self.name, some(missing, 12))
 
     def split(self, name: str) -> Split:
         """Return the split called `name`: train, val or test.

@@ -1,4 +1,6 @@
-"""What this package raises."""
+"""What this package raises, and how its messages list names."""
+
+from collections.abc import Sequence
 
 
 class DataError(ValueError):
@@ -7,3 +9,9 @@ class DataError(ValueError):
 
 class ImageError(DataError):
     """One image file cannot be used; the message is the reason."""
+
+
+def some(names: Sequence[str], number: int = 5) -> str:
+    """Return the first names, and how many more."""
+    more = f" and {len(names) - number:,} more" if len(names) > number else ""
+    return ", ".join(names[:number]) + more

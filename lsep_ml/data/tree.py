@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.images.packed import packed_images
 
 PLAIN_PATH = re.compile(r"[\w-]+(/[\w-]+)*\.\w+", re.ASCII)  # nearly all are, and need no closer look
@@ -49,7 +49,7 @@ def find_tree(data: str, root: str | Path, markers: Sequence[str], variants: Seq
             raise DataError(f"data.root={root}: too deep in the tree; set data.root={above}")
     inside = sorted(path.name for path in root.iterdir())
     raise DataError(
-        f"data.root={root}: no {' or '.join(markers)} in it (it holds {_some(inside) or 'nothing'}); {GUIDE}"
+        f"data.root={root}: no {' or '.join(markers)} in it (it holds {some(inside) or 'nothing'}); {GUIDE}"
     )
 
 
@@ -182,10 +182,6 @@ class _Tree:
                 place = name if relative in ("", ".") else f"{relative}/{name}"
                 places[name] = None if name in places else place
         return places
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def is_junk(name: str) -> bool:

@@ -16,6 +16,8 @@ from lsep_ml.runs.inventory import Inventory
 from lsep_ml.runs.per_class import worst_labels
 from lsep_ml.terminal import plain, say
 
+_SHOWN_NUMBERS = 20
+
 
 def print_result(record: dict[str, Any], folder: Path, console: Console) -> None:
     """Print the results in `record` in %, what was chosen, what was reused, and the `folder` of the files."""
@@ -44,10 +46,7 @@ def print_result(record: dict[str, Any], folder: Path, console: Console) -> None
         asked, found = record["abstention"]["asked_for"], record["abstention"]["test"]
         told = f"{found['coverage']:.1%} of the test images answered, {found['exact_match']:.1%} of them wholly right"
         say(f"{told} ({asked:.0%} asked for); the others are left to a person", on=console)
-    chosen = (
-        f"{key} = {value:.4g}" if isinstance(value, float) else f"{key} = {value}"
-        for key, value in record["choices"].items()
-    )
+    chosen = (f"{key} = {_told(value)}" for key, value in record["choices"].items())
     say(f"chosen on validation: {', '.join(chosen)}", on=console)
     again = [
         f"{name} found in the store" if reused else f"{name} made"
@@ -57,6 +56,17 @@ def print_result(record: dict[str, Any], folder: Path, console: Console) -> None
     seconds += record["seconds"]["decision"] + record["seconds"]["evaluation"]
     say(f"{', '.join(again)}; {seconds:.1f} s in all", on=console)
     say(f"files: {folder}", on=console)
+
+
+def _told(value: Any) -> str:
+    """Say what was chosen; of many numbers, such as a threshold for each label, how many and from where to where."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
+        if len(value) > _SHOWN_NUMBERS:
+            return f"{len(value):,} numbers from {min(value):.4g} to {max(value):.4g}"
+        return f"[{', '.join(map(_told, value))}]"
+    return str(value)
 
 
 def print_inventory(inventory: Inventory, console: Console, by: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Annotations, Unlabelled, checked, keep_labelled
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.soft_targets import soft_matrix, soft_of_split
 from lsep_ml.data.sources.features.files import Given, read_given
 from lsep_ml.data.sources.own.builder import build
@@ -20,7 +20,7 @@ from lsep_ml.data.sources.own.columns import image_column
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.frames import SUFFIXES as TABLES
 from lsep_ml.data.sources.own.frames import Frame, read_frame
-from lsep_ml.data.sources.own.listed import Options, some
+from lsep_ml.data.sources.own.listed import Options
 from lsep_ml.data.sources.own.paths import SPLIT_WORDS
 from lsep_ml.data.sources.own.rows import listed_in
 from lsep_ml.data.stratified import divided

@@ -5,9 +5,9 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 
 from lsep_ml.data.annotations import Reading
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.folder import Folder
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
 from lsep_ml.data.sources.own.paths import split_of_file, split_of_path, stem_of
 from lsep_ml.data.tree import read_lines, read_text
 

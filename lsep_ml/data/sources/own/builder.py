@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import SHOWN, Annotations
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.label_names import folded
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import (
@@ -133,7 +133,7 @@ def _without_none(listed: Listed, options: Options, notes: list[str]) -> Listed:
         missing = next((name for name in none if name not in listed.label_names), None)
         if missing is not None:
             raise DataError(
-                f"data.none_label: no label {missing!r}; there are {_some(sorted(listed.label_names))}"
+                f"data.none_label: no label {missing!r}; there are {some(sorted(listed.label_names))}"
             )
     if not none:
         return listed
@@ -162,7 +162,7 @@ def _named(listed: Listed, names: Sequence[str], options: Options) -> list[str]:
     others = sorted(set(listed.label_names) - set(wanted))
     if others:
         raise DataError(
-            f"data.label_names: {len(others):,} labels of images are not among them: {_some(others)}; add them, or "
+            f"data.label_names: {len(others):,} labels of images are not among them: {some(others)}; add them, or "
             "name those that mean no label in data.none_label"
         )
     return list(dict.fromkeys(wanted))
@@ -174,7 +174,7 @@ def _of_splits(listed: Listed, notes: list[str]) -> Listed:
         return listed
     lost = [image for image, split in zip(listed.images, listed.splits, strict=True) if not split]
     notes.append(
-        f"{len(lost):,} images are in no split and are left out: {_some(lost)} (data.split=none for all)"
+        f"{len(lost):,} images are in no split and are left out: {some(lost)} (data.split=none for all)"
     )
     kept = [row for row, split in enumerate(listed.splits) if split]
     place = np.full(len(listed.images), -1)
@@ -214,7 +214,7 @@ def _without_rare(
     names = [listed.label_names[number] for number in np.flatnonzero(rare).tolist()]
     dropped[f"labels of fewer than {options.min_images} images"] = len(names)
     notes.append(
-        f"{len(names):,} labels of fewer than data.min_images={options.min_images} images are left out: {_some(names)}"
+        f"{len(names):,} labels of fewer than data.min_images={options.min_images} images are left out: {some(names)}"
     )
     kept = ~rare[entries.labels]
     number_of = np.cumsum(~rare) - 1
@@ -283,7 +283,3 @@ def _matched(pattern: str, images: Sequence[str]) -> list[str]:
             f"{images[0]!r}; give a column, folder, or a pattern"
         )
     return ["" if match is None else match[1] if match.re.groups else match[0] for match in matches]
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")

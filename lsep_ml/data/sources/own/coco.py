@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lsep_ml.data.annotations import Reading
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import (
     ABSENT,
@@ -20,7 +20,6 @@ from lsep_ml.data.sources.own.listed import (
     Listed,
     Options,
     image_notes,
-    some,
 )
 from lsep_ml.data.sources.own.paths import split_of_file
 from lsep_ml.data.tree import read_text

@@ -6,10 +6,10 @@ from typing import Any
 
 import yaml
 
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.beside_images import listed_splits, numbers, splits_of
 from lsep_ml.data.sources.own.folder import Folder
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
 from lsep_ml.data.sources.own.paths import stem_of
 from lsep_ml.data.tree import read_text
 

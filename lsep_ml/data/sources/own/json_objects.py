@@ -7,11 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.beside_images import splits_of
 from lsep_ml.data.sources.own.cells import names_in
 from lsep_ml.data.sources.own.folder import Folder
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists, some
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists
 from lsep_ml.data.sources.own.paths import stem_of
 from lsep_ml.data.tree import SUFFIXES, read_text
 

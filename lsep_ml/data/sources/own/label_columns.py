@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from lsep_ml.data.annotations import Reading
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.label_names import label_names_of
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.listed import Options
@@ -201,7 +201,7 @@ def _left_out(frame: Frame, columns: Sequence[int], values: dict[int, Values]) -
         "values": "0 and 1, beside a cell with labels",
     }
     shown = [f"{frame.names[at]!r} ({why[values[at].kind]})" for at in columns]
-    return ", ".join(shown[:12]) + (f" and {len(shown) - 12:,} more" if len(shown) > 12 else "")
+    return some(shown, 12)
 
 
 def _matching(frame: Frame, patterns: Sequence[str]) -> list[int]:

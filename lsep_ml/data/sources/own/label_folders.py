@@ -3,9 +3,10 @@
 import os
 
 from lsep_ml.data.annotations import Reading
+from lsep_ml.data.errors import some
 from lsep_ml.data.sources.own.beside_images import splits_of
 from lsep_ml.data.sources.own.folder import Folder
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists, some
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
 from lsep_ml.data.sources.own.paths import split_word
 
 

@@ -159,12 +159,6 @@ def image_notes(found: Found[Any], listed_in: str) -> list[str]:
     ]
 
 
-def some(names: Sequence[str], number: int = 5) -> str:
-    """Return the first names, and how many more."""
-    more = f" and {len(names) - number:,} more" if len(names) > number else ""
-    return ", ".join(names[:number]) + more
-
-
 _STRENGTH = np.array([1, 2, 0, 0], np.uint8)
 """Of ABSENT, PRESENT, UNKNOWN (and UNCERTAIN, which there is none of by then): the highest counts of what is said of
 one entry."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.values import Values
 
@@ -82,8 +82,7 @@ def named(frame: Frame, name: str, option: str) -> int:
 
 def shown_names(frame: Frame, columns: Sequence[int]) -> str:
     """Return the first names of these columns, for messages."""
-    shown = [repr(frame.names[at]) for at in columns]
-    return ", ".join(shown[:12]) + (f" and {len(shown) - 12:,} more" if len(shown) > 12 else "")
+    return some([repr(frame.names[at]) for at in columns], 12)
 
 
 def bare_name(name: str) -> str:

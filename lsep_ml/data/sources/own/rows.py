@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from lsep_ml.data.annotations import Reading
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.label_names import SEPARATOR
 from lsep_ml.data.sources.own.cells import Labels, read_cells
 from lsep_ml.data.sources.own.columns import Roles, roles_of
@@ -23,7 +23,6 @@ from lsep_ml.data.sources.own.listed import (
     Listed,
     Options,
     image_notes,
-    some,
 )
 from lsep_ml.data.sources.own.paths import SPLIT_WORDS, split_of_file, split_of_path
 from lsep_ml.data.sources.own.roles import FOLDER_NAMES, bare_name

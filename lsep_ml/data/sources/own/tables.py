@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.columns import image_column
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.frames import SUFFIXES, Frame, read_frame
 from lsep_ml.data.sources.own.label_columns import NoLabels
-from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, some
+from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes
 from lsep_ml.data.sources.own.paths import SPLIT_WORDS, WORDS, split_of_file, split_of_path, split_word
 from lsep_ml.data.sources.own.rows import listed_in
 from lsep_ml.data.sources.own.tasks import is_export

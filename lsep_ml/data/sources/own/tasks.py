@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.columns import image_column
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.frames import from_records
@@ -21,7 +21,6 @@ from lsep_ml.data.sources.own.listed import (
     Options,
     image_notes,
     label_lists,
-    some,
 )
 from lsep_ml.data.tree import read_text
 
