@@ -34,7 +34,8 @@ def check_scores(scores: Array, num_labels: int = 0) -> None:
     if num_labels and scores.shape[1] != num_labels:
         raise ValueError(f"scores: {scores.shape[1]} labels, but the decision was made for {num_labels}")
     for rows in row_slices(*scores.shape):
-        missing = as_numpy(scores[rows] != scores[rows]).any(1)
+        block = scores[rows]
+        missing = as_numpy(block != block).any(1)
         if missing.any():
             row = rows.start + int(missing.argmax())
             raise ValueError(f"scores: NaN in row {row}; a decision needs a number for every label")

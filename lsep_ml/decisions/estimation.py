@@ -14,7 +14,7 @@ from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
 from lsep_ml.decisions.offset import MovedThresholds, Offset
 from lsep_ml.decisions.rules import highest
-from lsep_ml.metrics.counts import binary
+from lsep_ml.metrics.counts import binary, row_slices
 from lsep_ml.metrics.functional import as_numpy, known_entries
 
 
@@ -66,13 +66,16 @@ class CountEstimation(LearntDecision):
         return (losses * counted).sum() / counted.sum().clamp_min(1)
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
-        labels = as_numpy(targets) != 0
-        if mask is not None:
-            labels = labels[(as_numpy(mask) != 0).all(1)]
-        if len(labels) == 0:
+        images = np.zeros(self.highest - self.lowest + 1, np.int64)  # with each of the counts
+        for rows in row_slices(*targets.shape):
+            labels = as_numpy(targets[rows]) != 0
+            if mask is not None:
+                labels = labels[(as_numpy(mask[rows]) != 0).all(1)]
+            counts = labels.sum(1).clip(self.lowest, self.highest) - self.lowest
+            images += np.bincount(counts, minlength=len(images))
+        if not images.any():
             raise ValueError("mask: no image has all its labels known; label counts cannot be learnt from it")
-        counts = labels.sum(1).clip(self.lowest, self.highest) - self.lowest
-        frequency = np.bincount(counts, minlength=self.highest - self.lowest + 1) + 1.0
+        frequency = images + 1.0
         return torch.from_numpy(np.log(frequency / frequency.sum())).float()
 
     def _estimate(self, features: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lsep_ml.decisions.base import Decided, Decision, FitOn
 from lsep_ml.decisions.checks import Array, check_features, check_fit, row_blocks
+from lsep_ml.metrics.counts import row_slices
 from lsep_ml.metrics.functional import as_numpy, known_entries
 
 NEVER = float(np.finfo(np.float32).max)
@@ -182,8 +183,12 @@ def _moments(features: Array) -> tuple[Tensor, Tensor]:
 
 def middle_threshold(scores: Array, targets: Array, mask: Array | None) -> float:
     """Return the middle between the mean scores of positives and of negatives, where learnt thresholds start."""
-    values, labels = as_numpy(scores), as_numpy(targets) != 0
-    known = known_entries(targets, mask)
-    positive = values[labels & known].mean(dtype=np.float64)
-    negative = values[~labels & known].mean(dtype=np.float64)
+    sums, counts = np.zeros(2), np.zeros(2, np.int64)
+    for rows in row_slices(*scores.shape):
+        values, labels = as_numpy(scores[rows]), as_numpy(targets[rows]) != 0
+        known = known_entries(labels, None if mask is None else mask[rows])
+        for kind, of in enumerate((values[labels & known], values[~labels & known])):
+            sums[kind] += of.sum(dtype=np.float64)
+            counts[kind] += len(of)
+    positive, negative = sums / counts
     return float(positive + negative) / 2

@@ -1,7 +1,7 @@
 """The rows that a decision is fitted on."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ class FitRows:
     """Holds the rows that a decision is fitted on, arrays of N rows, training images before validation images; targets
     and mask dense or sparse.
 
+    scores: an array or `ComputedScores`.
     val: which rows of the validation split are among them, the last ones: all or none. folds: (N,), rows that are left
     out together. further: targets and mask of the training images, where they are not among the rows and the decision
     counts label sets.
@@ -45,16 +46,20 @@ class FitRows:
         """
         names: tuple[str, ...] = (decision.fit_on,)
         out_of_fold = None
+        learnt = isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
         if decision.fit_on == "both":
             names = ("train", "val")
         elif decision.fit_on == "crossfit":
             out_of_fold = extraction.out_of_fold()
-            alone = isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
-            names = ("val",) if out_of_fold is None else ("train",) if alone else ("train", "val")
+            names = ("val",) if out_of_fold is None else ("train",) if learnt else ("train", "val")
         splits = {name: extraction.split(name) for name in names}
         scores = {name: split.scores for name, split in splits.items()}
-        if "train" in names:
-            scores["train"] = training_scores(extraction) if out_of_fold is None else out_of_fold.scores
+        if out_of_fold is not None:
+            scores["train"] = out_of_fold.scores
+        elif "train" in names:
+            # A training that chooses no offset reads batches of rows alone.
+            by_rows = learnt and names == ("train",) and not cast(LearntDecision, decision).chooses_offsets
+            scores["train"] = training_scores(extraction, stored=not by_rows)
         masks = [split.mask for split in splits.values() if split.mask is not None]
         groups = [data_set.split(name).groups for name in names]
         further = None

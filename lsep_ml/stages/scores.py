@@ -62,11 +62,63 @@ def extract_scores(
     return Extraction(features, store.get_or_build(SCORES, made_by, build))
 
 
-def training_scores(extraction: Extraction) -> np.ndarray | None:
-    """Return the training images' scores (N, K), as they are stored or, where they are not, computed now in float32.
+class ComputedScores:
+    """Scores (N, K) of a linear layer, float32, computed from features whenever rows of them are read, and not kept.
 
-    The computed ones lie in a file, so that they take no memory of their own; it is gone with the array. None: there
-    are none, of a predictor.
+    They have the bits of those that would be stored: as many rows are computed at a time as are there.
+
+    Args:
+        features: (N, D), which may be memory-mapped.
+        layer: of D features.
+        batch_size: rows of a stored batch.
+    """
+
+    ndim, dtype = 2, np.dtype(np.float32)
+
+    def __init__(self, features: np.ndarray, layer: nn.Linear, batch_size: int) -> None:
+        self.features, self.layer, self.batch_size = features, layer, batch_size
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Return (N, K)."""
+        return len(self.features), self.layer.out_features
+
+    @property
+    def size(self) -> int:
+        """Return N K."""
+        return len(self.features) * self.layer.out_features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """Return the scores of some rows: a slice, their numbers, or a mask."""
+        chosen = np.arange(len(self))[rows]
+        scores = np.empty((len(chosen), self.shape[1]), np.float32)
+        of_last = len(self) - len(self) % self.batch_size  # the first row of a batch that is not whole
+        in_whole, in_last = np.flatnonzero(chosen < of_last), np.flatnonzero(chosen >= of_last)
+        for some in fixed_batches(len(in_whole), self.batch_size):
+            places = in_whole[some]
+            batch = np.zeros((self.batch_size, self.features.shape[1]), np.float32)
+            batch[: len(places)] = self.features[chosen[places]]
+            scores[places] = self._batch(batch)[: len(places)]
+        if len(in_last):
+            batch = self.features[of_last:].astype(np.float32)
+            scores[in_last] = self._batch(batch)[chosen[in_last] - of_last]
+        return scores
+
+    @torch.inference_mode()
+    def _batch(self, features: np.ndarray) -> np.ndarray:
+        computed: np.ndarray = self.layer(torch.from_numpy(features)).numpy()
+        return computed
+
+
+def training_scores(extraction: Extraction, *, stored: bool = True) -> Any:
+    """Return the training images' scores (N, K), as they are stored or, where they are not, in float32.
+
+    stored: whether those that are not are computed now, all of them: they lie in a file then, so that they take no
+    memory of their own, which is gone with the array. Otherwise they are `ComputedScores`. None: there are no scores,
+    of a predictor.
     """
     entry = extraction.scores
     files = [entry.folder / f"layer_{name}.npy" for name in _LAYER]
@@ -75,11 +127,14 @@ def training_scores(extraction: Extraction) -> np.ndarray | None:
     weight, bias = (torch.from_numpy(np.load(file, allow_pickle=False)) for file in files)
     layer = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
     layer.load_state_dict({"weight": weight, "bias": bias})
-    shape = len(open_array(extraction.features, "train_features")), len(weight)
+    features, batch_size = open_array(extraction.features, "train_features"), entry.facts["batch_size"]
+    if not stored:
+        return ComputedScores(features, layer, batch_size)
+    shape = len(features), len(weight)
     with tempfile.TemporaryFile(dir=entry.folder.parent) as file, no_room_named(entry.folder):
         os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
         scores: np.memmap = np.memmap(file, np.float32, "r+", shape=shape)
-    _fill(scores, extraction.features, "train", layer, entry.facts["batch_size"])
+    _fill(scores, extraction.features, "train", layer, batch_size)
     return scores
 
 

@@ -75,7 +75,8 @@ def fit_decision(
     estimation where it has one: it is trained without each fold, then on all rows.
 
     scores (N, K), targets 0/1 (N, K), features (N, D), mask (N, K) with True = known: torch tensors or NumPy
-    arrays; memory-mapped features are read in blocks and batches, never copied as a whole.
+    arrays; memory-mapped features are read in blocks and batches, never copied as a whole. A learnt decision whose
+    offset is not chosen takes whatever gives rows as arrays in their place, such as scores that are computed when read.
 
     epochs, batch_size, optimizer (parameters -> Optimizer), seed: for learnt decisions; the defaults are the
     paper's (SGD, momentum 0.9, learning rate 0.001, weight decay 5e-5), the batch size ours. The result is
@@ -127,6 +128,8 @@ def fit_decision(
         unfitted: LearntDecision, arrays: Arrays, after: OnEpoch | None = None, kept: States | None = None
     ) -> None:
         unfitted.reset(*arrays, seed=seed)
+        if not unfitted.learns_from_scores:  # none have to be read or computed
+            arrays = (np.empty((len(arrays[0]), 0), np.float32), *arrays[1:])
         rows = _shuffled(CachedRows(*arrays), batch_size, seed)
         module = LabelDecision(unfitted, optimizer, after)
         _train(module, rows, {"max_epochs": epochs, **(trainer or {})}, kept)

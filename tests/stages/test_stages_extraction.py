@@ -281,6 +281,7 @@ def test_rows_are_sealed_when_it_is_time(tmp_path: Path, monkeypatch: pytest.Mon
         ("thresh_linear", "crossfit"),
         ("thresh_est", "val"),
         ("support", "val"),
+        ("thresh_est", "train"),
     ],
 )
 def test_sparse_targets_give_the_same_run(
@@ -294,6 +295,8 @@ def test_sparse_targets_give_the_same_run(
     (tmp_path / "f.csv").write_text("\n".join([*lines, ""]))
     options = ("data=features", f"data.root={tmp_path}", "loss=bce", "loss.pos_weight=balanced")
     options += ("fitting.epochs=2", f"pictures={str(decision == 'threshold').lower()}")
+    if fit_on == "train":
+        monkeypatch.setattr(scores, "tempfile", None)  # nowhere are all training scores
     dense, held, intervals = (), (), []
     for least in (indicator.LARGE, 0):
         monkeypatch.setattr(indicator, "LARGE", least)
@@ -322,6 +325,23 @@ def test_sparse_targets_give_the_same_run(
     assert dense[0] == held[0]
     for name, values in dense[1].items():
         np.testing.assert_array_equal(held[1][name], values, strict=True)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 8, 9, 41])
+def test_computed_scores_are_those_that_would_be_stored(rows: int) -> None:
+    """Whatever rows are asked for: some of a batch, of several, of the last, which is not whole, none, one twice."""
+    draw = torch.Generator().manual_seed(rows)
+    layer, features = torch.nn.Linear(24, 40), torch.randn(rows, 24, generator=draw)
+    with torch.inference_mode():
+        stored = torch.cat([layer(batch) for batch in features.split(8)]).numpy()
+    computed = scores.ComputedScores(features.numpy(), layer, 8)
+    assert (computed.shape, len(computed), computed.ndim, computed.dtype) == ((rows, 40), rows, 2, np.float32)
+    mask = np.arange(rows) % 3 == 0
+    for asked in (
+        slice(None), slice(3, 6), slice(2, 30), mask, ~mask, mask & ~mask, np.random.default_rng(0).permutation(rows),
+        np.array([rows - 1, 0, 0]), np.array([rows - 1]),
+    ):  # fmt: skip
+        np.testing.assert_array_equal(computed[asked], stored[asked], strict=True)
 
 
 @pytest.mark.parametrize("training", ["probe", "finetune"])

@@ -63,6 +63,41 @@ def test_training_lowers_the_loss_and_reports_every_epoch(kind):
     assert not decision.training
 
 
+class ReadByRows:
+    """A matrix that is there only as the rows that are read."""
+
+    def __init__(self, matrix):
+        self.matrix, self.shape, self.ndim, self.dtype = matrix, matrix.shape, 2, matrix.dtype
+        self.most = self.read = 0
+
+    def __len__(self):
+        return len(self.matrix)
+
+    def __getitem__(self, rows):
+        found = self.matrix[rows]
+        self.most, self.read = max(self.most, len(found)), self.read + len(found)
+        return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_learnt_decision_is_trained_on_may_be_read_by_rows_alone(kind, monkeypatch):
+    """Scores and targets, a few rows at a time; label count estimation reads the scores to check them alone."""
+    monkeypatch.setattr("lsep_ml.metrics.counts.ENTRIES", 300)
+    monkeypatch.setattr("lsep_ml.decisions.checks.BLOCK", 50)
+    monkeypatch.setattr(fitting, "_BLOCK", 2)
+    scores, targets, features = (array.numpy() for array in learnable(rows=200))
+    mask = np.random.default_rng(0).random(scores.shape) < 0.95
+    expected = fit_decision(kind(24, 5), scores, targets, features, mask, epochs=2)
+    by_rows = ReadByRows(scores), ReadByRows(targets)
+    found = fit_decision(kind(24, 5), *by_rows, features, mask, epochs=2)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(found.state_dict()[name], value), name
+    assert max(matrix.most for matrix in by_rows) <= 128
+    passes = by_rows[0].read / len(scores)
+    fit_decision(kind(24, 5), *by_rows, features, mask, epochs=4)
+    assert by_rows[0].read / len(scores) - passes == passes + (2 if found.learns_from_scores else 0)
+
+
 def test_the_reported_loss_is_the_mean_over_images():
     data, history = learnable(rows=50), []
     frozen = partial(torch.optim.SGD, lr=0.0)
