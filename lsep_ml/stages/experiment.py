@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from lsep_ml.data import DataSet
 from lsep_ml.decisions import Decision
 from lsep_ml.files import link_or_copy, write_json
+from lsep_ml.processes.memory import keep_freed_memory
 from lsep_ml.processes.start import launch, log_beside, own_rank
 from lsep_ml.runs.files import CHECKPOINT, DECISION, HEAT_MAPS, HISTORY, RANK_LOG, SPLIT, UNFINISHED
 from lsep_ml.runs.heat_maps import write_heat_maps
@@ -107,6 +108,7 @@ def _run_here(
     printed where it is to be `shown` and not one of a sweep."""
     register_resolvers()  # in a process that was started for this job, nobody has
     log_beside(folder / RANK_LOG.format(own_rank()))
+    keep_freed_memory()
     if sweeping():
         only_problems()
     job = build_job(config)

@@ -1,14 +1,17 @@
 """Processes of a job: a job of one asks nobody, a launcher's environment is read, what cannot be is refused."""
 
 import logging
+import resource
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hydra.utils import instantiate
 from jobs import compose_here
 from pytorch_lightning import Trainer
 
 from lsep_ml.processes.group import ALONE, Processes, join_processes, own_rank, started_by_launcher
+from lsep_ml.processes.memory import keep_freed_memory
 from lsep_ml.processes.start import launch, log_beside
 
 TWO = {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}
@@ -95,3 +98,16 @@ def test_other_processes_log_beside_the_first(tmp_path: Path, monkeypatch: pytes
     [handler] = root.handlers
     handler.close()
     assert (tmp_path / "run.rank1.log").read_text() == "said by the second\n"
+
+
+def test_memory_that_was_freed_is_not_asked_for_again() -> None:
+    if not keep_freed_memory():
+        pytest.skip("this C library has no mallopt")
+    for round_ in range(4):
+        if round_ == 1:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        maps = [np.ones(2**20, np.float32) for _ in range(8)]
+        del maps
+    assert (
+        resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000
+    )  # of 24,576 pages that were written
