@@ -40,6 +40,9 @@ KINDS = {
 }
 """Blue, red and grey, which colour-blind eyes tell apart too; the marks say the same."""
 
+MOST = 30
+"""Labels of a kind that are written of an image."""
+
 
 class Word(NamedTuple):
     """Is a text that stays on one line where it fits there; `kind` is a key of KINDS, or "" for plain text."""
@@ -56,14 +59,15 @@ def label_words(
 ) -> list[Word]:
     """Write the label set `predicted` of one image as words: labels found, wrong, missed; "none" without any.
 
-    predicted, true, known: 0/1 or bool (K,). Labels that are not known are left out.
+    predicted, true, known: 0/1 or bool (K,). Labels that are not known are left out, and of more than MOST of a kind
+    the first are written and the others counted.
     """
-    compared = compare_label_sets(predicted, true, known)._asdict()
-    words = [
-        Word(f"{KINDS[kind].mark} {label_names[int(k)]}", kind)
-        for kind, labels in compared.items()
-        for k in np.flatnonzero(labels)
-    ]
+    words = []
+    for kind, labels in compare_label_sets(predicted, true, known)._asdict().items():
+        numbers, mark = np.flatnonzero(labels), KINDS[kind].mark
+        words += [Word(f"{mark} {label_names[int(k)]}", kind) for k in numbers[:MOST]]
+        if len(numbers) > MOST:
+            words.append(Word(f"{mark} {len(numbers) - MOST:,} more", kind))
     return words or [Word("none")]
 
 

@@ -49,6 +49,9 @@ def test_a_label_set_in_words() -> None:
     words = label_words(*sets, ["cat", "dog", "een triangle", "sky", "unknown"])
     assert words == [("✓ cat", "found"), ("✗ een triangle", "wrong"), ("– dog", "missed")]
     assert label_words(*np.zeros((3, 2), np.uint8), ["a", "b"]) == [("none", "")]
+    many, none = np.ones(1234, bool), np.zeros(1234, bool)
+    words = label_words(many, none, many, [str(k) for k in range(1234)])
+    assert [word.text for word in words] == [*(f"✗ {k}" for k in range(30)), "✗ 1,204 more"]
     assert [word.kind for word in legend()] == list(KINDS)
 
 
