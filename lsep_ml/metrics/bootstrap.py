@@ -7,6 +7,7 @@ integer weights with columns of the images.
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -18,7 +19,6 @@ from lsep_ml.metrics.counts import (
     IMAGE_SHARES,
     LabelCounts,
     as_held,
-    binary,
     check_sizes,
     image_counts,
     row_slices,
@@ -123,29 +123,27 @@ class PairedBootstrap:
         self.replicates = replicates
         self._seed = seed
         self._draws: dict[int, Draws] = {}
-        self._targets: dict[str, Floats] = {}
+        self._targets: dict[str, tuple[Floats, Floats, Floats]] = {}
 
-    def run_metrics(
-        self,
-        predictions: NDArray[np.uint8],
-        targets: NDArray[np.uint8],
-        mask: NDArray[np.uint8],
-        content: str,
-    ) -> Replicates:
+    def run_metrics(self, predictions: Any, targets: Any, mask: Any, content: str) -> Replicates:
         """Return the label-set metrics (R, M) of every replicate, in the order of LABEL_SET_KEYS.
 
-        predictions, targets, mask: 0/1 (N, K); `content` names targets and mask, whose counts are kept.
+        predictions, targets, mask: 0/1 (N, K), dense or sparse; `content` names targets and mask, whose counts are
+        kept.
 
         Raises ValueError for known entries other than 0 and 1, and for matrices of different sizes.
         """
         check_sizes(predictions=predictions, targets=targets, mask=mask)
-        known = mask != 0
-        sets = binary("predictions", predictions, known), binary("targets", targets, known)
-        of_sets, of_targets, of_images = _columns(*sets, known)
+        known = as_held(mask) != 0
+        predictions = true_entries("predictions", predictions, known)
+        targets = true_entries("targets", targets, known)
+        of_images = self._weighted(_image_shares(predictions, targets, known))
         if content not in self._targets:
-            self._targets[content] = self._weighted(of_targets)
-        counts = _counts(self._weighted(of_sets), self._targets[content], self._weighted(of_images))
-        values = label_set_metrics(counts)
+            answered = self._weighted(known.any(1)[:, None])[:, 0]
+            self._targets[content] = self._of_labels(targets), self._of_labels(known), answered
+        sets = self._of_labels(predictions, targets), self._of_labels(predictions)
+        sums = dict(zip(IMAGE_SHARES, of_images.T, strict=True))
+        values = label_set_metrics(LabelCounts(*sets, *self._targets[content], sums))
         return np.stack([values[key] for key in LABEL_SET_KEYS], axis=1)
 
     def mean_over_seeds(self, runs: Sequence[Replicates]) -> Replicates:
@@ -160,6 +158,16 @@ class PairedBootstrap:
         every = np.arange(self.replicates)[:, None]
         mean: Replicates = stacked[draws, every].mean(axis=1)
         return mean
+
+    def _of_labels(self, *matrices: Any) -> Floats:
+        """Sums of what is 1 in all the matrices, bool (N, K), over every replicate's images, (R, K).
+
+        Some labels at a time, which bounds the memory: the sums are of integers, and the same in any blocks.
+        """
+        images, labels = matrices[0].shape
+        blocks = row_slices(labels, images)
+        parts = [self._weighted(reduce(np.logical_and, (held[:, of] for held in matrices))) for of in blocks]
+        return np.concatenate(parts, axis=1)
 
     def _weighted(self, columns: NDArray[Any]) -> Floats:
         """Sums of columns (N, C) over every replicate's images, (R, C)."""
@@ -222,18 +230,6 @@ def replicate_weights(images: int, replicates: int, seed: int) -> Iterator[NDArr
         yield counts.reshape(size, images).astype(np.uint8)
 
 
-def _columns(predictions: Any, targets: Any, known: Any) -> tuple[NDArray[Any], NDArray[Any], Floats]:
-    """Return what a replicate sums over its images: of label sets (N, 2K), of targets (N, 2K + 1), of images (N, S).
-
-    All bool (N, K), False where unknown. Each image's shares are float64, all else is bool.
-    """
-    return (
-        np.hstack([predictions & targets, predictions]),
-        np.hstack([targets, known, known.any(1)[:, None]]),
-        _image_shares(predictions, targets, known),
-    )
-
-
 def _image_shares(predictions: Any, targets: Any, known: Any) -> Floats:
     """Return each image's shares, float64 (N, S)."""
     parts = []
@@ -242,14 +238,6 @@ def _image_shares(predictions: Any, targets: Any, known: Any) -> Floats:
         counts = image_counts(*sets)
         parts.append(np.stack([ratio(*share(*counts)) for share in IMAGE_SHARES], axis=1))
     return np.concatenate(parts)
-
-
-def _counts(of_sets: Floats, of_targets: Floats, of_images: Floats) -> LabelCounts:
-    """Return the counts of every replicate from the sums of `_columns`."""
-    correct, predicted = np.split(of_sets, 2, axis=1)
-    actual, known = np.split(of_targets[:, :-1], 2, axis=1)
-    sums = dict(zip(IMAGE_SHARES, of_images.T, strict=True))
-    return LabelCounts(correct, predicted, actual, known, of_targets[:, -1], sums)
 
 
 def _product(weights: NDArray[Any], columns: NDArray[Any]) -> Floats:

@@ -14,7 +14,7 @@ from lsep_ml.reports.grouping import RunGroup, mean_gain
 from lsep_ml.reports.paper import OURS, method_name, paper_table
 from lsep_ml.reports.records import Digest, content_of
 from lsep_ml.reports.remarks import EXPLAINED, marks
-from lsep_ml.runs.arrays import read_arrays
+from lsep_ml.runs.arrays import read_held
 from lsep_ml.runs.files import VALIDATION
 from lsep_ml.runs.finished import Method, Run
 from lsep_ml.runs.record import RecordError
@@ -187,10 +187,8 @@ def _on_validation(
         values, drawn = [], []
         with suppress(RecordError):
             for run in group.chosen[method].runs:
-                arrays = read_arrays(run, VALIDATION, "predictions", "targets", "mask", "image_ids")
-                predictions, targets, mask = (
-                    arrays[name].astype(np.uint8) for name in ("predictions", "targets", "mask")
-                )
+                arrays = read_held(run, VALIDATION, "predictions", "targets", "mask", "image_ids")
+                predictions, targets, mask = (arrays[name] for name in ("predictions", "targets", "mask"))
                 metrics = label_set_metrics(count_label_sets(predictions, targets, mask))
                 values.append([float(metrics[key]) for key in LABEL_SET_KEYS])
                 content = content_of(arrays, run.label_names)

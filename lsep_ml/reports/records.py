@@ -2,15 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics import LABEL_SET_KEYS, LabelCounts, count_label_sets, label_set_metrics
 from lsep_ml.metrics.bootstrap import PairedBootstrap, Replicates
-from lsep_ml.runs.arrays import Arrays, read_arrays
+from lsep_ml.metrics.counts import true_entries
+from lsep_ml.metrics.indicator import dense_blocks
+from lsep_ml.runs.arrays import read_held
 from lsep_ml.runs.files import ERROR, FOLDS, RESULT, TEST
 from lsep_ml.runs.finished import Run, read_run, written_by
 from lsep_ml.runs.record import RecordError, read_object
@@ -135,9 +139,9 @@ def digest_run(run: Run, bootstrap: PairedBootstrap) -> Digest:
         RecordDisagrees: it gives other metrics than result.json.
         RecordError: it is missing or damaged.
     """
-    test = read_arrays(run, TEST, "predictions", "targets", "mask", "image_ids")
+    test = read_held(run, TEST, "predictions", "targets", "mask", "image_ids")
     content = content_of(test, run.label_names)
-    predictions, targets, mask = (test[name].astype(np.uint8) for name in ("predictions", "targets", "mask"))
+    predictions, targets, mask = (test[name] for name in ("predictions", "targets", "mask"))
     counts = count_label_sets(predictions, targets, mask)
     found = label_set_metrics(counts)
     for key in LABEL_SET_KEYS:
@@ -146,18 +150,20 @@ def digest_run(run: Run, bootstrap: PairedBootstrap) -> Digest:
                 f"{RESULT} says test {key} = {run.test[key]:.6f}, {TEST} gives {float(found[key]):.6f}: one of them "
                 "was changed; run the job again"
             )
-    true, predicted = ((array * mask).sum(1).clip(max=MOST_LABELS) for array in (targets, predictions))
+    sets = (true_entries(name, test[name], mask != 0) for name in ("targets", "predictions"))
+    true, predicted = (held.sum(1).clip(max=MOST_LABELS) for held in sets)
     bins = MOST_LABELS + 1
     sizes = np.bincount(true * bins + predicted, minlength=bins * bins).reshape(bins, bins)
-    replicates = bootstrap.run_metrics(predictions, targets * mask, mask, content)
+    replicates = bootstrap.run_metrics(predictions, targets, mask, content)
     return Digest(counts, replicates, sizes, content, len(targets))
 
 
-def content_of(test: Arrays, label_names: tuple[str, ...]) -> str:
+def content_of(test: Mapping[str, Any], label_names: tuple[str, ...]) -> str:
     """Hash what every run on one split must agree in: `label_names`, and image ids, targets and mask of `test`."""
     digest = hashlib.sha256(json.dumps([label_names, test["image_ids"].tolist()]).encode())
     for name in ("targets", "mask"):
-        digest.update(np.ascontiguousarray(test[name]).tobytes())
+        for (rows,) in dense_blocks(test[name]):
+            digest.update(np.ascontiguousarray(rows).tobytes())
     return digest.hexdigest()
 
 

@@ -82,12 +82,18 @@ def write_thumbnails(path: Path, images: Mapping[int, NDArray[np.uint8]]) -> Non
 def read_arrays(run: Run, file: str, *names: str) -> Arrays:
     """Read the arrays `names` of a run's `file`, predictions.npz or validation.npz; `thresholds` only where there.
 
-    Scores of which the file has the highest alone are `TopScores.dense`, and that is logged.
+    Scores of which the file has the highest alone are `TopScores.dense`, and that is logged. Matrices of 0 and 1 are
+    dense; `read_held` leaves them sparse.
 
     Raises:
         RecordError: file or array missing, damaged, of the wrong type or shape, with values that cannot be, or with
             its labels in another order than result.json.
     """
+    return {name: np.asarray(array) for name, array in read_held(run, file, *names).items()}
+
+
+def read_held(run: Run, file: str, *names: str) -> dict[str, Any]:
+    """Read as `read_arrays` does, but matrices of 0 and 1 as a `SparseIndicator` where the file has them so."""
     found = read_npz(run, file, (*names, "label_names"), optional="thresholds")
     labels = tuple(found.pop("label_names").tolist())
     if labels != run.label_names:
@@ -138,7 +144,7 @@ def write_npz(path: Path, arrays: Arrays) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str = "") -> Arrays:
+def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str = "") -> dict[str, Any]:
     """Read the arrays `names` of a run's file, None: all; the `optional` one only where it is there.
 
     Raises:
@@ -159,7 +165,7 @@ def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str =
                 if name not in sparse and (name != "scores" or not short)
             }
             for name in sparse:
-                found[name] = np.asarray(SparseIndicator.found_in(arrays, name, len(arrays["label_names"])))
+                found[name] = SparseIndicator.found_in(arrays, name, len(arrays["label_names"]))
             if short:
                 log.warning("%s keeps the highest scores of each image alone: %s", path, top_scores.SAYS)
                 found["scores"] = TopScores.found_in(arrays).dense(len(arrays["label_names"]))
@@ -174,7 +180,7 @@ def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str =
         raise RecordError(f"{name}: damaged ({error}); run the job again") from None
 
 
-def _check_matrix(where: str, array: NDArray[Any], shape: tuple[int, ...], kind: str) -> None:
+def _check_matrix(where: str, array: Any, shape: tuple[int, ...], kind: str) -> None:
     if array.shape != shape or array.dtype.kind not in (kind, "b" if kind == "u" else kind):
         wanted = "floats" if kind == "f" else "0/1 integers"
         raise RecordError(f"{where} is {array.dtype} {array.shape}, not {wanted} {shape}")

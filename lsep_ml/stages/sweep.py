@@ -24,7 +24,7 @@ from lsep_ml.metrics import BY_KEY
 from lsep_ml.metrics.bootstrap import PairedBootstrap, percentiles
 from lsep_ml.metrics.catalogue import gain
 from lsep_ml.metrics.functional import LABEL_SET_KEYS
-from lsep_ml.runs.arrays import read_arrays
+from lsep_ml.runs.arrays import read_held
 from lsep_ml.runs.files import CALLED, MULTIRUN, RESULT, SWEEPS, VALIDATION
 from lsep_ml.runs.finished import Run, read_run
 from lsep_ml.runs.record import RecordError
@@ -275,7 +275,7 @@ def _told_apart(runs: dict[str, Run], objective: str) -> list[str]:
     lines, values, drawn = [], {}, {}
     for decision, run in runs.items():
         try:
-            arrays = read_arrays(run, VALIDATION, "predictions", "targets", "mask")
+            arrays = read_held(run, VALIDATION, "predictions", "targets", "mask")
         except RecordError as error:
             lines.append(f"not compared: {run.folder}/{error}")
             continue

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from report_runs import edit_record, write_run, write_sweep
 
-from lsep_ml.metrics import BY_KEY
+from lsep_ml.metrics import BY_KEY, counts
 from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.metrics.functional import LABEL_SET_KEYS, count_label_sets, label_set_metrics
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.reports.comparison import (
     Answer,
     Comparison,
@@ -51,6 +52,15 @@ def test_a_replicate_is_the_metrics_of_the_drawn_images() -> None:
         drawn = np.repeat(order, weights[replicate].astype(int))
         expected = values(predictions[drawn], targets[drawn], mask[drawn])
         np.testing.assert_allclose(found[replicate], expected, atol=1e-12)
+
+
+def test_sparse_sets_and_blocks_of_labels_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = split(30, 4)
+    whole = PairedBootstrap(replicates=50).run_metrics(*dense, "split")
+    monkeypatch.setattr(counts, "ENTRIES", 40)
+    for sets in (dense, map(SparseIndicator.from_dense, dense)):
+        found = PairedBootstrap(replicates=50).run_metrics(*sets, "split")
+        np.testing.assert_array_equal(found, whole, strict=True)
 
 
 def test_weights_are_multinomial() -> None:

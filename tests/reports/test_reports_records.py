@@ -9,6 +9,7 @@ import pytest
 from report_runs import edit_record, write_failure, write_run
 
 from lsep_ml.metrics.bootstrap import PairedBootstrap
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.reports.records import (
     RecordDisagrees,
     ReportError,
@@ -150,6 +151,14 @@ def test_a_digest_is_of_the_known_entries(tmp_path: Path) -> None:
         for j in range(8):
             rows = (np.minimum(true.sum(1), 7) == i) & (np.minimum(predicted.sum(1), 7) == j)
             assert found.sizes[i, j] == rows.sum()
+    sparse = dict(arrays)
+    for name in ("targets", "predictions", "mask"):
+        sparse |= SparseIndicator.from_dense(sparse.pop(name)).named(name)
+    np.savez(folder / "predictions.npz", **sparse)
+    again = digest_run(run, PairedBootstrap(100))
+    assert again.content == found.content
+    np.testing.assert_array_equal(again.sizes, found.sizes)
+    np.testing.assert_array_equal(again.replicates, found.replicates)
 
 
 def test_runs_of_one_split_have_one_content_and_any_change_to_it_another(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from lsep_ml.metrics import counts
 from lsep_ml.metrics.functional import average_precisions, ranking_metrics
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.runs import top_scores
-from lsep_ml.runs.arrays import read_arrays, read_thumbnails, write_predictions, write_thumbnails
+from lsep_ml.runs.arrays import read_arrays, read_held, read_thumbnails, write_predictions, write_thumbnails
 from lsep_ml.runs.finished import Run, read_run
 from lsep_ml.runs.history import read_curves, read_history, write_history
 from lsep_ml.runs.record import RecordError
@@ -163,7 +163,10 @@ def test_sets_are_stored_sparse_where_they_are_many_and_read_the_same(
         names = "predictions", "targets", "mask"
         found = read_arrays(dataclasses.replace(run, files={}), "predictions.npz", *names)
         expected = targets == 0, targets, np.ones_like(mask) if known is None else mask
+        held_so = read_held(dataclasses.replace(run, files={}), "predictions.npz", *names)
+        assert {isinstance(array, SparseIndicator) for array in held_so.values()} == {large}
         for name, array in zip(names, expected, strict=True):
+            np.testing.assert_array_equal(np.asarray(held_so[name]), found[name], strict=True)
             np.testing.assert_array_equal(found[name], array.astype(np.uint8), strict=True)
 
 
