@@ -58,11 +58,11 @@ class CountEstimation(LearntDecision):
         counts = self._estimate(features)
         return Decided(highest(scores, counts), counts=counts)
 
-    def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss_of(self, outputs: Tensor, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute the cross entropy of the capped label count, averaged over the images whose every entry is known."""
         counted = torch.ones_like(targets[:, 0], dtype=torch.bool) if mask is None else mask.bool().all(1)
         classes = (targets != 0).sum(1).clamp(self.lowest, self.highest) - self.lowest
-        losses = F.cross_entropy(self.outputs(features), classes, reduction="none")
+        losses = F.cross_entropy(outputs, classes, reduction="none")
         return (losses * counted).sum() / counted.sum().clamp_min(1)
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
@@ -129,10 +129,9 @@ class ThresholdEstimation(MovedThresholds):
     def choices(self) -> dict[str, Any]:
         return {} if self.offset == "none" else {"offset": self.offsets.tolist()}
 
-    def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Compute eqn 16 over the known entries, differentiable in scores, features and the head."""
-        thresholds = self.outputs(features)
-        logits = scores.to(thresholds.dtype) - thresholds
+    def loss_of(self, outputs: Tensor, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute eqn 16 over the known entries, differentiable in scores and outputs, the thresholds."""
+        logits = scores.to(outputs.dtype) - outputs
         losses = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
         return (losses if mask is None else losses * mask).sum() / max(len(scores), 1)
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lsep_ml.decisions.base import Decided, Decision, FitOn
 from lsep_ml.decisions.checks import Array, check_features, check_fit, row_blocks
@@ -71,9 +72,43 @@ class LearntDecision(Decision):
         """Return the features (N, D) as the head takes them, in its dtype."""
         return (features.to(self.feature_mean.dtype) - self.feature_mean) * self.feature_scale
 
-    @abstractmethod
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the training loss, a mean over images; differentiable in scores, features and the head."""
+        return self.loss_of(self.outputs(features), scores, targets, mask)
+
+    @abstractmethod
+    def loss_of(self, outputs: Tensor, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the training loss by the head's outputs for the images, in which it is differentiable."""
+
+    @property
+    def learns_by_outputs(self) -> bool:
+        """Say whether the loss goes by the head's outputs, and by no other weights than the head's."""
+        alone = len(list(self.parameters())) == len(list(self.head.parameters()))
+        return alone and type(self).loss is LearntDecision.loss
+
+    @torch.no_grad()
+    def gradients(
+        self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the loss and its gradients in the head's weights and biases, of a decision that learns by outputs.
+
+        They are autograd's, on a CPU to the last bit. Through the small layers of a head autograd takes longer to find
+        its way than their products take.
+        """
+        layers = [layer for layer in self.head if isinstance(layer, nn.Linear)]
+        inputs = [self.standardised(features)]
+        for layer in layers[:-1]:
+            inputs.append(F.linear(inputs[-1], layer.weight, layer.bias).relu_())
+        outputs = F.linear(inputs[-1], layers[-1].weight, layers[-1].bias).requires_grad_()
+        with torch.enable_grad():
+            loss = self.loss_of(outputs, scores, targets, mask)
+        (slopes,) = torch.autograd.grad(loss, outputs)
+        found = []
+        for place, given in reversed(list(enumerate(inputs))):
+            found += [slopes.sum(0), slopes.T @ given]
+            if place:
+                slopes = (slopes @ layers[place].weight).masked_fill_(given <= 0, 0)
+        return loss.detach(), found[::-1]
 
     def reset(
         self, scores: Array, targets: Array, features: Array, mask: Array | None = None, *, seed: int = 0

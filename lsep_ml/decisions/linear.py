@@ -67,13 +67,16 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
 
     def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Compute K times the mean binary cross entropy of z of known entries, plus the weight decay times |W|^2."""
-        inputs = self.standardised(features)
-        scores, targets = scores.to(inputs.dtype), targets.to(inputs.dtype)
-        weights = torch.ones_like(targets) if mask is None else mask.to(inputs.dtype)
+        cross_entropy = super().loss(scores, targets, features, mask)
+        return cross_entropy + self.decay.to(cross_entropy) * self.weight.square().sum()
+
+    def loss_of(self, outputs: Tensor, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Compute K times the mean binary cross entropy of z = s f - outputs, of known entries."""
+        scores, targets = scores.to(outputs.dtype), targets.to(outputs.dtype)
+        weights = torch.ones_like(targets) if mask is None else mask.to(outputs.dtype)
         weights = weights * (self.num_labels / weights.sum().clamp_min(1))
-        log_odds = self.scale * scores - self.head(inputs)
-        cross_entropy = F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
-        return cross_entropy + self.decay.to(inputs) * self.weight.square().sum()
+        log_odds = self.scale * scores - outputs
+        return F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
 
     @property
     def scale(self) -> Tensor:

@@ -29,16 +29,15 @@ class ThresholdClass(LearntThresholds):
     ) -> None:
         super().__init__(num_features, num_labels, 1, hidden, standardize, fit_on)
 
-    def loss(self, scores: Tensor, targets: Tensor, features: Tensor, mask: Tensor | None = None) -> Tensor:
+    def loss_of(self, outputs: Tensor, scores: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the adaptive thresholding loss over the known entries, averaged over the images."""
-        theta = self.outputs(features)
-        scores, positive = scores.to(theta.dtype), targets != 0
+        scores, positive = scores.to(outputs.dtype), targets != 0
         negative = ~positive
         if mask is not None:
             positive, negative = positive & mask, negative & mask
-        above = _logsumexp_with(theta, scores, positive)
+        above = _logsumexp_with(outputs, scores, positive)
         pulled = (above * positive.sum(1)) - (scores * positive).sum(1)
-        pushed = _logsumexp_with(theta, scores, negative) - theta.squeeze(1)
+        pushed = _logsumexp_with(outputs, scores, negative) - outputs.squeeze(1)
         return (pulled + pushed).sum() / max(len(scores), 1)
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:

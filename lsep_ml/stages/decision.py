@@ -159,7 +159,7 @@ def _learn_or_share(
         train()
         return
     arrays = [
-        None if array is None else hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
+        None if array is None else hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
         for array in (rows.targets, rows.features, rows.mask)
     ]
     built = {name: value for name, value in decision.options().items() if name != "fit_on"}

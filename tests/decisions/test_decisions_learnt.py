@@ -8,7 +8,7 @@ import pytest
 import torch
 from decisions_data import learnable
 
-from lsep_ml.decisions import CountEstimation, ThresholdClass, ThresholdEstimation
+from lsep_ml.decisions import CountEstimation, LinearThresholds, ThresholdClass, ThresholdEstimation
 
 KINDS = [CountEstimation, ThresholdEstimation, ThresholdClass]
 
@@ -69,6 +69,20 @@ def test_gradients_reach_scores_features_and_head():
     assert torch.autograd.gradcheck(lambda x: decision.loss(scores[:6], targets[:6], x), [x])
     decision.loss(scores[:6], targets[:6], x).backward()
     assert all(parameter.grad is not None for parameter in decision.parameters())
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_gradients_by_hand_are_autograds(kind, masked):
+    decision, scores, targets, features = made(kind, features=300)
+    data = scores, targets, features, random_mask(targets) if masked else None
+    loss = decision.loss(*data)
+    expected = torch.autograd.grad(loss, list(decision.parameters()))
+    found, gradients = decision.gradients(*data)
+    assert decision.learns_by_outputs
+    assert torch.equal(found, loss.detach())
+    assert all(torch.equal(one, other) for one, other in zip(gradients, expected, strict=True))
+    assert not LinearThresholds(20, 6).learns_by_outputs  # there is a weight decay, and a scale
 
 
 @pytest.mark.parametrize("kind", KINDS)

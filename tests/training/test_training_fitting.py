@@ -334,22 +334,35 @@ def test_states_of_another_kind_are_not_continued_from(tmp_path, caplog):
     assert all(torch.equal(value, expected[key]) for key, value in fitted.items())
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("size", [13, 20])  # with and without a smaller last batch
-def test_steps_are_those_of_a_plain_loop_however_many_batches_are_loaded_at_once(size, masked, monkeypatch):
+SGD = partial(torch.optim.SGD, lr=0.01)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "masked", "optimizer"),  # with and without a smaller last batch
+    [
+        (ThresholdEstimation, 13, False, fitting.paper_sgd),
+        (ThresholdEstimation, 20, True, SGD),
+        (CountEstimation, 13, True, partial(SGD, momentum=0.5)),
+        (CountEstimation, 20, False, partial(SGD, momentum=0.5, nesterov=True, weight_decay=0.1)),
+        (ThresholdClass, 13, True, torch.optim.Adam),
+    ],
+)
+def test_steps_are_those_of_a_plain_loop_however_many_batches_are_loaded_at_once(
+    kind, size, masked, optimizer, monkeypatch
+):
     scores, targets, features = learnable(rows=100, features=7)
     generator = torch.Generator().manual_seed(0)
     mask = torch.rand(scores.shape, generator=generator) < 0.8 if masked else None
-    options = {"epochs": 3, "batch_size": size, "seed": 5}
+    options = {"epochs": 3, "batch_size": size, "seed": 5, "optimizer": optimizer}
     found = []
     for block in (1, 3, 32):
         monkeypatch.setattr(fitting, "_BLOCK", block)
-        fitted = fit_decision(ThresholdEstimation(7, 5), scores, targets, features, mask, **options)
+        fitted = fit_decision(kind(7, 5), scores, targets, features, mask, **options)
         found.append(fitted.state_dict())
 
-    plain = ThresholdEstimation(7, 5)
+    plain = kind(7, 5)
     plain.reset(scores, targets, features, mask, seed=5)
-    optimizer, order = fitting.paper_sgd(plain.parameters()), torch.Generator().manual_seed(5)
+    optimizer, order = optimizer(plain.parameters()), torch.Generator().manual_seed(5)
     for _ in range(3):
         torch.empty((), dtype=torch.int64).random_(generator=order)  # which a loader draws for its workers
         rows_in_order = torch.randperm(100, generator=order)
