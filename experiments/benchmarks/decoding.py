@@ -20,6 +20,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ def print_effect(labels: Path, weights: Path, images: int) -> None:
     )
     for size, side in PROBED:
         contents = [resized(content, size) for content in files]
-        how = {"crop": side, "geometry": "squash", "interpolation": given.interpolation}
+        how: dict[str, Any] = {"crop": side, "geometry": "squash", "interpolation": given.interpolation}
         full, scaled = (
             features(network, contents, Transform(**how, decode=decode)).clone()
             for decode in ("full", "scaled")
