@@ -4,7 +4,10 @@ The labels are the digits present. Nothing is downloaded: the 1,797 real digits 
 scikit-learn.
 """
 
+import gzip
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ SCALES = (1, 2, 3)
 CONTRAST = (0.35, 1.0)
 SOURCE_DIGITS = {"val": 200, "test": 597}  # training has the other 1,000
 NUM_CLASSES = 10
+_FILE = Path("datasets", "data", "digits.csv.gz")
 
 
 @dataclass(frozen=True)
@@ -93,17 +97,62 @@ def read_digits(
 
 def _split_sources(seed: int) -> dict[str, tuple[NDArray[np.float32], NDArray[np.int64]]]:
     """Real digits in [0, 1], (n, 8, 8), and their classes, for each split."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    digits, classes = load_digits(return_X_y=True)
-    digits = (digits.reshape(-1, SOURCE_SIDE, SOURCE_SIDE) / 16).astype(np.float32)
+    digits, classes = _real_digits()
     rest = np.arange(len(digits))
     sources = {}
     for name, size in SOURCE_DIGITS.items():
-        rest, chosen = train_test_split(rest, test_size=size, stratify=classes[rest], random_state=seed)
+        kept, chosen = stratified_halves(classes[rest], size, seed)
+        rest, chosen = rest[kept], rest[chosen]
         sources[name] = (digits[chosen], classes[chosen])
     return {"train": (digits[rest], classes[rest]), **sources}
+
+
+def _real_digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Read the digits of scikit-learn, where its file is in its place without importing it, which takes seconds."""
+    found = find_spec("sklearn")
+    folders = [] if found is None else found.submodule_search_locations or []
+    file = next((path for folder in folders if (path := Path(folder, _FILE)).exists()), None)
+    if file is None:
+        from sklearn.datasets import load_digits
+
+        rows = np.column_stack(load_digits(return_X_y=True))
+    else:
+        with gzip.open(file, "rt") as lines:
+            rows = np.loadtxt(lines, delimiter=",")
+    digits = (rows[:, :-1].reshape(-1, SOURCE_SIDE, SOURCE_SIDE) / 16).astype(np.float32)
+    return digits, rows[:, -1].astype(np.int64)
+
+
+def stratified_halves(
+    classes: NDArray[np.int64], size: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide rows of `classes` 0, 1, ... at random into others and `size` chosen ones, each class in proportion.
+
+    The rows are those of scikit-learn's `train_test_split(test_size=size, stratify=classes, random_state=seed)`.
+    """
+    rng, counts = np.random.RandomState(seed), np.bincount(classes)
+    of_others = _shares(counts, len(classes) - size, rng)
+    of_chosen = _shares(counts - of_others, size, rng)
+    others, chosen = [], []
+    for number, (first, second) in enumerate(zip(of_others, of_chosen, strict=True)):
+        rows = np.flatnonzero(classes == number)[rng.permutation(counts[number])]
+        others.append(rows[:first])
+        chosen.append(rows[first : first + second])
+    return rng.permutation(np.concatenate(others)), rng.permutation(np.concatenate(chosen))
+
+
+def _shares(counts: NDArray[np.int64], total: int, rng: np.random.RandomState) -> NDArray[np.int64]:
+    """Divide `total` in the proportions of `counts`, what is left to the largest remainders, equal ones by lot."""
+    exact = counts / counts.sum() * total
+    shares = np.floor(exact).astype(np.int64)
+    remainders = exact - np.floor(exact)
+    for remainder in np.unique(remainders)[::-1]:
+        left = total - int(shares.sum())
+        if left == 0:
+            break
+        equal = np.flatnonzero(remainders == remainder)
+        shares[rng.choice(equal, size=min(len(equal), left), replace=False)] += 1
+    return shares
 
 
 def _draw_scenes(

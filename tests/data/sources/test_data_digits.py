@@ -5,8 +5,11 @@ import time
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from lsep_ml.data import DataError
+from lsep_ml.data.sources import digits
 from lsep_ml.data.sources.digits import SceneRecipe, _draw_scenes, _split_sources, read_digits
 
 SMALL = {"train": 300, "val": 50, "test": 120}
@@ -69,6 +72,25 @@ def test_source_digits_are_shared_by_no_two_splits():
     seen = [{digit.tobytes() for digit in digits} for digits, _ in sources.values()]
     assert sum(len(digits) for digits in seen) == len(set.union(*seen))
     assert all(set(classes) == set(range(10)) for _, classes in sources.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_source_digits_are_divided_as_scikit_learn_divides_them(seed):
+    classes = load_digits().target[: 1500 + 3 * seed]
+    for size in (17, 200, 597):
+        rows = np.arange(len(classes))
+        expected = train_test_split(rows, test_size=size, stratify=classes, random_state=seed)
+        found = digits.stratified_halves(classes, size, seed)
+        assert all(np.array_equal(*pair) for pair in zip(found, expected, strict=True))
+
+
+def test_source_digits_are_those_of_scikit_learn_wherever_its_file_is(monkeypatch):
+    images, classes = digits._real_digits()
+    expected = load_digits()
+    assert np.array_equal(images, (expected.images / 16).astype(np.float32))
+    assert np.array_equal(classes, expected.target)
+    monkeypatch.setattr(digits, "_FILE", "elsewhere.csv.gz")
+    assert all(np.array_equal(*pair) for pair in zip(digits._real_digits(), (images, classes), strict=True))
 
 
 def test_a_scene_is_its_digits_enlarged_and_combined_by_maximum():
