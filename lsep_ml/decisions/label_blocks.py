@@ -6,12 +6,14 @@ thresholds are those of `fit` on the whole matrix, to the last bit.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
 from numpy.typing import DTypeLike, NDArray
 
+from lsep_ml.decisions.base import Rule
+from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.criteria import BREAK_EVEN
 from lsep_ml.decisions.per_class import PRIORS, PerClassThreshold, shrunk
 from lsep_ml.decisions.rules import GlobalThreshold
@@ -26,14 +28,14 @@ from lsep_ml.decisions.shared_thresholds import (
     grid_thresholds,
     sorted_folds,
 )
-from lsep_ml.metrics.counts import image_shares
+from lsep_ml.metrics.counts import as_held, image_shares
 from lsep_ml.metrics.label_blocks import LabelBlock
 from lsep_ml.metrics.operating_points import search_grid
 
 R = TypeVar("R", GlobalThreshold, PerClassThreshold)
 
 LARGE = 2**24
-"""Entries from which on `fit_decision` takes a matrix by blocks of labels, in the memory of a block's sorted scores."""
+"""Entries from which on `fit_rule` takes a matrix by blocks of labels, in the memory of a block's sorted scores."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,16 @@ def fits_by_label_blocks(rule: Any) -> bool:
     except ValueError:
         return False
     return True
+
+
+def fit_rule(rule: Rule, scores: Array, targets: Array, mask: Array | None = None) -> None:
+    """Fit a rule, in place, on a matrix: by blocks of labels from `LARGE` entries on where it can be, to the same
+    bits."""
+    if scores.shape[0] * scores.shape[1] >= LARGE and fits_by_label_blocks(rule):
+        known = None if mask is None else as_held(mask)
+        fit_by_label_blocks(cast(Any, rule), MatrixBlocks(as_held(scores), as_held(targets), known))
+    else:
+        rule.fit(scores, targets, mask)
 
 
 def fit_by_label_blocks(rule: R, blocks: Iterable[LabelBlock]) -> R:

@@ -9,6 +9,7 @@ from torch import Tensor
 from lsep_ml.decisions.base import FitOn
 from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.criteria import check_criterion, criterion_metric
+from lsep_ml.decisions.label_blocks import fit_rule
 from lsep_ml.decisions.learnt import NEVER, LearntThresholds
 from lsep_ml.decisions.log_odds import LogOddsEstimator
 from lsep_ml.decisions.per_class import PerClassThreshold
@@ -89,7 +90,8 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
                 if self.offset == "class" and by_label
                 else GlobalThreshold("exact", **goal)
             )
-            offsets += rule.fit(log_odds, targets, known).theta.numpy()
+            fit_rule(rule, log_odds, targets, known)
+            offsets += rule.theta.numpy()
         offsets[~(targets & known).any(0)] = NEVER
         self.offsets = torch.from_numpy(offsets).to(self.offsets)
 

@@ -20,7 +20,7 @@ from lsep_ml.decisions.abstention import confidence
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.decisions.label_blocks import ChosenRows
 from lsep_ml.decisions.log_odds import LogOddsDecision
-from lsep_ml.metrics.indicator import SparseIndicator, stacked
+from lsep_ml.metrics.indicator import SparseIndicator, dense_blocks, stacked
 from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.fit_rows import FitRows
 from lsep_ml.stages.shared import Shared
@@ -158,10 +158,7 @@ def _learn_or_share(
     if decision.learns_from_scores:
         train()
         return
-    arrays = [
-        None if array is None else hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-        for array in (rows.targets, rows.features, rows.mask)
-    ]
+    arrays = [None if array is None else _digest(array) for array in (rows.targets, rows.features, rows.mask)]
     built = {name: value for name, value in decision.options().items() if name != "fit_on"}
     fitting = OmegaConf.to_container(config.fitting, resolve=True)
     learnt = _LEARNT.get([type(decision).__name__, built, fitting, config.seed, arrays], train)
@@ -171,6 +168,14 @@ def _learn_or_share(
             on_epoch(epoch, loss)
         decision.load_state_dict(learnt.state)
         warn(decision.eval(), decision.problems(rows.scores, rows.features))
+
+
+def _digest(matrix: Any) -> str:
+    """Return the SHA-256 (hex) of a matrix's entries, a sparse one's as those of the dense one."""
+    digest = hashlib.sha256()
+    for (block,) in dense_blocks(matrix):
+        digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()
 
 
 def cross_fit(

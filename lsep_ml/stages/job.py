@@ -33,6 +33,7 @@ from lsep_ml.stages.probe import build_backbone, solving_of
 from lsep_ml.stages.ranges import check_ranges
 from lsep_ml.stages.rates import check_rates
 from lsep_ml.stages.running import Running
+from lsep_ml.stages.size import check_size
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import prediction_made_by, probed_on, weights_hash
 from lsep_ml.store.names import current_names
@@ -101,7 +102,7 @@ def build_job(config: DictConfig) -> Job:
     Raises:
         ValueError: an argument of the trainer that the job sets itself; `training=joint` with a decision that is not
             learnt; a precision that the device has not; an unknown backend of torch.compile; a predictor that does not
-            go with the decision, the training or the data.
+            go with the decision, the training or the data; a decision that cannot be fitted at the size of the data.
     """
     config = with_current_names(config)
     check_ranges(config)
@@ -168,6 +169,8 @@ def build_job(config: DictConfig) -> Job:
         sections |= config_sections(config, ("decision",))
     loss = build_loss(config, data.data_set.train)
     solving = solving_of(config, loss, device) if config.training.probe else None
+    if decision is not None and joint is None:
+        check_size(decision, data.data_set, out_of_fold=solving is not None)
     every_epoch = config.training.probe and running.beside == "scores"
     frozen = {"training": {"frozen_epochs": config.training.epochs}} if every_epoch else {}
     probed = Probe(network) if config.training.probe and not every_epoch else network

@@ -20,7 +20,6 @@ from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule, label_b
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.offset import MovedThresholds
-from lsep_ml.metrics.counts import as_held
 from lsep_ml.metrics.functional import as_numpy, known_entries
 from lsep_ml.terminal import console
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
@@ -100,13 +99,7 @@ def fit_decision(
     if isinstance(decision, str):
         decision = cast(D, _named(decision, scores, features))
     if isinstance(decision, Rule):
-        entries = scores.shape[0] * scores.shape[1]
-        if entries >= label_blocks.LARGE and label_blocks.fits_by_label_blocks(decision):
-            known = None if mask is None else as_held(mask)
-            blocks = label_blocks.MatrixBlocks(as_held(scores), as_held(targets), known)
-            label_blocks.fit_by_label_blocks(cast(Any, decision), blocks)
-        else:
-            decision.fit(scores, targets, mask)
+        label_blocks.fit_rule(decision, scores, targets, mask)
         return decision
     if isinstance(decision, LogOddsDecision):
         drawn = draw_folds(len(scores), seed) if folds is None else folds

@@ -1,0 +1,140 @@
+"""What cannot work at the size of the data, said before the training and not behind it."""
+
+import logging
+import os
+from pathlib import Path
+
+import numpy as np
+
+from lsep_ml.data import DataSet
+from lsep_ml.data.data_set import Split
+from lsep_ml.decisions import Decision, LearntDecision, Rule, label_blocks
+from lsep_ml.decisions.capped import CappedThreshold
+from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.decisions.per_class import PerClassThreshold
+from lsep_ml.decisions.support import LabelSetSupport
+
+log = logging.getLogger(__name__)
+
+MANY = 1000
+"""Labels from which on it is looked at whether the labels, and the label sets, have images enough."""
+
+_FEW = 5  # positives, below which a threshold of a label's own is that of chance
+_RANKED = 2**32  # entries that no exact search ranks
+_LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+
+
+def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool) -> None:
+    """Look at what fitting a decision takes, and whether there are positives enough for it; the latter is a warning.
+
+    out_of_fold: whether the training images will have out-of-fold scores.
+
+    Raises:
+        ValueError: a fit that ranks more entries than can be ranked, or takes more memory than there is; names the
+            option, the need, and the way out.
+    """
+    names = _fitted_on(decision, out_of_fold)
+    rows, labels = sum(len(data_set.split(name)) for name in names), len(data_set.label_names)
+    needs, why, instead = _needs(decision, names)
+    told = f"{why} {rows} images x {labels} labels"
+    if rows * labels >= _RANKED and needs >= _OF_RANKING:
+        raise ValueError(f"{told}, and at most 2^32 entries can be ranked; instead: {instead}")
+    if needs * rows * labels > (there := memory()):
+        gib = needs * rows * labels / 2**30
+        raise ValueError(
+            f"{told} at once, at least {gib:.0f} GiB; this machine has {there / 2**30:.0f}; instead: {instead}"
+        )
+    if labels >= MANY:
+        for problem in [*_of_few_positives(decision, data_set, names), *_of_label_sets(decision, data_set)]:
+            log.warning("%s", problem)
+
+
+def memory() -> int:
+    """Return the bytes of memory that this process may have: the machine's, or less where a container is given less."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in map(Path, _LIMITS):
+        text = limit.read_text().strip() if limit.exists() else ""
+        sizes += [int(text)] if text.isdigit() else []
+    return min(sizes)
+
+
+def _fitted_on(decision: Decision, out_of_fold: bool) -> tuple[str, ...]:
+    """Return the splits whose rows a decision is fitted on, as `FitRows.of` takes them."""
+    if decision.fit_on == "both":
+        return "train", "val"
+    if decision.fit_on == "crossfit":
+        learnt = isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
+        return ("val",) if not out_of_fold else ("train",) if learnt else ("train", "val")
+    return (decision.fit_on,)
+
+
+_OF_RANKING, _OF_SOLVING, _OF_ALL = 60, 24, 6
+"""Bytes an entry, at least: of a search that ranks all entries, of a solve for log odds, of a fit that holds scores,
+targets and what is known."""
+
+
+def _needs(decision: Decision, names: tuple[str, ...]) -> tuple[int, str, str]:
+    """Return the bytes that fitting takes an entry at least, why, and what takes less; 0 where blocks are read."""
+    kind = type(decision).__name__
+    if isinstance(decision, LogOddsDecision):
+        needs = _OF_ALL if decision.linear_thresholds is None else _OF_SOLVING
+        return needs, f"{kind} is fitted to log odds of", "decision=per_class"
+    if isinstance(decision, LearntDecision):
+        if decision.chooses_offsets:
+            return _OF_ALL, f"{kind} chooses offsets by log odds of", "decision.offset=none"
+        joined = len(names) > 1
+        return 4 * joined, f"decision.fit_on={decision.fit_on} holds the scores of", "decision.fit_on=train"
+    if not isinstance(decision, Rule) or label_blocks.fits_by_label_blocks(decision):
+        return 0, "", ""
+    ranks = isinstance(decision, PerClassThreshold | CappedThreshold)
+    if not ranks and getattr(decision, "search", "grid") == "grid":
+        return _OF_ALL, f"{kind} holds the scores of", "decision=threshold or per_class"
+    by = f"criterion={decision.criterion}"
+    for demand in ("min_precision", "min_recall"):
+        if getattr(decision, demand, None) is not None:
+            by = f"{demand}={getattr(decision, demand)}"
+    instead = "decision=threshold or per_class by f1, fbeta or cost; for break_even decision.search=grid"
+    return _OF_RANKING, f"{kind}, {by}, ranks all scores of", instead
+
+
+def _of_few_positives(decision: Decision, data_set: DataSet, names: tuple[str, ...]) -> list[str]:
+    """Return the problem of thresholds by few positives: by a demand, or without a guard that shrinks them."""
+    if not isinstance(decision, PerClassThreshold):
+        return []
+    demand = decision.min_precision or decision.min_recall
+    if demand is None and decision.guard:
+        return []
+    # fewer than 1 / (1 - share) never have this share without having all
+    needed = max(_FEW, round(1 / (1 - demand)) if demand is not None and demand < 1 else 0)
+    positives = np.sum([data_set.split(name).targets.sum(0) for name in names], axis=0)
+    few = int((positives < needed).sum())
+    if 2 * few <= len(positives):
+        return []
+    how = "without a guard" if demand is None else "by min_precision or min_recall"
+    return [
+        f"{few} of {len(positives)} labels have fewer than {needed} positives in the images that decision=per_class is "
+        f"fitted on: thresholds of their own, {how}, are left to chance; decision.guard=true without a demand shrinks "
+        "them to a common one"
+    ]
+
+
+def _of_label_sets(decision: Decision, data_set: DataSet) -> list[str]:
+    """Return the problem of label sets that are hardly ever seen twice."""
+    if not isinstance(decision, LabelSetSupport):
+        return []
+    seen = set(_label_sets(data_set.train))
+    asked = _label_sets(data_set.val)
+    found = sum(label_set in seen for label_set in asked)
+    if 2 * found >= len(asked):
+        return []
+    return [
+        f"decision=support names label sets that images of training have: {found} of {len(asked)} validation images "
+        "have one of these; decision=per_class and thresh_est name labels one by one"
+    ]
+
+
+def _label_sets(split: Split) -> list[bytes]:
+    """Return of each image what is equal for images with the same known labels."""
+    rows, labels = split.targets.nonzero()
+    of_images = np.split(labels.astype(np.int32), np.searchsorted(rows, np.arange(1, len(split))))
+    return [of_image.tobytes() for of_image in of_images]

@@ -1,0 +1,167 @@
+"""What cannot work at the size of the data is said before anything is trained."""
+
+import logging
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from jobs import compose_here
+
+from lsep_ml.data.data_set import Split
+from lsep_ml.decisions import (
+    Calibrated,
+    CountEstimation,
+    Decision,
+    GlobalThreshold,
+    LabelSetSupport,
+    LinearThresholds,
+    PerClassThreshold,
+    ThresholdEstimation,
+    TopK,
+)
+from lsep_ml.metrics.indicator import SparseIndicator
+from lsep_ml.stages import size
+from lsep_ml.stages.job import build_job
+
+
+def data_of(labels: int, **targets: Any) -> Any:
+    splits = {
+        name: Split(np.zeros((len(of), 1), np.float32), of, None, np.arange(len(of)).astype(str))
+        for name, of in targets.items()
+    }
+    return SimpleNamespace(label_names=range(labels), split=splits.__getitem__, **splits)
+
+
+def empty(images: int, labels: int) -> SparseIndicator:
+    return SparseIndicator(np.zeros(images + 1, np.int64), np.zeros(0, np.int32), labels)
+
+
+@pytest.mark.parametrize(
+    ("decision", "words"),
+    [
+        (PerClassThreshold(criterion="break_even"), "break_even, ranks all scores.*search=grid"),
+        (GlobalThreshold("exact", criterion="break_even"), "break_even, ranks all scores.*search=grid"),
+        (
+            PerClassThreshold(criterion="exact_match"),
+            "criterion=exact_match, ranks all scores of 3000 images x 2000",
+        ),
+        (PerClassThreshold(min_recall=0.5), "min_recall=0.5, ranks all scores"),
+        (TopK(), "TopK holds the scores of 3000 images x 2000 labels at once, at least 0 GiB"),
+        (Calibrated(fit_on="train"), "Calibrated holds the scores of 9000 images"),
+        (LinearThresholds(4, 2000), "log odds of 12000 images.*decision=per_class"),
+        (LabelSetSupport(4, 2000, fit_on="val"), "log odds of 3000 images"),
+        (ThresholdEstimation(4, 2000, offset="one"), "offsets.*decision.offset=none"),
+        (ThresholdEstimation(4, 2000, fit_on="both"), "fit_on=both.*12000 images.*decision.fit_on=train"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_what_takes_more_than_the_memory_is_refused(
+    decision: Decision, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = data_of(2000, train=empty(9000, 2000), val=empty(3000, 2000))
+    monkeypatch.setattr(size, "MANY", 10**6)
+    size.check_size(decision, data, out_of_fold=True)
+    monkeypatch.setattr(size, "memory", lambda: 10**7)
+    with pytest.raises(ValueError, match=words):
+        size.check_size(decision, data, out_of_fold=True)
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        GlobalThreshold(),
+        GlobalThreshold("exact"),
+        PerClassThreshold(),
+        PerClassThreshold(search="grid", criterion="break_even"),
+        ThresholdEstimation(4, 2000),
+        CountEstimation(4, 2000, fit_on="crossfit"),
+    ],
+    ids=lambda decision: type(decision).__name__,
+)
+def test_what_is_read_by_blocks_is_not(decision: Decision, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size, "memory", lambda: 1)
+    data = data_of(2000, train=empty(9000, 2000), val=empty(3000, 2000))
+    size.check_size(decision, data, out_of_fold=True)
+
+
+def test_a_search_that_ranks_too_many_entries_is_refused_whatever_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(size, "memory", lambda: 2**60)
+    data = data_of(2**16, val=empty(2**16, 2**16))
+    with pytest.raises(ValueError, match="at most 2\\^32 entries"):
+        size.check_size(PerClassThreshold(criterion="break_even"), data, out_of_fold=False)
+    size.check_size(PerClassThreshold(), data, out_of_fold=False)
+
+
+def test_the_memory_is_that_of_the_machine_or_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "max").write_text("max\n")
+    (tmp_path / "limit").write_text("12345\n")
+    monkeypatch.setattr(size, "_LIMITS", (tmp_path / "max", tmp_path / "none"))
+    assert size.memory() > 2**29
+    monkeypatch.setattr(size, "_LIMITS", (tmp_path / "max", tmp_path / "limit"))
+    assert size.memory() == 12345
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(
+    ("decision", "positives", "said"),
+    [
+        (PerClassThreshold(guard=False), 4, "12 of 20 labels have fewer than 5 positives"),
+        (PerClassThreshold(guard=False), 5, None),
+        (PerClassThreshold(min_precision=0.9), 9, "fewer than 10 positives.*by min_precision"),
+        (PerClassThreshold(min_recall=0.5), 4, "fewer than 5 positives"),
+        (PerClassThreshold(min_precision=0.9), 10, None),
+        (PerClassThreshold(), 1, None),
+        (GlobalThreshold(), 1, None),
+    ],
+)
+def test_labels_with_too_few_positives_for_their_own_thresholds_are_said(
+    decision: Decision,
+    positives: int,
+    said: str | None,
+    sparse: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    targets = np.zeros((30, 20), np.uint8)
+    targets[:15, :8] = 1
+    targets[:positives, 8:] = 1
+    data = data_of(20, val=SparseIndicator.from_dense(targets) if sparse else targets)
+    monkeypatch.setattr(size, "MANY", 20)
+    with caplog.at_level(logging.WARNING):
+        size.check_size(decision, data, out_of_fold=False)
+    assert caplog.text == "" if said is None else re.search(said, caplog.text)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_label_sets_that_are_hardly_seen_twice_are_said(
+    sparse: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    val = np.eye(6, dtype=np.uint8)
+    val[3] = 0  # an empty label set is one too
+    train = np.vstack([val[:2], val[:2], np.zeros((1, 6), np.uint8)])
+    held = SparseIndicator.from_dense(train) if sparse else train
+    data = data_of(6, train=held, val=val)
+    decision = LabelSetSupport(2, 6)
+    monkeypatch.setattr(size, "MANY", 7)
+    size.check_size(decision, data, out_of_fold=False)
+    monkeypatch.setattr(size, "MANY", 6)
+    size.check_size(decision, data, out_of_fold=False)
+    assert caplog.text == ""
+    data = data_of(6, train=held[:4], val=val)
+    size.check_size(decision, data, out_of_fold=False)
+    assert "2 of 6 validation images have one of these" in caplog.text
+
+
+def test_a_job_says_it_before_its_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(size, "memory", lambda: 1000)
+    sizes = ("data.train=8", "data.val=4", "data.test=4", "trainer=cpu", "decision=per_class")
+    build_job(compose_here(tmp_path, *sizes)[0])
+    with pytest.raises(ValueError, match="break_even"):
+        build_job(compose_here(tmp_path, *sizes, "decision.criterion=break_even")[0])
