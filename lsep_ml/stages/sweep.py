@@ -28,6 +28,7 @@ from lsep_ml.runs.arrays import read_held
 from lsep_ml.runs.files import CALLED, MULTIRUN, RESULT, SWEEPS, VALIDATION
 from lsep_ml.runs.finished import Run, read_run
 from lsep_ml.runs.record import RecordError
+from lsep_ml.stages.composing import compose_once
 from lsep_ml.terminal.printing import TerminalHandler, console, errors, plain, say
 from lsep_ml.trackers.wandb_run import sync_command
 
@@ -40,9 +41,6 @@ NAME = "LSEP_ML_SWEEP_NAME"
 FAILED, PROBLEMS = 1, 3
 SHOWN_JOBS = 3
 """So many jobs are named behind a warning that several have."""
-
-COMPOSED = 200
-"""At most so many configurations wait for their job: each takes a megabyte."""
 
 SHOWN = tuple(BY_KEY[key] for key in ("f1", "exact_match", "map"))
 
@@ -121,26 +119,6 @@ class Sweep(Callback):
             for empty in written.parents:
                 if empty == output or output in empty.parents:
                     empty.rmdir()
-
-
-def compose_once(loader: Any) -> None:
-    """Have a sweep's `loader` of configurations give again what it composed before.
-
-    Hydra composes the jobs of a sweep twice, all of them to see that it can be done and each when its turn comes.
-    """
-    compose = loader.load_sweep_config
-    composed: dict[tuple[str, ...], DictConfig] = {}
-
-    def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
-        key = tuple(sweep_overrides)
-        if key in composed:
-            return composed.pop(key)  # which the job may change
-        config: DictConfig = compose(master_config, sweep_overrides)
-        if len(composed) < COMPOSED:
-            composed[key] = config
-        return config
-
-    loader.load_sweep_config = load_sweep_config
 
 
 def _written_by_hydra(config: DictConfig) -> Path:

@@ -3,6 +3,7 @@
 import os
 from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from lsep_ml.metrics import bootstrap_ranking
 from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
 from lsep_ml.runs.arrays import write_predictions
 from lsep_ml.runs.record import read_record, write_record
+from lsep_ml.stages.composing import compose_once
 from lsep_ml.stages.evaluation import _ranking_intervals
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.job_data import build_data
 from lsep_ml.stages.results import _Thumbnails
-from lsep_ml.stages.sweep import FAILED, FOLDER, NAME, PROBLEMS, Sweep, compose_once, outdone, tell
+from lsep_ml.stages.sweep import FAILED, FOLDER, NAME, PROBLEMS, Sweep, outdone, tell
 from lsep_ml.store.keys import weights_hash
 
 METRICS = {
@@ -187,14 +189,27 @@ def test_decisions_that_validation_tells_apart_from_the_best_are_named(tmp_path:
 
 def test_a_sweeps_jobs_are_composed_once_each_and_each_has_a_configuration_of_its_own() -> None:
     composed: list[tuple[str, ...]] = []
+    read: list[str] = []
+
+    class Source:
+        def load_config(self, config_path: str) -> DictConfig:
+            read.append(config_path)
+            return OmegaConf.create({"path": config_path})
 
     class Loader:
+        repository = SimpleNamespace(sources=[Source()])
+
         def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
             composed.append(tuple(sweep_overrides))
             return OmegaConf.create({"called": list(sweep_overrides)})
 
     loader, master, jobs = Loader(), OmegaConf.create({}), [["seed=1"], ["seed=2"]]
     compose_once(loader)
+    for path in ("loss/lsep", "loss/bce", "loss/lsep"):
+        given = loader.repository.sources[0].load_config(config_path=path)
+        assert given == {"path": path}
+        given.path = "as a job has changed it"
+    assert read == ["loss/lsep", "loss/bce"]
     checked = [loader.load_sweep_config(master, job) for job in jobs]
     launched = [loader.load_sweep_config(master_config=master, sweep_overrides=job) for job in jobs]
     assert composed == [("seed=1",), ("seed=2",)]
