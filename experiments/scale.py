@@ -43,7 +43,7 @@ import torch
 from numpy.lib.format import open_memmap
 from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csr_array
 from torch import nn
 
 from lsep_ml import losses
@@ -56,6 +56,7 @@ from lsep_ml.metrics.functional import (
     mean_of_defined,
     per_class_metrics,
 )
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.label_blocks import CountsByBlock, LinearScores
 from lsep_ml.models import Network, Probe
 from lsep_ml.store.entries import Entry, Store
@@ -178,13 +179,11 @@ class Split:
             indptr[0] : indptr[-1]
         ]
         self.features = np.load(data.folder / "features.npy", mmap_mode="r", allow_pickle=False)[rows]
-        self.targets = csr_array(
-            (np.ones(len(indices), np.uint8), indices, indptr - indptr[0]), (len(self.features), labels)
-        )
+        self.targets = SparseIndicator(indptr - indptr[0], indices, labels)
 
     def scores(self, layer: dict[str, Any]) -> LinearScores:
         """Their scores by a score layer, by blocks of labels."""
-        return LinearScores(self.features, layer["weight"], layer["bias"], csc_array(self.targets))
+        return LinearScores(self.features, layer["weight"], layer["bias"], self.targets)
 
 
 class Told(Callback):

@@ -18,6 +18,7 @@ from scipy.sparse import csc_array
 
 from lsep_ml.decisions import GlobalThreshold, PerClassThreshold
 from lsep_ml.decisions.label_blocks import fit_by_label_blocks
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.label_blocks import LinearScores
 
 FEATURES, POSITIVES = 256, 30
@@ -34,7 +35,8 @@ def draw(images: int, labels: int, measured: int, rng: np.random.Generator) -> L
     weight = rng.normal(size=(measured, FEATURES)).astype(np.float32) / FEATURES**0.5
     features = rng.normal(size=(images, FEATURES)).astype(np.float32)
     features += 2 * (targets.astype(np.float32) @ weight) / (weight**2).sum(1).mean()
-    return LinearScores(features, weight, np.zeros(measured, np.float32), targets)
+    held = SparseIndicator.of(rows, columns, targets.shape)
+    return LinearScores(features, weight, np.zeros(measured, np.float32), held)
 
 
 def main() -> None:

@@ -53,7 +53,7 @@ class SparseIndicator:
     @classmethod
     def from_dense(cls, matrix: NDArray[Any]) -> "SparseIndicator":
         """Hold a dense 0/1 matrix, of rows that are more than half 1 the places that are 0."""
-        size = max(1, _BLOCK // max(1, matrix.shape[1]))
+        size = max(1, _BLOCK // max(8, 8 * matrix.shape[1]))  # a place takes more than an entry
         if len(matrix) > size:
             return stacked([cls.from_dense(matrix[at : at + size]) for at in range(0, len(matrix), size)])
         kind: Any = np.bool_ if matrix.dtype == bool else np.uint8

@@ -37,8 +37,8 @@ class LabelBlock(NamedTuple):
 class LinearScores:
     """Scores f = W x + b of a score layer, computed whenever they are read: an iteration gives every block once.
 
-    features: float (N, D), read as float32; weight: float32 (K, D); bias: float32 (K,); targets: a SciPy sparse matrix
-    (N, K) in compressed columns; block: labels at a time, so that N x block scores stand in memory.
+    features: float (N, D), read as float32; weight: float32 (K, D); bias: float32 (K,); targets: 0/1 (N, K), a
+    `SparseIndicator` or dense; block: labels at a time, so that N x block scores stand in memory.
     """
 
     features: NDArray[Any]
@@ -53,7 +53,7 @@ class LinearScores:
             labels = slice(start, start + self.block)
             scores = features @ self.weight[labels].T
             scores += self.bias[labels]
-            yield LabelBlock(start, scores, self.targets[:, labels].toarray() != 0)
+            yield LabelBlock(start, scores, self.targets[:, labels] != 0)
 
 
 class CountsByBlock:

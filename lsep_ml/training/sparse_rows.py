@@ -15,8 +15,8 @@ from lsep_ml.losses import LabelIndices
 class SparseRows(Dataset[Batch]):
     """Serves whole batches of rows whose targets are `LabelIndices`, so that no dense (B, K) targets are made.
 
-    features: float (N, D), may be memory-mapped; targets: a SciPy sparse matrix (N, K) in compressed rows, its entries
-    the positives.
+    features: float (N, D), may be memory-mapped; targets: (N, K), a `SparseIndicator` without `rest` or a SciPy sparse
+    matrix in compressed rows, its entries the positives.
     """
 
     def __init__(self, features: NDArray[Any], targets: Any) -> None:

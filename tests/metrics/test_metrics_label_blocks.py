@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.sparse import csc_array
 
 from lsep_ml.metrics.bootstrap import bootstrap_label_sets
 from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.label_blocks import CountsByBlock, LinearScores
 
 
@@ -42,7 +42,7 @@ def test_linear_scores_are_the_score_layer_s() -> None:
             features.astype(np.float16),
             weight.astype(np.float32),
             bias.astype(np.float32),
-            csc_array(targets),
+            SparseIndicator.from_dense(targets),
             4,
         )
     )
