@@ -295,6 +295,7 @@ def test_sparse_targets_give_the_same_run(
     (tmp_path / "f.csv").write_text("\n".join([*lines, ""]))
     options = ("data=features", f"data.root={tmp_path}", "loss=bce", "loss.pos_weight=balanced")
     options += ("fitting.epochs=2", f"pictures={str(decision == 'threshold').lower()}")
+    options += ("label_sets.abstain=0.2",) if decision == "threshold" else ()
     if fit_on == "train":
         monkeypatch.setattr(scores, "tempfile", None)  # nowhere are all training scores
     dense, held, intervals = (), (), []
@@ -315,7 +316,8 @@ def test_sparse_targets_give_the_same_run(
             ).items()
         }
         tables = [(folder / name).read_text() for name in ("per_class.csv", "decision.json")]
-        numbers = {name: record[name] for name in ("identity", "metrics", "split_hash", "warnings")}
+        keys = "identity", "metrics", "split_hash", "warnings", "abstention"
+        numbers = {name: record.get(name) for name in keys}
         dense, held = held, ([numbers, tables], read)
     assert set(np.load(folder / TEST).files) >= {"targets_columns", "mask_rest", "predictions_starts"}
     assert list((tmp_path / "0").glob("store/features/*/train_mask_rest.npy"))
