@@ -5,6 +5,7 @@ import hashlib
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,8 @@ from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.fitting import DecisionWarning, OnEpoch, warn
 from lsep_ml.training.folds import fold_pairs
 from lsep_ml.training.kept import Kept
-from lsep_ml.training.linear_fits import LinearFits
+from lsep_ml.training.linear_fits import LinearFits, OnAxes
+from lsep_ml.training.linear_scores import KEPT
 from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)
@@ -70,15 +72,23 @@ def linear_fits_key(decision: Decision, rows: FitRows, extraction: Extraction) -
     )
 
 
+_ON_AXES: Shared[OnAxes] = Shared(1)
+
+
 def stored_fits(store: Store, made_by: dict[str, Any], decision: Decision, rows: FitRows) -> LinearFits:
     """Return the fits of linear thresholds on the rows, without each fold and without each two, made now or found."""
     assert isinstance(decision, LogOddsDecision)
     estimator, given = decision.linear_thresholds, rows.by_log_odds(decision)
     assert estimator is not None
 
+    def share(make: Callable[[], OnAxes]) -> OnAxes:
+        if rows.features.nbytes > KEPT:
+            return make()
+        return _ON_AXES.get([rows.features.shape, _digest(rows.features)], make)
+
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
-        fits = LinearFits(estimator, given, Kept(folder).get)
+        fits = LinearFits(estimator, given, Kept(folder).get, share)
         for without in given.left_out(twice=bool(rows.val.any())):
             fits.load(copy.deepcopy(estimator), without)
         return {"weight_decay": fits.weight_decay, "seconds": round(time.perf_counter() - started, 3)}

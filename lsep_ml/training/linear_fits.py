@@ -30,6 +30,24 @@ Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """keep(name, make): what `make` made before under this name, tensors and plain data, or makes now."""
 
 
+class OnAxes(NamedTuple):
+    """Holds standardised features (N, D) on their principal axes."""
+
+    axes: PrincipalAxes
+    inputs: Tensor
+
+    @classmethod
+    def of(cls, inputs: Tensor) -> "OnAxes":
+        """Turn standardised features to their axes."""
+        some = inputs[:: max(1, -(-len(inputs) // ROWS))]
+        axes = PrincipalAxes.of([some], inputs.shape[1])
+        return cls(axes, axes.onto(inputs))
+
+
+Share = Callable[[Callable[[], OnAxes]], OnAxes]
+"""share(make): what `make` made before of the same features, or makes now."""
+
+
 class Fitted(NamedTuple):
     """Says whether every minimisation ended at its tolerance, and the largest gradient norm."""
 
@@ -40,13 +58,18 @@ class Fitted(NamedTuple):
 class LinearFits:
     """Fits of linear thresholds like `decision`, fitted or not, on `rows` without some folds.
 
-    Features are standardised on all rows. keep: where fits are found again by later calls; by default nowhere.
+    Features are standardised on all rows. keep: where fits are found again by later calls; by default nowhere. share:
+    where the features on their axes are, for fits on other scores; by default nowhere too.
     """
 
     def __init__(
-        self, decision: LinearThresholds, rows: Rows, keep: Keep = lambda name, make: make()
+        self,
+        decision: LinearThresholds,
+        rows: Rows,
+        keep: Keep = lambda name, make: make(),
+        share: Share = lambda make: make(),
     ) -> None:
-        self.rows, self.keep = rows, keep
+        self.rows, self.keep, self.share = rows, keep, share
         self._decision = copy.deepcopy(decision)
 
     @cached_property
@@ -67,7 +90,7 @@ class LinearFits:
 
     @cached_property
     def _problem(self) -> "LinearProblem":
-        return LinearProblem(self._decision, self.rows)
+        return LinearProblem(self._decision, self.rows, self.share)
 
     def _fit(self, chosen: Bools) -> dict[str, Any]:
         found = self._problem.solve(chosen, self.weight_decay)
@@ -91,16 +114,14 @@ class LinearProblem:
     It is minimised in coordinates in which its curvature is about 1 everywhere (`PrincipalAxes`).
     """
 
-    def __init__(self, decision: LinearThresholds, rows: Rows) -> None:
+    def __init__(self, decision: LinearThresholds, rows: Rows, share: Share = lambda make: make()) -> None:
         assert rows.features is not None
         self.rows = rows
         self._started = copy.deepcopy(decision)
         self._started.reset(rows.scores, rows.targets, rows.features, rows.known)
         with torch.no_grad():
-            inputs = self._started.standardised(float_tensor(rows.features))
-            some = inputs[:: max(1, -(-len(inputs) // ROWS))]
-            self.axes = PrincipalAxes.of([some], inputs.shape[1])
-            self.inputs = self.axes.onto(inputs)
+            features = float_tensor(rows.features)
+            self.axes, self.inputs = share(lambda: OnAxes.of(self._started.standardised(features)))
 
     def decision(self, found: LinearFit, weight_decay: float) -> LinearThresholds:
         """Return the linear thresholds of a minimum, without offsets."""

@@ -22,11 +22,13 @@ from lsep_ml.decisions import (
     load,
 )
 from lsep_ml.stages.completion import constrained
-from lsep_ml.stages.decision import cross_fit, fit
+from lsep_ml.stages.decision import cross_fit, fit, stored_fits
 from lsep_ml.stages.fit_rows import FitRows
 from lsep_ml.stages.sweep import FOLDER
+from lsep_ml.store.entries import Store
 from lsep_ml.training.fitting import fit_decision
 from lsep_ml.training.folds import draw_folds
+from lsep_ml.training.linear_fits import OnAxes
 
 TINY = (
     *("data.train=100", "data.val=40", "data.test=30", "data.canvas=24", "model.widths=[4,8]"),
@@ -138,6 +140,28 @@ def test_jobs_of_one_sweep_share_what_a_decision_learns_without_the_scores(
     learnt(ThresholdEstimation(5, 3))
     learnt(ThresholdEstimation(5, 3), shift=1)
     assert len(trainings) == 10
+
+
+def test_jobs_of_one_sweep_share_the_axes_of_the_features(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned, of = [], OnAxes.of
+    monkeypatch.setattr(OnAxes, "of", lambda inputs: turned.append(len(inputs)) or of(inputs))
+
+    def fitted(scale: float, root: str, **changed: Any) -> list[Any]:
+        rows = replace(case(), scores=case().scores * np.float32(scale), **changed)
+        decision = LinearThresholds(5, 3, weight_decay=0.1)
+        stored_fits(Store(tmp_path / root), {"scale": scale}, decision, rows).load(decision)
+        return [value.tolist() for value in decision.state_dict().values()]
+
+    monkeypatch.delenv(FOLDER, raising=False)
+    alone = fitted(1, "alone"), fitted(2, "alone")
+    assert len(turned) == 2
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    assert (fitted(1, "sweep"), fitted(2, "sweep")) == alone
+    assert len(turned) == 3
+    fitted(3, "sweep", features=-case().features)
+    assert len(turned) == 4
 
 
 @pytest.fixture(scope="module")
