@@ -115,13 +115,6 @@ class DataSet:
         missing = [
             n for n, count in zip(self.label_names, self.train.targets.sum(axis=0), strict=True) if count == 0
         ]
-        if self.train.soft is not None:
-            log.info(
-                "data %s: %d targets of training lie between 0 and 1; the loss takes them as they are, everything else "
-                "takes those of at least 1/2 for labels",
-                self.name,
-                int(((self.train.soft > 0) & (self.train.soft < 1)).sum()),
-            )
         if missing:
             log.warning("data %s: no positive in training for %s", self.name, some(missing, 12))
 

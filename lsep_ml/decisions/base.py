@@ -91,13 +91,16 @@ class Decision(nn.Module, ABC):
         """Have every label set keep `constraints`; they are saved with the decision, and no part of its fit.
 
         Raises ValueError where they break what the decision promises: labels taken away from a promised recall, or
-        added to a promised precision.
+        any change to a promised precision, as a label taken away may be the right one beside a wrong one.
         """
-        broken = {"recall": constraints.removes, "precision": constraints.adds, None: False}[self.promises]
+        broken = {"recall": constraints.removes, "precision": bool(constraints), None: False}[self.promises]
         if broken:
+            breaking = (
+                "max_labels or groups" if self.promises == "recall" else "min_labels, max_labels or groups"
+            )
             raise ValueError(
-                f"{type(self).__name__} promises {self.promises}, which min_labels, max_labels or groups of labels "
-                "would break: choose another decision, or leave them out"
+                f"{type(self).__name__} promises {self.promises}, which {breaking} of labels would break: choose "
+                "another decision, or leave them out"
             )
         self.constraints = constraints
         return self

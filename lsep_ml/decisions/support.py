@@ -208,7 +208,8 @@ class _SetTable(NamedTuple):
             folds = np.concatenate([folds, np.full(len(more), -1)])
         if len(targets) == 0:
             raise ValueError(
-                "mask: no image has all its labels known; there are no label sets to choose among"
+                "mask: no image has all its labels known, so there are no label sets to choose among; "
+                "LinearThresholds goes by the labels that are known"
             )
         packed, inverse = np.unique(np.packbits(targets, axis=1), axis=0, return_inverse=True)
         size, place = len(packed), inverse.ravel()

@@ -26,7 +26,7 @@ from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes
 from lsep_ml.runs.files import STORE
 from lsep_ml.stages.completion import constrained, with_label_groups, with_max_count, with_preprocessing
-from lsep_ml.stages.job_data import DividedFirst, build_data, check_soft_targets, divided_first
+from lsep_ml.stages.job_data import DividedFirst, build_data, check_soft_targets, check_whole, divided_first
 from lsep_ml.stages.network import Training
 from lsep_ml.stages.predictor import check_predictor
 from lsep_ml.stages.probe import build_backbone, solving_of
@@ -140,6 +140,7 @@ def build_job(config: DictConfig) -> Job:
     config = with_label_groups(config, data.label_groups, label_names)
     decision = constrained(config, instantiate(config.decision) if config.decision else None)
     check_predictor(config, predictor, data.data_set.train)
+    check_whole(config, decision, data.data_set)
     if config.trainer.precision == "16-mixed" and device.type == "cpu":
         raise ValueError("trainer.precision=16-mixed: needs a GPU; on the CPU take bf16-mixed or 32-true")
     backend = config.training.compile
@@ -276,8 +277,7 @@ def build_prediction(
 ) -> LabelPrediction:
     """Build the stage-1 module of `config` around the `network`, and the `decision` in joint training.
 
-    loss: that of `build_loss`; None: as it is configured.
-    """
+    loss: that of `build_loss`; None: as it is configured."""
     training = config.training
     objective = Objective(
         loss or instantiate(config.loss),

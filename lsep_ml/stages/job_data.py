@@ -11,6 +11,8 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.data.known import check_known
 from lsep_ml.data.mixing import Mixing
 from lsep_ml.data.order import ProcessShare
+from lsep_ml.decisions import Decision
+from lsep_ml.decisions.estimation import CountEstimation
 from lsep_ml.losses import smooths_labels
 from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.stages.shared import Shared
@@ -41,6 +43,12 @@ def build_data(config: DictConfig, processes: Processes = ALONE) -> ImageDataMod
         len(found.label_names),
         labels,
     )
+    if found.train.soft is not None:
+        log.info(
+            "%d targets of training lie between 0 and 1; the loss takes them as they are, everything else takes those "
+            "of at least 1/2 for labels",
+            int(((found.train.soft > 0) & (found.train.soft < 1)).sum()),
+        )
     return data
 
 
@@ -54,6 +62,25 @@ def check_soft_targets(config: DictConfig) -> None:
         raise ValueError(
             f"data.soft_targets=true: loss={config.names.loss} has no meaning for targets between 0 and 1; take "
             "loss=bce, softmax or zlpr, or data.soft_targets=false with targets of 0 and 1"
+        )
+
+
+def check_whole(config: DictConfig, decision: Decision | None, data_set: DataSet) -> None:
+    """Look, before anything is trained, for an image whose labels are all known, where the decision learns from such.
+
+    Raises:
+        ValueError: neither training nor validation has one.
+    """
+    if not (isinstance(decision, CountEstimation) or (decision is not None and decision.counts_label_sets)):
+        return
+    if all(
+        split.mask is not None and not split.mask.all(axis=1).any()
+        for split in (data_set.train, data_set.val)
+    ):
+        hidden = ", or data.dropped_as=negative" if config.data.get("drop_labels") else ""
+        raise ValueError(
+            f"decision={config.names.decision} learns from images whose labels are all known, and training and "
+            f"validation have none; take decision=thresh_linear or threshold, which go by known labels{hidden}"
         )
 
 

@@ -62,7 +62,7 @@ def margins_of(scores, decided):
 def constrained(decision, constraints):
     """The fitted decision under the constraints, or None where it promises what they would break."""
     fitted(decision)
-    if {"recall": constraints.removes, "precision": constraints.adds, None: False}[decision.promises]:
+    if {"recall": constraints.removes, "precision": bool(constraints), None: False}[decision.promises]:
         with pytest.raises(ValueError, match=f"{type(decision).__name__} promises {decision.promises}"):
             decision.constrain(constraints)
         return None
@@ -171,11 +171,21 @@ def test_labels_that_are_not_there_are_refused():
 
 def test_a_guarantee_may_not_be_broken():
     assert ConformalRisk().constrain(Constraints(min_labels=1)).constraints.min_labels == 1
-    assert LearnThenTest().constrain(Constraints(max_labels=3)).constraints.max_labels == 3
     with pytest.raises(ValueError, match="ConformalRisk promises recall"):
         ConformalRisk().constrain(Constraints(max_labels=3))
-    with pytest.raises(ValueError, match="LearnThenTest promises precision"):
-        LearnThenTest().constrain(Constraints(min_labels=1))
+    for broken in (Constraints(min_labels=1), Constraints(max_labels=1), Constraints(at_most_one=((0, 1),))):
+        with pytest.raises(ValueError, match="LearnThenTest promises precision"):
+            LearnThenTest().constrain(broken)
+
+
+def test_a_label_taken_away_makes_a_label_set_less_precise():
+    scores, wrong = torch.tensor([[3.0, 2.0, 1.0]]), torch.tensor([[True, False, False]])
+    decision = GlobalThreshold().fit(torch.cat([scores, -scores]), torch.tensor([[1, 1, 1], [0, 0, 0]]))
+    shares = [
+        float((label_sets & wrong).sum() / label_sets.sum())
+        for label_sets in (decision.predict(scores), decision.constrain(Constraints(1, 1)).predict(scores))
+    ]
+    assert shares == [pytest.approx(1 / 3), 1.0]
 
 
 def test_the_recall_that_was_promised_holds_with_labels_added():

@@ -236,9 +236,17 @@ def test_a_run_leaves_its_least_certain_images_to_a_person(output) -> None:
     [
         (("label_sets.abstain=1.5",), "label_sets.abstain=1.5: expected"),
         (("label_sets.abstain=0.9", "predictor=mlknn"), "decision=none keeps a predictor's own label sets"),
+        (
+            ("data.drop_labels=0.9", "decision=support"),
+            "decision=support learns.*, or data.dropped_as=negative",
+        ),
+        (
+            ("data.drop_labels=0.9", "decision=count_est"),
+            "thresh_linear or threshold, which go by known labels",
+        ),
     ],
 )
-def test_what_cannot_leave_images_to_a_person_is_refused(options, message, output) -> None:
+def test_what_a_decision_cannot_do_is_refused_before_training(options, message, output) -> None:
     with pytest.raises(ValueError, match=message):
         run_job_here(output, *TINY, *options)
 
