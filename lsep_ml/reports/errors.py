@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_array
+from scipy.sparse import csr_array
 
 from lsep_ml.metrics.functional import average_precisions, compare_label_sets
 from lsep_ml.runs.arrays import Arrays
@@ -13,8 +13,6 @@ from lsep_ml.runs.feature_map import FeatureMap
 
 CONFUSIONS = 20
 """The page has at most so many pairs of labels of each run."""
-
-_AT_ONCE = 256  # labels that are predicted and not there, whose pairs are counted at a time
 
 NEIGHBOURS = 15
 """Of each image, that UMAP keeps together: its default."""
@@ -36,21 +34,13 @@ def confusions(
         [j, k, images, all images in which k is missed] of each pair.
     """
     compared = compare_label_sets(predictions, targets, mask)
-    wrong, missed = (csc_array(found.astype(np.int64)) for found in (compared.wrong, compared.missed))
-    mistakes, misses = wrong.sum(axis=0), missed.sum(axis=0)
-    often = np.argsort(-mistakes, kind="stable")
-    best, least = np.empty((3, 0), np.int64), 1
-    for start in range(0, len(often), _AT_ONCE):
-        # A pair occurs no more often than each of its labels: what is rarer than the pairs found is none of the best.
-        rows = often[start : start + _AT_ONCE]
-        rows, columns = rows[mistakes[rows] >= least], np.flatnonzero(misses >= least)
-        if not len(rows):
-            break
-        pairs = (wrong[:, rows].T @ missed[:, columns]).tocoo()
-        found = np.hstack([best, np.stack([rows[pairs.row], columns[pairs.col], pairs.data])])
-        best = found[:, np.lexsort((found[1], found[0], -found[2]))[:most]]
-        least = int(best[2, -1]) if best.shape[1] == most else 1
-    return [[int(j), int(k), int(images), int(misses[k])] for j, k, images in best.T]
+    wrong, missed = (csr_array(found.astype(np.int64)) for found in (compared.wrong, compared.missed))
+    pairs = (wrong.T @ missed).tocoo()
+    order = np.lexsort((pairs.col, pairs.row, -pairs.data))[:most]
+    misses = compared.missed.sum(axis=0)
+    return [
+        [int(pairs.row[i]), int(pairs.col[i]), int(pairs.data[i]), int(misses[pairs.col[i]])] for i in order
+    ]
 
 
 def label_ap(test: Arrays) -> list[float | None]:

@@ -1,7 +1,8 @@
 """The decision explorer's data: runs as counts at every step of a slider, small enough to sit inside the page.
 
 The page never sees a score matrix. For each step it has every label-set metric and the counts of `count_label_sets`
-class by class; scores themselves are there for the few images that it shows, label sets for those on the map.
+class by class; scores themselves are there for the few images that it shows, label sets for those on the map. Of very
+many labels it has some; the metrics are of all.
 """
 
 import base64
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics import LABEL_SET_KEYS, LABELS_PER_IMAGE, LabelCounts, label_set_metrics, labels_per_image
+from lsep_ml.metrics.functional import average_precisions
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
 from lsep_ml.reports.errors import MOST_LABELS, bits, confusions, label_ap, map_places
 from lsep_ml.reports.figures.of_run import spread_rows
@@ -30,11 +32,22 @@ HIGHEST_K = 10
 PICTURES = 60
 """The page shows at most so many test images of a data set."""
 
+OFTEN, RARE, WORST = 400, 200, 400
+"""Of more than MOST_LABELS labels the page has the most frequent ones, the rarest that an image has, and of the more
+frequent half those of the lowest average precision."""
+
 HEAT_MAP_BYTES = 2**19
 """The page has at most about so many bytes of heat maps of a data set, those of its first networks."""
 
 Json = dict[str, Any]
+Labels = NDArray[np.intp]
 Cuts = dict[str, Thresholded | Ranked]
+
+NOTE = (
+    "Of {1:,} labels the page has {0:,}: the most frequent, the rarest, and of the more frequent half the worst. "
+    "Metrics and numbers of images are of all labels, pictures and classes of these; per_class.csv in a run's folder "
+    "has every label."
+)
 
 
 def choose_runs(files: GroupFiles, limit: int) -> list[Run]:
@@ -61,7 +74,7 @@ def explore(
     shown = shown[spread_rows(len(shown), PICTURES)]
     group: Json = {"name": files.group.name, "models": [], "runs": [], "map": None}
     problems: list[LeftOut] = []
-    room = HEAT_MAP_BYTES
+    room, labels = HEAT_MAP_BYTES, None
     for sharing in by_scores.values():
         try:
             test = read_arrays(sharing[0], TEST, "scores", "targets", "mask", "image_ids")
@@ -70,17 +83,19 @@ def explore(
                 LeftOut(run.folder, f"{error}; left out of the decision explorer") for run in sharing
             ]
             continue
-        model, cuts = _model(test, sharing, shown)
+        if labels is None:
+            labels = shown_labels(test)
+        model, cuts = _model(test, sharing, shown, labels)
         found = _feature_map(sharing, test, problems)
         if found is not None and group["map"] is None:
             group["map"] = _mapped_images(test, found)
         if found is not None and group["map"]["rows"] != found.rows.tolist():
             found = None
         model["map"] = None if found is None else map_places(found)
-        model["heat"] = heat = _heat_maps(sharing, test, shown, room, problems)
+        model["heat"] = heat = _heat_maps(sharing, test, shown, labels, room, problems)
         room -= 0 if heat is None else len(heat["maps"])
         if "images" not in group:
-            group |= _test_split(files, test, shown)
+            group |= _test_split(files, test, shown, labels)
         for run in sharing:
             try:
                 own = read_arrays(run, TEST, "predictions", "thresholds")
@@ -88,12 +103,25 @@ def explore(
                 problems.append(LeftOut(run.folder, f"{error}; left out of the decision explorer"))
                 continue
             place = {"model": len(group["models"]), "variant": variants.get(run, "")}
-            group["runs"].append(place | _run(run, own, test, cuts, shown, found))
+            group["runs"].append(place | _run(run, own, test, cuts, shown, labels, found))
         group["models"].append(model)
     return group, problems
 
 
-def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp]) -> tuple[Json, Cuts]:
+def shown_labels(test: Arrays) -> Labels:
+    """Choose the labels of the `test` split that the page has, ascending: all, or OFTEN, RARE and WORST of many."""
+    number = test["targets"].shape[1]
+    if number <= MOST_LABELS:
+        return np.arange(number)
+    actual = ((test["targets"] != 0) & (test["mask"] != 0)).sum(0)
+    often = np.argsort(-actual, kind="stable")[: np.count_nonzero(actual)]
+    frequent = often[: (len(often) + 1) // 2]
+    precision = average_precisions(*(test[name][:, frequent] for name in ("scores", "targets", "mask")))
+    worst = frequent[np.argsort(precision, kind="stable")]
+    return np.unique(np.concatenate([often[:OFTEN], often[len(often) - RARE :], worst[:WORST]]))
+
+
+def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp], labels: Labels) -> tuple[Json, Cuts]:
     """Count what all runs on the scores of `test` share, and where these stand at the sliders' steps."""
     scores, targets, mask = test["scores"], test["targets"], test["mask"]
     chosen = [run.choices.get("theta") for run in sharing]
@@ -101,12 +129,14 @@ def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp]) -> tuple[J
         scores, targets, [float(theta) for theta in chosen if isinstance(theta, int | float)]
     )
     highest = min(HIGHEST_K, scores.shape[1])
-    cuts: Cuts = {"theta": Thresholded(scores, mask, thetas), "k": Ranked(scores, mask, highest)}
+    ranked = Ranked(scores, mask, highest)
+    cuts: Cuts = {"theta": Thresholded(scores, mask, thetas), "k": ranked}
     model = {
-        "scores": _pack(scores[shown], np.float32),
-        "ap": label_ap(test),
-        "theta": _steps(thetas, cuts["theta"].counts(targets)),
-        "k": _steps(np.arange(1, highest + 1), cuts["k"].counts(targets)),
+        "scores": _pack(scores[np.ix_(shown, labels)], np.float32),
+        "top": [_places(labels, ranked.order[row]) for row in shown],
+        "ap": label_ap({name: test[name][:, labels] for name in ("scores", "targets", "mask")}),
+        "theta": _steps(thetas, cuts["theta"].counts(targets), labels),
+        "k": _steps(np.arange(1, highest + 1), cuts["k"].counts(targets), labels),
     }
     return model, cuts
 
@@ -126,8 +156,19 @@ def _feature_map(sharing: list[Run], test: Arrays, problems: list[LeftOut]) -> F
     return None
 
 
+def _places(labels: Labels, some: NDArray[np.integer[Any]]) -> list[int]:
+    """Return where `some` labels stand among the page's; -1 of one that it has not."""
+    at = np.searchsorted(labels, some).clip(max=len(labels) - 1)
+    return np.where(labels[at] == some, at, -1).tolist()  # type: ignore[no-any-return]
+
+
 def _heat_maps(
-    sharing: list[Run], test: Arrays, shown: NDArray[np.intp], room: int, problems: list[LeftOut]
+    sharing: list[Run],
+    test: Arrays,
+    shown: NDArray[np.intp],
+    labels: Labels,
+    room: int,
+    problems: list[LeftOut],
 ) -> Json | None:
     """Pack the heat maps of the pictures that all `sharing` runs left, one of each label in a picture; None where there
     are none or they take more than `room` bytes.
@@ -145,9 +186,12 @@ def _heat_maps(
         return None
     every = HeatMaps(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
     pictures = {int(row): place for place, row in enumerate(shown)}
-    labels = test["targets"].shape[1]
-    places = np.array([pictures.get(int(row), -1) for row in every.rows])
-    at, first = np.unique(np.where(places < 0, -1, places * labels + every.labels), return_index=True)
+    places, columns = (
+        np.array([pictures.get(int(row), -1) for row in every.rows]),
+        np.array(_places(labels, every.labels)),
+    )
+    away = (places < 0) | (columns < 0)
+    at, first = np.unique(np.where(away, -1, places * len(labels) + columns), return_index=True)
     at, first = at[at >= 0], first[at >= 0]
     maps = _pack(every.maps[first], np.uint8)
     if not len(at) or len(maps) > room:
@@ -180,6 +224,7 @@ def _run(
     test: Arrays,
     cuts: Cuts,
     shown: NDArray[np.intp],
+    labels: Labels,
     found: FeatureMap | None,
 ) -> Json:
     """Pack a run's own label sets and errors, and how many images keep them, or stay right, at each step of `cuts`."""
@@ -189,8 +234,10 @@ def _run(
         "label": f"{method_name(*run.method)}, seed {run.seed}",
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
-        "predictions": _pack(own["predictions"][shown], np.uint8),
-        "confusions": confusions(own["predictions"], targets, test["mask"]),
+        "predictions": _pack(own["predictions"][np.ix_(shown, labels)], np.uint8),
+        "confusions": confusions(
+            *(matrix[:, labels] for matrix in (own["predictions"], targets, test["mask"]))
+        ),
         "onMap": None if found is None else _pack(bits(own["predictions"][found.rows]), np.uint8),
     }
     steps = {}
@@ -198,8 +245,8 @@ def _run(
         margins = test["scores"] - own["thresholds"]
         shifts = slider_grid(margins, targets, [0.0])
         cuts = {**cuts, "shift": Thresholded(margins, test["mask"], shifts)}
-        steps["shift"] = _steps(shifts, cuts["shift"].counts(targets))
-        packed["thresholds"] = _pack(own["thresholds"][shown], np.float32)
+        steps["shift"] = _steps(shifts, cuts["shift"].counts(targets), labels)
+        packed["thresholds"] = _pack(own["thresholds"][np.ix_(shown, labels)], np.float32)
     every = np.ones(len(targets), bool)
     for mode, cut in cuts.items():
         same, still_right = cut.exact(own["predictions"], every), cut.exact(targets, right)
@@ -207,32 +254,36 @@ def _run(
     return packed
 
 
-def _steps(values: NDArray[Any], counts: LabelCounts) -> Json:
-    """Pack a slider's `values`, the `counts` at each, flattened from (T, K), and the metrics (T,)."""
+def _steps(values: NDArray[Any], counts: LabelCounts, labels: Labels) -> Json:
+    """Pack a slider's `values`, the `counts` at each of the page's labels, flattened, and the metrics (T,)."""
     metrics = {**label_set_metrics(counts), LABELS_PER_IMAGE.key: labels_per_image(counts)}
     kind = np.uint16 if int(counts.images) < 2**16 else np.uint32
     return {
         "values": [float(value) for value in values],
         "bytes": np.dtype(kind).itemsize,
-        "correct": _pack(counts.correct, kind),
-        "predicted": _pack(counts.predicted, kind),
+        "correct": _pack(counts.correct[:, labels], kind),
+        "predicted": _pack(counts.predicted[:, labels], kind),
         "exact": counts.exact.tolist(),
         "metrics": {key: _pack(found, np.float64) for key, found in metrics.items()},
     }
 
 
-def _test_split(files: GroupFiles, test: Arrays, shown: NDArray[np.intp]) -> Json:
+def _test_split(files: GroupFiles, test: Arrays, shown: NDArray[np.intp], labels: Labels) -> Json:
     known = test["mask"] != 0
+    images, number = int(known.any(1).sum()), known.shape[1]
+    present = (test["targets"][:, labels] != 0) & known[:, labels]
+    known = known[:, labels]
     return {
-        "labels": list(files.label_names),
-        "images": int(known.any(1).sum()),
-        "actual": ((test["targets"] != 0) & known).sum(0).tolist(),
+        "labels": [files.label_names[label] for label in labels],
+        "note": "" if len(labels) == number else NOTE.format(len(labels), number),
+        "images": images,
+        "actual": present.sum(0).tolist(),
         "shown": [
             {
                 "row": row,
                 "id": str(test["image_ids"][row]),
                 "picture": picture_uri(files.thumbnails[row]),
-                "true": np.flatnonzero(test["targets"][row] & test["mask"][row]).tolist(),
+                "true": np.flatnonzero(present[row]).tolist(),
                 "unknown": np.flatnonzero(~known[row]).tolist(),
             }
             for row in shown.tolist()

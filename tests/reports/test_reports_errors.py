@@ -35,12 +35,8 @@ def counted(
     return found
 
 
-@pytest.mark.parametrize("at_once", [2, 256])
 @pytest.mark.parametrize("unknown", [0.0, 0.4])
-def test_confusions_are_counted_image_by_image(
-    unknown: float, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("lsep_ml.reports.errors._AT_ONCE", at_once)
+def test_confusions_are_counted_image_by_image(unknown: float) -> None:
     random = np.random.default_rng(1)
     predictions, targets = (random.integers(0, 2, (40, 6)).astype(np.uint8) for _ in range(2))
     mask = (random.random((40, 6)) >= unknown).astype(np.uint8)
@@ -48,8 +44,7 @@ def test_confusions_are_counted_image_by_image(
     found = confusions(predictions, targets, mask, most=100)
     assert {(j, k): rest for j, k, *rest in found} == expected
     assert found == sorted(found, key=lambda pair: (-pair[2], pair[0], pair[1]))
-    for most in range(1, len(found) + 1):
-        assert confusions(predictions, targets, mask, most=most) == found[:most]
+    assert confusions(predictions, targets, mask, most=3) == found[:3]
 
 
 def test_label_sets_without_errors_confuse_nothing() -> None:

@@ -95,6 +95,52 @@ def test_the_lowest_seed_of_every_row_comes_first(tmp_path: Path) -> None:
     assert [run.seed for run in chosen] == [3, 3, 3, 3, 5, 5]
 
 
+def test_of_very_many_labels_the_page_has_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_run(tmp_path, decision="thresh_est", images=90, labels=30, unknown=0.1)
+    files = files_below(tmp_path)
+    every, _ = explore(files, choose_runs(files, 1), {})
+    assert every["note"] == ""
+    for name, value in {"MOST_LABELS": 20, "OFTEN": 4, "RARE": 3, "WORST": 5}.items():
+        monkeypatch.setattr(f"lsep_ml.reports.explorer.{name}", value)
+    group, problems = explore(files, choose_runs(files, 1), {})
+    assert problems == []
+    arrays = np.load(folder / "predictions.npz")
+    labels = [list(files.label_names).index(name) for name in group["labels"]]
+    actual = (arrays["targets"] * arrays["mask"]).sum(0)
+    assert labels == sorted(set(labels))
+    assert 7 <= len(labels) <= 12
+    assert set(np.argsort(-actual, kind="stable")[:4]) <= set(labels)
+    assert group["actual"] == actual[labels].tolist()
+    assert f"Of 30 labels the page has {len(labels)}" in group["note"]
+    [model], [run], [dense], [dense_run] = group["models"], group["runs"], every["models"], every["runs"]
+    pictures = len(group["shown"])
+    for packed, whole, name, kind in (
+        (model, dense, "scores", "<f4"),
+        (run, dense_run, "predictions", "u1"),
+        (run, dense_run, "thresholds", "<f4"),
+    ):
+        expected = unpack(whole[name], kind).reshape(pictures, 30)[:, labels]
+        np.testing.assert_array_equal(unpack(packed[name], kind).reshape(pictures, -1), expected)
+    assert model["ap"] == [dense["ap"][k] for k in labels]
+    for packed, whole in (
+        (model["k"], dense["k"]),
+        (model["theta"], dense["theta"]),
+        (run["shift"], dense_run["shift"]),
+    ):
+        for name in ("correct", "predicted"):
+            expected = counts_of(whole, name, 30)[:, labels]
+            np.testing.assert_array_equal(counts_of(packed, name, len(labels)), expected)
+        assert [packed[name] for name in ("values", "exact", "metrics")] == [
+            whole[name] for name in ("values", "exact", "metrics")
+        ]
+    for some, all_of, image, whole in zip(
+        model["top"], dense["top"], group["shown"], every["shown"], strict=True
+    ):
+        assert [labels[k] if k >= 0 else None for k in some] == [k if k in labels else None for k in all_of]
+        assert [labels[k] for k in image["true"]] == [k for k in whole["true"] if k in labels]
+        assert [labels[k] for k in image["unknown"]] == [k for k in whole["unknown"] if k in labels]
+
+
 def test_more_images_than_sixteen_bits_count(tmp_path: Path) -> None:
     """Counts that a 16-bit number cannot hold are packed in 32 bits."""
     folder = write_run(tmp_path, decision="topk", images=70_000, labels=3, intervals=False)

@@ -34,9 +34,8 @@
       const own = (run.unpackedThresholds ??= unpack(run.thresholds, Float32Array)).subarray(image * labels, (image + 1) * labels);
       return Array.from(scores, (score, k) => Math.fround(score - own[k]) > value);
     }
-    const order = Array.from(scores.keys()).sort((a, b) => scores[b] - scores[a] || a - b);
     const set = new Array(labels).fill(false);
-    order.slice(0, value).forEach((k) => { set[k] = true; });
+    model.top[image].slice(0, value).forEach((k) => { if (k >= 0) set[k] = true; });
     return set;
   };
 
@@ -182,6 +181,8 @@
     group = groups[b];
     run = group.runs[r];
     model = group.models[run.model];
+    $("note").textContent = group.note;
+    $("note").hidden = !group.note;
     const known = $("label").value;
     $("label").replaceChildren(new Option("any label", ""), ...group.labels.map((name, k) => new Option(name, k)));
     $("label").value = known in group.labels ? known : "";
