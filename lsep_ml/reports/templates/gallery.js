@@ -9,6 +9,7 @@ const element = (name, properties, ...children) => {
 const gallery = (() => {
   const $ = (id) => document.getElementById(`explorer-${id}`);
   const FURTHER = 5; // labels of the highest scores that a large picture lists beside those that matter
+  const MOST = 30; // labels of a kind that are written below a picture
   const FINER = 24; // times as many pixels as a heat map has places, so that it is drawn smoothly
   let now, order, large, warm = null, pair = null;
 
@@ -52,7 +53,11 @@ const gallery = (() => {
 
   const tile = (i, found) => {
     const image = now.group.shown[i];
-    const chips = ["found", "wrong", "missed", "dropped"].flatMap((kind) => found[kind].map((k) => chip(kind, k, found)));
+    const chips = ["found", "wrong", "missed", "dropped"].flatMap((kind) => {
+      const more = found[kind].length - MOST;
+      const written = found[kind].slice(0, MOST).map((k) => chip(kind, k, found));
+      return more > 0 ? [...written, element("span", { className: `chip ${kind}`, textContent: `and ${more.toLocaleString("en")} more` })] : written;
+    });
     if (!chips.length) chips.push(element("span", { className: "faint", textContent: "none" }));
     const became = found.right === found.wasRight ? ", changed" : found.right ? ", gained" : ", lost";
     const picture = element("button", { type: "button", className: "enlarge" },
