@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
@@ -22,6 +23,7 @@ from lsep_ml.data.images.opened import check_images
 from lsep_ml.data.twins import DISTANCE
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics import BY_KEY
+from lsep_ml.terminal import console, say
 from lsep_ml.training.learning_curve import LabelledRows, Point, learning_curve, rank
 
 FEWEST = 20
@@ -83,8 +85,13 @@ def label_next(
             f"data.root={annotations.root}: no image without labels; name further images or folders"
         )
     problems: dict[str, str] = {}
+    say(
+        f"features of {len(labelled_rows):,} images with labels and of {len(unlabelled):,} without",
+        on=console,
+    )
     ours, features = features_of(classifier, [paths[row] for row in labelled_rows.tolist()], problems)
     theirs, further = features_of(classifier, unlabelled, problems)
+    say(f"learning curve of {len(ours):,} images", on=console)
     row_of = {path: row for row, path in enumerate(paths)}
     rows = np.array([row_of[path] for path in ours])
     labelled = LabelledRows(
@@ -117,7 +124,10 @@ def features_of(
     `problems`."""
     names: list[str] = []
     found: list[Tensor] = []
-    for batch, tensors, broken in decoded(classifier, images):
+    batches, hidden = -(-len(images) // classifier.batch_size), not console.is_terminal
+    for batch, tensors, broken in track(
+        decoded(classifier, images), "  features", batches, console=console, disable=hidden, transient=True
+    ):
         problems |= broken
         parts = [(batch, tensors)]
         while parts:

@@ -159,7 +159,7 @@ def _feature_map(sharing: list[Run], test: Arrays, problems: list[LeftOut]) -> F
 def _places(labels: Labels, some: NDArray[np.integer[Any]]) -> list[int]:
     """Return where `some` labels stand among the page's; -1 of one that it has not."""
     at = np.searchsorted(labels, some).clip(max=len(labels) - 1)
-    return np.where(labels[at] == some, at, -1).tolist()  # type: ignore[no-any-return]
+    return np.where(labels[at] == some, at, -1).tolist()
 
 
 def _heat_maps(
@@ -235,9 +235,7 @@ def _run(
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
         "predictions": _pack(own["predictions"][np.ix_(shown, labels)], np.uint8),
-        "confusions": confusions(
-            *(matrix[:, labels] for matrix in (own["predictions"], targets, test["mask"]))
-        ),
+        "confusions": confusions(own["predictions"][:, labels], targets[:, labels], test["mask"][:, labels]),
         "onMap": None if found is None else _pack(bits(own["predictions"][found.rows]), np.uint8),
     }
     steps = {}

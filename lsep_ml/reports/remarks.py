@@ -1,6 +1,8 @@
-"""What a reader must know of a row before its numbers: what its trainings warn of, and how their rate was chosen."""
+"""What a reader must know of a row before its numbers: what its trainings warn of, how their rate was chosen, and which
+images it leaves to a person."""
 
 from collections.abc import Iterable
+from statistics import fmean
 
 from lsep_ml.metrics.metric import DASH
 from lsep_ml.reports.grouping import Row
@@ -43,18 +45,33 @@ def rate_of(run: Run) -> str:
 
 
 def remarks(rows: Iterable[tuple[str, Row]]) -> list[str]:
-    """Write the notes of labelled `rows`: a line for every warning, with those that have it, and one for the rates."""
+    """Write the notes of labelled `rows`: a line for every warning, with those that have it, one for the rates, and one
+    for the images that are left to a person."""
     warned: dict[str, dict[str, str]] = {}
     rates: dict[str, dict[str, None]] = {}
+    answers: list[str] = []
     for label, row in rows:
         for warning in dict.fromkeys(warning for run in row.runs for warning in run.warnings):
             count = sum(warning in run.warnings for run in row.runs)
             warned.setdefault(warning, {})[label] = f"{label} ({count} of {len(row.runs)} runs)"
         for run in row.runs:
             rates.setdefault(rate_of(run), {})[loss_name(run.loss)] = None
+        asked = [run.abstention for run in row.runs if run.abstention]
+        if asked:
+            answered, right = (
+                fmean(each["test"][key] for each in asked) for key in ("coverage", "exact_match")
+            )
+            answers.append(
+                f"{label} answers {answered:.1%} of them, {right:.1%} wholly right "
+                f"({asked[0]['asked_for']:.0%} asked for)"
+            )
     notes = [f"{WARNED.strip()} {warning}: {', '.join(of.values())}." for warning, of in warned.items()]
     if set(rates) - {DASH}:
         told = [f"{', '.join(losses)} {how}" for how, losses in rates.items() if how != DASH]
         unknown = [f"{', '.join(rates[DASH])} not recorded"] if DASH in rates else []
         notes.append(f"Learning rates: {'; '.join([*told, *unknown])}.")
+    if answers:
+        notes.append(
+            f"Test images of which a person is asked are in all numbers here; without them, {'; '.join(answers)}."
+        )
     return notes

@@ -46,7 +46,8 @@ class Run:
 
     scores: what identifies the scores, which all decisions on them share. val and test map metric keys to values
     (fractions, as in `lsep_ml.metrics`). Everything from `counts` on is provenance, and empty where a record of an
-    older version lacks it; rate: the learning rate and how it was chosen; files: the checksum that each of its files
+    older version lacks it; rate: the learning rate and how it was chosen; abstention: which images are left to a
+    person, empty where none are; files: the checksum that each of its files
     was written with; overrides: what the run that made the results was called with, None where that is not known.
     """
 
@@ -73,6 +74,7 @@ class Run:
     overrides: tuple[str, ...] | None = None
     warnings: tuple[str, ...] = ()
     rate: Mapping[str, Any] = field(default_factory=dict)
+    abstention: Mapping[str, Any] = field(default_factory=dict)
     hardware: str = ""
     finished: str = ""
 
@@ -120,7 +122,7 @@ def read_run(path: Path) -> tuple[Run, list[str]]:
         if not isinstance(values[key], dict):
             _refuse(record, key, values[key], "an object")
         missing += [] if values[key] else [key]
-    for key in ("files", "rate"):
+    for key in ("files", "rate", "abstention"):
         values[key] = record.get(key, {})
         if not isinstance(values[key], dict):
             _refuse(record, key, values[key], "an object")

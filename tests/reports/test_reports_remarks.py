@@ -58,6 +58,15 @@ def test_tables_mark_rows_and_say_why(tmp_path: Path) -> None:
         assert r"Binary cross entropy (threshold est.) \dag{} &" in latex_table(table)
 
 
+def test_tables_say_which_images_are_left_to_a_person(tmp_path: Path) -> None:
+    for seed, coverage in ((0, 0.5), (1, 0.7)):
+        found = {"asked_for": 0.9, "least": 0.1, "test": {"coverage": coverage, "exact_match": 0.88}}
+        edit_record(write_run(tmp_path, seed=seed, images=60), abstention=found)
+    [group] = group_runs(find_runs(tmp_path).runs)[0]
+    [note] = [note for note in table_of_all(group).notes if "person" in note]
+    assert note.endswith("LSEP (threshold est.) answers 60.0% of them, 88.0% wholly right (90% asked for).")
+
+
 def test_verdicts_mark_what_is_compared(tmp_path: Path) -> None:
     group = sweep(tmp_path)
     bootstrap = PairedBootstrap(100)
