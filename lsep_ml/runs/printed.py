@@ -63,6 +63,8 @@ def _told(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, list) and all(isinstance(each, int | float) for each in value):
+        if len(value) > 1 and len(set(value)) == 1:
+            return f"{len(value):,} times {_told(value[0])}"
         if len(value) > _SHOWN_NUMBERS:
             return f"{len(value):,} numbers from {min(value):.4g} to {max(value):.4g}"
         return f"[{', '.join(map(_told, value))}]"

@@ -246,8 +246,13 @@ class DecayPath:
             scores[folds == fold] = made["scores"].numpy()
             if is_convex(self.loss) and not made["found"]["converged"]:
                 log.warning(
-                    "The solver did not converge without fold %d: gradient norm %.2g after %d iterations",
-                    *(fold + 1, made["found"]["gradient_norm"], made["found"]["iterations"]),
+                    "%s: the solver did not converge without fold %d: gradient norm %.2g after %d iterations",
+                    *(
+                        self.solving.name,
+                        fold + 1,
+                        made["found"]["gradient_norm"],
+                        made["found"]["iterations"],
+                    ),
                 )
         log.info("  out-of-fold scores of %d images from %d folds", len(train), int(folds.max()) + 1)
         return scores, folds

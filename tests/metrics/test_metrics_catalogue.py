@@ -53,11 +53,12 @@ def text_of(console: Console) -> str:
 def test_the_terminal_calls_every_metric_by_its_name(tmp_path: Path) -> None:
     record = json.loads((write_run(tmp_path) / "result.json").read_text())
     record["reused"] = {}
-    record["choices"] = {"few": [0.123456, 2], "theta": [-0.5, *[0.25] * 69_999]}
+    many = [-0.5, *[0.25] * 69_999]
+    record["choices"] = {"few": [0.123456, 2], "same": many[1:19], "theta": many}
     console = Console(record=True, width=100, quiet=False, file=StringIO())
     print_result(record, tmp_path, console)
     text = text_of(console)
-    assert "few = [0.1235, 2], theta = 70,000 numbers from -0.5 to 0.25" in text
+    assert "few = [0.1235, 2], same = 18 times 0.25, theta = 70,000 numbers from -0.5 to 0.25" in text
     for metric in METRICS:
         low, high = record["intervals"]["test"][metric.key]
         values = [record["metrics"][split][metric.key] for split in ("val", "test")]
