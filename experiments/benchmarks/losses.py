@@ -104,7 +104,7 @@ def not_compiled(step: Step) -> Step:
     """By operators alone, as where numba is not installed."""
 
     def run() -> None:
-        with mock.patch.object(compiled, "_installed", return_value=False):
+        with mock.patch.object(compiled, "installed", return_value=False):
             step()
 
     return run

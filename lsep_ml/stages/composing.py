@@ -1,6 +1,6 @@
 """The configurations of a sweep's jobs, each composed once."""
 
-import pickle
+import copy
 from typing import Any
 
 from omegaconf import DictConfig
@@ -35,11 +35,11 @@ def compose_once(loader: Any) -> None:
 def _read_once(source: Any) -> None:
     """Have a `source` of configurations give anew what it read before: what it gives becomes a part of a job's."""
     read = source.load_config
-    found: dict[str, bytes] = {}
+    found: dict[str, Any] = {}
 
     def load_config(config_path: str) -> Any:
         if config_path not in found:
-            found[config_path] = pickle.dumps(read(config_path))
-        return pickle.loads(found[config_path])
+            found[config_path] = read(config_path)
+        return copy.deepcopy(found[config_path])
 
     source.load_config = load_config
