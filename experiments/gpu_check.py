@@ -89,13 +89,16 @@ class writing_below:
 
 def check(device: str, folder: Path, only: Sequence[str], csv: Path | None, plot: Path | None) -> bool:
     """Print a line a part; returns whether one failed."""
+    if device == "cpu":
+        os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
         raise SystemExit(
             "no GPU that torch can use: python experiments/gpu_check.py --cpu checks without one"
         )
-    if device == "cpu":
+    if device == "cpu" and torch.get_num_threads() > 1:
+        # Where torch was loaded before. After it threads that begin at once, as those that compile, may end a process.
         torch.set_num_threads(1)
     sys.path.insert(0, str(HERE))
     from gpu_parts import jobs, losses, networks
