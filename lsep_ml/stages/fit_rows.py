@@ -18,6 +18,24 @@ from lsep_ml.training.fitting import fit_decision
 from lsep_ml.training.folds import Rows, checked_rows, draw_folds
 
 
+def fitted_on(decision: Decision, out_of_fold: bool) -> tuple[str, ...]:
+    """Return the splits whose rows `decision.fit_on` asks for, training before validation.
+
+    With "crossfit" these are the training images, by their out-of-fold scores, and the validation images; learnt
+    decisions take the training images alone. Without `out_of_fold` scores, the validation images.
+    """
+    if decision.fit_on == "both":
+        return "train", "val"
+    if decision.fit_on == "crossfit":
+        return ("val",) if not out_of_fold else ("train",) if _is_trained(decision) else ("train", "val")
+    return (decision.fit_on,)
+
+
+def _is_trained(decision: Decision) -> bool:
+    """Return whether a decision is learnt in a training, and not solved for."""
+    return isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
+
+
 @dataclass(frozen=True)
 class FitRows:
     """Holds the rows that a decision is fitted on, arrays of N rows, training images before validation images; targets
@@ -39,26 +57,17 @@ class FitRows:
 
     @classmethod
     def of(cls, decision: Decision, extraction: Extraction, data_set: DataSet, seed: int) -> "FitRows":
-        """Return the rows that `decision.fit_on` asks for.
-
-        With "crossfit" these are the training images, by their out-of-fold scores, and the validation images; learnt
-        decisions take the training images alone. Where there are no out-of-fold scores, the validation images.
-        """
-        names: tuple[str, ...] = (decision.fit_on,)
-        out_of_fold = None
-        learnt = isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
-        if decision.fit_on == "both":
-            names = ("train", "val")
-        elif decision.fit_on == "crossfit":
-            out_of_fold = extraction.out_of_fold()
-            names = ("val",) if out_of_fold is None else ("train",) if learnt else ("train", "val")
+        """Return the rows that `decision.fit_on` asks for, those of the splits that `fitted_on` names."""
+        out_of_fold = extraction.out_of_fold() if decision.fit_on == "crossfit" else None
+        names = fitted_on(decision, out_of_fold is not None)
         splits = {name: extraction.split(name) for name in names}
         scores = {name: split.scores for name, split in splits.items()}
         if out_of_fold is not None:
             scores["train"] = out_of_fold.scores
         elif "train" in names:
             # A training that chooses no offset reads batches of rows alone.
-            by_rows = learnt and names == ("train",) and not cast(LearntDecision, decision).chooses_offsets
+            by_rows = names == ("train",) and _is_trained(decision)
+            by_rows = by_rows and not cast(LearntDecision, decision).chooses_offsets
             scores["train"] = training_scores(extraction, stored=not by_rows)
         masks = [split.mask for split in splits.values() if split.mask is not None]
         groups = [data_set.split(name).groups for name in names]

@@ -13,6 +13,7 @@ from lsep_ml.decisions.capped import CappedThreshold
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.per_class import PerClassThreshold
 from lsep_ml.decisions.support import LabelSetSupport
+from lsep_ml.stages.fit_rows import fitted_on
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool) -> N
         ValueError: a fit that ranks more entries than can be ranked, or takes more memory than there is; names the
             option, the need, and the way out.
     """
-    names = _fitted_on(decision, out_of_fold)
+    names = fitted_on(decision, out_of_fold)
     rows, labels = sum(len(data_set.split(name)) for name in names), len(data_set.label_names)
     needs, why, instead = _needs(decision, names)
     told = f"{why} {rows} images x {labels} labels"
@@ -56,16 +57,6 @@ def memory() -> int:
         text = limit.read_text().strip() if limit.exists() else ""
         sizes += [int(text)] if text.isdigit() else []
     return min(sizes)
-
-
-def _fitted_on(decision: Decision, out_of_fold: bool) -> tuple[str, ...]:
-    """Return the splits whose rows a decision is fitted on, as `FitRows.of` takes them."""
-    if decision.fit_on == "both":
-        return "train", "val"
-    if decision.fit_on == "crossfit":
-        learnt = isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
-        return ("val",) if not out_of_fold else ("train",) if learnt else ("train", "val")
-    return (decision.fit_on,)
 
 
 _OF_RANKING, _OF_SOLVING, _OF_ALL = 60, 24, 6
