@@ -3,12 +3,11 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning import seed_everything
 from torch import nn
@@ -29,8 +28,8 @@ from lsep_ml.stages.completion import constrained, with_label_groups, with_max_c
 from lsep_ml.stages.job_data import DividedFirst, build_data, check_soft_targets, check_whole, divided_first
 from lsep_ml.stages.network import Training
 from lsep_ml.stages.predictor import check_predictor
-from lsep_ml.stages.probe import build_backbone, solving_of
-from lsep_ml.stages.ranges import check_ranges
+from lsep_ml.stages.probe import shared_backbone, solving_of
+from lsep_ml.stages.ranges import check_options, check_ranges
 from lsep_ml.stages.rates import check_rates
 from lsep_ml.stages.running import Running
 from lsep_ml.stages.size import check_size
@@ -124,7 +123,7 @@ def build_job(config: DictConfig) -> Job:
     seed_everything(config.seed, workers=True, verbose=False)
     transform = config.transform
     label_names = data.data_set.label_names
-    backbone = build_backbone(config) if start is None else instantiate(config.model, weights=None)
+    backbone = shared_backbone(config) if start is None else instantiate(config.model, weights=None)
     flip = transform.get("test_flip", False)
     network = Network(backbone, len(label_names), transform.mean, transform.std, flip)
     take_published_rows(network, label_names)
@@ -213,29 +212,6 @@ def with_current_names(config: DictConfig) -> DictConfig:
     return config if renamed == plain else OmegaConf.create(renamed)
 
 
-def check_options(config: DictConfig) -> None:
-    """Look at what is handed to the parts that a configuration names, before any image is read.
-
-    Raises:
-        ValueError: an option that the part has not; names it, its value, and those that there are.
-    """
-    for section in ("loss", "optimizer", "schedule", "model", "predictor", "decision"):
-        given: Any = OmegaConf.to_container(config[section]) if config[section] else {}
-        if "_target_" not in given:
-            continue
-        target = given["_target_"]
-        takes = signature(get_object(target)).parameters
-        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in takes.values()):
-            continue
-        for name in given:
-            if not name.startswith("_") and name not in takes:
-                there = [key for key in given if key in takes and not key.startswith("_")]
-                raise ValueError(
-                    f"{section}.{name}={given[name]}: {target.rpartition('.')[2]} has no such option; it has "
-                    f"{', '.join(there) or 'none'}"
-                )
-
-
 def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
     """Return the configuration with the number of features that the data have in the place of images in
     `model=given`."""
@@ -277,7 +253,8 @@ def build_prediction(
 ) -> LabelPrediction:
     """Build the stage-1 module of `config` around the `network`, and the `decision` in joint training.
 
-    loss: that of `build_loss`; None: as it is configured."""
+    loss: that of `build_loss`; None: as it is configured.
+    """
     training = config.training
     objective = Objective(
         loss or instantiate(config.loss),

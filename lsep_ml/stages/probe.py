@@ -35,9 +35,8 @@ log = logging.getLogger(__name__)
 _BACKBONES: Shared[tuple[nn.Module, Tensor]] = Shared(1)
 
 
-def build_backbone(config: DictConfig) -> nn.Module:
-    """Build the backbone; jobs of a sweep whose probes are solved leave it as it is, and share
-    it.
+def shared_backbone(config: DictConfig) -> nn.Module:
+    """Build the backbone; jobs of a sweep whose probes are solved leave it as it is, and share it.
 
     Torch's random state is left as the building leaves it: the score layer is drawn next.
     """

@@ -3,8 +3,10 @@
 import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from inspect import Parameter, signature
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data.augment import AUGMENTATIONS
@@ -195,6 +197,29 @@ def check_ranges(config: DictConfig) -> None:
                 raise ValueError(f"{key}={_shown(value)}: expected {expected}")
         elif not _finite(value):
             raise ValueError(f"{key}={_shown(value)}: expected a finite number")
+
+
+def check_options(config: DictConfig) -> None:
+    """Look at what is handed to the parts that a configuration names, before any image is read.
+
+    Raises:
+        ValueError: an option that the part has not; names it, its value, and those that there are.
+    """
+    for section in ("loss", "optimizer", "schedule", "model", "predictor", "decision"):
+        given: Any = OmegaConf.to_container(config[section]) if config[section] else {}
+        if "_target_" not in given:
+            continue
+        target = given["_target_"]
+        takes = signature(get_object(target)).parameters
+        if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in takes.values()):
+            continue
+        for name in given:
+            if not name.startswith("_") and name not in takes:
+                there = [key for key in given if key in takes and not key.startswith("_")]
+                raise ValueError(
+                    f"{section}.{name}={given[name]}: {target.rpartition('.')[2]} has no such option; it has "
+                    f"{', '.join(there) or 'none'}"
+                )
 
 
 def find_range(key: str) -> Kind | None:

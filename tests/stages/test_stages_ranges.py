@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from jobs import ROOT, compose_here
 
-from lsep_ml.stages.job import build_job, check_options
-from lsep_ml.stages.ranges import RANGES, Range, Switch, Text, check_ranges
+from lsep_ml.stages.job import build_job
+from lsep_ml.stages.ranges import RANGES, Range, Switch, Text, check_options, check_ranges
 
 GROUPS = [
     f"{group}={file.stem}"
