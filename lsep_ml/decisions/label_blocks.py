@@ -19,8 +19,8 @@ from lsep_ml.decisions.per_class import PRIORS, PerClassThreshold, shrunk
 from lsep_ml.decisions.rules import GlobalThreshold
 from lsep_ml.decisions.search import Integers, Scores, cutoffs, first_best
 from lsep_ml.decisions.shared_thresholds import (
+    Extent,
     Folds,
-    Known,
     Lines,
     SortedFold,
     each_block,
@@ -163,7 +163,7 @@ def _check(rule: GlobalThreshold | PerClassThreshold) -> None:
         )
 
 
-def _extent(blocks: Iterable[LabelBlock], *, positives: bool) -> tuple[Scores, Known]:
+def _extent(blocks: Iterable[LabelBlock], *, positives: bool) -> tuple[Scores, Extent]:
     """Return the lowest and the highest score, and what is known; the `positives` only where they are asked for."""
     labels, span, highest = 0, np.array([np.inf, -np.inf], np.float32), np.empty(0, np.float32)
     found: list[tuple[Scores, Integers]] = [(np.empty(0, np.float32), np.empty(0, np.int64))]
@@ -183,7 +183,7 @@ def _extent(blocks: Iterable[LabelBlock], *, positives: bool) -> tuple[Scores, K
     if not labels:
         raise ValueError("blocks: no scores to fit on")
     scores, rows = (np.concatenate(of) for of in zip(*found, strict=True))
-    return span, Known(scores, rows, highest, labels)
+    return span, Extent(scores, rows, highest, labels)
 
 
 class _Cutoffs:

@@ -126,7 +126,7 @@ def grid_thresholds(metric: Metric, blocks: Iterable[LabelBlock], grid: Scores, 
     return [best(*of) for of in counts.fits()]
 
 
-class Known(NamedTuple):
+class Extent(NamedTuple):
     """Says what the exact search has to know beforehand of the known entries.
 
     positives, rows: (P,), the positives' scores and their images. highest: (N,), the highest score of each image, -inf
@@ -139,7 +139,9 @@ class Known(NamedTuple):
     labels: int
 
 
-def exact_thresholds(metric: Metric, blocks: Iterable[LabelBlock], known: Known, folds: Folds) -> list[float]:
+def exact_thresholds(
+    metric: Metric, blocks: Iterable[LabelBlock], known: Extent, folds: Folds
+) -> list[float]:
     """Return the best of all cut-offs on all folds and, of more than one, without each; the larger on a tie.
 
     metric: a mean over labels or of all entries that no further negative predicted serves. The thresholds are those of
@@ -196,7 +198,7 @@ def exact_thresholds(metric: Metric, blocks: Iterable[LabelBlock], known: Known,
 
 
 def _candidates(
-    metric: Metric, blocks: Iterable[LabelBlock], known: Known, folds: Folds
+    metric: Metric, blocks: Iterable[LabelBlock], known: Extent, folds: Folds
 ) -> tuple[Scores, list[tuple[Integers, Integers]]]:
     """Return the distinct scores of positives just below which a best cut-off can lie, ascending, and for each fit the
     positives and known entries of each label, (K,).

@@ -61,7 +61,7 @@ def maxima(maps: Any, pooled: Any, places: Any) -> None:
 
 
 @compiled
-def spread(pooled: Any, places: Any, maps: Any) -> None:
+def unpool(pooled: Any, places: Any, maps: Any) -> None:
     """Fill `maps` (M, H, W) with each entry of `pooled` (M, H/2, W/2) at its place in its window, and 0 elsewhere."""
     zero = np.float32(0)
     for i in range(len(pooled)):

@@ -107,7 +107,7 @@ class _LoopedMaxima(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> Tensor:
         gradient = outer[0].new_empty(ctx.shape)
-        _over_maps(_loops().spread, outer[0].contiguous(), ctx.saved_tensors[0], gradient)
+        _over_maps(_loops().unpool, outer[0].contiguous(), ctx.saved_tensors[0], gradient)
         return gradient
 
 

@@ -53,7 +53,7 @@ class Processes:
         distributed.gather_object(value, values if self.first else None, dst=0, group=_object_group())
         return values if self.first else []
 
-    def spread(self, values: torch.Tensor, source: int) -> torch.Tensor:
+    def broadcast(self, values: torch.Tensor, source: int) -> torch.Tensor:
         """Return the `values` of the process of rank `source`, on all; all give a tensor of the same shape and type."""
         if self.count == 1:
             return values

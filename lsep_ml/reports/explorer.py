@@ -186,10 +186,8 @@ def _heat_maps(
         return None
     every = HeatMaps(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
     pictures = {int(row): place for place, row in enumerate(shown)}
-    places, columns = (
-        np.array([pictures.get(int(row), -1) for row in every.rows]),
-        np.array(_places(labels, every.labels)),
-    )
+    places = np.array([pictures.get(int(row), -1) for row in every.rows])
+    columns = np.array(_places(labels, every.labels))
     away = (places < 0) | (columns < 0)
     at, first = np.unique(np.where(away, -1, places * len(labels) + columns), return_index=True)
     at, first = at[at >= 0], first[at >= 0]

@@ -47,8 +47,8 @@ class Run:
     scores: what identifies the scores, which all decisions on them share. val and test map metric keys to values
     (fractions, as in `lsep_ml.metrics`). Everything from `counts` on is provenance, and empty where a record of an
     older version lacks it; rate: the learning rate and how it was chosen; abstention: which images are left to a
-    person, empty where none are; files: the checksum that each of its files
-    was written with; overrides: what the run that made the results was called with, None where that is not known.
+    person, empty where none are; files: the checksum that each of its files was written with; overrides: what the run
+    that made the results was called with, None where that is not known.
     """
 
     folder: Path

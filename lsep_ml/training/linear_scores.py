@@ -187,7 +187,7 @@ class _MeanLoss(torch.autograd.Function):
         for owner in owners:
             part = next(own) if owner == processes.rank else sums
             for total, values in zip(sums, part, strict=True):
-                total += processes.spread(values, owner)
+                total += processes.broadcast(values, owner)
         images = sum(blocks.sizes)
         value, gradients = sums
         ctx.save_for_backward(*apart(gradients / images))
