@@ -10,17 +10,22 @@ from torch import Tensor
 
 from lsep_ml.data.data_set import DataSet, Images, Split
 from lsep_ml.data.errors import DataError
-from lsep_ml.metrics.indicator import Targets
+from lsep_ml.metrics.indicator import SparseIndicator, Targets, dense_blocks, stacked
 
 SinglePositive = Literal["single_positive"]
 DroppedAs = Literal["unknown", "negative"]
 
 _LABELS, _IMAGES = 1, 2  # second word of the seed
+_CELLS = 2**24  # entries of sparse targets that are drawn for at a time
+_MOST = 2**31  # entries, 4 bytes each, that a sparse mask is written down with
 
 
 @dataclass(frozen=True)
 class Withheld:
     """Withholds labels and images of a data set, by its seed; the test split stays whole.
+
+    Of sparse targets nothing is drawn for every entry, but the gaps between the hidden ones, or, where those stand
+    among the negatives, what becomes of the positives. The distribution is the same, the draws are others.
 
     Args:
         drop_labels: the share of the known entries of training and validation that is hidden, in [0, 1), each entry by
@@ -31,7 +36,8 @@ class Withheld:
             of the ranks between decay by a constant factor (Cao et al. 2019). None: all images stay.
 
     Raises:
-        DataError: a value out of its range; "single_positive" with "unknown", which leaves no known negative.
+        DataError: a value out of its range; "single_positive" with "unknown", which leaves no known negative; in `of`,
+            sparse targets of which more entries become unknown than can be written down.
     """
 
     drop_labels: float | SinglePositive = 0.0
@@ -64,13 +70,17 @@ class Withheld:
                 for split, stream in zip((train, val), streams, strict=True)
             )
             if train.mask is not None and test.mask is None:  # all splits have a mask, or none
-                test = replace(test, mask=np.ones(test.targets.shape, np.bool_))
+                sparse = isinstance(test.targets, SparseIndicator)
+                known = SparseIndicator.all_known if sparse else np.ones
+                test = replace(test, mask=known(test.targets.shape).astype(np.bool_))
         left_out = len(data_set.train) - len(train)
         dropped = {**data_set.dropped, **({"long tail": left_out} if left_out else {})}
         return replace(data_set, train=train, val=val, test=test, dropped=dropped)
 
     def _without_labels(self, split: Split, generator: np.random.Generator) -> Split:
-        targets, mask = np.asarray(split.targets), None if split.mask is None else np.asarray(split.mask)
+        if isinstance(split.targets, SparseIndicator):
+            return self._without_sparse_labels(split, split.targets, generator)
+        targets, mask = split.targets, None if split.mask is None else np.asarray(split.mask)
         draws = generator.random(targets.shape, dtype=np.float32)
         if isinstance(self.drop_labels, str):
             kept = np.zeros(targets.shape, np.bool_)
@@ -82,6 +92,53 @@ class Withheld:
         if self.dropped_as == "negative":
             return split
         return replace(split, mask=kept if mask is None else kept & mask)
+
+    def _without_sparse_labels(
+        self, split: Split, targets: SparseIndicator, generator: np.random.Generator
+    ) -> Split:
+        rows, labels = targets.nonzero()
+        if self.dropped_as == "unknown":
+            kept = _drawn(targets.shape, 1 - float(self.drop_labels), generator).within(split.mask)
+            stay = np.concatenate([known[true != 0] for true, known in dense_blocks(targets, kept)])
+            return replace(
+                split, targets=SparseIndicator.of(rows[stay], labels[stay], targets.shape), mask=kept
+            )
+        draws = generator.random(len(rows), dtype=np.float32)
+        if isinstance(self.drop_labels, str):
+            order = np.lexsort((draws, rows))
+            chosen = np.sort(order[np.append(rows[1:] != rows[:-1], np.ones(min(1, len(rows)), bool))])
+        else:
+            chosen = np.flatnonzero(draws >= self.drop_labels)
+        return replace(split, targets=SparseIndicator.of(rows[chosen], labels[chosen], targets.shape))
+
+
+def _drawn(shape: tuple[int, int], share: float, generator: np.random.Generator) -> SparseIndicator:
+    """Draw a bool matrix, each entry True with the probability `share`: the gaps between those of the rarer kind are
+    geometric.
+
+    Raises:
+        DataError: too many of both kinds.
+    """
+    rest, entries = share > 0.5, shape[0] * shape[1]
+    rare = min(share, 1 - share)
+    if rare * entries > _MOST:
+        raise DataError(
+            f"data.drop_labels={1 - share:g}: of {shape[0]} images x {shape[1]} labels, about {rare * entries:.0f} "
+            f"entries would have to be written down one by one, and at most {_MOST} are; instead: "
+            "data.dropped_as=negative, for which the positives alone are drawn for, or a smaller share"
+        )
+    size = max(1, _CELLS // shape[1])
+    parts = []
+    for start in range(0, shape[0], size):
+        images = min(size, shape[0] - start)
+        found, reached = [], -1
+        while reached < images * shape[1]:
+            cells = reached + generator.geometric(rare, int(rare * _CELLS) + 100).cumsum()
+            reached = int(cells[-1])
+            found.append(cells[cells < images * shape[1]])
+        rows, labels = np.divmod(np.concatenate(found), shape[1])
+        parts.append(SparseIndicator.of(rows, labels, (images, shape[1]), np.bool_, np.full(images, rest)))
+    return stacked(parts)
 
 
 def long_tailed_rows(targets: Targets, rarest: float, seed: int | list[int]) -> NDArray[np.int64]:

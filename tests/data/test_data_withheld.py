@@ -10,7 +10,9 @@ import torch
 from jobs import compose_here, run_job_here
 
 from lsep_ml.data import DataError, DataSet, Split
+from lsep_ml.data import withheld as withheld_module
 from lsep_ml.data.withheld import Withheld, long_tailed_rows
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.stages.job_data import build_data
 from lsep_ml.store.sections import config_sections
 
@@ -38,15 +40,37 @@ def data_set(masked: bool = False, labels: int = 10) -> DataSet:
     return DataSet("drawn", tuple(f"label {k}" for k in range(labels)), **splits)
 
 
+def left_of(whole: DataSet, withheld: Withheld, sparse: bool) -> DataSet:
+    """What is left of a data set, its matrices dense, whether or not it was held sparse."""
+    if not sparse:
+        return withheld.of(whole, 3)
+
+    def held(split: Split) -> Split:
+        mask = None if split.mask is None else SparseIndicator.from_dense(split.mask)
+        return replace(split, targets=SparseIndicator.from_dense(split.targets), mask=mask)
+
+    def dense(split: Split) -> Split:
+        assert isinstance(split.targets, SparseIndicator)
+        mask = None if split.mask is None else np.asarray(split.mask)
+        return replace(split, targets=np.asarray(split.targets), mask=mask)
+
+    left = withheld.of(replace(whole, **{name: held(whole.split(name)) for name in SIZES}), 3)
+    return replace(left, **{name: dense(left.split(name)) for name in SIZES})
+
+
 def same(one: Split, other: Split) -> bool:
     return one.images is other.images and np.array_equal(one.targets, other.targets)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_share_of_the_known_labels_becomes_unknown(masked: bool, share: float) -> None:
+def test_a_share_of_the_known_labels_becomes_unknown(
+    masked: bool, share: float, sparse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(withheld_module, "_CELLS", 7770)  # several blocks of rows, and of draws
     whole = data_set(masked)
-    left = Withheld(share).of(whole, 3)
+    left = left_of(whole, Withheld(share), sparse)
     for name in ("train", "val"):
         before, after = whole.split(name), left.split(name)
         known = np.ones(before.targets.shape, bool) if before.mask is None else before.mask
@@ -60,28 +84,32 @@ def test_a_share_of_the_known_labels_becomes_unknown(masked: bool, share: float)
             assert abs(hidden[entries].sum() - share * number) < 5 * np.sqrt(share * (1 - share) * number)
         per_image = hidden.sum(1) / known.sum(1).clip(1)
         assert per_image.std() > 0.05  # each entry is drawn on its own
-    assert same(left.test, whole.test)
+    assert np.array_equal(left.test.targets, whole.test.targets)
     assert left.test.mask is not None
     assert np.array_equal(
         left.test.mask, np.ones_like(left.test.mask) if whole.test.mask is None else whole.test.mask
     )
 
 
-def test_hidden_labels_can_stand_among_the_negatives() -> None:
+@pytest.mark.parametrize("sparse", [False, True])
+def test_hidden_labels_can_stand_among_the_negatives(sparse: bool) -> None:
     whole = data_set()
-    left = Withheld(0.5, "negative").of(whole, 3)
+    left = left_of(whole, Withheld(0.5, "negative"), sparse)
     unknown = Withheld(0.5).of(whole, 3)
     for name in ("train", "val"):
         assert left.split(name).mask is None
-        assert np.array_equal(left.split(name).targets, unknown.split(name).targets)
+        assert not (left.split(name).targets > whole.split(name).targets).any()
+        if not sparse:
+            assert np.array_equal(left.split(name).targets, unknown.split(name).targets)
     positives = whole.train.targets.sum()
     assert 0.45 < left.train.targets.sum() / positives < 0.55
-    assert left.test is whole.test
+    assert same(left.test, whole.test)
 
 
-def test_a_single_positive_of_each_image_is_left() -> None:
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_single_positive_of_each_image_is_left(sparse: bool) -> None:
     whole = data_set()
-    left = Withheld("single_positive", "negative").of(whole, 3)
+    left = left_of(whole, Withheld("single_positive", "negative"), sparse)
     for name in ("train", "val"):
         before, after = whole.split(name).targets, left.split(name).targets
         assert np.array_equal(after.sum(1), np.minimum(before.sum(1), 1))
@@ -90,7 +118,14 @@ def test_a_single_positive_of_each_image_is_left() -> None:
     assert abs(left.train.targets[pairs, 0].mean() - 0.5) < 5 * np.sqrt(
         0.25 / pairs.sum()
     )  # either, at random
-    assert left.test is whole.test
+    assert same(left.test, whole.test)
+
+
+def test_too_many_unknown_entries_to_write_down_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withheld_module, "_MOST", 10_000)
+    left_of(data_set(), Withheld(0.2), sparse=True)
+    with pytest.raises(DataError, match=r"drop_labels=0.3: of 4000 images x 10.*12000.*dropped_as=negative"):
+        left_of(data_set(), Withheld(0.3), sparse=True)
 
 
 @pytest.mark.parametrize("rarest", [0.01, 0.03])
