@@ -26,7 +26,8 @@ def test_every_group_has_its_parts_and_every_loss_its_lines(tmp_path: Path) -> N
     assert sorted(groups) == sorted(gpu_check.GROUPS)
     assert all(name.startswith(kind) for kind, parts in groups.items() for name in parts)
     for kind in ("loss", "half", "compile", "memory"):
-        assert list(groups[kind]) == [f"{kind}-{name}" for name in NAMES]
+        also = [f"{kind}-triton"] if kind in ("compile", "memory") else []
+        assert list(groups[kind]) == [f"{kind}-{name}" for name in NAMES] + also
 
 
 def test_a_sample_of_the_parts(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -39,9 +40,10 @@ def test_a_sample_of_the_parts(tmp_path: Path, capfd: pytest.CaptureFixture[str]
     lines = [line.split() for line in printed.out.splitlines() if not line.startswith("#")]
     assert code == 0, printed.out + printed.err
     assert {len(line) for line in lines} == {4}
-    assert {line[-1] for line in lines} == {"pass"}
+    assert {line[-1] for line in lines if line[0] != "memory-triton"} == {"pass"}
+    assert ["memory-triton", "cpu", "a-GPU", "skipped"] in lines
     assert {line[0].split("-")[0] for line in lines} == {"loss", "half", "memory", "extraction", "main"}
-    assert len(lines) == 3 * len(NAMES) + 4 + 2
+    assert len(lines) == 3 * len(NAMES) + 1 + 4 + 2
     assert {line.split(",")[4] for line in table.read_text().splitlines()} >= set(NAMES)
     assert plot.stat().st_size > 10_000
     assert dict(os.environ) == before
@@ -54,6 +56,12 @@ def test_a_wrong_loss_fails(part: object, tmp_path: Path, monkeypatch: pytest.Mo
     assert not part(Setting("cpu", tmp_path), "lsep").good
     monkeypatch.setattr(losses, "new_loss", right, raising=False)
     assert judge("loss-new", lambda: loss_parts.exact(Setting("cpu", tmp_path), "new")).verdict == "fail"
+
+
+def test_the_candidates_in_triton_compute_what_the_losses_do(tmp_path: Path) -> None:
+    judged = loss_parts.triton_exact(Setting("cpu", tmp_path))
+    assert judged.good
+    assert 0 < float(judged.value) <= 1e-5
 
 
 def test_wrong_steps_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

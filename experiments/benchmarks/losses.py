@@ -124,6 +124,18 @@ def theirs(batch: Batch) -> dict[str, Step]:
     return steps
 
 
+def in_triton(batch: Batch) -> dict[str, Step]:
+    """The candidates in Triton, the losses they would stand for, these compiled, and torch's binary cross entropy."""
+    import triton_losses
+
+    steps = {REFERENCE: batch.step(F.binary_cross_entropy_with_logits, batch.as_float)}
+    for name, (candidate, library) in triton_losses.candidates(batch.targets, batch.indices).items():
+        ways = {"": library, ", compiled": torch.compile(library, dynamic=False), ", Triton": candidate}
+        for way, loss in ways.items():
+            steps[name + way] = batch.step(lambda f, _, loss=loss: loss(f), None)
+    return steps
+
+
 def seconds(step: Step, device: str) -> float:
     clock = time.process_time if device == "cpu" else time.perf_counter
     start = clock()
@@ -196,6 +208,8 @@ def table(device: str, sizes: list[int], budget: float) -> list[dict[str, Any]]:
         few_rows = max(4, min(num_rows, int(MOST_DIFFERENCES / num_labels**2)))
         batch = draw(num_rows, num_labels, positives, device)
         rows += measured("ours", ours(batch), batch, device, budget)
+        if device == "cuda":
+            rows += measured("triton", in_triton(batch), batch, device, budget / 2)
         batch = draw(few_rows, num_labels, positives, device)
         rows += measured("rivals", theirs(batch), batch, device, budget / 2)
     return rows

@@ -6,6 +6,10 @@ The loops are those of the tests (tests/losses/loss_cases.py).
 import contextlib
 import csv
 import io
+import json
+import os
+import statistics
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache, partial
@@ -13,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_parts.parts import Group, Judged, Setting
+from gpu_parts.parts import Group, Judged, Setting, Skipped
 from torch import Tensor
 
 from lsep_ml import losses
@@ -47,8 +51,12 @@ GPU_ROWS = 32  # times those of a CPU, which a GPU would not notice
 
 def groups(setting: Setting) -> Iterator[tuple[str, Group]]:
     """The four groups, a part a loss."""
+    in_triton = {"compile": triton_exact, "memory": triton_cost}
     for kind, part in {"loss": exact, "half": half, "compile": compiled, "memory": cost}.items():
-        yield kind, {f"{kind}-{name}": partial(part, setting, name) for name in NAMES}
+        parts = {f"{kind}-{name}": partial(part, setting, name) for name in NAMES}
+        if kind in in_triton:
+            parts[f"{kind}-triton"] = partial(in_triton[kind], setting)
+        yield kind, parts
 
 
 def exact(setting: Setting, name: str) -> Judged:
@@ -87,6 +95,40 @@ def compiled(setting: Setting, name: str) -> Judged:
     found, wanted = (value_and_gradient(way, f, targets.to(setting.device)) for way in (as_one, loss))
     worst = max(map(difference, found, wanted))
     return Judged(f"{worst:.1e}", "<=1e-4", worst <= 1e-4)
+
+
+def triton_exact(setting: Setting) -> Judged:
+    """The candidates in Triton against the library's losses; on a CPU by Triton's interpreter, in a process."""
+    program = [sys.executable, str(ROOT / "experiments" / "benchmarks" / "triton_losses.py")]
+    environment = (
+        os.environ | {"PYTHONPATH": str(ROOT)} | ({"TRITON_INTERPRET": "1"} if setting.small else {})
+    )
+    done = subprocess.run(
+        [*program, "--device", setting.device], env=environment, stdout=subprocess.PIPE, check=True, text=True
+    )
+    worst = max(json.loads(done.stdout).values())
+    return Judged(f"{worst:.1e}", "<=1e-4", worst <= 1e-4)
+
+
+def triton_cost(setting: Setting) -> Judged:
+    """Time of the candidates in Triton against torch.compile's, the median over K; all rows go to the table.
+
+    No goal: what is below 1 is worth taking over into the library.
+    """
+    if setting.small:
+        raise Skipped("cpu", "a-GPU")
+    ratios: dict[str, list[float]] = {}
+    for num_labels in tuple(benchmark.SIZES)[1:]:
+        torch.compiler.reset()
+        drawn = drawn_batch(setting, num_labels)
+        with contextlib.redirect_stdout(io.StringIO()):
+            rows = list(benchmark.measured("triton", benchmark.in_triton(drawn), drawn, setting.device, 0.5))
+        append(table(setting), rows)
+        times = {row["loss"]: float(row["ratio_to_bce"]) for row in rows}
+        for name in ("lsep", "ranking", "warp"):
+            ratios.setdefault(name, []).append(times[f"{name}, Triton"] / times[f"{name}, compiled"])
+    value = ",".join(f"{name}:{statistics.median(found):.2f}" for name, found in ratios.items())
+    return Judged(value, "of-torch.compile,none-set", True)
 
 
 def cost(setting: Setting, name: str) -> Judged:
