@@ -6,19 +6,113 @@ memory, forward and backward, instead of N x K.
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from functools import partial
+from inspect import signature
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from lsep_ml.losses.exponential import BPMLL_CLAMP
+from lsep_ml.losses.binary import bce_loss
+from lsep_ml.losses.exponential import (
+    BPMLL_CLAMP,
+    bpmll_clamped_rows,
+    bpmll_loss,
+    check_temperature,
+    lsep_loss,
+)
+from lsep_ml.losses.kernels.class_counts import ClassCounts, PosWeight, positive_weights
 from lsep_ml.losses.kernels.inputs import Reduction, reduce
 from lsep_ml.losses.kernels.labels import FAR, LabelIndices
-from lsep_ml.losses.kernels.sums import log_sum_exp, softplus
+from lsep_ml.losses.kernels.sums import LOG2_E, log_sum_exp, softplus
+from lsep_ml.losses.softmax import softmax_loss
 
-__all__ = ["BLOCKWISE_LOSSES", "blockwise_loss"]
+__all__ = ["BLOCKWISE_LOSSES", "blockwise", "blockwise_loss"]
 
-Statistic = Literal["softplus", "logsumexp", "logsumexp of negatives"]
+BLOCKWISE_LOSSES: dict[str, Callable[..., Tensor]] = {
+    "lsep": lsep_loss,
+    "bpmll": bpmll_loss,
+    "softmax": softmax_loss,
+    "bce": bce_loss,
+}
+"""The losses that can be computed by blocks of labels."""
+
+Statistic = Literal["softplus of negatives", "logsumexp of negatives", "logsumexp of known"]
+
+
+class Rows(NamedTuple):
+    """Holds what a loss needs of a batch's scores.
+
+    others: the statistic over the labels of each row, (N,). positives: f_u (N, P), anything where it is not `present`.
+    indices: the positives' labels. known: how many labels of each row are known. num_labels: K.
+    """
+
+    others: Tensor
+    positives: Tensor
+    present: Tensor
+    indices: Tensor
+    known: Tensor
+    num_labels: int
+
+    @property
+    def num_positives(self) -> Tensor:
+        """Return |Y| of each row (N,)."""
+        return self.present.sum(1)
+
+    @property
+    def num_negatives(self) -> Tensor:
+        """Return how many known labels of each row are no positives, (N,)."""
+        return self.known - self.num_positives
+
+
+def blockwise(*functions: Callable[..., Tensor]) -> Callable[..., list[Tensor]] | None:
+    """Return what computes `functions` of the scores W x + b together, by blocks of labels; None where it cannot be.
+
+    Args:
+        functions: (scores, targets, mask) -> Tensor: losses of `BLOCKWISE_LOSSES` and `bpmll_clamped_rows`, or
+            functools.partial of these, that need the same of the labels that are not positive. LSEP cannot have
+            max_pairs or weights here.
+
+    Returns:
+        (features (N, D), weight (K, D), bias (K,), targets: `LabelIndices`, mask=None, block=8192) -> each function's
+        value of every row, (N,); differentiable once in the first three, all of one dtype, float32 or float64, in
+        which it computes under autocast too. It raises ValueError for shapes that do not fit and a block below 1.
+
+    Example:
+        >>> import torch
+        >>> from lsep_ml.losses import LabelIndices, blockwise, lsep_loss
+        >>> lsep = blockwise(lsep_loss)
+        >>> features, weight = torch.tensor([[1.0]]), torch.tensor([[2.0], [1.0], [0.0]])
+        >>> lsep(features, weight, torch.zeros(3), LabelIndices(torch.tensor([[0]]), 3))
+        [tensor([0.4076])]
+    """
+    bound = [_bound(function) for function in functions]
+    formulas = [of[1] for of in bound if of is not None]
+    statistics = {None if of is None else of[0] for of in bound}
+    statistic = statistics.pop()
+    if statistic is None or statistics:
+        return None
+
+    def compute(
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        targets: LabelIndices,
+        mask: Tensor | None = None,
+        block: int = 8192,
+    ) -> list[Tensor]:
+        _check(features, weight, bias, targets, mask, block)
+        present = targets.indices >= 0
+        known = present.new_full((len(present),), len(weight), dtype=torch.int64)
+        if mask is not None:
+            present, known = present & mask.gather(1, targets.indices.clamp(min=0)), mask.sum(1)
+        given = (features, weight, bias, targets.indices, mask, statistic, block)
+        with torch.autocast(features.device.type, enabled=False):
+            others, positives = _RowNumbers.apply(*given)
+        rows = Rows(others, positives, present, targets.indices.clamp(min=0), known, len(weight))
+        return [formula(rows) for formula in formulas]
+
+    return compute
 
 
 def blockwise_loss(
@@ -28,22 +122,26 @@ def blockwise_loss(
     bias: Tensor,
     targets: LabelIndices,
     *,
+    mask: Tensor | None = None,
     reduction: Reduction = "mean",
     block: int = 8192,
+    **options: Any,
 ) -> Tensor:
     r"""Compute the loss called `name` of the scores W x + b of each row x of `features`, without forming all of them.
 
     Value and gradient are those of `lsep_loss` and its like on `features @ weight.T + bias`, to rounding.
 
     Args:
-        name: "lsep", "bpmll", "softmax" or "bce", with that function's default options.
+        name: "lsep", "bpmll", "softmax" or "bce".
         features: x, float (N, D). weight: W (K, D). bias: b (K,), all of one dtype.
-        targets: the positives; every other entry is a known negative.
+        targets: the positives; every other entry is a negative.
+        mask: bool (N, K), True where the target is known; None: every entry is.
         reduction: "mean" over the N rows, "sum" or "none" (N,).
         block: labels whose scores are computed at a time.
+        options: that function's own: `temperature` of "lsep", `normalize` of the others, the weights of "bce".
 
     Raises:
-        ValueError: another name; shapes that do not fit; a block below 1.
+        ValueError: another name or option; shapes that do not fit; a block below 1.
 
     Example:
         >>> import torch
@@ -54,6 +152,30 @@ def blockwise_loss(
     """
     if name not in BLOCKWISE_LOSSES:
         raise ValueError(f"name={name!r}: expected one of {', '.join(BLOCKWISE_LOSSES)}")
+    compute = blockwise(partial(BLOCKWISE_LOSSES[name], **options))
+    if compute is None:
+        raise ValueError(
+            f"{name} with {options} is not computed by blocks of labels; give its scores to {name}_loss"
+        )
+    return reduce(compute(features, weight, bias, targets, mask, block)[0], reduction)
+
+
+def _bound(function: Callable[..., Tensor]) -> tuple[Statistic, Callable[[Rows], Tensor]] | None:
+    """Return the statistic of a function and its formula with the options that are bound to it; None: not by blocks."""
+    plain, options = getattr(function, "func", function), dict(getattr(function, "keywords", {}))
+    if plain not in _FORMULAS or getattr(function, "args", ()):
+        return None
+    statistic, formula = _FORMULAS[plain]
+    defaults, taken = signature(plain).parameters, signature(formula).parameters
+    for key in [key for key in options if key not in taken]:
+        if key not in defaults or options.pop(key) != defaults[key].default:
+            return None
+    return statistic, partial(formula, **options)
+
+
+def _check(
+    features: Tensor, weight: Tensor, bias: Tensor, targets: LabelIndices, mask: Tensor | None, block: int
+) -> None:
     if block < 1:
         raise ValueError(f"block={block}: expected at least 1 label at a time")
     num_rows, num_labels = len(features), len(weight)
@@ -66,10 +188,8 @@ def blockwise_loss(
         raise ValueError(
             f"targets: {len(targets.indices)} rows of {targets.num_labels} labels, expected {num_rows} of {num_labels}"
         )
-    statistic, formula = BLOCKWISE_LOSSES[name]
-    present = targets.indices >= 0
-    others, positives = _RowNumbers.apply(features, weight, bias, targets.indices, statistic, block)
-    return reduce(formula(others, positives, present, present.sum(1) < num_labels), reduction)
+    if mask is not None and (mask.shape != (num_rows, num_labels) or mask.dtype != torch.bool):
+        raise ValueError(f"mask: {mask.dtype} {tuple(mask.shape)}, expected bool {(num_rows, num_labels)}")
 
 
 class _RowNumbers(torch.autograd.Function):
@@ -78,88 +198,136 @@ class _RowNumbers(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, features: Tensor, weight: Tensor, bias: Tensor, indices: Tensor, kind: Statistic, block: int
+        ctx: Any,
+        features: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        indices: Tensor,
+        mask: Tensor | None,
+        statistic: Statistic,
+        block: int,
     ) -> tuple[Tensor, Tensor]:
-        total = features.new_full((len(features),), 0.0 if kind == "softplus" else -FAR)
+        is_sum = statistic == "softplus of negatives"
+        total = features.new_full((len(features),), 0.0 if is_sum else -FAR)
+        positives = features.new_zeros(indices.shape)
         for start in range(0, len(weight), block):
-            scores = _scores(features, weight, bias, indices, kind, slice(start, start + block))
-            if kind == "softplus":
+            labels = slice(start, start + block)
+            scores = torch.addmm(bias[labels], features, weight[labels].T)
+            within, at = _places(indices, start, scores.shape[1])
+            positives = torch.where(within, scores.gather(1, at), positives)
+            _take_away(scores, within, at, mask, statistic, labels)
+            if is_sum:
                 total += softplus(scores).sum(1)
             else:
                 largest, rest = log_sum_exp(scores)
                 total = torch.logaddexp(total, largest + rest)
-        ctx.save_for_backward(features, weight, bias, indices, total)
-        ctx.kind, ctx.block = kind, block
-        labels = indices.clamp(min=0)
-        return total, torch.einsum("npd,nd->np", weight[labels], features) + bias[labels]
+        ctx.save_for_backward(features, weight, bias, indices, mask, total)
+        ctx.statistic, ctx.block = statistic, block
+        return total, positives
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, of_total: Tensor, of_positives: Tensor) -> tuple[Any, ...]:
-        features, weight, bias, indices, total = ctx.saved_tensors
-        of_features, of_weight, of_bias = (torch.empty_like(each) for each in (features, weight, bias))
-        of_features.zero_()
-        for start in range(0, len(weight), ctx.block):
-            labels = slice(start, start + ctx.block)
-            scores = _scores(features, weight, bias, indices, ctx.kind, labels)
-            slope = (
-                scores.sigmoid_()
-                if ctx.kind == "softplus"
-                else scores.sub_(total[:, None]).clamp_(max=0).exp_()
-            )
-            slope *= of_total[:, None]
-            of_features.addmm_(slope, weight[labels])
-            torch.mm(slope.T, features, out=of_weight[labels])
-            of_bias[labels] = slope.sum(0)
-        padded = indices.clamp(min=0)
-        of_features += torch.einsum("np,npd->nd", of_positives, weight[padded])
-        of_weight.index_add_(
-            0, padded.flatten(), (of_positives[:, :, None] * features[:, None]).flatten(0, 1)
-        )
-        of_bias.index_add_(0, padded.flatten(), of_positives.flatten())
-        return of_features, of_weight, of_bias, None, None, None
+        with torch.autocast(of_total.device.type, enabled=False):
+            return *_gradients(ctx, of_total, of_positives), None, None, None, None
 
 
-def _scores(
-    features: Tensor, weight: Tensor, bias: Tensor, indices: Tensor, kind: Statistic, labels: slice
-) -> Tensor:
-    """Return the scores of a block of labels; with "logsumexp of negatives" about -1e30 at the positives."""
-    scores = torch.addmm(bias[labels], features, weight[labels].T)
-    if kind == "logsumexp of negatives":
-        within = (indices >= labels.start) & (indices < labels.start + scores.shape[1])
-        away = torch.where(within, -2 * FAR, 0.0).to(scores.dtype)
-        scores.scatter_add_(1, (indices - labels.start).clamp(0, scores.shape[1] - 1), away)
-    return scores
+def _gradients(ctx: Any, of_total: Tensor, of_positives: Tensor) -> list[Tensor | None]:
+    """Compute, from those of the row numbers, the gradients of features, weight and bias that are needed."""
+    features, weight, bias, indices, mask, total = ctx.saved_tensors
+    wanted = zip((features, weight, bias), ctx.needs_input_grad, strict=False)
+    gradients = [torch.zeros_like(each) if needs else None for each, needs in wanted]
+    of_features, of_weight, of_bias = gradients
+    for start in range(0, len(weight), ctx.block):
+        labels = slice(start, start + ctx.block)
+        slopes = torch.addmm(bias[labels], features, weight[labels].T)
+        within, at = _places(indices, start, slopes.shape[1])
+        _take_away(slopes, within, at, mask, ctx.statistic, labels)
+        if ctx.statistic == "softplus of negatives":
+            slopes.sigmoid_()
+        else:
+            slopes.sub_(total[:, None]).clamp_(max=0).mul_(LOG2_E).exp2_()
+        slopes *= of_total[:, None]
+        slopes.scatter_add_(1, at, torch.where(within, of_positives, 0.0))
+        if of_features is not None:
+            of_features.addmm_(slopes, weight[labels])
+        if of_weight is not None:
+            torch.mm(slopes.T, features, out=of_weight[labels])
+        if of_bias is not None:
+            of_bias[labels] = slopes.sum(0)
+    return gradients
 
 
-def _exponents(others: Tensor, positives: Tensor, present: Tensor, has_negatives: Tensor) -> Tensor:
-    """Return a of eqn 7, about -1e30 for a row without a pair."""
-    least, rest = log_sum_exp(torch.where(present, -positives, -FAR))
-    return torch.where(present.any(1) & has_negatives, others + (least + rest), -FAR)
+def _places(indices: Tensor, start: int, size: int) -> tuple[Tensor, Tensor]:
+    """Return which positives stand in a block of labels, and where; any place for the others."""
+    return (indices >= start) & (indices < start + size), (indices - start).clamp(0, size - 1)
 
 
-def _lsep(others: Tensor, positives: Tensor, present: Tensor, has_negatives: Tensor) -> Tensor:
-    return softplus(_exponents(others, positives, present, has_negatives))
+def _take_away(
+    scores: Tensor, within: Tensor, at: Tensor, mask: Tensor | None, statistic: Statistic, labels: slice
+) -> None:
+    """Move the scores of a block that do not enter the statistic to about -2e30, in place."""
+    if statistic != "logsumexp of known":
+        scores.scatter_add_(1, at, torch.where(within, -2 * FAR, 0.0).to(scores.dtype))
+    if mask is not None:
+        scores.masked_fill_(~mask[:, labels], -2 * FAR)
 
 
-def _bpmll(others: Tensor, positives: Tensor, present: Tensor, has_negatives: Tensor) -> Tensor:
-    exponents = _exponents(others, positives, present, has_negatives)
-    limit = BPMLL_CLAMP[others.dtype]
+def _exponents(rows: Rows, temperature: float = 1.0) -> Tensor:
+    """Return A of eqn 7, about -1e30 for a row without a pair."""
+    least, rest = log_sum_exp(torch.where(rows.present, -rows.positives, -FAR), temperature)
+    pairs = (rows.num_positives > 0) & (rows.num_negatives > 0)
+    return torch.where(pairs, rows.others + (least + rest), -FAR)
+
+
+def _lsep(rows: Rows, *, temperature: float = 1.0) -> Tensor:
+    check_temperature(temperature)
+    return softplus(_exponents(rows, temperature))
+
+
+def _bpmll_exponents(rows: Rows, normalize: bool) -> Tensor:
+    exponents = _exponents(rows)
+    if not normalize:
+        return exponents
+    return exponents - (rows.num_positives * rows.num_negatives).clamp(min=1).to(exponents).log()
+
+
+def _bpmll(rows: Rows, *, normalize: bool = False) -> Tensor:
+    exponents, limit = _bpmll_exponents(rows, normalize), BPMLL_CLAMP[rows.others.dtype]
     return torch.where(exponents > limit, limit + (exponents - exponents.detach()), exponents).exp()
 
 
-def _softmax(others: Tensor, positives: Tensor, present: Tensor, has_negatives: Tensor) -> Tensor:
-    return torch.where(present, others[:, None] - positives, 0.0).sum(1)
+def _clamped(rows: Rows, *, normalize: bool = False) -> Tensor:
+    return _bpmll_exponents(rows, normalize) > BPMLL_CLAMP[rows.others.dtype]
 
 
-def _bce(others: Tensor, positives: Tensor, present: Tensor, has_negatives: Tensor) -> Tensor:
-    return others - torch.where(present, positives, 0.0).sum(1)
+def _softmax(rows: Rows, *, normalize: bool = False) -> Tensor:
+    losses = torch.where(rows.present, rows.others[:, None] - rows.positives, 0.0).sum(1)
+    return losses / rows.num_positives.clamp(min=1) if normalize else losses
 
 
-BLOCKWISE_LOSSES: dict[str, tuple[Statistic, Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]]] = {
-    "lsep": ("logsumexp of negatives", _lsep),
-    "bpmll": ("logsumexp of negatives", _bpmll),
-    "softmax": ("logsumexp", _softmax),
-    "bce": ("softplus", _bce),
+def _bce(
+    rows: Rows,
+    *,
+    normalize: bool = False,
+    pos_weight: PosWeight = None,
+    pos_weight_cap: float = 20.0,
+    class_counts: ClassCounts | None = None,
+) -> Tensor:
+    of_labels = rows.others.new_empty(0, rows.num_labels)
+    weights = positive_weights(of_labels, pos_weight, pos_weight_cap, class_counts)
+    of_positives = softplus(-rows.positives)
+    if weights is not None:
+        of_positives = weights[rows.indices] * of_positives
+    losses = rows.others + torch.where(rows.present, of_positives, 0.0).sum(1)
+    return losses / rows.known.clamp(min=1) if normalize else losses
+
+
+_FORMULAS: dict[Callable[..., Tensor], tuple[Statistic, Callable[..., Tensor]]] = {
+    lsep_loss: ("logsumexp of negatives", _lsep),
+    bpmll_loss: ("logsumexp of negatives", _bpmll),
+    bpmll_clamped_rows: ("logsumexp of negatives", _clamped),
+    softmax_loss: ("logsumexp of known", _softmax),
+    bce_loss: ("softplus of negatives", _bce),
 }
-"""What can be computed by blocks of labels: the number a row needs of all labels, and the loss from it."""
+"""Of each function the number that a row needs of all labels, and what it makes of it."""

@@ -12,14 +12,18 @@ from pytorch_lightning.callbacks import WeightAveraging
 from pytorch_lightning.plugins.precision import MixedPrecision, Precision
 from pytorch_lightning.utilities.enums import GradClipAlgorithmType
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lsep_ml.data import Batch
+from lsep_ml.losses import LabelIndices, blockwise
 from lsep_ml.metrics.functional import as_numpy, ranking_metrics
 from lsep_ml.models import Network, Prediction, Probe
 from lsep_ml.training.parameter_groups import backbone_groups, new_groups
 from lsep_ml.training.recipe import Computing, Objective, Optimisation
+
+LARGE = 2**26
+"""Scores of a training batch, 256 MiB, from which on they are computed by blocks of labels where they can be."""
 
 
 class LabelPrediction(LightningModule):
@@ -38,6 +42,9 @@ class LabelPrediction(LightningModule):
     1 - lambda times that for the others', so that targets stay 0 or 1.
 
     Under mixed precision the backbone computes in half precision; the score layer, the scores and the loss are float32.
+
+    From `LARGE` scores in a training batch on, those of a linear layer and a loss that `blockwise` has are never there
+    all at once, and neither is their gradient; value and gradients are the same to rounding.
 
     Logs train/loss, val/loss and val/<key> for every key of `ranking_metrics`; each is the number that one process
     would log for the same scores.
@@ -74,11 +81,14 @@ class LabelPrediction(LightningModule):
         return self.objective.name
 
     def forward(self, images: Tensor) -> Prediction:
-        features = self.extract(images)
-        layer = self.network.score_layer
+        features = self._features(images)
         with torch.autocast(features.device.type, enabled=False):
-            features = features.to(layer.weight.dtype)
-            return Prediction(layer(features), features[:, : self.network.num_features])
+            return Prediction(self.network.score_layer(features), features[:, : self.network.num_features])
+
+    def _features(self, images: Tensor) -> Tensor:
+        """Compute what the score layer reads, in its own type."""
+        features = self.extract(images)
+        return features.to(self.network.score_layer.weight.dtype)
 
     def configure_callbacks(self) -> list[Callback]:
         decay = self.optimisation.ema
@@ -106,17 +116,47 @@ class LabelPrediction(LightningModule):
         self.network.backbone.requires_grad_(trained).train(trained)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        scores, features = self(batch.images)
-        loss = self._loss(scores, features, batch)
+        evaluated = self._by_blocks(batch) or self._at_once(batch)
+        loss, *counts = evaluated(batch)
         if batch.others is not None:
             targets, mask, share, soft = batch.others
-            other = self._loss(scores, features, batch._replace(targets=targets, mask=mask, soft=soft))
+            other, *_ = evaluated(batch._replace(targets=targets, mask=mask, soft=soft))
             loss = share * loss + (1 - share) * other
-        known = scores.detach(), batch.targets, batch.mask
-        counts = [count(*known).double() for count in self.objective.diagnostics.values()]
         self._images.append(len(batch.rows))
-        self._sums.append(torch.stack([loss.detach().double() * len(batch.rows), *counts]))
+        of_batch = loss.detach().double() * len(batch.rows)
+        self._sums.append(torch.stack([of_batch, *(count.double() for count in counts)]))
         return loss * batch.weight
+
+    def _at_once(self, batch: Batch) -> Callable[[Batch], list[Tensor]]:
+        """Return what computes, from all scores of the batch's images, their loss with given labels and its counts."""
+        scores, features = self(batch.images)
+
+        def evaluated(labels: Batch) -> list[Tensor]:
+            known = scores.detach(), labels.targets, labels.mask
+            counts = [count(*known) for count in self.objective.diagnostics.values()]
+            return [self._loss(scores, features, labels), *counts]
+
+        return evaluated
+
+    def _by_blocks(self, batch: Batch) -> Callable[[Batch], list[Tensor]] | None:
+        """Return what computes the same without all scores, where these are many; None: they are few, or needed."""
+        layer, objective = self.network.score_layer, self.objective
+        if not isinstance(layer, nn.Linear) or len(batch.rows) * layer.out_features < LARGE:
+            return None
+        soft = any(labels is not None and labels.soft is not None for labels in (batch, batch.others))
+        half = layer.weight.dtype not in (torch.float32, torch.float64)
+        together = blockwise(objective.loss, *objective.diagnostics.values())
+        if together is None or soft or half or objective.label_smoothing or self.decision is not None:
+            return None
+        features = self._features(batch.images)
+
+        def evaluated(labels: Batch) -> list[Tensor]:
+            dense = not isinstance(labels.targets, LabelIndices)
+            targets = LabelIndices.of(labels.targets) if dense else labels.targets
+            losses, *counted = together(features, layer.weight, layer.bias, targets, labels.mask)
+            return [losses.mean(), *(of_rows.sum() for of_rows in counted)]
+
+        return evaluated
 
     def _loss(self, scores: Tensor, features: Tensor, batch: Batch) -> Tensor:
         loss = self.objective.loss

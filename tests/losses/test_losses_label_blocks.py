@@ -1,13 +1,23 @@
 """A score layer and its loss by blocks of labels: value and gradients are those of all scores at once."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from lsep_ml import losses
-from lsep_ml.losses import BLOCKWISE_LOSSES, LabelIndices, blockwise_loss
+from lsep_ml.losses import (
+    BLOCKWISE_LOSSES,
+    ClassCounts,
+    LabelIndices,
+    blockwise,
+    blockwise_loss,
+    bpmll_clamped_rows,
+    bpmll_loss,
+    lsep_loss,
+    softmax_loss,
+)
 
 
 def layer(num_rows: int, num_labels: int, scale: float = 1.0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -21,23 +31,42 @@ def layer(num_rows: int, num_labels: int, scale: float = 1.0) -> tuple[Tensor, T
     return features, weight, bias, targets
 
 
-@pytest.mark.parametrize("name", BLOCKWISE_LOSSES)
-@pytest.mark.parametrize("block", [1, 3, 7, 100])
+COUNTS = ClassCounts(torch.arange(11), torch.arange(11, 0, -1))
+CASES: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in BLOCKWISE_LOSSES),
+    ("lsep", {"temperature": 3.0}),
+    ("lsep", {"max_pairs": None, "weighted": False, "margin": 1.0}),
+    ("bpmll", {"normalize": True}),
+    ("softmax", {"normalize": True}),
+    ("bce", {"normalize": True}),
+    ("bce", {"pos_weight": "balanced", "class_counts": COUNTS, "pos_weight_cap": 3.0}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), CASES)
+@pytest.mark.parametrize("block", [1, 4, 100])
 @pytest.mark.parametrize("scale", [1.0, 40.0])
-@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("masked", [False, True])
 def test_values_and_gradients_are_those_of_all_labels_at_once(
-    name: str, block: int, scale: float, reduction: Any
+    name: str, options: dict[str, Any], block: int, scale: float, masked: bool
 ) -> None:
     *tensors, targets = layer(6, 11, scale)
+    mask = torch.rand(6, 11, generator=torch.Generator().manual_seed(1)) < 0.6 if masked else None
+    if mask is not None:
+        mask[1] = False
     indices = LabelIndices.of(targets)
     plain, blocked = ([each.clone().requires_grad_() for each in tensors] for _ in range(2))
-    expected = getattr(losses, f"{name}_loss")(plain[0] @ plain[1].T + plain[2], targets, reduction=reduction)
-    found = blockwise_loss(name, *blocked, indices, reduction=reduction, block=block)
+    of_scores = partial(BLOCKWISE_LOSSES[name], mask=mask, reduction="none", **options)
+    expected = of_scores(plain[0] @ plain[1].T + plain[2], targets)
+    given = (name, *blocked, indices)
+    found = blockwise_loss(*given, mask=mask, reduction="none", block=block, **options)
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
-    expected.sum().backward()
-    found.sum().backward()
+    of_rows = torch.linspace(-1, 2, 6, dtype=torch.float64)
+    (of_rows @ expected).backward()
+    (of_rows @ found).backward()
     for ours, theirs in zip(blocked, plain, strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9)
+    assert torch.equal(blockwise_loss(*given, mask=mask, block=block, **options), found.mean())
 
 
 @pytest.mark.parametrize("name", BLOCKWISE_LOSSES)
@@ -62,7 +91,10 @@ def test_large_scores_in_single_precision_have_finite_gradients(name: str) -> No
     ("change", "words"),
     [
         ({"name": "warp"}, "name='warp'"),
+        ({"max_pairs": 3}, "lsep with {'max_pairs': 3} is not"),
+        ({"no": 3}, "lsep with {'no': 3} is not"),
         ({"block": 0}, "block=0"),
+        ({"mask": torch.ones(6, 10, dtype=torch.bool)}, "mask: torch.bool"),
         ({"bias": torch.zeros(3)}, r"bias: shapes .* expected \(N, D\)"),
         ({"targets": LabelIndices(torch.zeros(2, 1, dtype=torch.int64), 11)}, "2 rows of 11 labels"),
         ({"targets": LabelIndices(torch.zeros(6, 1, dtype=torch.int64), 4)}, "6 rows of 4 labels"),
@@ -79,3 +111,30 @@ def test_what_does_not_fit_is_refused(change: dict[str, Any], words: str) -> Non
     }
     with pytest.raises(ValueError, match=words):
         blockwise_loss(**(given | change))
+
+
+def test_functions_of_the_same_scores_are_computed_together() -> None:
+    features, weight, bias, targets = layer(6, 11, 300.0)
+    together = blockwise(partial(bpmll_loss, normalize=True), partial(bpmll_clamped_rows, normalize=True))
+    assert together is not None
+    losses, clamped = together(features, weight, bias, LabelIndices.of(targets), block=4)
+    scores = features @ weight.T + bias
+    torch.testing.assert_close(losses, bpmll_loss(scores, targets, normalize=True, reduction="none"))
+    assert clamped.sum() == bpmll_clamped_rows(scores, targets, normalize=True) > 0
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [(partial(lsep_loss, max_pairs=4),), (torch.sum,), (softmax_loss, lsep_loss), (bpmll_loss, torch.sum)],
+)
+def test_what_needs_all_scores_has_no_way_by_blocks(functions: Any) -> None:
+    assert blockwise(*functions) is None
+
+
+def test_only_the_gradients_that_are_asked_for_are_computed() -> None:
+    features, weight, bias, targets = layer(6, 11)
+    given = features, weight.requires_grad_(), bias
+    blockwise_loss("bce", *given, LabelIndices.of(targets)).backward()
+    assert features.grad is None
+    assert weight.grad is not None
+    assert bias.grad is None
