@@ -3,8 +3,8 @@
     python experiments/benchmarks/label_blocks.py --labels 10000 100000 1000000
 
 A step is that of `LabelPrediction` on `--rows` rows of `--features` features with 30 positives each, by SGD: loss,
-gradient, new weights. For the time (the median of `--repeats`) the two ways alternate within one process; the peak of
-resident memory, all of the process, is that of three steps in a process of their own.
+gradient, new weights. For the CPU time (the median of `--repeats`) the two ways alternate within one process; the peak
+of resident memory, all of the process, is that of three steps in a process of their own.
 """
 
 import argparse
@@ -57,13 +57,13 @@ class Steps:
         self.batch = Batch(features, targets, None, torch.arange(options.rows))  # type: ignore[arg-type]
 
     def step(self, way: str) -> float:
-        """Do one, and return the seconds that it took."""
+        """Do one, and return the CPU seconds that it took."""
         label_prediction.LARGE = WAYS[way]
-        started = time.perf_counter()
+        started = time.process_time()
         self.module.training_step(self.batch, 0).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return time.perf_counter() - started
+        return time.process_time() - started
 
 
 def peak(loss: str, way: str, labels: int) -> float:
@@ -93,7 +93,7 @@ def main() -> None:
         print(int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 2**20)
         return
     table = Table(
-        *("loss", "labels", "seconds, all", "seconds, blocks", "GiB, all", "GiB, blocks"),
+        *("loss", "labels", "CPU seconds, all", "blocks", "GiB, all", "blocks"),
         title=f"a step on {options.rows} rows of {options.features} features",
     )
     for labels in options.labels:

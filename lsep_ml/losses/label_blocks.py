@@ -163,7 +163,7 @@ def blockwise_loss(
 def _bound(function: Callable[..., Tensor]) -> tuple[Statistic, Callable[[Rows], Tensor]] | None:
     """Return the statistic of a function and its formula with the options that are bound to it; None: not by blocks."""
     plain, options = getattr(function, "func", function), dict(getattr(function, "keywords", {}))
-    if plain not in _FORMULAS or getattr(function, "args", ()):
+    if plain not in _FORMULAS or getattr(function, "args", None):
         return None
     statistic, formula = _FORMULAS[plain]
     defaults, taken = signature(plain).parameters, signature(formula).parameters

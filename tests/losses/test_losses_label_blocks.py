@@ -58,15 +58,15 @@ def test_values_and_gradients_are_those_of_all_labels_at_once(
     plain, blocked = ([each.clone().requires_grad_() for each in tensors] for _ in range(2))
     of_scores = partial(BLOCKWISE_LOSSES[name], mask=mask, reduction="none", **options)
     expected = of_scores(plain[0] @ plain[1].T + plain[2], targets)
-    given = (name, *blocked, indices)
-    found = blockwise_loss(*given, mask=mask, reduction="none", block=block, **options)
+    of_blocks = partial(blockwise_loss, name, *blocked, indices, mask=mask, block=block, **options)
+    found = of_blocks(reduction="none")
     torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
     of_rows = torch.linspace(-1, 2, 6, dtype=torch.float64)
     (of_rows @ expected).backward()
     (of_rows @ found).backward()
     for ours, theirs in zip(blocked, plain, strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-9)
-    assert torch.equal(blockwise_loss(*given, mask=mask, block=block, **options), found.mean())
+    assert torch.equal(of_blocks(), found.mean())
 
 
 @pytest.mark.parametrize("name", BLOCKWISE_LOSSES)

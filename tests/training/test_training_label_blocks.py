@@ -26,7 +26,7 @@ from lsep_ml.training.recipe import Objective, Optimisation
 from lsep_ml.training.schedules import cosine
 
 ROWS, INPUTS = 6, 4
-LOSSES = {
+LOSSES: dict[str, Callable[..., Tensor]] = {
     "lsep": losses.lsep_loss,
     "bce": partial(losses.bce_loss, pos_weight="balanced"),
     "softmax": partial(losses.softmax_loss, normalize=True),
@@ -198,7 +198,7 @@ def test_gradients_reach_what_averages_them_over_processes(
     alone = module_of()
     step(alone, batch_of("dense"))
     module = module_of()
-    module.forward = partial(module.training_step, batch_idx=0)  # type: ignore[method-assign]
+    module.forward = partial(module.training_step, batch_idx=0)  # type: ignore[method-assign, assignment]
 
     def doubled(state: object, bucket: distributed.GradBucket) -> torch.futures.Future[Tensor]:
         future: torch.futures.Future[Tensor] = torch.futures.Future()
