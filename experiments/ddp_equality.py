@@ -24,7 +24,7 @@ from lsep_ml.data import DataSet
 from lsep_ml.files import file_digest
 from lsep_ml.processes.start import launch
 from lsep_ml.runs.arrays import write_predictions
-from lsep_ml.stages.decision import fit
+from lsep_ml.stages.decision import fit, linear_fits_key, stored_fits
 from lsep_ml.stages.evaluation import evaluate
 from lsep_ml.stages.extraction import Extraction, extract_features
 from lsep_ml.stages.fit_rows import FitRows
@@ -33,15 +33,20 @@ from lsep_ml.stages.job_data import build_data
 from lsep_ml.stages.network import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.scores import extract_scores
+from lsep_ml.store.entries import Store
 from lsep_ml.store.sections import config_sections
 from lsep_ml.training.progress import quiet_lightning
 
 CONF = Path(__file__).parent.parent / "conf"
 WORLDS = (1, 2, 3)
 IMAGES = (97, 2)
+OVERRIDES = {
+    "zero": ("decision.shift_invariant=false",),  # the one decision that asks what its loss is like
+    "count_est:val": ("decision.fit_on=val",),  # fitted without each fold too, as is the next
+    "thresh_est:offset": ("decision.offset=class",),
+}
 # All but "none", which leaves the deciding to a predictor.
-DECISIONS = sorted(file.stem for file in (CONF / "decision").glob("*.yaml") if file.stem != "none")
-OVERRIDES = {"zero": ("decision.shift_invariant=false",)}  # the one decision that asks what its loss is like
+DECISIONS = sorted({*OVERRIDES, *(file.stem for file in (CONF / "decision").glob("*.yaml"))} - {"none"})
 SMALL = (
     "data.train=61",
     "data.val=40",
@@ -75,7 +80,7 @@ def configuration(folder: Path, *overrides: str) -> DictConfig:
 
 @quiet_lightning()
 def measure(by_images: dict[int, DictConfig], by_decision: dict[str, DictConfig], folder: Path) -> Found:
-    """In every process of a job: extract for each number of images; in the first, fit and evaluate all decisions."""
+    """In every process of a job: extract for each number of images and fit all decisions; the first evaluates them."""
     register_resolvers()  # in a process that was started for this, nobody has
     return measure_job(build_job(by_images[IMAGES[0]]), by_images, by_decision, folder)
 
@@ -94,9 +99,6 @@ def measure_job(
         extractions[images] = extract_scores(
             job.store, features, job.network.score_layer, data.eval_batch_size
         )
-    job.processes.disconnect()
-    if not job.processes.first:
-        return {}
     found = {}
     for images, extraction in extractions.items():
         for entry in (extraction.features, extraction.scores):
@@ -105,16 +107,22 @@ def measure_job(
         for name, config in by_decision.items():
             config = OmegaConf.merge(config, {"sizes": job.config.sizes})
             for key, value in _decided(
-                config, extraction, data_sets[images], folder / f"{images}-{name}.npz"
+                config, extraction, data_sets[images], folder / f"{images}-{name}.npz", job.store
             ).items():
                 found[f"{images} {name} {key}"] = value
-    return found
+    job.processes.disconnect()
+    return found if job.processes.first else {}
 
 
-def _decided(config: Any, extraction: Extraction, data_set: DataSet, file: Path) -> Found:
+def _decided(config: Any, extraction: Extraction, data_set: DataSet, file: Path, store: Store) -> Found:
     decision = instantiate(config.decision)
     rows = FitRows.of(decision, extraction, data_set, config.seed)
-    judged = fit(config, decision, rows, lambda row: None)
+    key, fits = linear_fits_key(decision, rows, extraction), None
+    if key is not None:
+        fits = stored_fits(store, key, decision, rows)
+    judged = fit(config, decision, rows, lambda row: None, fits=fits, processes=store.processes)
+    if not store.processes.first:
+        return {}
     outcome = evaluate(decision, extraction, judged)
     arrays = {
         "predictions": outcome.test.predictions,
@@ -146,7 +154,8 @@ def compare(
         else:
             shutil.copytree(folder / "1" / "store" / "predictions", place / "store" / "predictions")
         by_decision = {
-            name: configuration(place, f"decision={name}", *OVERRIDES.get(name, ())) for name in decisions
+            name: configuration(place, f"decision={name.partition(':')[0]}", *OVERRIDES.get(name, ()))
+            for name in decisions
         }
         by_images = {
             images: configuration(place, f"trainer.devices={world}", f"data.test={images}")

@@ -2,7 +2,7 @@
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -52,6 +52,16 @@ class Processes:
         values: list[Any] = [None] * self.count
         distributed.gather_object(value, values if self.first else None, dst=0, group=_object_group())
         return values if self.first else []
+
+    def share_out(self, works: Sequence[Callable[[], T]]) -> Iterator[T]:
+        """Return what each of `works` returns, in their order, each done by one process; nothing on all but the first.
+
+        The first, which often has something else to do before, does the fewest.
+        """
+        if self.count == 1:
+            return (work() for work in works)
+        done = self.collect([work() for work in works[self.count - 1 - self.rank :: self.count]])[::-1]
+        return (done[number % self.count][number // self.count] for number in range(len(works) * self.first))
 
     def broadcast(self, values: torch.Tensor, source: int) -> torch.Tensor:
         """Return the `values` of the process of rank `source`, on all; all give a tensor of the same shape and type."""

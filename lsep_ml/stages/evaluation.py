@@ -22,8 +22,8 @@ from lsep_ml.metrics import (
 )
 from lsep_ml.metrics.bootstrap import Intervals
 from lsep_ml.metrics.indicator import SparseIndicator
-from lsep_ml.stages.decision import Judged, log_odds_of, shortened, together
 from lsep_ml.stages.extraction import Extraction, SplitArrays
+from lsep_ml.stages.judging import Judged, log_odds_of, shortened, together
 from lsep_ml.stages.scores import fixed_batches
 
 log = logging.getLogger(__name__)

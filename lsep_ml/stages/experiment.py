@@ -1,7 +1,6 @@
 """One experiment from end to end: a composed configuration in, a result record and its files out."""
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -10,12 +9,10 @@ from pathlib import Path
 from platform import python_version
 from typing import Any, cast
 
-from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data import DataSet
-from lsep_ml.decisions import Decision
 from lsep_ml.files import link_or_copy, write_json
 from lsep_ml.processes.memory import keep_freed_memory
 from lsep_ml.processes.start import launch, log_beside, own_rank
@@ -25,39 +22,31 @@ from lsep_ml.runs.history import write_history
 from lsep_ml.runs.per_class import per_class_record
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
-from lsep_ml.stages.decision import Judged, fit, linear_fits_key, stored_fits
+from lsep_ml.stages.decision import fit_and_judge
 from lsep_ml.stages.earlier import finished_record
 from lsep_ml.stages.evaluation import evaluate
-from lsep_ml.stages.extraction import UNREAD, Extraction
-from lsep_ml.stages.fit_rows import FitRows
+from lsep_ml.stages.extraction import UNREAD
 from lsep_ml.stages.folds import fold_jobs, joined, say_fold
 from lsep_ml.stages.heat_maps import heat_maps
 from lsep_ml.stages.job import Job, build_job
-from lsep_ml.stages.predictor import fit_predictor
 from lsep_ml.stages.rates import rate_record
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.stages.results import hardware, write_files
 from lsep_ml.stages.sweep import only_problems, sweeping
-from lsep_ml.stages.trained import train_and_extract
-from lsep_ml.store.entries import Entry, Store
+from lsep_ml.stages.trained import predicted, train_and_extract
+from lsep_ml.store.entries import Entry
 from lsep_ml.store.keys import (
-    DECISION_STATES,
     FEATURES,
-    LINEAR_FITS,
     NETWORKS,
     PLACES,
     RATES,
     SCORES,
-    decision_made_by,
     identity_of,
     places_made_by,
 )
-from lsep_ml.store.sections import DECISION_SECTIONS, config_sections
 from lsep_ml.terminal import console
 from lsep_ml.trackers import Trackers
-from lsep_ml.training.path import OnRow
 from lsep_ml.training.progress import quiet_lightning
-from lsep_ml.training.resume import States
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +93,8 @@ def run(config: DictConfig, folder: Path, overrides: Sequence[str] | None = None
 def _run_here(
     config: DictConfig, folder: Path, overrides: list[str] | None, shown: bool = True
 ) -> dict[str, Any] | None:
-    """This process's part of a run: all train and extract, the first alone does the rest and has the record, which is
-    printed where it is to be `shown` and not one of a sweep."""
+    """This process's part of a run: all train, extract and fit; the first alone does the rest and has the record, which
+    is printed where it is to be `shown` and not one of a sweep."""
     register_resolvers()  # in a process that was started for this job, nobody has
     log_beside(folder / RANK_LOG.format(own_rank()))
     keep_freed_memory()
@@ -124,7 +113,10 @@ def _run_here(
 
     plain = cast(dict[str, Any], OmegaConf.to_container(config, resolve=True))
     if not processes.first:
-        train_and_extract(job, lambda row: None, lambda in_use: None)
+        trained = train_and_extract(job, lambda row: None, lambda in_use: None)
+        extraction = predicted(job, trained.extraction, lambda row: None)
+        fit_and_judge(job, extraction, lambda row: None, folder, {})
+        processes.disconnect()
         return None
     write_json(folder / UNFINISHED, {NETWORKS: identity_of(job.made_by)})
     with Trackers(list(instantiate(config.logger).values())).run(plain, folder) as trackers:
@@ -164,18 +156,16 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
     if searched is not None:
         seconds["rates"], reused["rates"] = searched.facts["seconds"], searched.reused
     if job.predictor is not None:
-        predictor = config_sections(config, ("predictor",))["predictor"]
-        store = Store(job.store.root)  # this process's alone
-        extraction = fit_predictor(store, extraction, job.predictor, predictor, config.seed, note)
+        extraction = predicted(job, extraction, note)
         in_use[SCORES] = extraction.scores.identity
         seconds["predictor"] = extraction.scores.facts["seconds"]
         reused["predictor"] = extraction.scores.reused
-    started, judged = time.perf_counter(), None
     if decision is not None:
         decision.label_names = list(data.data_set.label_names)
-        if not config.training.joint:  # which leaves the decision trained
-            judged = _fit_or_continue(job, decision, extraction, note, folder, in_use)
+    started = time.perf_counter()
+    judged = fit_and_judge(job, extraction, note, folder, in_use)
     fitted = time.perf_counter()
+    job.processes.disconnect()
     cross_tested, of_folds = None, None
     if data.data_set.cross_tested:
         cross_tested, of_folds = joined(folder, config.data.folds, extraction.split("test"))
@@ -257,32 +247,3 @@ def _solution(prediction: Entry) -> dict[str, Any]:
     """Return what the record says of how a probe was solved."""
     keys = ("value", "gradient_norm", "iterations", "converged", "convex")
     return {key: prediction.facts[key] for key in keys}
-
-
-def _fit_or_continue(
-    job: Job,
-    decision: Decision,
-    extraction: Extraction,
-    on_row: OnRow,
-    folder: Path,
-    in_use: dict[str, str],
-) -> Judged | None:
-    """Fit the decision, from where a killed training of it stopped; what it works on is noted in the run's folder.
-
-    in_use: the stored results that the run works on; those of the decision are added.
-    """
-    store = Store(job.store.root)  # this process's alone
-    rows = FitRows.of(decision, extraction, job.data.data_set, job.config.seed)
-    shared = linear_fits_key(decision, rows, extraction)
-    if shared is not None:
-        in_use[LINEAR_FITS] = identity_of(shared)
-    sections = config_sections(job.config, (*DECISION_SECTIONS, "seed"))
-    made_by = decision_made_by(sections, extraction.scores.identity)
-    states = States(store.kept(DECISION_STATES, made_by), job.training.saving)
-    write_json(folder / UNFINISHED, in_use | {DECISION_STATES: states.folder.stem})
-    states.folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(states.folder.with_suffix(".lock")):  # another start of the same command waits
-        fits = None if shared is None else stored_fits(store, shared, decision, rows)
-        judged = fit(job.config, decision, rows, on_row, states, fits)
-        shutil.rmtree(states.folder, ignore_errors=True)
-    return judged

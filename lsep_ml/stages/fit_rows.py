@@ -1,7 +1,7 @@
 """The rows that a decision is fitted on."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,18 @@ def fitted_on(decision: Decision, out_of_fold: bool) -> tuple[str, ...]:
     if decision.fit_on == "both":
         return "train", "val"
     if decision.fit_on == "crossfit":
-        return ("val",) if not out_of_fold else ("train",) if _is_trained(decision) else ("train", "val")
+        return ("val",) if not out_of_fold else ("train",) if is_trained(decision) else ("train", "val")
     return (decision.fit_on,)
 
 
-def _is_trained(decision: Decision) -> bool:
+def fits_folds(decision: Decision, out_of_fold: bool) -> bool:
+    """Return whether a decision is fitted without folds too: to choose by, or to judge validation images by."""
+    if isinstance(decision, LearntDecision) and decision.chooses_offsets:
+        return True
+    return isinstance(decision, LogOddsDecision) or "val" in fitted_on(decision, out_of_fold)
+
+
+def is_trained(decision: Decision) -> TypeGuard[LearntDecision]:
     """Return whether a decision is learnt in a training, and not solved for."""
     return isinstance(decision, LearntDecision) and not isinstance(decision, LogOddsDecision)
 
@@ -66,8 +73,7 @@ class FitRows:
             scores["train"] = out_of_fold.scores
         elif "train" in names:
             # A training that chooses no offset reads batches of rows alone.
-            by_rows = names == ("train",) and _is_trained(decision)
-            by_rows = by_rows and not cast(LearntDecision, decision).chooses_offsets
+            by_rows = names == ("train",) and is_trained(decision) and not decision.chooses_offsets
             scores["train"] = training_scores(extraction, stored=not by_rows)
         masks = [split.mask for split in splits.values() if split.mask is not None]
         groups = [data_set.split(name).groups for name in names]

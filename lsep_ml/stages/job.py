@@ -170,7 +170,8 @@ def build_job(config: DictConfig) -> Job:
     loss = build_loss(config, data.data_set.train)
     solving = solving_of(config, loss, device) if config.training.probe else None
     if decision is not None and joint is None:
-        check_size(decision, data.data_set, out_of_fold=solving is not None)
+        here = processes.count // config.trainer.get("num_nodes", 1)
+        check_size(decision, data.data_set, out_of_fold=solving is not None, processes=here)
     every_epoch = config.training.probe and running.beside == "scores"
     frozen = {"training": {"frozen_epochs": config.training.epochs}} if every_epoch else {}
     probed = Probe(network) if config.training.probe and not every_epoch else network

@@ -54,8 +54,9 @@ def fit_predictor(
     """Return the same extraction with a predictor's label sets and scores, where it has any, in place of the score
     layer's.
 
-    The predictor is fitted on the training split. Its result is found again by the features, its part of the
-    configuration, and the seed. `on_row` is shown every row of its training, when it is made or when it is found.
+    The predictor is fitted on the training split, by the first of the processes of a job. Its result is found again by
+    the features, its part of the configuration, and the seed. `on_row` is shown every row of its training, when it is
+    made or when it is found.
 
     Raises:
         ValueError: training data that the predictor cannot learn from.
@@ -63,6 +64,8 @@ def fit_predictor(
     """
 
     def build(folder: Path) -> dict[str, Any]:
+        if not store.processes.first:
+            return {}
         started = time.perf_counter()
         train = extraction.split("train")
         log.info("Fitting predictor %s on %d images", type(predictor).__name__, len(train.features))

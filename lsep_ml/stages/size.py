@@ -13,7 +13,7 @@ from lsep_ml.decisions.capped import CappedThreshold
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.per_class import PerClassThreshold
 from lsep_ml.decisions.support import LabelSetSupport
-from lsep_ml.stages.fit_rows import fitted_on
+from lsep_ml.stages.fit_rows import fits_folds, fitted_on
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,11 @@ _RANKED = 2**32  # entries that no exact search ranks
 _LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
 
-def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool) -> None:
+def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool, processes: int = 1) -> None:
     """Look at what fitting a decision takes, and whether there are positives enough for it; the latter is a warning.
 
-    out_of_fold: whether the training images will have out-of-fold scores.
+    out_of_fold: whether the training images will have out-of-fold scores. processes: of the job, on this machine; each
+    holds what fits without folds need.
 
     Raises:
         ValueError: a fit that ranks more entries than can be ranked, or takes more memory than there is; names the
@@ -40,10 +41,12 @@ def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool) -> N
     told = f"{why} {rows} images x {labels} labels"
     if rows * labels >= _RANKED and needs >= _OF_RANKING:
         raise ValueError(f"{told}, and at most 2^32 entries can be ranked; instead: {instead}")
-    if needs * rows * labels > (there := memory()):
-        gib = needs * rows * labels / 2**30
+    held = processes if fits_folds(decision, out_of_fold) else 1
+    if held * needs * rows * labels > (there := memory()):
+        gib = held * needs * rows * labels / 2**30
+        of = f" in {held} processes" if held > 1 else ""
         raise ValueError(
-            f"{told} at once, at least {gib:.0f} GiB; this machine has {there / 2**30:.0f}; instead: {instead}"
+            f"{told} at once, at least {gib:.0f} GiB{of}; this machine has {there / 2**30:.0f}; instead: {instead}"
         )
     if labels >= MANY:
         for problem in [*_of_few_positives(decision, data_set, names), *_of_label_sets(decision, data_set)]:

@@ -15,11 +15,13 @@ from lsep_ml.stages.extraction import (
 )
 from lsep_ml.stages.job import Job
 from lsep_ml.stages.network import train_prediction
+from lsep_ml.stages.predictor import fit_predictor
 from lsep_ml.stages.probe import solve_prediction
 from lsep_ml.stages.rates import AtRates, search_rate
 from lsep_ml.stages.scores import extract_scores
 from lsep_ml.store.entries import Entry
 from lsep_ml.store.keys import NETWORKS, RATES, identity_of, search_made_by
+from lsep_ml.store.sections import config_sections
 from lsep_ml.training.path import OnRow
 
 
@@ -88,5 +90,13 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
         job.data.eval_batch_size,
         job.config.extraction.get("scores", "float32"),
     )
-    job.processes.disconnect()
     return Trained(prediction, replace(extraction, prediction=prediction), searched)
+
+
+def predicted(job: Job, extraction: Extraction, on_row: OnRow) -> Extraction:
+    """Return the extraction with what the job's predictor makes of it, where there is one; in all processes of the
+    job."""
+    if job.predictor is None:
+        return extraction
+    section = config_sections(job.config, ("predictor",))["predictor"]
+    return fit_predictor(job.store, extraction, job.predictor, section, job.config.seed, on_row)

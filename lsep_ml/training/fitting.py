@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,18 +13,25 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
+from torch.utils.data import DataLoader
 
 from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule, label_blocks
-from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores, float_tensor
+from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.offset import MovedThresholds
 from lsep_ml.metrics.functional import as_numpy, known_entries
+from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.terminal import console
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.folds import checked_rows, draw_folds, fold_pairs
-from lsep_ml.training.label_decision import DecisionBatch, LabelDecision, OptimizerFactory
+from lsep_ml.training.label_decision import (
+    CachedRows,
+    DecisionBatch,
+    LabelDecision,
+    OptimizerFactory,
+    shuffled,
+)
 from lsep_ml.training.progress import quiet_lightning
 from lsep_ml.training.resume import States
 
@@ -36,9 +42,6 @@ Arrays = tuple[Array, Array, Array, Array | None]
 """Scores, targets, features and mask."""
 # As the paper trains both stages
 paper_sgd: OptimizerFactory = partial(torch.optim.SGD, lr=0.001, momentum=0.9, weight_decay=5e-5)
-
-_BLOCK = 32
-"""Batches that are loaded at once: a loader and a Trainer take longer over each than a small network over a step."""
 
 
 class DecisionWarning(UserWarning):
@@ -63,6 +66,7 @@ def fit_decision(
     folds: Array | None = None,
     validation: Array | None = None,
     further: tuple[Array, Array | None] | None = None,
+    processes: Processes = ALONE,
 ) -> D:
     """Fit `decision`, in place, and return it: a rule by its search, a learnt one by training from scratch.
 
@@ -89,6 +93,9 @@ def fit_decision(
     For decisions by log odds: validation, bool (N,), the rows whose log loss chooses a weight decay, fitted on the
     others (None: each fold's, fitted on the other folds). further: targets (M, K) and mask of images whose scores are
     not honest, such as those that the network was trained on; they count where label sets are counted.
+
+    processes: for an offset, that all call this, on the same data: each trains without other folds, and the decision is
+    fitted on the first, the same whatever their number.
 
     Warns (DecisionWarning) when a learnt head is constant over the data or predicts empty label sets only, and when the
     solver did not reach its tolerance.
@@ -123,7 +130,7 @@ def fit_decision(
         unfitted.reset(*arrays, seed=seed)
         if not unfitted.learns_from_scores:  # none have to be read or computed
             arrays = (np.empty((len(arrays[0]), 0), np.float32), *arrays[1:])
-        rows = _shuffled(CachedRows(*arrays), batch_size, seed)
+        rows = shuffled(CachedRows(*arrays), batch_size, seed)
         module = LabelDecision(unfitted, optimizer, after)
         _train(module, rows, {"max_epochs": epochs, **(trainer or {})}, kept)
 
@@ -135,11 +142,16 @@ def fit_decision(
             if on_epoch is not None:
                 on_epoch(epoch, loss)
 
-        learn(decision, arrays, after, states)
+        if processes.first:
+            learn(decision, arrays, after, states)
     if decision.chooses_offsets:
         moved = cast(MovedThresholds, decision)
         drawn = draw_folds(len(scores), seed) if folds is None else as_numpy(folds)
-        moved.choose_offsets(*_honest_log_odds(moved, arrays, drawn, learn))
+        without_rows = _honest_log_odds(moved, arrays, drawn, learn, processes)
+        if processes.first:
+            moved.choose_offsets(*without_rows)
+    if not processes.first:
+        return decision
     decision.eval()
     warn(decision, decision.problems(scores, features))
     return decision
@@ -150,19 +162,29 @@ def _honest_log_odds(
     arrays: Arrays,
     folds: NDArray[np.int64],
     learn: Callable[[LearntDecision, Arrays], None],
+    processes: Processes,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return the log odds float32 (N, K) of each row by a decision learnt without its fold, targets and known."""
+    """Return the log odds float32 (N, K) of each row by a decision learnt without its fold, targets and known.
+
+    The log odds are filled in on the first of the processes.
+    """
     scores, targets, features, mask = arrays
     labels = as_numpy(targets) != 0
     known = known_entries(targets, mask)
     log_odds = np.empty(labels.shape, np.float32)
-    for outside, inside in fold_pairs(folds, labels, known):
+    pairs = list(fold_pairs(folds, labels, known))
+
+    def state(outside: NDArray[np.bool_]) -> dict[str, Tensor]:
         without = copy.deepcopy(decision)
         kept = _rows(scores, outside), _rows(targets, outside), _rows(features, outside)
         learn(without, (*kept, _rows(mask, outside)))
-        log_odds[inside] = (
-            without.eval().log_odds(_rows(scores, inside), _rows(features, inside)).cpu().numpy()
-        )
+        return without.state_dict()
+
+    states = processes.share_out([partial(state, outside) for outside, _ in pairs])
+    without = copy.deepcopy(decision).eval()
+    for found, (_, inside) in zip(states, pairs, strict=processes.first):
+        without.load_state_dict(found)
+        log_odds[inside] = without.log_odds(_rows(scores, inside), _rows(features, inside)).cpu().numpy()
     return log_odds, labels, known
 
 
@@ -190,52 +212,6 @@ def warn(decision: Decision, problems: Sequence[str]) -> None:
     """Warn (DecisionWarning) of what is suspicious about a fitted decision, where the caller was called."""
     for problem in problems:
         warnings.warn(f"{type(decision).__name__}: {problem}", DecisionWarning, stacklevel=3)
-
-
-class CachedRows(Dataset[list[DecisionBatch]]):
-    """Holds cached arrays, of which it reads a few batches of rows at a time."""
-
-    def __init__(self, scores: Array, targets: Array, features: Array, mask: Array | None) -> None:
-        self.scores, self.targets, self.features, self.mask = scores, targets, features, mask
-
-    def __len__(self) -> int:
-        return len(self.scores)
-
-    def __getitem__(self, batches: Sequence[Sequence[int]]) -> list[DecisionBatch]:
-        rows: Any = np.concatenate(batches)
-        lengths = [len(batch) for batch in batches]
-
-        def parts(array: Array) -> list[Tensor]:
-            found = float_tensor(array[torch.from_numpy(rows) if isinstance(array, Tensor) else rows])
-            # As aligned in memory as a batch read alone, on which the last bits of its products may depend.
-            return [part.clone() for part in found.split(lengths)]
-
-        columns = parts(self.scores), parts(self.targets), parts(self.features)
-        masks = [None] * len(batches) if self.mask is None else [part != 0 for part in parts(self.mask)]
-        return [DecisionBatch(*batch) for batch in zip(*columns, masks, strict=True)]
-
-
-class _Blocks(Sampler[list[list[int]]]):
-    """Hands out the batches of a sampler several at a time."""
-
-    def __init__(self, batches: BatchSampler, size: int) -> None:
-        self.batches, self.size = batches, size
-
-    def __len__(self) -> int:
-        return -(-len(self.batches) // self.size)
-
-    def __iter__(self) -> Iterator[list[list[int]]]:
-        batches, count = iter(self.batches), len(self.batches)
-        for start in range(0, count, self.size):
-            # Never one more than there are: a random sampler that is asked draws the next order.
-            yield list(islice(batches, min(self.size, count - start)))
-
-
-def _shuffled(rows: CachedRows, batch_size: int, seed: int) -> DataLoader[list[DecisionBatch]]:
-    """Load `rows` in batches, in an order that is drawn anew for each epoch from the loader's `generator`."""
-    order = torch.Generator().manual_seed(seed)
-    batches = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
-    return DataLoader(rows, batch_size=None, sampler=_Blocks(batches, _BLOCK), generator=order)
 
 
 def _train(

@@ -1,19 +1,26 @@
 """Stage 2 as a LightningModule: the one training loop of the learnt decisions."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import LightningOptimizer
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import SGD, Optimizer
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
 from lsep_ml.decisions import LearntDecision
+from lsep_ml.decisions.checks import Array, float_tensor
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+
+_BLOCK = 32
+"""Batches that are loaded at once: a loader and a Trainer take longer over each than a small network over a step."""
 
 
 class DecisionBatch(NamedTuple):
@@ -52,6 +59,52 @@ def take_step(optimizer: Optimizer, weights: Sequence[Tensor], gradients: Sequen
             gradient.add_(weight, alpha=group["weight_decay"])
         buffer.mul_(group["momentum"]).add_(gradient)
         weight.add_(buffer, alpha=-group["lr"])
+
+
+class CachedRows(Dataset[list[DecisionBatch]]):
+    """Holds cached arrays, of which it reads a few batches of rows at a time."""
+
+    def __init__(self, scores: Array, targets: Array, features: Array, mask: Array | None) -> None:
+        self.scores, self.targets, self.features, self.mask = scores, targets, features, mask
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __getitem__(self, batches: Sequence[Sequence[int]]) -> list[DecisionBatch]:
+        rows: Any = np.concatenate(batches)
+        lengths = [len(batch) for batch in batches]
+
+        def parts(array: Array) -> list[Tensor]:
+            found = float_tensor(array[torch.from_numpy(rows) if isinstance(array, Tensor) else rows])
+            # As aligned in memory as a batch read alone, on which the last bits of its products may depend.
+            return [part.clone() for part in found.split(lengths)]
+
+        columns = parts(self.scores), parts(self.targets), parts(self.features)
+        masks = [None] * len(batches) if self.mask is None else [part != 0 for part in parts(self.mask)]
+        return [DecisionBatch(*batch) for batch in zip(*columns, masks, strict=True)]
+
+
+class _Blocks(Sampler[list[list[int]]]):
+    """Hands out the batches of a sampler several at a time."""
+
+    def __init__(self, batches: BatchSampler, size: int) -> None:
+        self.batches, self.size = batches, size
+
+    def __len__(self) -> int:
+        return -(-len(self.batches) // self.size)
+
+    def __iter__(self) -> Iterator[list[list[int]]]:
+        batches, count = iter(self.batches), len(self.batches)
+        for start in range(0, count, self.size):
+            # Never one more than there are: a random sampler that is asked draws the next order.
+            yield list(islice(batches, min(self.size, count - start)))
+
+
+def shuffled(rows: CachedRows, batch_size: int, seed: int) -> DataLoader[list[DecisionBatch]]:
+    """Load `rows` in batches, in an order that is drawn anew for each epoch from the loader's `generator`."""
+    order = torch.Generator().manual_seed(seed)
+    batches = BatchSampler(RandomSampler(rows, generator=order), batch_size, drop_last=False)
+    return DataLoader(rows, batch_size=None, sampler=_Blocks(batches, _BLOCK), generator=order)
 
 
 class LabelDecision(pl.LightningModule):

@@ -5,8 +5,8 @@ two. They share the features, which are put on their principal axes once.
 """
 
 import copy
-from collections.abc import Callable, Collection
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lsep_ml.decisions.checks import float_tensor
 from lsep_ml.decisions.linear import LOG_SCALE, LinearThresholds
+from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.training.folds import Bools, Rows
 from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
 from lsep_ml.training.solver import Solution, minimise
@@ -59,7 +60,8 @@ class LinearFits:
     """Fits of linear thresholds like `decision`, fitted or not, on `rows` without some folds.
 
     Features are standardised on all rows. keep: where fits are found again by later calls; by default nowhere. share:
-    where the features on their axes are, for fits on other scores; by default nowhere too.
+    where the features on their axes are, for fits on other scores; by default nowhere too. processes: they choose the
+    weight decay together.
     """
 
     def __init__(
@@ -68,8 +70,9 @@ class LinearFits:
         rows: Rows,
         keep: Keep = lambda name, make: make(),
         share: Share = lambda make: make(),
+        processes: Processes = ALONE,
     ) -> None:
-        self.rows, self.keep, self.share = rows, keep, share
+        self.rows, self.keep, self.share, self.processes = rows, keep, share, processes
         self._decision = copy.deepcopy(decision)
 
     @cached_property
@@ -78,22 +81,33 @@ class LinearFits:
         given = self._decision.weight_decay
         if given is not None:
             return given
-        made = self.keep("weight_decay", lambda: {"weight_decay": choose_weight_decay(self._problem)})
+        made = self.keep(
+            "weight_decay", lambda: {"weight_decay": choose_weight_decay(self._problem, self.processes)}
+        )
         return float(made["weight_decay"])
 
     def load(self, decision: LinearThresholds, without: Collection[int] = ()) -> Fitted:
         """Give `decision` the weights, bias, scale and weight decay of the fit on the rows outside some folds."""
-        name = "-".join(["without", *map(str, sorted(without))]) if without else "all"
-        made = self.keep(name, lambda: self._fit(self.rows.outside(without)))
+        [(name, make)] = self.makes([without]).items()
+        made = self.keep(name, make)
         decision.load_state_dict(made["state"], strict=False)  # the offsets are chosen
         return Fitted(made["converged"], made["gradient_norm"])
+
+    def makes(self, left_out: Iterable[Collection[int]]) -> dict[str, Callable[[], dict[str, Any]]]:
+        """Return what makes the fits without these folds, by the name that each is kept under."""
+        return {
+            "-".join(["without", *map(str, sorted(without))]) if without else "all": partial(
+                self._fit, without
+            )
+            for without in left_out
+        }
 
     @cached_property
     def _problem(self) -> "LinearProblem":
         return LinearProblem(self._decision, self.rows, self.share)
 
-    def _fit(self, chosen: Bools) -> dict[str, Any]:
-        found = self._problem.solve(chosen, self.weight_decay)
+    def _fit(self, without: Collection[int]) -> dict[str, Any]:
+        found = self._problem.solve(self.rows.outside(without), self.weight_decay)
         fitted, solution = self._problem.decision(found, self.weight_decay), found.solution
         state = {name: value for name, value in fitted.state_dict().items() if name != "offsets"}
         return {"state": state, "converged": solution.converged, "gradient_norm": solution.gradient_norm}
@@ -202,10 +216,10 @@ class LinearProblem:
         return LinearFit(weight, bias + _scale(log_scale) * middle, log_scale, solution)
 
 
-def choose_weight_decay(problem: LinearProblem) -> float:
+def choose_weight_decay(problem: LinearProblem, processes: Processes = ALONE) -> float:
     """Return the weight decay of lowest log loss on rows that were not fitted on; the larger on a tie.
 
-    The path, of powers of sqrt(10), is widened at the end where the best lies.
+    The path, of powers of sqrt(10), is widened at the end where the best lies. Several processes fit other folds.
     """
     rows = problem.rows
     pairs = list(rows.splits()) if rows.judges is None or rows.judges.all() else [(~rows.judges, rows.judges)]
@@ -213,11 +227,16 @@ def choose_weight_decay(problem: LinearProblem) -> float:
     starts: list[LinearFit | None] = [None] * len(pairs)
 
     def log_loss(weight_decay: float) -> float:
-        total = 0.0
-        for number, (outside, inside) in enumerate(pairs):
+        own = {}
+        for number in range(processes.rank, len(pairs), processes.count):
+            outside, inside = pairs[number]
             found = problem.solve(outside, weight_decay, starts[number])
             starts[number] = found
-            total += problem.log_loss(found, inside)
+            own[number] = problem.log_loss(found, inside)
+        of_pairs = {number: value for part in processes.gather(own) for number, value in part.items()}
+        total = 0.0
+        for number in range(len(pairs)):  # in their order, on which the sum's last bit depends
+            total += of_pairs[number]
         return total
 
     ahead = list(_STEPS)

@@ -3,6 +3,7 @@
 import logging
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -35,6 +36,21 @@ def test_a_process_alone_is_the_first_and_has_only_its_own_values() -> None:
     assert ALONE.collect(value) == ALONE.gather(value) == [value]
     ALONE.disconnect()
     assert not Processes(1, 2).first
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_works_are_shared_out_and_come_back_in_their_order(count: int) -> None:
+    done = {}
+
+    class Gathered(Processes):
+        def collect(self, value: Any) -> list[Any]:
+            done[self.rank] = value
+            return [done[rank] for rank in range(count)] if self.first else []
+
+    works = [lambda number=number: number**2 for number in range(5)]
+    found = [list(Gathered(rank, count).share_out(works)) for rank in reversed(range(count))]
+    assert found == [[]] * (count - 1) + [[0, 1, 4, 9, 16]]
+    assert count == 1 or [len(done[rank]) for rank in (0, count - 1)] == [5 // count, -(-5 // count)]
 
 
 def test_the_rank_is_the_launchers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,10 +156,14 @@ def _stopped(job: Job, training: bool) -> dict[str, np.ndarray]:
 
 
 def fault(scores: Tensor, targets: Tensor, mask: Tensor | None, *, case: str) -> Tensor:
-    """A diagnostic at which rank 1 is killed or fails."""
-    if os.environ.get("RANK") == "1":
-        if case == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if case == "failing":
-            raise RuntimeError("a fault of rank 1 alone")
+    """A diagnostic of stage 1 at which rank 1 is killed."""
+    if os.environ.get("RANK") == "1" and case == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
     return torch.zeros(())
+
+
+def faulty_sgd(parameters: Iterable[nn.Parameter], *, case: str) -> torch.optim.Optimizer:
+    """An optimizer of stage 2 that rank 1 has none of."""
+    if os.environ.get("RANK") == "1" and case == "failing":
+        raise RuntimeError("a fault of rank 1 alone")
+    return torch.optim.SGD(parameters, lr=0.01)

@@ -106,6 +106,9 @@ def test_a_sweep_gives_each_job_its_processes_and_a_failure_stays_in_its_job(tmp
         "+devices_of={killed: 2, failing: 2, two: 2, one: 1}",
         "trainer.sync_batchnorm=false",
         "+diagnostics.fault={_target_: ddp_work.fault, _partial_: true, case: '${case}'}",
+        *("decision=count_est", "decision.fit_on=val"),  # each process fits without other folds
+        "~fitting.optimizer",
+        "+fitting.optimizer={_target_: ddp_work.faulty_sgd, _partial_: true, case: '${case}'}",
     ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     # In a session of its own, so that what outlives it is found.

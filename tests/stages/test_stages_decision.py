@@ -22,8 +22,9 @@ from lsep_ml.decisions import (
     load,
 )
 from lsep_ml.stages.completion import constrained
-from lsep_ml.stages.decision import cross_fit, fit, stored_fits
+from lsep_ml.stages.decision import fit, stored_fits
 from lsep_ml.stages.fit_rows import FitRows
+from lsep_ml.stages.judging import cross_fit
 from lsep_ml.stages.sweep import FOLDER
 from lsep_ml.store.entries import Store
 from lsep_ml.training.fitting import fit_decision

@@ -69,6 +69,16 @@ def test_what_takes_more_than_the_memory_is_refused(
         size.check_size(decision, data, out_of_fold=True)
 
 
+def test_each_process_that_fits_without_folds_holds_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = data_of(2000, train=empty(9000, 2000), val=empty(3000, 2000))
+    monkeypatch.setattr(size, "MANY", 10**6)
+    monkeypatch.setattr(size, "memory", lambda: 11 * 10**7)
+    for fit_on, processes in (("val", 3), ("train", 4)):
+        size.check_size(Calibrated(fit_on=fit_on), data, out_of_fold=False, processes=processes)
+    with pytest.raises(ValueError, match="at least 0 GiB in 4 processes"):
+        size.check_size(Calibrated(fit_on="val"), data, out_of_fold=False, processes=4)
+
+
 @pytest.mark.parametrize(
     "decision",
     [

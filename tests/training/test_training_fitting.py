@@ -84,7 +84,7 @@ def test_what_a_learnt_decision_is_trained_on_may_be_read_by_rows_alone(kind, mo
     """Scores and targets, a few rows at a time; label count estimation reads the scores to check them alone."""
     monkeypatch.setattr("lsep_ml.metrics.counts.ENTRIES", 300)
     monkeypatch.setattr("lsep_ml.decisions.checks.BLOCK", 50)
-    monkeypatch.setattr(fitting, "_BLOCK", 2)
+    monkeypatch.setattr("lsep_ml.training.label_decision._BLOCK", 2)
     scores, targets, features = (array.numpy() for array in learnable(rows=200))
     mask = np.random.default_rng(0).random(scores.shape) < 0.95
     expected = fit_decision(kind(24, 5), scores, targets, features, mask, epochs=2)
@@ -356,7 +356,7 @@ def test_steps_are_those_of_a_plain_loop_however_many_batches_are_loaded_at_once
     options = {"epochs": 3, "batch_size": size, "seed": 5, "optimizer": optimizer}
     found = []
     for block in (1, 3, 32):
-        monkeypatch.setattr(fitting, "_BLOCK", block)
+        monkeypatch.setattr("lsep_ml.training.label_decision._BLOCK", block)
         fitted = fit_decision(kind(7, 5), scores, targets, features, mask, **options)
         found.append(fitted.state_dict())
 
