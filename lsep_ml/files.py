@@ -3,9 +3,11 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -97,6 +99,20 @@ def _beside(path: Path) -> Path:
 def is_temporary(path: Path) -> bool:
     """Return whether `path` has the name of a file that was being written: a writer that is killed leaves it."""
     return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def temporary_array(shape: tuple[int, ...], folder: Path | None = None) -> Any:
+    """Return a NumPy array, float32, in a file without a name that is gone with it; its pages go to disk where memory
+    is short.
+
+    folder: where; None: the system's place for temporary files (TMPDIR). Raises OSError where there is no room for it.
+    """
+    import numpy as np  # here: most of what imports this module needs none
+
+    place = Path(tempfile.gettempdir()) if folder is None else folder
+    with tempfile.TemporaryFile(dir=place) as file, no_room_named(place / "a temporary file"):
+        os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
+        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def write_json(path: Path, value: Any) -> None:

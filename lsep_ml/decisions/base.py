@@ -7,18 +7,15 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lsep_ml.decisions.abstention import Abstention
-from lsep_ml.decisions.checks import Array, check_fit, check_scores, row_blocks
+from lsep_ml.decisions.checks import Array, MatrixBlocks, check_fit, check_scores, row_blocks
 from lsep_ml.decisions.constraints import Constraints
 from lsep_ml.decisions.criteria import check_criterion, criterion_metric
 from lsep_ml.decisions.saved import WITH_ABSTENTION, WITH_CONSTRAINTS, write_saved
 from lsep_ml.metrics import Metric
-from lsep_ml.metrics.functional import as_numpy, known_entries
 
 FitOn = Literal["train", "val", "both", "crossfit"]
 FIT_ON = get_args(FitOn)
@@ -82,6 +79,11 @@ class Decision(nn.Module, ABC):
         self.label_names: list[str] | None = None
         self.constraints = Constraints()
         self.abstention: Abstention | None = None
+
+    @property
+    def fits_by_rows(self) -> bool:
+        """Say whether its fit reads scores some rows at a time, and never some labels of all rows."""
+        return False
 
     @abstractmethod
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
@@ -226,8 +228,7 @@ class Rule(Decision):
         Raises ValueError for data nothing can be fitted on, see `check_fit`.
         """
         check_fit(scores, targets, mask)
-        known = known_entries(targets, mask)
-        self._fit(as_numpy(scores).astype(np.float32), as_numpy(targets) != 0, known)
+        self._fit(MatrixBlocks.of(scores, targets, mask))
         self.num_labels = torch.tensor(scores.shape[1])
         return self
 
@@ -237,8 +238,8 @@ class Rule(Decision):
         return criterion_metric(self.criterion, self.beta, self.miss_cost, by_label=self.by_label)
 
     @abstractmethod
-    def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
-        """Set the buffers from checked arrays; `known` is True everywhere when there is no mask."""
+    def _fit(self, matrix: MatrixBlocks) -> None:
+        """Set the buffers from checked arrays."""
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

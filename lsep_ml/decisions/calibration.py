@@ -1,5 +1,6 @@
 """Calibrated probabilities of the labels, and what is decided from them."""
 
+from functools import cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -9,11 +10,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from lsep_ml.decisions.base import Decided, FitOn, Rule
-from lsep_ml.decisions.checks import BLOCK, Array, check_scores, float_tensor
+from lsep_ml.decisions.checks import BLOCK, Array, MatrixBlocks, check_scores, float_tensor
 from lsep_ml.decisions.log_odds import LogOddsEstimator
 from lsep_ml.decisions.rules import highest
-from lsep_ml.decisions.search import Bools, Scores
+from lsep_ml.decisions.search import Bools
 from lsep_ml.metrics.calibration import curves_by_label, platt_curve
+from lsep_ml.metrics.counts import known_entries
+from lsep_ml.metrics.metric import Floats
 
 Method = Literal["platt", "isotonic"]
 _CELLS = 4_000_000  # probabilities held at a time: bounds the memory
@@ -65,9 +68,21 @@ class Calibrated(Rule, LogOddsEstimator):
             return torch.sigmoid(self.log_odds_of(scores))
         return _interpolate(scores.double(), *self.curves.unbind(1))
 
-    def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
+    def _fit(self, matrix: MatrixBlocks) -> None:
         fit = platt_curve if self.method == "platt" else _isotonic
-        curves = curves_by_label(fit, scores, targets, known)
+
+        @cache
+        def pooled() -> Floats:
+            entries = [(scores[known], targets[known]) for scores, targets, known in matrix.rows()]
+            return fit(*map(np.concatenate, zip(*entries, strict=True)))
+
+        curves = [
+            curve
+            for block in matrix
+            for curve in curves_by_label(
+                fit, block.scores, block.targets, known_entries(block.scores, block.known), pooled
+            )
+        ]
         size = max(curve.shape[-1] for curve in curves)
         padded = [
             np.pad(curve, [(0, 0)] * (curve.ndim - 1) + [(0, size - curve.shape[-1])], "edge")

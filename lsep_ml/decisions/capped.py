@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from lsep_ml.decisions.base import Decided, FitOn, Rule
+from lsep_ml.decisions.checks import MatrixBlocks, float_tensor
 from lsep_ml.decisions.constraints import ranks
 from lsep_ml.decisions.rules import highest
-from lsep_ml.decisions.search import Bools, Scores, exact_threshold, rank_entries
+from lsep_ml.decisions.search import Ranking, Totals, descending, exact_threshold
 
 
 class CappedThreshold(Rule):
@@ -50,14 +51,35 @@ class CappedThreshold(Rule):
         counts = (scores > self.theta).sum(1).clamp(self.min_labels, self.max_labels)
         return Decided(highest(scores, counts), counts=counts)
 
-    def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
-        if self.min_labels > scores.shape[1]:
-            raise ValueError(f"min_labels={self.min_labels}: there are only {scores.shape[1]} labels")
-        places = ranks(torch.from_numpy(scores)).numpy()
-        capped = np.where(places < self.max_labels, scores, np.float32(-np.inf))  # never predicted
-        capped = np.where(places < self.min_labels, np.float32(np.inf), capped)  # always predicted
-        if (np.isfinite(capped) & known).any():
-            theta = exact_threshold(rank_entries(capped, targets, known), self.metric)
+    @property
+    def fits_by_rows(self) -> bool:
+        return True
+
+    def _fit(self, matrix: MatrixBlocks) -> None:
+        if self.min_labels > matrix.scores.shape[1]:
+            raise ValueError(f"min_labels={self.min_labels}: there are only {matrix.scores.shape[1]} labels")
+        ranking = self._ranking(matrix)
+        if np.isfinite(ranking.scores).any():
+            theta = exact_threshold(ranking, self.metric)
         else:  # nothing is left to choose
-            theta = float(scores[known].max())
+            theta = float(max(scores[known].max(initial=-np.inf) for scores, _, known in matrix.rows()))
         self.theta = torch.tensor(theta)
+
+    def _ranking(self, matrix: MatrixBlocks) -> Ranking:
+        """Rank what can be predicted, an image's k highest scores at most; inf stands for those that always are."""
+        labels = matrix.scores.shape[1]
+        found: list[tuple[Any, ...]] = []
+        of_labels, of_images, first = np.zeros((2, labels), np.int64), list[Any](), 0
+        for scores, targets, known in matrix.rows():
+            places = ranks(float_tensor(scores)).numpy()
+            capped = np.where(places < self.min_labels, np.float32(np.inf), scores)
+            chosen = (places < self.max_labels) & known
+            found.append((capped[chosen], np.flatnonzero(chosen) + first * labels, targets[chosen]))
+            first += len(scores)
+            sets = np.stack([targets & known, known])
+            of_labels += sets.sum(1)
+            of_images.append(sets.sum(2))
+        values, numbers, positive = (np.concatenate(of) for of in zip(*found, strict=True))
+        ranked, order = descending(values, np.arange(len(values)))
+        totals = Totals(of_labels, np.concatenate(of_images, axis=1))
+        return Ranking(ranked, numbers[order], positive[order], labels, totals)

@@ -1,13 +1,17 @@
-"""Arrays as decisions take them, torch or NumPy (memory maps included), and the checks of what comes in."""
+"""Arrays as decisions take them, torch or NumPy (memory maps included), some of them at a time, and the checks of what
+comes in."""
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import DTypeLike, NDArray
 from torch import Tensor
 
-from lsep_ml.metrics.counts import as_numpy, row_slices
+from lsep_ml.metrics.counts import as_held, as_numpy, known_entries, row_slices
+from lsep_ml.metrics.label_blocks import LabelBlock
 
 Array = Tensor | np.ndarray[Any, Any]
 BLOCK = 8192  # rows read at a time
@@ -25,6 +29,124 @@ def row_blocks(values: Array, size: int | None = None) -> Iterator[Tensor]:
     size = size or BLOCK
     for start in range(0, max(len(values), 1), size):
         yield float_tensor(values[start : start + size])
+
+
+class Entries(NamedTuple):
+    """Holds some rows of a matrix: scores float32 (N, K), targets and which entries are known, bool (N, K)."""
+
+    scores: NDArray[np.float32]
+    targets: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class MatrixBlocks:
+    """Reads a matrix of scores (N, K), which may be memory-mapped, its targets and the mask of its known entries (None:
+    all are), dense or sparse: `block` labels at a time, or some rows."""
+
+    scores: Any
+    targets: Any
+    mask: Any = None
+    block: int = 64
+
+    @classmethod
+    def of(cls, scores: Array, targets: Array, mask: Array | None = None) -> "MatrixBlocks":
+        """Read arrays or tensors."""
+        return cls(as_held(scores), as_held(targets), None if mask is None else as_held(mask))
+
+    def __iter__(self) -> Iterator[LabelBlock]:
+        for start in range(0, self.scores.shape[1], self.block):
+            labels = slice(start, start + self.block)
+            scores = np.ascontiguousarray(self.scores[:, labels], np.float32)
+            known = None if self.mask is None else self.mask[:, labels] != 0
+            yield LabelBlock(start, scores, self.targets[:, labels] != 0, known)
+
+    def rows(self, numbers: NDArray[np.integer[Any]] | None = None) -> Iterator[Entries]:
+        """Give the rows of these numbers (None: all) in their order, as many at a time as `row_slices` says."""
+        for rows in row_slices(len(self.scores) if numbers is None else len(numbers), self.scores.shape[1]):
+            yield self._entries(rows if numbers is None else numbers[rows])
+
+    def whole(self) -> Entries:
+        """Return all rows at once, for what is a ranking of all of them."""
+        return self._entries(slice(None))
+
+    def take(self, rows: NDArray[np.integer[Any]]) -> "MatrixBlocks":
+        """Return the rows of these numbers; many scores are read when they are asked for."""
+        mask = None if self.mask is None else self.mask[rows]
+        return MatrixBlocks(ChosenRows(self.scores, rows), self.targets[rows], mask, self.block)
+
+    def judged(self) -> NDArray[np.int64]:
+        """Return the numbers of the rows with a known entry."""
+        known = True if self.mask is None else (self.mask != 0).any(1)
+        return np.flatnonzero(np.broadcast_to(known, len(self.scores)))
+
+    def _entries(self, rows: Any) -> Entries:
+        scores = np.asarray(self.scores[rows]).astype(np.float32, copy=False)
+        mask = None if self.mask is None else np.asarray(self.mask[rows])
+        return Entries(scores, np.asarray(self.targets[rows]) != 0, known_entries(scores, mask))
+
+
+class RowMatrix:
+    """A matrix (N, K) whose rows are read, or computed, when they are asked for."""
+
+    ndim: ClassVar[int] = 2
+    shape: Any
+    by_labels: bool = True
+    """Whether some labels of all rows can be asked for too; False where the others would be computed as well."""
+
+    @property
+    def size(self) -> int:
+        """Return N K."""
+        return int(self.shape[0] * self.shape[1])
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, at: Any) -> NDArray[Any]:
+        raise NotImplementedError
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype)
+
+
+class ChosenRows(RowMatrix):
+    """Holds rows of a matrix (N, K) by their numbers (M,)."""
+
+    def __init__(self, matrix: Any, rows: NDArray[np.integer[Any]]) -> None:
+        self.matrix, self.rows = matrix, rows
+        self.shape, self.dtype = (len(rows), matrix.shape[1]), matrix.dtype
+        self.by_labels = getattr(matrix, "by_labels", True)
+
+    def __getitem__(self, at: Any) -> NDArray[Any]:
+        if not isinstance(at, tuple):
+            return np.asarray(self.matrix[self.rows[at]])
+        rows, labels = at
+        return np.asarray(self.matrix[self.rows[rows], labels])
+
+
+class StackedRows(RowMatrix):
+    """Holds matrices of the same labels below each other."""
+
+    def __init__(self, parts: Sequence[Any]) -> None:
+        self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
+        self.shape = int(self.ends[-1]), parts[0].shape[1]
+        self.dtype = np.result_type(*(part.dtype for part in parts))
+        self.by_labels = all(getattr(part, "by_labels", True) for part in parts)
+
+    def __getitem__(self, at: Any) -> NDArray[Any]:
+        rows, labels = at if isinstance(at, tuple) else (at, None)
+        numbers = np.arange(len(self))[rows]
+        of_part = np.searchsorted(self.ends, numbers, side="right")
+        found = None
+        for number, part in enumerate(self.parts):
+            inside = of_part == number
+            own = numbers[inside] - (self.ends[number] - len(part))
+            values = part[own] if labels is None else part[own, labels]
+            if found is None:
+                found = np.empty((len(numbers), *values.shape[1:]), self.dtype)
+            found[inside] = values
+        assert found is not None
+        return found
 
 
 def check_scores(scores: Array, num_labels: int = 0) -> None:

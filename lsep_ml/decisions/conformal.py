@@ -1,16 +1,18 @@
 """A threshold with a guarantee on the expected share of missed labels."""
 
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from lsep_ml.decisions.base import FitOn
+from lsep_ml.decisions.checks import Entries, MatrixBlocks
+from lsep_ml.decisions.label_blocks import fit_rule
 from lsep_ml.decisions.per_class import PerClassThreshold
 from lsep_ml.decisions.rules import ThresholdRule
-from lsep_ml.decisions.search import Bools, Scores
+from lsep_ml.decisions.search import Scores
 from lsep_ml.metrics.functional import ratio
 
 
@@ -52,35 +54,49 @@ class ConformalRisk(ThresholdRule):
     def choices(self) -> dict[str, Any]:
         return {**super().choices(), "calibrated_on": int(self.calibrated_on)}
 
-    def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
-        rows = np.flatnonzero(known.any(1))
-        base = np.zeros(scores.shape[1], np.float32)
+    @property
+    def fits_by_rows(self) -> bool:
+        return self.shape == "global"
+
+    def _fit(self, matrix: MatrixBlocks) -> None:
+        rows, labels = matrix.judged(), matrix.scores.shape[1]
+        base = np.zeros(labels, np.float32)
         if self.shape == "per_class":
             rows = np.random.default_rng(self.seed).permutation(rows)
             rows, tuning = np.split(rows, [round(self.calibration * len(rows))])
-            per_class = PerClassThreshold(criterion=self.criterion, seed=self.seed)
-            base = per_class.fit(scores[tuning], targets[tuning], known[tuning]).theta.numpy()
+            per_class, tuned = (
+                PerClassThreshold(criterion=self.criterion, seed=self.seed),
+                matrix.take(tuning),
+            )
+            fit_rule(per_class, tuned.scores, tuned.targets, tuned.mask)
+            base = per_class.theta.numpy()
         needed = math.ceil(1 / self.alpha) - 1
         if len(rows) < needed:
             raise ValueError(
                 f"alpha={self.alpha} is too small for {len(rows)} calibration images: no threshold, not even one that "
                 f"predicts every label, can promise it; at least {needed} images are needed"
             )
-        margins = scores[rows].astype(np.float64) - base
-        critical = _critical_margin(margins, targets[rows] & known[rows], self.alpha)
+        critical = _critical_margin(matrix.rows(rows), base, len(rows), self.alpha)
         # just below, and rounded down: a score at the critical margin is predicted, the risk can only fall
         theta = np.nextafter((base.astype(np.float64) + critical).astype(np.float32), np.float32(-np.inf))
         self.theta = torch.from_numpy(theta) if self.shape == "per_class" else torch.tensor(theta[0])
         self.calibrated_on = torch.tensor(len(rows))
 
 
-def _critical_margin(margins: NDArray[np.float64], positive: Bools, alpha: float) -> float:
-    """Return the highest margin that must be predicted to keep the risk; the largest one where none must."""
-    weight = positive * ratio(1, positive.sum(1))[:, None]  # a missed label's share of its image's labels
-    order = np.argsort(margins[positive], kind="stable")
-    ranked, missed = margins[positive][order], weight[positive][order].cumsum()
+def _critical_margin(rows: Iterable[Entries], base: Scores, images: int, alpha: float) -> float:
+    """Return the highest margin of scores over `base` (K,) that must be predicted to keep the risk; the largest one
+    where none must."""
+    largest, found = -np.inf, []
+    for scores, targets, known in rows:
+        margins, positive = scores.astype(np.float64) - base, targets & known
+        weight = positive * ratio(1, positive.sum(1))[:, None]  # a missed label's share of its image's labels
+        largest = max(largest, margins.max())
+        found.append((margins[positive], weight[positive]))
+    of_positives, weights = (np.concatenate(of) for of in zip(*found, strict=True))
+    order = np.argsort(of_positives, kind="stable")
+    ranked, missed = of_positives[order], weights[order].cumsum()
     ends = np.append(ranked[1:] != ranked[:-1], True)[: len(ranked)]
-    within = missed[ends] <= alpha * (len(margins) + 1) - 1 + 1e-12
+    within = missed[ends] <= alpha * (images + 1) - 1 + 1e-12
     if within.all():
-        return float(margins.max())
+        return float(largest)
     return float(ranked[ends][within.argmin()])

@@ -4,20 +4,18 @@ The blocks are read once for each thing that is asked of all of them, such as th
 thresholds are those of `fit` on the whole matrix, to the last bit.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
-from numpy.typing import DTypeLike, NDArray
 
 from lsep_ml.decisions.base import Rule
-from lsep_ml.decisions.checks import Array
+from lsep_ml.decisions.checks import Array, ChosenRows, MatrixBlocks
 from lsep_ml.decisions.criteria import BREAK_EVEN
 from lsep_ml.decisions.per_class import PRIORS, PerClassThreshold, shrunk
 from lsep_ml.decisions.rules import GlobalThreshold
-from lsep_ml.decisions.search import Integers, Scores, cutoffs, first_best
+from lsep_ml.decisions.search import Bools, Integers, Scores, cutoffs, first_best
 from lsep_ml.decisions.shared_thresholds import (
     Extent,
     Folds,
@@ -28,7 +26,7 @@ from lsep_ml.decisions.shared_thresholds import (
     grid_thresholds,
     sorted_folds,
 )
-from lsep_ml.metrics.counts import as_held, image_shares
+from lsep_ml.metrics.counts import image_shares
 from lsep_ml.metrics.label_blocks import LabelBlock
 from lsep_ml.metrics.operating_points import search_grid
 
@@ -38,56 +36,9 @@ LARGE = 2**24
 """Entries from which on `fit_rule` takes a matrix by blocks of labels, in the memory of a block's sorted scores."""
 
 
-@dataclass(frozen=True)
-class MatrixBlocks:
-    """Reads a matrix of scores (N, K), which may be memory-mapped, its targets and the mask of its known entries (None:
-    all are), dense or sparse, `block` labels at a time."""
-
-    scores: Any
-    targets: Any
-    mask: Any = None
-    block: int = 64
-
-    def __iter__(self) -> Iterator[LabelBlock]:
-        for start in range(0, self.scores.shape[1], self.block):
-            labels = slice(start, start + self.block)
-            scores = np.ascontiguousarray(self.scores[:, labels], np.float32)
-            known = None if self.mask is None else self.mask[:, labels] != 0
-            yield LabelBlock(start, scores, self.targets[:, labels] != 0, known)
-
-
-@dataclass(frozen=True)
-class ChosenRows:
-    """Holds rows of a matrix (N, K) by their numbers (M,), and reads them when they are asked for."""
-
-    matrix: NDArray[Any]
-    rows: NDArray[np.integer[Any]]
-    ndim: ClassVar[int] = 2
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return (M, K)."""
-        return len(self.rows), self.matrix.shape[1]
-
-    @property
-    def size(self) -> int:
-        """Return M K."""
-        return len(self.rows) * self.matrix.shape[1]
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Return the type of the matrix."""
-        return self.matrix.dtype
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, at: Any) -> NDArray[Any]:
-        rows, labels = at if isinstance(at, tuple) else (at, slice(None))
-        return np.asarray(self.matrix[self.rows[rows], labels])
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.asarray(self[:], dtype)
+def take_rows(matrix: Any, chosen: Bools) -> Any:
+    """Return the `chosen` rows of a matrix, bool (N,); of many entries they are read when they are asked for."""
+    return ChosenRows(matrix, np.flatnonzero(chosen)) if matrix.size >= LARGE else matrix[chosen]
 
 
 def fits_by_label_blocks(rule: Any) -> bool:
@@ -104,9 +55,9 @@ def fits_by_label_blocks(rule: Any) -> bool:
 def fit_rule(rule: Rule, scores: Array, targets: Array, mask: Array | None = None) -> None:
     """Fit a rule, in place, on a matrix: by blocks of labels from `LARGE` entries on where it can be, to the same
     bits."""
-    if scores.shape[0] * scores.shape[1] >= LARGE and fits_by_label_blocks(rule):
-        known = None if mask is None else as_held(mask)
-        fit_by_label_blocks(cast(Any, rule), MatrixBlocks(as_held(scores), as_held(targets), known))
+    large = scores.shape[0] * scores.shape[1] >= LARGE and getattr(scores, "by_labels", True)
+    if large and fits_by_label_blocks(rule):
+        fit_by_label_blocks(cast(Any, rule), MatrixBlocks.of(scores, targets, mask))
     else:
         rule.fit(scores, targets, mask)
 

@@ -1,7 +1,7 @@
 """What each cut-off of one label gives, and coordinate ascent over the labels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class LabelCurve(NamedTuple):
     correct: Integers
     predicted: Integers
     actual: int
-    order: NDArray[np.uint32]
+    order: NDArray[np.integer[Any]]
     ends: Integers
 
 

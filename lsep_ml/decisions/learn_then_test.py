@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lsep_ml.decisions.base import FitOn
+from lsep_ml.decisions.checks import MatrixBlocks
 from lsep_ml.decisions.learnt import NEVER
 from lsep_ml.decisions.rules import ThresholdRule
 from lsep_ml.decisions.search import Bools, Scores
@@ -26,7 +27,8 @@ class LearnThenTest(ThresholdRule):
     sequence may not be seen by the test: it is `steps` quantiles of the scores of one part of the images (drawn from
     `seed`), and the tests are on the other, a share `calibration` of the images. The guarantee is over draws of the
     images, which have chosen nothing else, such as the epoch of the network. Unknown labels enter neither share; images
-    with none known are left out. Where already the first test fails, nothing is predicted, which is said.
+    with none known are left out. Where already the first test fails, nothing is predicted, which is said. The scores
+    that quantiles are taken of stand in memory.
     """
 
     promises: ClassVar[Literal["recall", "precision"] | None] = "precision"
@@ -66,8 +68,12 @@ class LearnThenTest(ThresholdRule):
             f"no threshold promises alpha={self.alpha} with delta={self.delta}: every predicted label set is empty"
         ]
 
-    def _fit(self, scores: Scores, targets: Bools, known: Bools) -> None:
-        rows = np.random.default_rng(self.seed).permutation(np.flatnonzero(known.any(1)))
+    @property
+    def fits_by_rows(self) -> bool:
+        return True
+
+    def _fit(self, matrix: MatrixBlocks) -> None:
+        rows = np.random.default_rng(self.seed).permutation(matrix.judged())
         tested, learnt = np.split(rows, [round(self.calibration * len(rows))])
         needed = math.ceil(math.log(self.delta) / math.log1p(-self.alpha))
         if len(tested) < needed or len(learnt) == 0:
@@ -76,8 +82,9 @@ class LearnThenTest(ThresholdRule):
                 f"{len(rows)}): not even a threshold without an error could promise it; at least {needed} are needed"
             )
         shares = np.linspace(1, 0, self.steps)
-        sequence = np.unique(np.quantile(scores[learnt][known[learnt]], shares).astype(np.float32))[::-1]
-        risks = false_shares(scores[tested], targets[tested], known[tested], sequence).mean(0)
+        seen = np.concatenate([scores[known] for scores, _, known in matrix.rows(learnt)])
+        sequence = np.unique(np.quantile(seen, shares).astype(np.float32))[::-1]
+        risks = np.concatenate([false_shares(*part, sequence) for part in matrix.rows(tested)]).mean(0)
         passed = p_value(risks, len(tested), self.alpha) <= self.delta
         number = len(passed) if passed.all() else int(passed.argmin())
         self.theta = torch.tensor(float(sequence[number - 1]) if number else NEVER)

@@ -60,6 +60,10 @@ class LearntDecision(Decision):
         self._draw(torch.Generator().manual_seed(0), torch.zeros(num_outputs))
 
     @property
+    def fits_by_rows(self) -> bool:
+        return True
+
+    @property
     def chooses_offsets(self) -> bool:
         """Say whether offsets are chosen after the training, on log odds of images that it was not trained on."""
         return False

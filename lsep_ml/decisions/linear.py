@@ -8,10 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lsep_ml.decisions.base import Decided, FitOn
-from lsep_ml.decisions.checks import Array, check_fit
+from lsep_ml.decisions.checks import Array, MatrixBlocks, check_fit
 from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstimator
 from lsep_ml.decisions.offset import MovedThresholds, Offset
-from lsep_ml.metrics.functional import as_numpy, known_entries
 
 LOG_SCALE = 20.0
 """The largest logarithm of s or 1 / s: products of s with scores stay finite in single precision."""
@@ -25,6 +24,8 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
     a known positive is never named.
 
     weight_decay: factor on |W|^2; None: chosen by `fit_decision`, by log loss on rows not fitted on.
+
+    The solver holds scores, targets and weights of all rows that it fits on at once, in at least 24 bytes an entry.
     """
 
     decides_by: ClassVar[tuple[str, ...]] = ("thresholds", "probabilities")
@@ -109,7 +110,10 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
         Nothing is drawn. Raises ValueError for data nothing can be fitted on, and features that are not finite.
         """
         check_fit(scores, targets, mask)
-        spread = float(as_numpy(scores).std(dtype=np.float64))
+        blocks, size = MatrixBlocks.of(scores, targets, mask), scores.shape[0] * scores.shape[1]
+        mean = sum(rows.scores.sum(dtype=np.float64) for rows in blocks.rows()) / size
+        squares = sum(np.square(rows.scores - np.float64(mean)).sum() for rows in blocks.rows())
+        spread = float(np.sqrt(squares / size))
         with torch.no_grad():
             self.log_scale.fill_(-np.log(max(spread, 1e-6)))
         super().reset(scores, targets, features, mask, seed=seed)
@@ -123,11 +127,13 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
         return [*found, *self.never_named()]
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
-        values, labels = as_numpy(scores).astype(np.float64), as_numpy(targets) != 0
-        known = known_entries(targets, mask)
-        share = ((labels & known).sum(0) + 0.5) / (known.sum(0) + 1)
-        scale = float(self.scale.detach())
-        return torch.from_numpy(scale * values.mean(0) - np.log(share / (1 - share))).float()
+        sums, positives, known = np.zeros((3, self.num_labels))
+        for rows in MatrixBlocks.of(scores, targets, mask).rows():
+            sums += rows.scores.astype(np.float64).sum(0)
+            positives += (rows.targets & rows.known).sum(0)
+            known += rows.known.sum(0)
+        share, scale = (positives + 0.5) / (known + 1), float(self.scale.detach())
+        return torch.from_numpy(scale * (sums / len(scores)) - np.log(share / (1 - share))).float()
 
     def _draw(self, generator: torch.Generator, bias: Tensor) -> None:
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """What decisions share that go by log odds of the labels: an estimate of them, and a choice made on honest ones."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from lsep_ml.decisions.base import Decision
 from lsep_ml.decisions.checks import Array
-from lsep_ml.decisions.search import Bools
 
 if TYPE_CHECKING:
     from lsep_ml.decisions.linear import LinearThresholds
@@ -31,16 +30,16 @@ class LogOddsEstimator(Decision):
 class HonestRows(NamedTuple):
     """Rows with log odds from fits that did not see them, which is what a choice is made on.
 
-    log_odds: float32 (N, K). targets, known: bool (N, K). folds: (N,), the fold of each row; the fit that gave a row
-    its log odds saw no row of its fold. further: targets and known entries, bool (M, K), of images without such log
-    odds, which count where label sets are counted.
+    log_odds: float32 (N, K). targets, known: bool (N, K), dense or sparse. folds: (N,), the fold of each row; the fit
+    that gave a row its log odds saw no row of its fold. further: targets and known entries, bool (M, K), of images
+    without such log odds, which count where label sets are counted.
     """
 
     log_odds: NDArray[np.float32]
-    targets: Bools
-    known: Bools
+    targets: Any
+    known: Any
     folds: NDArray[np.int64]
-    further: tuple[Bools, Bools] | None = None
+    further: tuple[Any, Any] | None = None
 
 
 class LogOddsDecision(Decision):

@@ -14,7 +14,8 @@ from lsep_ml.decisions.learnt import NEVER, LearntThresholds
 from lsep_ml.decisions.log_odds import LogOddsEstimator
 from lsep_ml.decisions.per_class import PerClassThreshold
 from lsep_ml.decisions.rules import GlobalThreshold
-from lsep_ml.decisions.search import Bools, Scores
+from lsep_ml.decisions.search import Scores
+from lsep_ml.metrics.counts import true_entries
 from lsep_ml.metrics.functional import as_numpy
 from lsep_ml.metrics.metric import Average
 
@@ -73,26 +74,27 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
         outputs = self.outputs(features)
         return self.scale * scores.to(outputs.dtype) - outputs
 
-    def choose_offsets(self, log_odds: Scores, targets: Bools, known: Bools) -> None:
+    def offset_rule(self) -> PerClassThreshold | GlobalThreshold:
+        """Return the rule, not fitted, that chooses the offsets as thresholds of log odds."""
+        goal: dict[str, Any] = {name: getattr(self, name) for name in ("criterion", "beta", "miss_cost")}
+        formula = criterion_metric(**goal, by_label=True).formula
+        # a mean over labels can be chosen for label by label
+        if self.offset == "class" and isinstance(formula, Average) and formula.over == "labels":
+            return PerClassThreshold(**goal, guard=False)
+        return GlobalThreshold("exact", **goal)
+
+    def choose_offsets(self, log_odds: Scores, targets: Any, known: Any) -> None:
         """Choose the offsets, and see which labels have no known positive: these are never named.
 
-        log_odds: float32 (N, K), of fits without the row they are of. targets, known: bool (N, K).
+        log_odds: float32 (N, K), of fits without the row they are of. targets, known: bool (N, K), dense or sparse.
         """
         offsets = np.zeros(self.num_labels, np.float32)
-        positive = targets[known]
-        if self.chooses_offsets and positive.any() and not positive.all():  # there is something to choose
-            goal: dict[str, Any] = {name: getattr(self, name) for name in ("criterion", "beta", "miss_cost")}
-            formula = criterion_metric(**goal, by_label=True).formula
-            # a mean over labels can be chosen for label by label
-            by_label = isinstance(formula, Average) and formula.over == "labels"
-            rule: PerClassThreshold | GlobalThreshold = (
-                PerClassThreshold(**goal, guard=False)
-                if self.offset == "class" and by_label
-                else GlobalThreshold("exact", **goal)
-            )
+        positives = true_entries("targets", targets, known).sum(0)
+        if self.chooses_offsets and 0 < positives.sum() < known.sum():  # there is something to choose
+            rule = self.offset_rule()
             fit_rule(rule, log_odds, targets, known)
             offsets += rule.theta.numpy()
-        offsets[~(targets & known).any(0)] = NEVER
+        offsets[positives == 0] = NEVER
         self.offsets = torch.from_numpy(offsets).to(self.offsets)
 
     def never_named(self) -> list[str]:

@@ -2,13 +2,11 @@
 
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lsep_ml.decisions.base import Decided, FitOn, Rule
-from lsep_ml.decisions.checks import Array
+from lsep_ml.decisions.checks import Array, MatrixBlocks
 from lsep_ml.decisions.constraints import ranks
 from lsep_ml.decisions.search import best_k, exact_threshold, grid_threshold, rank_entries
 
@@ -48,11 +46,15 @@ class TopK(Rule):
     def choices(self) -> dict[str, Any]:
         return {"k": int(self.k)}
 
-    def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
-        if self.min_k > scores.shape[1]:
-            raise ValueError(f"min_k={self.min_k}: there are only {scores.shape[1]} labels")
-        highest = min(self.max_k, scores.shape[1])
-        self.k = torch.tensor(best_k(scores, targets, known, self.metric, self.min_k, highest))
+    @property
+    def fits_by_rows(self) -> bool:
+        return True
+
+    def _fit(self, matrix: MatrixBlocks) -> None:
+        labels = matrix.scores.shape[1]
+        if self.min_k > labels:
+            raise ValueError(f"min_k={self.min_k}: there are only {labels} labels")
+        self.k = torch.tensor(best_k(matrix, self.metric, self.min_k, min(self.max_k, labels)))
 
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
         counts = self.k.expand(scores.shape[0])
@@ -85,8 +87,9 @@ class GlobalThreshold(ThresholdRule):
     """Names the labels with f_k(x) > theta, one theta for the data set.
 
     search: "grid", the paper's `steps` = 50 equally spaced values from the lowest to the highest score, or
-    "exact", every distinct cut-off (midway between neighbouring scores). theta is the best by the criterion; the
-    larger on a tie.
+    "exact", every distinct cut-off (midway between neighbouring scores), for criteria that compare whole label sets in
+    one ranking of all known scores, in at least 60 bytes an entry. theta is the best by the criterion; the larger on a
+    tie.
     """
 
     def __init__(
@@ -103,11 +106,15 @@ class GlobalThreshold(ThresholdRule):
         check_search(search, steps)
         self.search, self.steps = search, steps
 
-    def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
+    @property
+    def fits_by_rows(self) -> bool:
+        return self.search == "grid"
+
+    def _fit(self, matrix: MatrixBlocks) -> None:
         if self.search == "grid":
-            theta = grid_threshold(scores, targets, known, self.metric, self.steps)
+            theta = grid_threshold(matrix, self.metric, self.steps)
         else:
-            theta = exact_threshold(rank_entries(scores, targets, known), self.metric)
+            theta = exact_threshold(rank_entries(*matrix.whole()), self.metric)
         self.theta = torch.tensor(theta)
 
 
@@ -139,5 +146,9 @@ class ZeroThreshold(ThresholdRule):
             )
         self.loss, self.shift_invariant = loss, shift_invariant
 
-    def _fit(self, scores: NDArray[np.float32], targets: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
+    @property
+    def fits_by_rows(self) -> bool:
+        return True
+
+    def _fit(self, matrix: MatrixBlocks) -> None:
         self.theta = torch.tensor(0.0)

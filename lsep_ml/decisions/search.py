@@ -4,11 +4,14 @@ Candidates come in order of preference (thresholds from the largest, k from the 
 criterion is searched for its highest gain, which is minus its value where lower is better.
 """
 
+from collections.abc import Iterable
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.decisions.checks import MatrixBlocks
 from lsep_ml.metrics import Metric
 from lsep_ml.metrics.counts import LabelCounts, image_shares
 from lsep_ml.metrics.functional import group_ends, label_set_value
@@ -38,36 +41,55 @@ def add_counts(first: LabelCounts, second: LabelCounts) -> LabelCounts:
     return LabelCounts._make([*(a + b for a, b in zip(first[:-1], second[:-1], strict=True)), sums])
 
 
-def grid_threshold(scores: Scores, targets: Bools, known: Bools, criterion: Metric, steps: int) -> float:
+def grid_threshold(matrix: MatrixBlocks, criterion: Metric, steps: int) -> float:
     """Return the best of `steps` equally spaced thresholds from lowest to highest score; the larger on a tie."""
-    grid = search_grid(scores, steps)
-    counts = Thresholded(scores, known, grid).counts(targets, image_shares(criterion.formula))
+    span = [(scores.min(), scores.max()) for scores, _, _ in matrix.rows()]
+    grid, shares = search_grid(np.array(span, np.float32), steps), image_shares(criterion.formula)
+    counts = _summed(
+        Thresholded(rows.scores, rows.known, grid).counts(rows.targets, shares) for rows in matrix.rows()
+    )
     return float(grid[::-1][first_best(criterion_gain(criterion, counts)[::-1])])
 
 
-def best_k(scores: Scores, targets: Bools, known: Bools, criterion: Metric, lowest: int, highest: int) -> int:
+def best_k(matrix: MatrixBlocks, criterion: Metric, lowest: int, highest: int) -> int:
     """Return the best k of lowest..highest for the k highest scores of every image; the smaller on a tie."""
-    counts = Ranked(scores, known, highest).counts(targets, image_shares(criterion.formula))
+    shares = image_shares(criterion.formula)
+    counts = _summed(
+        Ranked(rows.scores, rows.known, highest).counts(rows.targets, shares) for rows in matrix.rows()
+    )
     return lowest + first_best(criterion_gain(criterion, counts)[lowest - 1 :])
+
+
+def _summed(counts: Iterable[LabelCounts]) -> LabelCounts:
+    return reduce(add_counts, counts)
+
+
+class Totals(NamedTuple):
+    """Counts the positives and the known entries, (2, ...): of each label, (K,), and of each image, (N,)."""
+
+    labels: Integers
+    images: Integers
 
 
 class Ranking(NamedTuple):
     """Known entries of a score matrix by descending score, (M,) each.
 
-    places: where they stand in the matrix, row * num_labels + label; positive: whether their target is 1.
+    places: where they stand in the matrix, row * num_labels + label; positive: whether their target is 1. totals: of
+    all known entries, where those that no cut-off predicts are not in the ranking.
     """
 
     scores: Scores
-    places: NDArray[np.uint32]
+    places: NDArray[np.integer[Any]]
     positive: Bools
     num_labels: int
+    totals: Totals | None = None
 
     @property
-    def rows(self) -> NDArray[np.uint32]:
+    def rows(self) -> NDArray[np.integer[Any]]:
         return self.places // np.uint32(self.num_labels)
 
     @property
-    def labels(self) -> NDArray[np.uint32]:
+    def labels(self) -> NDArray[np.integer[Any]]:
         return self.places - self.rows * np.uint32(self.num_labels)
 
     def take(self, entries: Any) -> "Ranking":
@@ -76,21 +98,27 @@ class Ranking(NamedTuple):
 
 
 def rank_entries(scores: Scores, targets: Bools, known: Bools) -> Ranking:
-    """Rank the known entries of scores, (N, K), by one sort of integers that hold score and place.
-
-    That is faster than a sort of indices. Raises ValueError for 2^32 entries and more.
-    """
+    """Rank the known entries of scores, (N, K). Raises ValueError for 2^32 entries and more."""
     if scores.size >= 2**32:
         raise ValueError(f"scores: {scores.size} entries; an exact search ranks less than 2^32")
-    bits = ~_ordered((scores + np.float32(0)).view(np.int32).ravel())  # descending; -0.0 becomes 0.0
-    keys = bits.astype(np.int64) << 32
-    keys |= np.arange(scores.size)
-    keys = keys if known.all() else keys[known.ravel()]
-    keys.sort()
-    places = keys.astype(np.uint32)  # the lower half
-    keys >>= 32
-    ranked = _ordered(~keys.astype(np.int32)).view(np.float32)
+    values, numbers = scores.ravel(), np.arange(scores.size)
+    if not known.all():
+        numbers = numbers[known.ravel()]
+        values = values[numbers]
+    ranked, places = descending(values, numbers)
     return Ranking(ranked, places, targets.ravel()[places], scores.shape[1])
+
+
+def descending(scores: Scores, numbers: Integers) -> tuple[Scores, NDArray[np.uint32]]:
+    """Return scores (M,) from the highest, -0.0 as 0.0, and their numbers, below 2^32, ascending where scores are
+    equal: by one sort of integers that hold both, which is faster than a sort of indices."""
+    bits = ~_ordered((scores + np.float32(0)).view(np.int32))
+    keys = bits.astype(np.int64) << 32
+    keys |= numbers
+    keys.sort()
+    lower = keys.astype(np.uint32)
+    keys >>= 32
+    return _ordered(~keys.astype(np.int32)).view(np.float32), lower
 
 
 def _ordered(bits: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -136,26 +164,32 @@ def _curve(ranking: Ranking, formula: Formula) -> tuple[Any, Floats]:
         parts = [_curve(ranking, part) for part in formula]
         nothing, values = (harmonic_mean(*pair) for pair in zip(*parts, strict=True))
         return nothing, values
+    totals = ranking.totals
     if formula.over == "entries":
         correct = ranking.positive.cumsum()
-        totals = correct[-1], len(correct)
-        values = ratio(*formula.of(correct, np.arange(1, len(correct) + 1), *totals))
-        return ratio(*formula.of(0, 0, *totals)), values
+        of_all = (correct[-1], len(correct)) if totals is None else tuple(totals.labels.sum(1))
+        values = ratio(*formula.of(correct, np.arange(1, len(correct) + 1), *of_all))
+        return ratio(*formula.of(0, 0, *of_all)), values
     if formula.over == "labels":
-        order, groups, number = by_label(ranking)[0], ranking.labels, ranking.num_labels
+        order, groups = by_label(ranking)[0], ranking.labels
+        given, number = None if totals is None else totals.labels, ranking.num_labels
     else:
         order, groups = _by_image(ranking)
-        number = int(np.count_nonzero(np.bincount(groups)))
-    actual = np.bincount(groups[ranking.positive], minlength=number)
-    known = np.bincount(groups, minlength=number)
-    actual = np.pad(actual, (0, len(known) - len(actual)))
+        given = None if totals is None else totals.images
+        number = int(np.count_nonzero(np.bincount(groups) if given is None else given[1]))
+    if given is None:
+        actual = np.bincount(groups[ranking.positive], minlength=number)
+        known = np.bincount(groups, minlength=number)
+        actual = np.pad(actual, (0, len(known) - len(actual)))
+    else:
+        actual, known = given
     start, changes = group_changes(formula.of, groups[order], ranking.positive[order], actual, known)
     ranked = np.empty_like(changes)
     ranked[order] = changes
     return start.sum() / number, (start.sum() + ranked.cumsum()) / number
 
 
-def _by_image(ranking: Ranking) -> tuple[Integers, NDArray[np.uint32]]:
+def _by_image(ranking: Ranking) -> tuple[Integers, NDArray[np.integer[Any]]]:
     """Return the order that groups a ranking by image, (M,), and each entry's image, (M,)."""
     images = ranking.rows
     keys = (images.astype(np.int64) << 32) | np.arange(len(images))

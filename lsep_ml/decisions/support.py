@@ -18,6 +18,7 @@ from lsep_ml.decisions.log_odds import HonestRows, LogOddsDecision, LogOddsEstim
 from lsep_ml.decisions.search import Bools, Integers, add_counts, criterion_gain, first_best
 from lsep_ml.metrics.counts import LabelCounts, count_label_sets, row_slices
 from lsep_ml.metrics.functional import as_numpy
+from lsep_ml.metrics.indicator import dense_blocks
 from lsep_ml.metrics.metric import Floats
 
 LogOdds = Literal["thresh_linear", "platt", "isotonic"]
@@ -89,6 +90,10 @@ class LabelSetSupport(LogOddsDecision):
         self.register_buffer("left_out", torch.tensor(0))
 
     @property
+    def fits_by_rows(self) -> bool:
+        return self.of_labels.fits_by_rows
+
+    @property
     def estimator(self) -> LogOddsEstimator:
         return self.of_labels
 
@@ -118,7 +123,8 @@ class LabelSetSupport(LogOddsDecision):
             inside = np.flatnonzero(rows.folds == fold)
             candidates = table.without(fold).candidates(self.max_sets)
             for block in _blocks(inside, len(candidates.sets)):
-                counts = candidates.judge(rows.log_odds[block], rows.targets[block], rows.known[block])
+                given = (np.asarray(matrix[block]) for matrix in (rows.log_odds, rows.targets, rows.known))
+                counts = candidates.judge(*given)
                 totals = (
                     [add_counts(*pair) for pair in zip(totals, counts, strict=True)] if totals else counts
                 )
@@ -190,32 +196,31 @@ class _Candidates(NamedTuple):
 
 
 class _SetTable(NamedTuple):
-    """Says how often each label set occurs. sets: bool (S, K); counts (S,); by_fold: fold -> counts of its rows
-    (S,)."""
+    """Says how often each label set occurs. packed: (S, K / 8), eight labels a byte; counts (S,); by_fold: fold ->
+    counts of its rows (S,); labels: K."""
 
-    sets: Bools
+    packed: NDArray[np.uint8]
     counts: Integers
     by_fold: dict[int, Integers]
+    labels: int
 
     @classmethod
     def of(cls, rows: HonestRows) -> "_SetTable":
         """Make it from the rows, and the further images, whose labels are all known."""
         complete = rows.known.all(1)
-        targets, folds = rows.targets[complete], rows.folds[complete]
+        given, folds = [_packed(rows.targets[complete])], rows.folds[complete]
         if rows.further is not None:
-            more = rows.further[0][rows.further[1].all(1)]
-            targets = np.concatenate([targets, more])
-            folds = np.concatenate([folds, np.full(len(more), -1)])
-        if len(targets) == 0:
+            given.append(_packed(rows.further[0][rows.further[1].all(1)]))
+            folds = np.concatenate([folds, np.full(len(given[1]), -1)])
+        if len(folds) == 0:
             raise ValueError(
                 "mask: no image has all its labels known, so there are no label sets to choose among; "
                 "LinearThresholds goes by the labels that are known"
             )
-        packed, inverse = np.unique(np.packbits(targets, axis=1), axis=0, return_inverse=True)
+        packed, inverse = np.unique(np.concatenate(given), axis=0, return_inverse=True)
         size, place = len(packed), inverse.ravel()
         by_fold = {int(fold): np.bincount(place[folds == fold], minlength=size) for fold in np.unique(folds)}
-        sets = np.unpackbits(packed, axis=1, count=targets.shape[1]).astype(bool)
-        return cls(sets, np.bincount(place, minlength=size), by_fold)
+        return cls(packed, np.bincount(place, minlength=size), by_fold, rows.targets.shape[1])
 
     def without(self, fold: int) -> "_SetTable":
         """Return the table of the images outside a fold; of all, where there are none outside."""
@@ -226,10 +231,23 @@ class _SetTable(NamedTuple):
         """Return the most frequent sets, the smaller by label order first among equals."""
         order = np.argsort(-self.counts, kind="stable")[:max_sets]
         order = order[self.counts[order] > 0]
-        sets, images = self.sets[order], self.counts.sum()
-        shares = ((self.counts @ self.sets) / images).clip(_LEAST_SHARE, 1 - _LEAST_SHARE)
+        sets, images = self.sets(order), self.counts.sum()
+        of_labels = sum(
+            self.counts[some] @ self.sets(some) for some in row_slices(len(self.counts), self.labels)
+        )
+        shares = (of_labels / images).clip(_LEAST_SHARE, 1 - _LEAST_SHARE)
         independent = sets @ np.log(shares) + ~sets @ np.log1p(-shares)
         return _Candidates(sets, np.log(self.counts[order] / images) - independent)
+
+    def sets(self, numbers: Any) -> Bools:
+        """Return label sets of the table, bool (..., K)."""
+        return np.unpackbits(self.packed[numbers], axis=1, count=self.labels).astype(bool)
+
+
+def _packed(targets: Any) -> NDArray[np.uint8]:
+    """Return label sets, dense or sparse (N, K), with eight labels a byte, (N, K / 8)."""
+    empty = np.zeros((0, -(-targets.shape[1] // 8)), np.uint8)
+    return np.concatenate([empty, *(np.packbits(block != 0, axis=1) for (block,) in dense_blocks(targets))])
 
 
 def _rows_at_once(sets: int) -> int:

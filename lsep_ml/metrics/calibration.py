@@ -16,13 +16,17 @@ def sigmoid(logits: NDArray[Any]) -> Floats:
 
 
 def curves_by_label(
-    fit: Callable[[Any, Any], Floats], scores: NDArray[Any], positive: NDArray[Any], known: NDArray[np.bool_]
+    fit: Callable[[Any, Any], Floats],
+    scores: NDArray[Any],
+    positive: NDArray[Any],
+    known: NDArray[np.bool_],
+    pooled: Callable[[], Floats] | None = None,
 ) -> list[Floats]:
     """Fit the curve of each label by `fit(scores, positive)` on its known entries, all (N, K).
 
-    A label without a known entry takes the curve of all entries pooled.
+    A label without a known entry takes the curve of all entries `pooled`; None: of these ones.
     """
-    pooled = cache(lambda: fit(scores[known], positive[known]))
+    pooled = pooled or cache(lambda: fit(scores[known], positive[known]))
     of_labels = zip(scores.T, positive.T, known.T, strict=True)
     return [fit(own[rows], true[rows]) if rows.any() else pooled() for own, true, rows in of_labels]
 

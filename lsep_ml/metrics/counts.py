@@ -181,6 +181,13 @@ def known_entries(targets: Any, mask: Any) -> NDArray[np.bool_]:
     return known
 
 
+def held_known(targets: Any, mask: Any) -> Any:
+    """Return what `known_entries` does, sparse where the mask is or, without one, the targets are."""
+    if mask is None and isinstance(targets, SparseIndicator):
+        return SparseIndicator.all_known(targets.shape)
+    return known_entries(targets, mask) if mask is None else as_held(mask) != 0
+
+
 def true_entries(name: str, values: Any, known: Any) -> Any:
     """Return 0/1 values (N, K) as `binary` does, sparse ones sparse; `known` bool (N, K) of either kind, None: all."""
     values = as_held(values)

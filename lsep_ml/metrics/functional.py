@@ -27,6 +27,7 @@ from lsep_ml.metrics.counts import (
     as_held,
     as_numpy,
     check_sizes,
+    held_known,
     row_slices,
     true_entries,
 )
@@ -133,9 +134,7 @@ def check_ranking_input(scores: Any, targets: Any, mask: Any) -> tuple[Any, Any,
     check_sizes(scores=scores, targets=targets, mask=mask)
     scores, known = as_numpy(scores), None if mask is None else as_held(mask) != 0
     targets = true_entries("targets", targets, known)
-    if known is None:
-        sparse = isinstance(targets, SparseIndicator)
-        known = SparseIndicator.all_known(targets.shape) if sparse else np.ones(targets.shape, bool)
+    known = held_known(targets, mask) if known is None else known
     _check_numbers(scores)
     if not known.any():
         raise ValueError("ranking metrics need at least one image with a known label, got none")

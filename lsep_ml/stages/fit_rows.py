@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from lsep_ml.data import DataSet
 from lsep_ml.decisions import Decision, LearntDecision, label_blocks
-from lsep_ml.decisions.checks import check_fit
-from lsep_ml.decisions.label_blocks import ChosenRows
+from lsep_ml.decisions.checks import StackedRows, check_fit
+from lsep_ml.decisions.label_blocks import take_rows
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.metrics.indicator import stacked
 from lsep_ml.stages.extraction import Extraction
@@ -48,7 +48,7 @@ class FitRows:
     """Holds the rows that a decision is fitted on, arrays of N rows, training images before validation images; targets
     and mask dense or sparse.
 
-    scores: an array or `ComputedScores`.
+    scores: an array, `ComputedScores`, or such of both splits below each other.
     val: which rows of the validation split are among them, the last ones: all or none. folds: (N,), rows that are left
     out together. further: targets and mask of the training images, where they are not among the rows and the decision
     counts label sets.
@@ -72,9 +72,7 @@ class FitRows:
         if out_of_fold is not None:
             scores["train"] = out_of_fold.scores
         elif "train" in names:
-            # A training that chooses no offset reads batches of rows alone.
-            by_rows = names == ("train",) and is_trained(decision) and not decision.chooses_offsets
-            scores["train"] = training_scores(extraction, stored=not by_rows)
+            scores["train"] = training_scores(extraction, stored=not decision.fits_by_rows)
         masks = [split.mask for split in splits.values() if split.mask is not None]
         groups = [data_set.split(name).groups for name in names]
         further = None
@@ -84,7 +82,7 @@ class FitRows:
         sizes = {name: len(split.targets) for name, split in splits.items()}
         rows = sum(sizes.values())
         return cls(
-            _join([values for values in scores.values() if values is not None]),
+            _join_scores([values for values in scores.values() if values is not None]),
             _join([split.targets for split in splits.values()]),
             _join([split.features for split in splits.values()]),
             _join(masks) if masks else None,
@@ -96,9 +94,7 @@ class FitRows:
     def take(self, chosen: NDArray[np.bool_]) -> "FitRows":
         """Take some of the rows; many scores are read when they are asked for."""
         mask = None if self.mask is None else self.mask[chosen]
-        large = self.scores.size >= label_blocks.LARGE
-        scores: Any = ChosenRows(self.scores, np.flatnonzero(chosen)) if large else self.scores[chosen]
-        arrays = (scores, self.targets[chosen], self.features[chosen], mask)
+        arrays = (take_rows(self.scores, chosen), self.targets[chosen], self.features[chosen], mask)
         return FitRows(*arrays, self.val[chosen], self.folds[chosen], self.further)
 
     def fit(self, decision: Decision, **options: Any) -> None:
@@ -115,6 +111,13 @@ class FitRows:
         judged = self.val if self.val.any() and not self.val.all() else None
         arrays = (self.scores, self.targets, self.features, self.mask)
         return checked_rows(decision, *arrays, folds=self.folds, validation=judged, further=self.further)
+
+
+def _join_scores(scores: Any) -> Any:
+    """Return the scores of all splits; many stay where they are."""
+    if len(scores) > 1 and sum(values.size for values in scores) >= label_blocks.LARGE:
+        return StackedRows(scores)
+    return _join([np.asarray(values) for values in scores] if len(scores) > 1 else scores)
 
 
 def _join(arrays: Any) -> Any:

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from lsep_ml.decisions import Decision, Rule
 from lsep_ml.decisions.abstention import confidence
-from lsep_ml.decisions.label_blocks import ChosenRows
+from lsep_ml.decisions.checks import ChosenRows
 from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.metrics.counts import held_known
 from lsep_ml.metrics.indicator import SparseIndicator, stacked
 from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.stages.fit_rows import FitRows
@@ -57,10 +58,7 @@ def cross_fit(
     the first is answered, the others with None.
     """
     sparse = isinstance(rows.targets, SparseIndicator)
-    if rows.mask is not None:
-        known: Any = rows.mask != 0
-    else:
-        known = SparseIndicator.all_known(rows.targets.shape) if sparse else np.ones(rows.targets.shape, bool)
+    known = held_known(rows.targets, rows.mask)
     given = rows.by_log_odds(unfitted) if isinstance(unfitted, LogOddsDecision) else None
 
     def without(outside: NDArray[np.bool_], fold: int) -> dict[str, Tensor] | str | None:

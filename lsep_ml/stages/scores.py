@@ -1,7 +1,5 @@
 """Scores of the score layer, from stored features in always the same batches."""
 
-import os
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +10,8 @@ import torch
 from torch import nn
 
 from lsep_ml.data.data_set import SPLITS
-from lsep_ml.files import no_room_named
+from lsep_ml.decisions.checks import RowMatrix
+from lsep_ml.files import temporary_array
 from lsep_ml.stages.extraction import Extraction, open_array
 from lsep_ml.stages.sealed_rows import new_array, save_array
 from lsep_ml.store.entries import Entry, Store
@@ -62,7 +61,7 @@ def extract_scores(
     return Extraction(features, store.get_or_build(SCORES, made_by, build))
 
 
-class ComputedScores:
+class ComputedScores(RowMatrix):
     """Scores (N, K) of a linear layer, float32, computed from features whenever rows of them are read, and not kept.
 
     They have the bits of those that would be stored: as many rows are computed at a time as are there.
@@ -73,23 +72,11 @@ class ComputedScores:
         batch_size: rows of a stored batch.
     """
 
-    ndim, dtype = 2, np.dtype(np.float32)
+    dtype, by_labels = np.dtype(np.float32), False
 
     def __init__(self, features: np.ndarray, layer: nn.Linear, batch_size: int) -> None:
         self.features, self.layer, self.batch_size = features, layer, batch_size
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Return (N, K)."""
-        return len(self.features), self.layer.out_features
-
-    @property
-    def size(self) -> int:
-        """Return N K."""
-        return len(self.features) * self.layer.out_features
-
-    def __len__(self) -> int:
-        return len(self.features)
+        self.shape = len(features), layer.out_features
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         """Return the scores of some rows: a slice, their numbers, or a mask."""
@@ -130,10 +117,7 @@ def training_scores(extraction: Extraction, *, stored: bool = True) -> Any:
     features, batch_size = open_array(extraction.features, "train_features"), entry.facts["batch_size"]
     if not stored:
         return ComputedScores(features, layer, batch_size)
-    shape = len(features), len(weight)
-    with tempfile.TemporaryFile(dir=entry.folder.parent) as file, no_room_named(entry.folder):
-        os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])
-        scores: np.memmap = np.memmap(file, np.float32, "r+", shape=shape)
+    scores = temporary_array((len(features), len(weight)), entry.folder.parent)
     _fill(scores, extraction.features, "train", layer, batch_size)
     return scores
 

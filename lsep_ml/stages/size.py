@@ -8,10 +8,13 @@ import numpy as np
 
 from lsep_ml.data import DataSet
 from lsep_ml.data.data_set import Split
-from lsep_ml.decisions import Decision, LearntDecision, Rule, label_blocks
-from lsep_ml.decisions.capped import CappedThreshold
+from lsep_ml.decisions import Decision, Rule, label_blocks
+from lsep_ml.decisions.conformal import ConformalRisk
+from lsep_ml.decisions.learn_then_test import LearnThenTest
 from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.decisions.offset import MovedThresholds
 from lsep_ml.decisions.per_class import PerClassThreshold
+from lsep_ml.decisions.rules import GlobalThreshold
 from lsep_ml.decisions.support import LabelSetSupport
 from lsep_ml.stages.fit_rows import fits_folds, fitted_on
 
@@ -37,7 +40,7 @@ def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool, proc
     """
     names = fitted_on(decision, out_of_fold)
     rows, labels = sum(len(data_set.split(name)) for name in names), len(data_set.label_names)
-    needs, why, instead = _needs(decision, names)
+    needs, why, instead = _needs(decision)
     told = f"{why} {rows} images x {labels} labels"
     if rows * labels >= _RANKED and needs >= _OF_RANKING:
         raise ValueError(f"{told}, and at most 2^32 entries can be ranked; instead: {instead}")
@@ -62,33 +65,40 @@ def memory() -> int:
     return min(sizes)
 
 
-_OF_RANKING, _OF_SOLVING, _OF_ALL = 60, 24, 6
-"""Bytes an entry, at least: of a search that ranks all entries, of a solve for log odds, of a fit that holds scores,
-targets and what is known."""
+_OF_RANKING, _OF_SOLVING = 60, 24
+"""Bytes an entry, at least: of a search that ranks all entries, of a solve for log odds."""
 
 
-def _needs(decision: Decision, names: tuple[str, ...]) -> tuple[int, str, str]:
+def _needs(decision: Decision) -> tuple[float, str, str]:
     """Return the bytes that fitting takes an entry at least, why, and what takes less; 0 where blocks are read."""
     kind = type(decision).__name__
-    if isinstance(decision, LogOddsDecision):
-        needs = _OF_ALL if decision.linear_thresholds is None else _OF_SOLVING
-        return needs, f"{kind} is fitted to log odds of", "decision=per_class"
-    if isinstance(decision, LearntDecision):
-        if decision.chooses_offsets:
-            return _OF_ALL, f"{kind} chooses offsets by log odds of", "decision.offset=none"
-        joined = len(names) > 1
-        return 4 * joined, f"decision.fit_on={decision.fit_on} holds the scores of", "decision.fit_on=train"
-    if not isinstance(decision, Rule) or label_blocks.fits_by_label_blocks(decision):
-        return 0, "", ""
-    ranks = isinstance(decision, PerClassThreshold | CappedThreshold)
-    if not ranks and getattr(decision, "search", "grid") == "grid":
-        return _OF_ALL, f"{kind} holds the scores of", "decision=threshold or per_class"
-    by = f"criterion={decision.criterion}"
-    for demand in ("min_precision", "min_recall"):
-        if getattr(decision, demand, None) is not None:
-            by = f"{demand}={getattr(decision, demand)}"
-    instead = "decision=threshold or per_class by f1, fbeta or cost; for break_even decision.search=grid"
-    return _OF_RANKING, f"{kind}, {by}, ranks all scores of", instead
+    rule = _search_of(decision)
+    if rule is not None and not label_blocks.fits_by_label_blocks(rule):
+        by = f"criterion={rule.criterion}"
+        for demand in ("min_precision", "min_recall"):
+            if getattr(rule, demand, None) is not None:
+                by = f"{demand}={getattr(rule, demand)}"
+        instead = "decision=threshold or per_class by f1, fbeta or cost; for break_even decision.search=grid"
+        if rule is not decision:
+            instead = "another criterion, such as f1"
+        return _OF_RANKING, f"{kind}, {by}, ranks all scores of", instead
+    if isinstance(decision, LogOddsDecision) and decision.linear_thresholds is not None:
+        return _OF_SOLVING, f"{kind} is fitted to log odds of", "decision=per_class"
+    if isinstance(decision, LearnThenTest):
+        part = 1 - decision.calibration
+        return 8 * part, f"{kind} sorts a share of {part:g} of the scores of", "decision=conformal"
+    return 0, "", ""
+
+
+def _search_of(decision: Decision) -> Rule | None:
+    """Return the search for thresholds that is in a fit, but for one on a grid, which reads some rows at a time."""
+    if isinstance(decision, MovedThresholds) and decision.chooses_offsets:
+        return decision.offset_rule()
+    if isinstance(decision, ConformalRisk) and decision.shape == "per_class":
+        return PerClassThreshold(criterion=decision.criterion)
+    if isinstance(decision, GlobalThreshold):
+        return decision if decision.search == "exact" else None
+    return decision if isinstance(decision, PerClassThreshold) else None
 
 
 def _of_few_positives(decision: Decision, data_set: DataSet, names: tuple[str, ...]) -> list[str]:

@@ -19,11 +19,11 @@ from lsep_ml.decisions import DECISIONS, Decision, LearntDecision, Rule, label_b
 from lsep_ml.decisions.checks import Array, check_features, check_fit, check_scores
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.offset import MovedThresholds
-from lsep_ml.metrics.functional import as_numpy, known_entries
+from lsep_ml.metrics.counts import as_held, as_numpy, held_known
 from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.terminal import console
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
-from lsep_ml.training.cross_fitting import fit_log_odds_decision
+from lsep_ml.training.cross_fitting import fill_log_odds, fit_log_odds_decision, honest_array
 from lsep_ml.training.folds import checked_rows, draw_folds, fold_pairs
 from lsep_ml.training.label_decision import (
     CachedRows,
@@ -78,8 +78,9 @@ def fit_decision(
     estimation where it has one: it is trained without each fold, then on all rows.
 
     scores (N, K), targets 0/1 (N, K), features (N, D), mask (N, K) with True = known: torch tensors or NumPy
-    arrays; memory-mapped features are read in blocks and batches, never copied as a whole. A learnt decision whose
-    offset is not chosen takes whatever gives rows as arrays in their place, such as scores that are computed when read.
+    arrays; memory-mapped features are read in blocks and batches, never copied as a whole. Targets and mask may be
+    sparse (`SparseIndicator`). A decision that `fits_by_rows` takes whatever gives rows as arrays for its scores, such
+    as scores that are computed when read.
 
     epochs, batch_size, optimizer (parameters -> Optimizer), seed: for learnt decisions; the defaults are the
     paper's (SGD, momentum 0.9, learning rate 0.001, weight decay 5e-5), the batch size ours. The result is
@@ -163,15 +164,14 @@ def _honest_log_odds(
     folds: NDArray[np.int64],
     learn: Callable[[LearntDecision, Arrays], None],
     processes: Processes,
-) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+) -> tuple[NDArray[np.float32], Any, Any]:
     """Return the log odds float32 (N, K) of each row by a decision learnt without its fold, targets and known.
 
     The log odds are filled in on the first of the processes.
     """
     scores, targets, features, mask = arrays
-    labels = as_numpy(targets) != 0
-    known = known_entries(targets, mask)
-    log_odds = np.empty(labels.shape, np.float32)
+    labels = as_held(targets) != 0
+    known = held_known(labels, mask)
     pairs = list(fold_pairs(folds, labels, known))
 
     def state(outside: NDArray[np.bool_]) -> dict[str, Tensor]:
@@ -181,10 +181,11 @@ def _honest_log_odds(
         return without.state_dict()
 
     states = processes.share_out([partial(state, outside) for outside, _ in pairs])
+    log_odds = honest_array(labels.shape if processes.first else (0, 0))
     without = copy.deepcopy(decision).eval()
     for found, (_, inside) in zip(states, pairs, strict=processes.first):
         without.load_state_dict(found)
-        log_odds[inside] = without.log_odds(_rows(scores, inside), _rows(features, inside)).cpu().numpy()
+        fill_log_odds(log_odds, without, inside, scores, features)
     return log_odds, labels, known
 
 

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.decisions.checks import Array, check_scores
+from lsep_ml.decisions.label_blocks import take_rows
 from lsep_ml.decisions.log_odds import LogOddsDecision
-from lsep_ml.metrics.counts import binary
-from lsep_ml.metrics.functional import as_numpy, known_entries
+from lsep_ml.metrics.counts import as_held, held_known, true_entries
+from lsep_ml.metrics.functional import as_numpy
 from lsep_ml.metrics.indicator import dense_blocks
 
 FOLDS = 5
@@ -53,19 +54,20 @@ def _of_both_kinds(targets: Bools, known: Bools) -> bool:
 class Rows:
     """Says what a decision is fitted on.
 
-    scores (N, K), targets and known bool (N, K), features (N, D) or None. folds: (N,), which rows are left out together
+    scores float32 (N, K), an array or what gives rows as one; targets and known bool (N, K), dense or sparse; features
+    (N, D) or None. folds: (N,), which rows are left out together
     where the decision is asked about rows that it was not fitted on. judges: bool (N,), the rows that a weight decay is
     chosen by, fitted on the others; None: by the folds in turn. further: targets and known entries of images without
     honest scores, which count where label sets are counted.
     """
 
-    scores: NDArray[np.float32]
-    targets: Bools
-    known: Bools
+    scores: Any
+    targets: Any
+    known: Any
     features: NDArray[np.float32] | None
     folds: NDArray[np.int64]
     judges: Bools | None = None
-    further: tuple[Bools, Bools] | None = None
+    further: tuple[Any, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -76,7 +78,7 @@ class Rows:
             return self
         return replace(
             self,
-            scores=self.scores[chosen],
+            scores=take_rows(self.scores, chosen),
             targets=self.targets[chosen],
             known=self.known[chosen],
             features=None if self.features is None else self.features[chosen],
@@ -127,10 +129,11 @@ def checked_rows(
     """
     check_scores(scores, int(decision.num_labels))
     of_features = decision._checked_features(features, len(scores))
+    held, given = as_held(targets), as_held(scores)
     return Rows(
-        scores=as_numpy(scores).astype(np.float32, copy=False),
-        targets=as_numpy(targets) != 0,
-        known=known_entries(targets, mask),
+        scores=given if given.dtype == np.float32 else np.asarray(given, np.float32),
+        targets=held != 0,
+        known=held_known(held, mask),
         features=None if of_features is None else as_numpy(of_features).astype(np.float32, copy=False),
         folds=_of_rows("folds", folds, len(scores)).astype(np.int64),
         judges=None if validation is None else _of_rows("validation", validation, len(scores)).astype(bool),
@@ -138,9 +141,9 @@ def checked_rows(
     )
 
 
-def _known_targets(targets: Array, mask: Array | None) -> tuple[Bools, Bools]:
-    known = known_entries(targets, mask)
-    return binary("further", targets, known), known
+def _known_targets(targets: Array, mask: Array | None) -> tuple[Any, Any]:
+    known = held_known(as_held(targets), mask)
+    return true_entries("further", targets, known), known
 
 
 def _of_rows(name: str, values: Array, rows: int) -> NDArray[Any]:

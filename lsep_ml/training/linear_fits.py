@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from lsep_ml.decisions.checks import float_tensor
 from lsep_ml.decisions.linear import LOG_SCALE, LinearThresholds
+from lsep_ml.metrics.indicator import dense_blocks
 from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.training.folds import Bools, Rows
 from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
@@ -166,10 +167,13 @@ class LinearProblem:
     def _tensors(self, chosen: Bools, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         rows = self.rows
         inputs = self.inputs if chosen.all() else self.inputs[torch.from_numpy(np.flatnonzero(chosen))]
-        scores, targets, known = (
-            torch.from_numpy(array[chosen]) for array in (rows.scores, rows.targets, rows.known)
+        scores = torch.from_numpy(np.asarray(rows.scores[chosen])).to(dtype)
+        return (
+            scores,
+            _dense(rows.targets[chosen], dtype),
+            _dense(rows.known[chosen], torch.bool),
+            inputs.to(dtype),
         )
-        return scores.to(dtype), targets.to(dtype), known, inputs.to(dtype)
 
     def _solve(
         self, chosen: Bools, weight_decay: float, start: LinearFit | None, dtype: torch.dtype
@@ -246,6 +250,16 @@ def choose_weight_decay(problem: LinearProblem, processes: Processes = ALONE) ->
         best = min(sorted(losses, reverse=True), key=lambda step: losses[step])
         ahead = [step for step in (best + 1, best - 1) if step not in losses and abs(step) <= _WIDEST]
     return float(10 ** (best / 2))
+
+
+def _dense(matrix: Any, dtype: torch.dtype) -> Tensor:
+    """Return a 0/1 matrix as a tensor, a sparse one some rows at a time."""
+    dense = torch.empty(matrix.shape, dtype=dtype)
+    first = 0
+    for (block,) in dense_blocks(matrix):
+        dense[first : first + len(block)] = torch.from_numpy(block)
+        first += len(block)
+    return dense
 
 
 def _scale(log_scale: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch
 from scipy.sparse import csc_array
 
 from lsep_ml.decisions import GlobalThreshold, PerClassThreshold, shared_thresholds
-from lsep_ml.decisions.label_blocks import ChosenRows, fit_by_label_blocks
+from lsep_ml.decisions.checks import ChosenRows
+from lsep_ml.decisions.label_blocks import fit_by_label_blocks
 from lsep_ml.metrics.label_blocks import LabelBlock
 
 

@@ -281,7 +281,9 @@ def test_rows_are_sealed_when_it_is_time(tmp_path: Path, monkeypatch: pytest.Mon
         ("thresh_linear", "crossfit"),
         ("thresh_est", "val"),
         ("support", "val"),
-        ("thresh_est", "train"),
+        ("thresh_est", "both"),
+        ("thresh_linear", "train"),
+        ("topk", "both"),
     ],
 )
 def test_sparse_targets_give_the_same_run(
@@ -296,8 +298,9 @@ def test_sparse_targets_give_the_same_run(
     options = ("data=features", f"data.root={tmp_path}", "loss=bce", "loss.pos_weight=balanced")
     options += ("fitting.epochs=2", f"pictures={str(decision == 'threshold').lower()}")
     options += ("label_sets.abstain=0.2",) if decision == "threshold" else ()
-    if fit_on == "train":
-        monkeypatch.setattr(scores, "tempfile", None)  # nowhere are all training scores
+    options += ("decision.offset=class",) if decision == "thresh_est" else ()
+    if decision != "per_class":
+        monkeypatch.setattr(scores, "temporary_array", None)  # nowhere are all training scores
     dense, held, intervals = (), (), []
     for least in (indicator.LARGE, 0):
         monkeypatch.setattr(indicator, "LARGE", least)

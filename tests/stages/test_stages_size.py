@@ -13,10 +13,13 @@ from jobs import compose_here
 from lsep_ml.data.data_set import Split
 from lsep_ml.decisions import (
     Calibrated,
+    CappedThreshold,
+    ConformalRisk,
     CountEstimation,
     Decision,
     GlobalThreshold,
     LabelSetSupport,
+    LearnThenTest,
     LinearThresholds,
     PerClassThreshold,
     ThresholdEstimation,
@@ -49,12 +52,14 @@ def empty(images: int, labels: int) -> SparseIndicator:
             "criterion=exact_match, ranks all scores of 3000 images x 2000",
         ),
         (PerClassThreshold(min_recall=0.5), "min_recall=0.5, ranks all scores"),
-        (TopK(), "TopK holds the scores of 3000 images x 2000 labels at once, at least 0 GiB"),
-        (Calibrated(fit_on="train"), "Calibrated holds the scores of 9000 images"),
+        (
+            LearnThenTest(calibration=0.5),
+            "sorts a share of 0.5 of the scores of 3000 images x 2000.*decision=conformal",
+        ),
+        (ConformalRisk(shape="per_class", criterion="cf1"), "ConformalRisk, criterion=cf1, ranks all scores"),
         (LinearThresholds(4, 2000), "log odds of 12000 images.*decision=per_class"),
         (LabelSetSupport(4, 2000, fit_on="val"), "log odds of 3000 images"),
-        (ThresholdEstimation(4, 2000, offset="one"), "offsets.*decision.offset=none"),
-        (ThresholdEstimation(4, 2000, fit_on="both"), "fit_on=both.*12000 images.*decision.fit_on=train"),
+        (ThresholdEstimation(4, 2000, offset="one", criterion="exact_match"), "ranks all.*another criterion"),
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
@@ -72,11 +77,12 @@ def test_what_takes_more_than_the_memory_is_refused(
 def test_each_process_that_fits_without_folds_holds_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     data = data_of(2000, train=empty(9000, 2000), val=empty(3000, 2000))
     monkeypatch.setattr(size, "MANY", 10**6)
-    monkeypatch.setattr(size, "memory", lambda: 11 * 10**7)
+    monkeypatch.setattr(size, "memory", lambda: 11 * 10**8)
     for fit_on, processes in (("val", 3), ("train", 4)):
-        size.check_size(Calibrated(fit_on=fit_on), data, out_of_fold=False, processes=processes)
-    with pytest.raises(ValueError, match="at least 0 GiB in 4 processes"):
-        size.check_size(Calibrated(fit_on="val"), data, out_of_fold=False, processes=4)
+        decision = PerClassThreshold(min_recall=0.5, fit_on=fit_on)
+        size.check_size(decision, data, out_of_fold=False, processes=processes)
+    with pytest.raises(ValueError, match="at least 1 GiB in 4 processes"):
+        size.check_size(PerClassThreshold(min_recall=0.5), data, out_of_fold=False, processes=4)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +92,14 @@ def test_each_process_that_fits_without_folds_holds_the_scores(monkeypatch: pyte
         GlobalThreshold("exact"),
         PerClassThreshold(),
         PerClassThreshold(search="grid", criterion="break_even"),
+        TopK(criterion="exact_match"),
+        GlobalThreshold(criterion="exact_match"),
+        CappedThreshold(),
+        Calibrated(fit_on="train"),
+        ConformalRisk(shape="per_class"),
+        LabelSetSupport(4, 2000, log_odds="platt"),
         ThresholdEstimation(4, 2000),
+        ThresholdEstimation(4, 2000, offset="class", fit_on="both"),
         CountEstimation(4, 2000, fit_on="crossfit"),
     ],
     ids=lambda decision: type(decision).__name__,

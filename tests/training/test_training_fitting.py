@@ -15,8 +15,12 @@ from rich.console import Console
 import lsep_ml
 from lsep_ml.decisions import (
     DECISIONS,
+    Calibrated,
+    CappedThreshold,
+    ConformalRisk,
     CountEstimation,
     GlobalThreshold,
+    LabelSetSupport,
     PerClassThreshold,
     Rule,
     ThresholdClass,
@@ -24,7 +28,9 @@ from lsep_ml.decisions import (
     TopK,
     label_blocks,
 )
-from lsep_ml.training import fitting
+from lsep_ml.metrics import counts, indicator
+from lsep_ml.metrics.indicator import SparseIndicator
+from lsep_ml.training import cross_fitting, fitting, label_decision
 from lsep_ml.training.fitting import DecisionWarning, fit_decision
 from lsep_ml.training.resume import Saving, States
 
@@ -295,6 +301,71 @@ def test_large_matrices_are_fitted_by_blocks_of_labels_to_the_same_state(
     fit_decision(rule, scores, targets, mask=mask)
     for name, values in expected.state_dict().items():
         assert torch.equal(rule.state_dict()[name], values), name
+
+
+SIZES = {"num_features": 3, "num_labels": 130}
+CATALOGUE = {
+    **{row.key: partial(row.build, **SIZES, weight_decay=1.0) for row in DECISIONS},
+    "topk, exact match": partial(TopK, criterion="exact_match"),
+    "threshold, exact match": partial(GlobalThreshold, criterion="exact_match"),
+    "per_class, grid": partial(PerClassThreshold, search="grid"),
+    "capped, none at least": partial(CappedThreshold, 0, 3, criterion="ov_p"),
+    "capped, exact match": partial(CappedThreshold, 1, 3, criterion="exact_match"),
+    "isotonic": partial(Calibrated, "isotonic"),
+    "conformal, per class": partial(ConformalRisk, shape="per_class"),
+    "support, platt": partial(LabelSetSupport, **SIZES, log_odds="platt", max_sets=5),
+    "one offset": partial(ThresholdEstimation, **SIZES, offset="one", criterion="of1"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")
+@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("masked", [False, True])
+def test_sparse_targets_give_the_state_of_dense_ones_and_are_never_made_dense(name, masked, monkeypatch):
+    """Above the sizes from which on matrices are read by blocks no more of a sparse one is made dense at a time."""
+    draw = np.random.default_rng(0)
+    scores = draw.normal(size=(60, 130)).astype(np.float32)
+    targets = draw.random((60, 130)) < 0.1
+    targets[::2] = targets[0]  # one label set many times
+    mask = draw.random((60, 130)) < 0.7 if masked else None
+    if masked:
+        mask[:20] = True
+        if name not in (
+            "count_est",
+            "support",
+            "support, platt",
+        ):  # they need images whose labels are all known
+            mask[:, 7] = False
+    features = draw.normal(size=(60, 3)).astype(np.float32)
+    options = {"epochs": 1, "batch_size": 4, "folds": np.arange(60) % 3}
+    expected = fit_decision(CATALOGUE[name](), scores, targets, features, mask, **options).state_dict()
+    for module, size, value in (
+        (label_blocks, "LARGE", 0),
+        (cross_fitting, "LARGE", 0),
+        (counts, "ENTRIES", 800),
+        (indicator, "_BLOCK", 800),
+        (label_decision, "_BLOCK", 2),
+    ):
+        monkeypatch.setattr(module, size, value)
+    array, of_labels = SparseIndicator.__array__, SparseIndicator._labels
+
+    def some(self, *args, **options):
+        assert self.size <= 64 * 60
+        return array(self, *args, **options)
+
+    def few(self, labels):
+        assert len(np.arange(130)[labels].reshape(-1)) <= 64
+        return of_labels(self, labels)
+
+    monkeypatch.setattr(SparseIndicator, "__array__", some)
+    monkeypatch.setattr(SparseIndicator, "_labels", few)
+    held, known = (
+        None if matrix is None else SparseIndicator.from_dense(matrix) for matrix in (targets, mask)
+    )
+    found = fit_decision(CATALOGUE[name](), scores, held, features, known, **options).state_dict()
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(found[key], value, rtol=0, atol=0, msg=key)
 
 
 def test_fit_decision_is_found_on_the_package():
