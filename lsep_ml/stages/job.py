@@ -153,7 +153,8 @@ def build_job(config: DictConfig) -> Job:
     sections = config_sections(config, PREDICTION_SECTIONS)
     if config.training.probe:
         extraction = config_sections(config, ("extraction",))["extraction"]
-        sections |= probed_on(extraction, running.beside, running.store)
+        solved = config.training.solver == "lbfgs"
+        sections |= probed_on(extraction, running.beside, running.store, solved=solved)
     joint = None
     if config.training.joint:
         if not isinstance(decision, LearntDecision):

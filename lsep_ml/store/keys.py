@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 """Part of every identity: raised when what is stored changes its meaning, which makes all that is stored invalid."""
 
+SOLVER = 2
+"""Part of what probes and linear thresholds are made by: raised when the solver ends elsewhere within its tolerance."""
+
 NETWORKS = "predictions"
 """Kind of a trained network with its history, and of the states that a killed training continues from."""
 
@@ -80,19 +83,25 @@ def prediction_made_by(
 
 
 def probed_on(
-    extraction: Mapping[str, Any], beside: Literal["places", "scores"] | None, stored_in: str
+    extraction: Mapping[str, Any],
+    beside: Literal["places", "scores"] | None,
+    stored_in: str,
+    *,
+    solved: bool,
 ) -> dict[str, Any]:
-    """Return what a probe's network is made by besides: the section `extraction`, where it is not at its defaults.
+    """Return what a probe's network is made by besides: the section `extraction`, where it is not at its defaults, and
+    the version of the solver.
 
     Args:
         extraction: the resolved section; its `max_gib` does not count, but what came of it, and `scores`, made later.
         beside: what is kept of an image beside f'(x), as `Running` has it.
         stored_in: the type of what a score layer is trained on.
+        solved: by the solver; else it is trained by SGD.
     """
     counts = {key: value for key, value in extraction.items() if key not in ("max_gib", "scores")}
     if beside is not None:
         counts["store"] = stored_in if beside == "places" else None
-    return {"extraction": counts} if counts else {}
+    return {**({"extraction": counts} if counts else {}), **({"solver": SOLVER} if solved else {})}
 
 
 def at_rate(prediction: Mapping[str, Any], rate: float, epochs: int) -> dict[str, Any]:
@@ -209,6 +218,7 @@ def linear_fits_made_by(
         "fit_on": fit_on,
         "folds": hashlib.sha256(folds).hexdigest(),
         "weight_decay": weight_decay,
+        "solver": SOLVER,
     }
 
 

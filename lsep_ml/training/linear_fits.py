@@ -23,6 +23,10 @@ from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
 from lsep_ml.training.solver import Solution, minimise
 
 TOLERANCE, MAX_ITERATIONS = 1e-3, 1000
+
+ON_PATH = 1e-2
+"""The tolerance where a weight decay is chosen: log losses of two of them differ by far more than it leaves open."""
+
 _STEPS, _WIDEST = (0, -1, -2), 12
 """Weight decays are 10^(step / 2): the steps tried first, and how far from 0 they may go."""
 
@@ -148,43 +152,56 @@ class LinearProblem:
         decision.decay.fill_(weight_decay)
         return decision
 
-    def solve(self, chosen: Bools, weight_decay: float, start: LinearFit | None = None) -> LinearFit:
+    def solve(
+        self,
+        chosen: Bools,
+        weight_decay: float,
+        start: LinearFit | None = None,
+        *,
+        tolerance: float = TOLERANCE,
+    ) -> LinearFit:
         """Minimise over the chosen rows, from scratch or from another minimum."""
-        found = self._solve(chosen, weight_decay, start, torch.float32)
+        found = self._solve(chosen, weight_decay, start, torch.float32, tolerance)
         if not found.solution.converged:  # single precision rounds too much where the weight decay is small
-            found = self._solve(chosen, weight_decay, found, torch.float64)
+            found = self._solve(chosen, weight_decay, found, torch.float64, tolerance)
         return found
 
     def log_loss(self, found: LinearFit, chosen: Bools) -> float:
         """Return the sum over the known entries of the chosen rows of log(1 + exp(-z)) of positives, (z) of
         negatives."""
         scores, targets, known, inputs = self._tensors(chosen, torch.float32)
-        linear = torch.addmm(found.bias.float(), inputs, found.weight.float().T)
+        linear = torch.addmm(found.bias.float()[:, None], found.weight.float(), inputs.T)
         log_odds = _scale(found.log_scale).float() * scores - linear
         losses = F.binary_cross_entropy_with_logits(log_odds, targets, reduction="none")
         return float(losses[known].sum(dtype=torch.float64))
 
     def _tensors(self, chosen: Bools, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return scores, targets, known (K, n), transposed for faster products with the inputs (n, D)."""
         rows = self.rows
         inputs = self.inputs if chosen.all() else self.inputs[torch.from_numpy(np.flatnonzero(chosen))]
         scores = torch.from_numpy(np.asarray(rows.scores[chosen])).to(dtype)
         return (
-            scores,
-            _dense(rows.targets[chosen], dtype),
-            _dense(rows.known[chosen], torch.bool),
+            scores.T.contiguous(),
+            _dense(rows.targets[chosen], dtype).T.contiguous(),
+            _dense(rows.known[chosen], torch.bool).T.contiguous(),
             inputs.to(dtype),
         )
 
     def _solve(
-        self, chosen: Bools, weight_decay: float, start: LinearFit | None, dtype: torch.dtype
+        self,
+        chosen: Bools,
+        weight_decay: float,
+        start: LinearFit | None,
+        dtype: torch.dtype,
+        tolerance: float,
     ) -> LinearFit:
         scores, targets, known, inputs = self._tensors(chosen, dtype)
-        weights = known.to(dtype) * (known.shape[1] / known.sum().clamp_min(1))
-        positive = ((targets * known).sum(0) + 0.5) / (known.sum(0) + 1)
-        curvature = _CURVATURE * positive * (1 - positive) * weights.sum(0).clamp_min(1e-6)
-        middle = scores.mean(0)  # scores are centred, which parts the scale from the bias
-        centred = scores - middle
-        spread = centred.square().mean(0)
+        weights = known.to(dtype) * (len(known) / known.sum().clamp_min(1))
+        positive = ((targets * known).sum(1) + 0.5) / (known.sum(1) + 1)
+        curvature = _CURVATURE * positive * (1 - positive) * weights.sum(1).clamp_min(1e-6)
+        middle = scores.mean(1)  # scores are centred, which parts the scale from the bias
+        centred = scores - middle[:, None]
+        spread = centred.square().mean(1)
         variance = spread.mean()
         if variance <= 1e-12 * scores.square().mean():  # one row, say: any scale will do
             variance = torch.ones_like(variance)
@@ -210,11 +227,11 @@ class LinearProblem:
 
         def objective() -> Tensor:
             weight, bias, log_scale = parts()
-            log_odds = _scale(log_scale) * centred - torch.addmm(bias, inputs, weight.T)
+            log_odds = _scale(log_scale) * centred - torch.addmm(bias[:, None], weight, inputs.T)
             cross_entropy = F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
             return cross_entropy + weight_decay * weight.square().sum()
 
-        solution = minimise(parameters, objective, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
+        solution = minimise(parameters, objective, tolerance=tolerance, max_iterations=MAX_ITERATIONS)
         with torch.no_grad():
             weight, bias, log_scale = (part.double() for part in parts())
         return LinearFit(weight, bias + _scale(log_scale) * middle, log_scale, solution)
@@ -234,7 +251,7 @@ def choose_weight_decay(problem: LinearProblem, processes: Processes = ALONE) ->
         own = {}
         for number in range(processes.rank, len(pairs), processes.count):
             outside, inside = pairs[number]
-            found = problem.solve(outside, weight_decay, starts[number])
+            found = problem.solve(outside, weight_decay, starts[number], tolerance=ON_PATH)
             starts[number] = found
             own[number] = problem.log_loss(found, inside)
         of_pairs = {number: value for part in processes.gather(own) for number, value in part.items()}

@@ -1,7 +1,7 @@
 """Linear scores of standardised features, a block of rows at a time: all of them, or the mean loss without them."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -31,11 +31,13 @@ class ScoreLayer(NamedTuple):
 class Standardisation:
     """Takes features to mean 0 and deviation 1 on the training images; a column that does not vary becomes 0.
 
-    mean, deviation: float64 (D,); a deviation of 1 stands for none.
+    mean, deviation: float64 (D,); a deviation of 1 stands for none. directions: (D, D), a column each, that they are
+    turned to then; None: they are not.
     """
 
     mean: Tensor
     deviation: Tensor
+    directions: Tensor | None = None
 
     @classmethod
     def of(cls, features: Tensor) -> "Standardisation":
@@ -61,9 +63,15 @@ class Standardisation:
         constant = deviation <= 1e-6 * mean.abs()
         return cls(mean, torch.where(constant, 1.0, deviation))
 
+    def take(self, raw: Tensor, dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Standardise raw features (n, D)."""
+        values = torch.sub(raw, self.mean).div_(self.deviation).to(dtype).to(device)
+        return values if self.directions is None else values @ self.directions.to(values)
+
     def raw(self, layer: ScoreLayer) -> ScoreLayer:
         """Return the layer of raw features, float32, whose scores are those of `layer` on standardised ones."""
-        weight = layer.weight.double().cpu() / self.deviation
+        weight = layer.weight.double().cpu()
+        weight = (weight if self.directions is None else weight @ self.directions.double().T) / self.deviation
         return ScoreLayer(weight.float(), (layer.bias.double().cpu() - weight @ self.mean).float())
 
 
@@ -215,15 +223,22 @@ class StandardisedFeatures:
     bytes of it, the oldest going first; what alone is larger is made anew at each pass, so that features that are
     memory-mapped need not fit in memory.
 
-    standardisation: of other images, by which these are standardised; None: their own.
+    standardisation: of other images, by which these are standardised; None: their own. axes: their principal axes;
+    None: not known.
 
     Raises:
         FloatingPointError: features that are not finite, where the standardisation is their own; names the first row.
     """
 
-    def __init__(self, features: Tensor, standardisation: Standardisation | None = None) -> None:
+    def __init__(
+        self,
+        features: Tensor,
+        standardisation: Standardisation | None = None,
+        axes: PrincipalAxes | None = None,
+    ) -> None:
         self.raw = features
         self.standardisation = Standardisation.of(features) if standardisation is None else standardisation
+        self._axes = axes
         self._kept: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def __len__(self) -> int:
@@ -237,10 +252,26 @@ class StandardisedFeatures:
     @cached_property
     def axes(self) -> PrincipalAxes:
         """Return their principal axes."""
+        if self._axes is not None:
+            return self._axes
         step = max(1, -(-len(self) // ROWS))
         return PrincipalAxes.of(
             self.blocks(None if step == 1 else torch.arange(0, len(self), step)), self.width
         )
+
+    def turned(self) -> "StandardisedFeatures":
+        """Return them turned to their principal axes, where they stay in memory in both types; else as they are.
+
+        Layers are solved for on the axes: each evaluation of a loss is spared the way there and back.
+        """
+        directions, variances = self.axes
+        if directions is None or len(self) * self.width * (4 + 8) > KEPT:
+            return self
+        by = replace(self.standardisation, directions=directions)
+        turned = StandardisedFeatures(self.raw, by, PrincipalAxes(None, variances))
+        for kind, whole in self._kept.items():
+            turned._kept[kind] = whole @ directions.to(whole)
+        return turned
 
     def blocks(
         self,
@@ -251,6 +282,8 @@ class StandardisedFeatures:
     ) -> Blocks:
         """Return all rows, or those of these numbers, in the type and on the device asked for."""
         kind = dtype, torch.device(device)
+        if rows is not None and self.standardisation.directions is not None:
+            self.blocks(dtype=dtype, device=device)  # rows are turned all together
         parts = torch.arange(len(self)).split(_BLOCK) if rows is None else rows.split(_BLOCK)
         sizes = [len(part) for part in parts]
         if rows is None and kind in self._kept:
@@ -271,8 +304,7 @@ class StandardisedFeatures:
         whole = self._kept.get((dtype, device))
         if whole is not None:
             return whole[numbers.to(device)]
-        by = self.standardisation
-        return torch.sub(self.raw[numbers], by.mean).div_(by.deviation).to(dtype).to(device)
+        return self.standardisation.take(self.raw[numbers], dtype, device)
 
     def _make_room(self, size: int) -> bool:
         """Let the oldest go until so many bytes more make KEPT at most; say whether they ever do."""
@@ -284,7 +316,8 @@ class StandardisedFeatures:
 
 
 class ProbeFeatures(NamedTuple):
-    """Features of the training and of the validation images, both standardised as the training images are."""
+    """Features of the training and of the validation images, both standardised, and turned, as the training images
+    are."""
 
     train: StandardisedFeatures
     val: StandardisedFeatures
@@ -296,5 +329,5 @@ class ProbeFeatures(NamedTuple):
         Raises:
             FloatingPointError: training features that are not finite.
         """
-        of_train = StandardisedFeatures(train)
+        of_train = StandardisedFeatures(train).turned()
         return cls(of_train, StandardisedFeatures(val, of_train.standardisation))

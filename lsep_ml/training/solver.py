@@ -13,14 +13,20 @@ import torch
 from rich.errors import LiveError
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
-from torch.optim import LBFGS
 
 from lsep_ml.terminal import console
 
 log = logging.getLogger(__name__)
 
-_HISTORY = 30
-_ROUND = 50  # iterations after which it is seen whether there is progress
+_HISTORY = 30  # steps that are known
+_CONVEX = 1e-10  # of a step's curvature, inverse: below it nothing is learnt from the step
+_SEARCH = 25  # evaluations of a line search
+_LOWER, _FLATTER = (
+    1e-4,
+    0.9,
+)  # the shares of a slope that the Wolfe conditions ask for: of the value's fall, left of it
+_ROUNDINGS = 10  # of a value: changes that say nothing
+_ROUND = 60  # evaluations after which it is seen whether there is progress
 _PROGRESS, _PROGRESS_OF_NORM = 1e-6, 0.9  # a lower value by this share, or a norm by this factor, is some
 _BEFORE = 2.0  # seconds until a minimisation shows a bar on a terminal
 _BETWEEN = 10.0  # seconds between two lines of it elsewhere
@@ -41,15 +47,51 @@ class Solution:
     converged: bool
 
 
+class _Curvature:
+    """Holds what a minimisation has seen of the curvature: steps, and by how much the gradient changed along them."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=_HISTORY)
+
+    def __bool__(self) -> bool:
+        return bool(self._seen)
+
+    def see(self, step: Tensor, change: Tensor) -> None:
+        """Learn from a step, unless the function is not convex along it."""
+        product = float(step.dot(change))
+        if product > _CONVEX * float(change.square().sum()):
+            self._seen.append((step, change, product))
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self._seen.clear()
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        """Return the step to where the gradient would be zero (Nocedal and Wright, algorithm 7.4)."""
+        direction, lengths = gradient.neg(), []
+        for step, change, product in reversed(self._seen):
+            lengths.append(float(step.dot(direction)) / product)
+            direction.add_(change, alpha=-lengths[-1])
+        if self._seen:
+            _, change, product = self._seen[-1]
+            direction.mul_(product / float(change.square().sum()))
+        for (step, change, product), length in zip(self._seen, reversed(lengths), strict=True):
+            direction.add_(step, alpha=length - float(change.dot(direction)) / product)
+        return direction
+
+
 class _Point(NamedTuple):
-    """Says what an objective is somewhere: a line search ends where it was before, and the next one begins there."""
+    """Says what an objective is somewhere, and at which length of a line search; gradient: flat; slope: along it."""
 
-    at: list[Tensor]
+    length: float
+    at: Tensor
     value: float
-    gradients: tuple[Tensor, ...]
+    gradient: Tensor
+    slope: float
 
-    def is_at(self, parameters: Sequence[Tensor]) -> bool:
-        return all(torch.equal(here, parameter) for here, parameter in zip(self.at, parameters, strict=True))
+    @property
+    def norm(self) -> float:
+        return math.sqrt(float(self.gradient.double().square().sum()))
 
 
 def minimise(
@@ -60,7 +102,7 @@ def minimise(
     max_iterations: int = 1000,
     max_evaluations: int | None = None,
 ) -> Solution:
-    """Minimise a smooth function of `parameters`, in place, by L-BFGS with a strong Wolfe line search.
+    """Minimise a smooth function of `parameters`, in place, by L-BFGS with a line search for the Wolfe conditions.
 
     The norm of a gradient bounds the distance to the minimum: where the objective is strongly convex with modulus m (a
     convex loss plus a weight decay w |W|^2 has m = 2 w), no parameter is further than norm / m from its optimum. In
@@ -77,8 +119,8 @@ def minimise(
         objective: computes a scalar from them, differentiable.
         tolerance: above 0; on the Euclidean norm of the gradient.
         max_iterations: the largest number of line searches.
-        max_evaluations: of the objective, at whose end or soon after it stops; None: as many as that takes. At a kink a
-            line search takes dozens and finds nothing.
+        max_evaluations: of the objective, at whose end it stops; None: as many as that takes. At a kink a line search
+            takes dozens and finds nothing.
 
     Returns:
         The value and gradient norm at what the parameters were left at.
@@ -91,70 +133,106 @@ def minimise(
         raise ValueError("parameters: none to minimise over")
     if not 0 < tolerance < math.inf:
         raise ValueError(f"tolerance={tolerance}: expected a number above 0")
-    evaluations = 0
-    looked_at: deque[_Point] = deque(maxlen=2)
+    evaluations, most = 0, max_evaluations or math.inf
+    sizes = [parameter.numel() for parameter in parameters]
 
-    def evaluate() -> float:
-        """Compute the value, and leave the gradient in the parameters."""
+    def move(at: Tensor) -> None:
+        with torch.no_grad():
+            for parameter, part in zip(parameters, at.split(sizes), strict=True):
+                parameter.copy_(part.view_as(parameter))
+
+    def evaluate(at: Tensor, direction: Tensor | None = None, length: float = 0.0) -> _Point:
         nonlocal evaluations
         evaluations += 1
-        point = next((point for point in looked_at if point.is_at(parameters)), None)
-        if point is None:
-            with torch.enable_grad():
-                value = objective()
-                gradients = torch.autograd.grad(value, parameters)
-            point = _Point([p.detach().clone() for p in parameters], float(value.detach()), gradients)
-            finite = math.isfinite(point.value)
-            if not (finite and all(bool(torch.isfinite(g).all()) for g in gradients)):
-                what = "its gradient is not finite" if finite else f"it is {point.value}"
-                raise FloatingPointError(
-                    f"the objective cannot be minimised: {what} at evaluation {evaluations}"
-                )
-            looked_at.append(point)
-        for parameter, gradient in zip(parameters, point.gradients, strict=True):
-            parameter.grad = gradient.clone()
-        tell(evaluations, point.value, _norm(parameters))
-        return point.value
+        move(at)
+        with torch.enable_grad():
+            loss = objective()
+            gradients = torch.autograd.grad(loss, parameters)
+        value, gradient = float(loss.detach()), torch.cat([part.reshape(-1) for part in gradients])
+        if not (math.isfinite(value) and bool(torch.isfinite(gradient).all())):
+            what = "its gradient is not finite" if math.isfinite(value) else f"it is {value}"
+            raise FloatingPointError(f"the objective cannot be minimised: {what} at evaluation {evaluations}")
+        slope = 0.0 if direction is None else float(gradient.dot(direction))
+        point = _Point(length, at, value, gradient, slope)
+        tell(evaluations, value, point.norm)
+        return point
 
-    def handed_over() -> float:
-        # In units of the tolerance: torch learns nothing from a step whose change is below 1e-10 in the objective.
-        value = evaluate()
-        for parameter in parameters:
-            assert parameter.grad is not None
-            parameter.grad.div_(tolerance)
-        return value / tolerance
-
-    optimizer = LBFGS(
-        parameters,
-        max_eval=2 * _ROUND
-        if max_evaluations is None
-        else max_evaluations,  # where there are kinks, a line search of torch would not end by itself
-        tolerance_grad=1.0,
-        tolerance_change=0.0,
-        history_size=_HISTORY,
-        line_search_fn="strong_wolfe",
-    )
-    options, state = optimizer.param_groups[0], optimizer.state[parameters[0]]
-    state["n_iter"] = 0
-    before = (math.inf, math.inf)
     with _told(tolerance) as tell:
-        try:
-            while True:
-                options["max_iter"] = min(_ROUND, max_iterations - state["n_iter"])
-                optimizer.step(handed_over)
-                value, norm, largest = evaluate(), _norm(parameters), _largest(parameters)
-                reached = largest / tolerance <= options["tolerance_grad"]
-                stands = before[0] - value <= _PROGRESS * abs(value) and norm > _PROGRESS_OF_NORM * before[1]
-                spent = state["n_iter"] >= max_iterations or evaluations >= (max_evaluations or math.inf)
-                if norm <= tolerance or (stands and not reached) or spent:
+        here = evaluate(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
+        curvature, iterations, before, looked = _Curvature(), 0, here, evaluations
+        while here.norm > tolerance and iterations < max_iterations and evaluations < most:
+            known = bool(curvature)
+            direction = curvature.direction(here.gradient)
+            here = here._replace(length=0.0, slope=float(here.gradient.dot(direction)))
+            first = 1.0 if known else min(1.0, 1 / here.norm)
+            found = (
+                _line_search(here, direction, first, evaluate, lambda: evaluations >= most)
+                if here.slope < 0
+                else here
+            )
+            if found is here:
+                if not known:
                     break
-                before = (value, norm)
-                # torch stops by the largest entry of the gradient, which is lowered until the norm is small enough.
-                options["tolerance_grad"] = min(options["tolerance_grad"], 0.9 * largest / norm)
-        finally:
-            for parameter in parameters:
-                parameter.grad = None
-    return Solution(value, norm, int(state["n_iter"]), norm <= tolerance)
+                curvature.forget()
+                continue
+            iterations += 1
+            curvature.see(found.at - here.at, found.gradient - here.gradient)
+            here = found
+            if evaluations - looked >= _ROUND:
+                stands = before.value - here.value <= _PROGRESS * abs(here.value)
+                if stands and here.norm > _PROGRESS_OF_NORM * before.norm:
+                    break
+                before, looked = here, evaluations
+        move(here.at)
+    return Solution(here.value, here.norm, iterations, here.norm <= tolerance)
+
+
+def _line_search(
+    start: _Point,
+    direction: Tensor,
+    length: float,
+    evaluate: Callable[[Tensor, Tensor, float], _Point],
+    spent: Callable[[], bool],
+) -> _Point:
+    """Return a point along the direction where the Wolfe conditions hold; else the lowest found, `start` at worst.
+
+    Where rounding hides what the value does, the slopes say it (Hager and Zhang, 2005, the approximate conditions).
+    """
+    rounding = _ROUNDINGS * torch.finfo(direction.dtype).eps * abs(start.value)
+    low, high, lowest = start, None, start
+    for _ in range(_SEARCH):
+        point = evaluate(start.at + length * direction, direction, length)
+        lower = point.value <= start.value + _LOWER * length * start.slope
+        near = point.value <= start.value + rounding
+        if (lower and point.slope >= _FLATTER * start.slope) or (
+            near and _FLATTER * start.slope <= point.slope <= (2 * _LOWER - 1) * start.slope
+        ):
+            return point
+        lowest = min(lowest, point, key=lambda point: point.value)
+        if spent():
+            break
+        if point.slope < 0 and (lower or near):
+            low = point
+        else:
+            high = point
+        if high is None:
+            length *= 2
+            continue
+        width = high.length - low.length
+        length = low.length + min(max(_lowest_of_cubic(low, high), 0.1), 0.9) * width
+        if length in (low.length, high.length):
+            break
+    return lowest
+
+
+def _lowest_of_cubic(low: _Point, high: _Point) -> float:
+    """Return where between two points, from 0 to 1, the cubic by their values and slopes is lowest; 0.5: nowhere."""
+    width = high.length - low.length
+    mean = low.slope + high.slope - 3 * (high.value - low.value) / width
+    square = mean**2 - low.slope * high.slope
+    root = math.sqrt(max(square, 0.0))
+    divisor = high.slope - low.slope + 2 * root
+    return 1 - (high.slope + root - mean) / divisor if square >= 0 and divisor else 0.5
 
 
 @contextmanager
@@ -184,13 +262,3 @@ def _told(tolerance: float) -> Iterator[Callable[[int, float, float], None]]:
     finally:
         if bar.live.is_started:
             bar.stop()
-
-
-def _norm(parameters: Sequence[Tensor]) -> float:
-    return math.sqrt(
-        math.fsum(float(p.grad.double().square().sum()) for p in parameters if p.grad is not None)
-    )
-
-
-def _largest(parameters: Sequence[Tensor]) -> float:
-    return max(float(p.grad.abs().max()) for p in parameters if p.grad is not None and p.grad.numel())

@@ -6,7 +6,9 @@ from io import StringIO
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from rich.console import Console
+from scipy import optimize
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -86,6 +88,35 @@ def test_a_convex_loss_ends_at_one_place_from_anywhere(loss: Callable[..., Tenso
         found.append((layer.weight.detach(), solution.value))
     torch.testing.assert_close(found[0][0], found[1][0], rtol=0, atol=2 * 1e-7 / 0.02)
     assert found[0][1] == pytest.approx(found[1][1], rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [bpmll_loss, lsep_loss, two_way_loss], ids=lambda loss: loss.__name__)
+def test_it_ends_no_higher_than_scipys(loss: Callable[..., Tensor]) -> None:
+    features, targets = problem()
+    layer = nn.Linear(D, K, dtype=torch.float64)
+    objective = regularised(layer, loss, features, targets, 0.01)
+
+    def scipys(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        weight, bias = (torch.from_numpy(part).requires_grad_() for part in np.split(flat, [K * D]))
+        scores = features @ weight.view(K, D).T + bias
+        value = loss(scores, targets) + 0.01 * weight.square().sum()
+        gradients = torch.autograd.grad(value, [weight, bias])
+        return float(value.detach()), torch.cat(gradients).numpy()
+
+    oracle = optimize.minimize(
+        scipys, np.zeros(K * D + K), method="L-BFGS-B", jac=True, options={"ftol": 1e-15, "gtol": 1e-9}
+    )
+    found = minimise(list(layer.parameters()), objective, tolerance=1e-8)
+    assert oracle.fun * (1 - 1e-6) <= found.value <= oracle.fun * (1 + 1e-12)
+
+
+def test_slopes_lead_to_the_minimum_where_the_value_is_lost_in_rounding() -> None:
+    features, targets = problem()
+    layer = nn.Linear(D, K)
+    objective = regularised(layer, bce_loss, features.float(), targets.float(), 0.01)
+    found = minimise(list(layer.parameters()), lambda: objective() + 1e4, tolerance=1e-4)
+    assert found.converged  # though float32 knows a value of 10,000 to 0.001
+    assert found.iterations < 60
 
 
 def test_it_is_determined_by_its_start() -> None:
@@ -199,5 +230,5 @@ def test_a_kink_takes_no_more_evaluations_than_it_is_given() -> None:
         return x.abs().sum() + 0.1 * x.square().sum()
 
     found = minimise([x], objective, tolerance=1e-9, max_evaluations=40)
-    assert len(calls) <= 40 + 30  # a line search that has begun is ended
+    assert len(calls) <= 40
     assert found.value < float(start.abs().sum())
