@@ -17,7 +17,8 @@ from torch import Tensor, distributed
 
 from lsep_ml.losses import bce_loss
 from lsep_ml.processes.group import Processes
-from lsep_ml.training.linear_scores import ScoreLayer, StandardisedFeatures
+from lsep_ml.training.linear_scores import StandardisedFeatures
+from lsep_ml.training.standardisation import ScoreLayer
 
 WIDTH = 256
 

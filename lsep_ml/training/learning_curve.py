@@ -13,8 +13,9 @@ from lsep_ml.decisions import Calibrated, PerClassThreshold
 from lsep_ml.losses import bce_loss
 from lsep_ml.metrics.bootstrap import percentiles, replicate_weights
 from lsep_ml.metrics.functional import average_precisions, count_label_sets, per_class_metrics
-from lsep_ml.training.linear_scores import ScoreLayer, StandardisedFeatures
+from lsep_ml.training.linear_scores import StandardisedFeatures
 from lsep_ml.training.probe import ProbeImages, best_of, next_on_path, weight_decay
+from lsep_ml.training.standardisation import ScoreLayer
 
 SHARES = (0.25, 0.5, 1.0)
 """Of the training images of each fold."""

@@ -19,10 +19,11 @@ from lsep_ml.metrics.functional import ranking_metrics
 from lsep_ml.training.continuation import is_convex, is_of_hinges
 from lsep_ml.training.final_warnings import at_clamp, constant_map, not_above_constant
 from lsep_ml.training.kept import Kept
-from lsep_ml.training.linear_scores import Blocks, ProbeFeatures, ScoreLayer, StandardisedFeatures
+from lsep_ml.training.linear_scores import Blocks, ProbeFeatures, StandardisedFeatures
 from lsep_ml.training.probe import WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
+from lsep_ml.training.standardisation import ScoreLayer
 
 LEFT = 0.01
 """Validation mAP that the end of a solve may cost."""

@@ -17,16 +17,11 @@ from lsep_ml.losses import compares_images, is_shift_invariant
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.training.continuation import Problem, is_of_hinges, leading, reach
-from lsep_ml.training.linear_scores import (
-    Blocks,
-    ScoreLayer,
-    Standardisation,
-    StandardisedFeatures,
-    slopes_of,
-)
+from lsep_ml.training.linear_scores import Blocks, StandardisedFeatures, slopes_of
 from lsep_ml.training.principal_axes import PrincipalAxes
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
+from lsep_ml.training.standardisation import ScoreLayer, Standardisation
 
 PATH = (0, -1, -2)
 """Half decades: the weight decays 1, 0.32 and 0.1, tried first and in this order, each from the solution before."""

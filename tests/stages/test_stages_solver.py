@@ -22,8 +22,8 @@ from lsep_ml.stages.plan import plan
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import NETWORKS, SCORES
 from lsep_ml.store.sections import plain_sections
-from lsep_ml.training.linear_scores import Standardisation
 from lsep_ml.training.probe import ProbeImages
+from lsep_ml.training.standardisation import Standardisation
 
 TINY = (
     "data.train=100",

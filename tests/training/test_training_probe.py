@@ -22,11 +22,12 @@ from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.processes.group import Processes
 from lsep_ml.training.continuation import HINGE_TOLERANCE, check_solvable, is_convex
 from lsep_ml.training.kept import Kept
-from lsep_ml.training.linear_scores import ProbeFeatures, ScoreLayer, Standardisation, StandardisedFeatures
+from lsep_ml.training.linear_scores import ProbeFeatures, StandardisedFeatures
 from lsep_ml.training.path import DecayPath, Solving
 from lsep_ml.training.probe import PATH, WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
 from lsep_ml.training.solver import Solution
+from lsep_ml.training.standardisation import ScoreLayer, Standardisation
 
 N, D, K = 90, 8, 5
 SMOOTH = ("lsep", "bpmll", "softmax", "bce", "zlpr", "pairwise_logistic", "two_way")
