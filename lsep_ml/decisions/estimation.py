@@ -14,7 +14,7 @@ from lsep_ml.decisions.checks import Array
 from lsep_ml.decisions.learnt import LearntDecision, middle_threshold
 from lsep_ml.decisions.offset import MovedThresholds, Offset
 from lsep_ml.decisions.rules import highest
-from lsep_ml.metrics.counts import binary, row_slices
+from lsep_ml.metrics.counts import as_held, binary, row_slices
 from lsep_ml.metrics.functional import as_numpy, known_entries
 
 
@@ -88,8 +88,11 @@ def largest_count(targets: Array, mask: Array | None = None, share: float = 0.99
     targets 0/1 (N, K); mask (N, K), True = known: an image's known positives count, and one without any known entry
     does not. 1 where nothing is known. Raises ValueError for known targets other than 0 and 1.
     """
-    known = known_entries(targets, mask)
-    return covering_count(binary("targets", targets, known).sum(1)[known.any(1)], share)
+    held, counts = as_held(targets), []
+    for rows in row_slices(*held.shape):
+        known = known_entries(held[rows], None if mask is None else mask[rows])
+        counts.append(binary("targets", held[rows], known, rows.start).sum(1)[known.any(1)])
+    return covering_count(np.concatenate(counts), share)
 
 
 def covering_count(counts: NDArray[Any], share: float = 0.99) -> int:

@@ -29,18 +29,21 @@ class Predictor(ABC):
     state is neither read nor changed.
 
     gives_scores: whether there are scores for a label decision. complete: why it cannot be trained with unknown
-    entries, "" where it can. history: one row an epoch, for those that are trained in epochs.
+    entries, "" where it can. history: one row an epoch, for those that are trained in epochs. entry_bytes: what it
+    holds at once, at least, an entry of the training targets, which are dense for it.
     """
 
     gives_scores: ClassVar[bool] = True
     complete: ClassVar[str] = ""
+    entry_bytes: ClassVar[int] = 20  # dense targets and masks, probabilities of both kinds
 
     def __init__(self) -> None:
         self.history: list[dict[str, float]] = []
 
-    def check(self, targets: NDArray[Any], mask: NDArray[Any] | None) -> None:
-        """Raise ValueError for `targets` 0/1 and `mask`, (N, K), True = known, that it cannot learn from."""
-        unknown = 0 if mask is None else int((mask == 0).sum())
+    def check(self, targets: Any, mask: Any) -> None:
+        """Raise ValueError for `targets` 0/1 and `mask`, (N, K), True = known, dense or sparse, that it cannot learn
+        from."""
+        unknown = 0 if mask is None else int(mask.size - (mask != 0).sum())
         if unknown and self.complete:
             raise ValueError(
                 f"{type(self).__name__}: {unknown} entries of the training targets are unknown, and {self.complete}; "

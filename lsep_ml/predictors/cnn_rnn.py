@@ -29,6 +29,7 @@ class CNNRNN(Predictor):
     """
 
     gives_scores: ClassVar[bool] = False
+    entry_bytes: ClassVar[int] = 2  # the targets in two orders
     complete: ClassVar[str] = "a path that leaves a label out teaches that the image does not have it"
 
     def __init__(

@@ -19,6 +19,7 @@ class MLkNN(Predictor):
     For training images too, the prediction leaves the image itself out of its neighbours.
     """
 
+    entry_bytes: ClassVar[int] = 30  # of each number of neighbours whether it is theirs
     complete: ClassVar[str] = "it counts how many neighbours of an image have a label, and how many have not"
 
     def __init__(self, neighbours: int = 10, smoothing: float = 1.0) -> None:

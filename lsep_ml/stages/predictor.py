@@ -14,6 +14,7 @@ from lsep_ml.data.data_set import SPLITS
 from lsep_ml.predictors import Predictor
 from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.sealed_rows import save_array
+from lsep_ml.stages.size import check_memory
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import SCORES, predictor_made_by
 from lsep_ml.training.path import OnRow
@@ -40,7 +41,12 @@ def check_predictor(config: DictConfig, predictor: Predictor | None, train: Spli
             f"training=joint trains a decision on the network's own scores, not on those of predictor={name}; take "
             "training=finetune"
         )
-    predictor.check(np.asarray(train.targets), None if train.mask is None else np.asarray(train.mask))
+    predictor.check(train.targets, train.mask)
+    rows, labels = train.targets.shape
+    told = (
+        f"predictor={name} holds the targets, and what it makes of them, of {rows} images x {labels} labels"
+    )
+    check_memory(predictor.entry_bytes * rows * labels, told, "predictor=score_layer")
 
 
 def fit_predictor(

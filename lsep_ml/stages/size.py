@@ -9,6 +9,7 @@ import numpy as np
 from lsep_ml.data import DataSet
 from lsep_ml.data.data_set import Split
 from lsep_ml.decisions import Decision, Rule, label_blocks
+from lsep_ml.decisions.calibration import ExpectedF1
 from lsep_ml.decisions.conformal import ConformalRisk
 from lsep_ml.decisions.learn_then_test import LearnThenTest
 from lsep_ml.decisions.log_odds import LogOddsDecision
@@ -25,6 +26,7 @@ MANY = 1000
 
 _FEW = 5  # positives, below which a threshold of a label's own is that of chance
 _RANKED = 2**32  # entries that no exact search ranks
+_EXPECTED, _SECONDS = 2**41, 3e-8  # images x labels x labels that are too many, and how long each takes
 _LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
 
@@ -35,8 +37,8 @@ def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool, proc
     holds what fits without folds need.
 
     Raises:
-        ValueError: a fit that ranks more entries than can be ranked, or takes more memory than there is; names the
-            option, the need, and the way out.
+        ValueError: a fit that ranks more entries than can be ranked, or takes more memory than there is, or decisions
+            that take days; names the option, the need, and the way out.
     """
     names = fitted_on(decision, out_of_fold)
     rows, labels = sum(len(data_set.split(name)) for name in names), len(data_set.label_names)
@@ -45,15 +47,35 @@ def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool, proc
     if rows * labels >= _RANKED and needs >= _OF_RANKING:
         raise ValueError(f"{told}, and at most 2^32 entries can be ranked; instead: {instead}")
     held = processes if fits_folds(decision, out_of_fold) else 1
-    if held * needs * rows * labels > (there := memory()):
-        gib = held * needs * rows * labels / 2**30
-        of = f" in {held} processes" if held > 1 else ""
-        raise ValueError(
-            f"{told} at once, at least {gib:.0f} GiB{of}; this machine has {there / 2**30:.0f}; instead: {instead}"
-        )
+    check_memory(needs * rows * labels, told, instead, held)
+    if isinstance(decision, ExpectedF1):
+        _check_time(len(data_set.val) + len(data_set.test), labels)
     if labels >= MANY:
         for problem in [*_of_few_positives(decision, data_set, names), *_of_label_sets(decision, data_set)]:
             log.warning("%s", problem)
+
+
+def _check_time(images: int, labels: int) -> None:
+    """Raise ValueError where expected F1 of so many images takes most of a day, or more."""
+    if images * labels**2 >= _EXPECTED:
+        days = images * labels**2 * _SECONDS / 86400
+        raise ValueError(
+            f"decision=expected_f1 takes time by the square of the labels, about {days:.1f} CPU days for {images} "
+            f"images x {labels} labels; instead: decision=calibrated or decision=per_class"
+        )
+
+
+def check_memory(needs: float, told: str, instead: str, processes: int = 1) -> None:
+    """Raise ValueError where so many bytes in each of the processes are more memory than there is.
+
+    told: what holds what. instead: the way out.
+    """
+    if processes * needs > (there := memory()):
+        of = f" in {processes} processes" if processes > 1 else ""
+        raise ValueError(
+            f"{told} at once, at least {processes * needs / 2**30:.0f} GiB{of}; this machine has "
+            f"{there / 2**30:.0f}; instead: {instead}"
+        )
 
 
 def memory() -> int:

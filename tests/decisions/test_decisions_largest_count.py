@@ -9,6 +9,7 @@ from jobs import compose_here, run_job_here
 
 from lsep_ml.decisions import CountEstimation
 from lsep_ml.decisions.estimation import largest_count
+from lsep_ml.metrics.indicator import SparseIndicator
 
 
 def with_counts(counts: list[int], labels: int = 12) -> np.ndarray:
@@ -41,6 +42,7 @@ def test_only_what_is_known_counts() -> None:
     mask[1:] = False
     assert largest_count(targets, mask) == 3
     assert largest_count(targets, mask & False) == 1
+    assert largest_count(*map(SparseIndicator.from_dense, (targets, mask))) == largest_count(targets, mask)
     assert largest_count(np.where(mask, targets, -1), mask) == 3
     with pytest.raises(ValueError, match="targets: -1 found in row 0, column 3"):
         largest_count(np.where(mask, targets, -1))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
 from jobs import compose_here
 
 from lsep_ml.data.data_set import Split
@@ -17,6 +18,7 @@ from lsep_ml.decisions import (
     ConformalRisk,
     CountEstimation,
     Decision,
+    ExpectedF1,
     GlobalThreshold,
     LabelSetSupport,
     LearnThenTest,
@@ -28,6 +30,7 @@ from lsep_ml.decisions import (
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.stages import size
 from lsep_ml.stages.job import build_job
+from lsep_ml.stages.predictor import check_predictor
 
 
 def data_of(labels: int, **targets: Any) -> Any:
@@ -118,6 +121,35 @@ def test_a_search_that_ranks_too_many_entries_is_refused_whatever_the_memory(
     with pytest.raises(ValueError, match="at most 2\\^32 entries"):
         size.check_size(PerClassThreshold(criterion="break_even"), data, out_of_fold=False)
     size.check_size(PerClassThreshold(), data, out_of_fold=False)
+
+
+def test_what_takes_time_by_the_square_of_the_labels_is_refused() -> None:
+    splits = {name: empty(60, 200) for name in ("train", "val", "test")}
+    size.check_size(ExpectedF1(), data_of(200, **splits), out_of_fold=False)
+    splits = {name: empty(12_000, 10_000) for name in ("train", "val", "test")}
+    with pytest.raises(
+        ValueError, match=r"expected_f1.* 0.8 CPU days for 24000 images x 10000.*decision=calibrated"
+    ):
+        size.check_size(ExpectedF1(), data_of(10_000, **splits), out_of_fold=False)
+
+
+@pytest.mark.parametrize(("predictor", "gib"), [("br", 20), ("mlknn", 30), ("cnn_rnn", 2)])
+def test_predictors_that_take_more_than_the_memory_are_refused(
+    predictor: str, gib: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose_here(tmp_path, f"predictor={predictor}", "decision=none")[0]
+    made, train = instantiate(config.predictor), data_of(2**10, train=empty(2**20, 2**10)).train
+    monkeypatch.setattr(size, "memory", lambda: gib * 2**30)
+    check_predictor(config, made, train)
+    monkeypatch.setattr(size, "memory", lambda: gib * 2**30 - 1)
+    with pytest.raises(ValueError, match=f"{predictor} holds.* at least {gib} GiB.*predictor=score_layer"):
+        check_predictor(config, made, train)
+    if made.complete:
+        one = SparseIndicator.of(
+            np.array([3]), np.array([5]), train.targets.shape, np.bool_, np.ones(2**20, bool)
+        )
+        with pytest.raises(ValueError, match="1 entries of the training targets are unknown"):
+            made.check(train.targets, one)
 
 
 def test_the_memory_is_that_of_the_machine_or_of_the_container(
