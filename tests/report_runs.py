@@ -20,6 +20,7 @@ from lsep_ml.metrics.functional import (
     label_set_metrics,
     ranking_metrics,
 )
+from lsep_ml.runs.per_class import per_class_rows, write_per_class
 
 LOSSES = ("softmax", "ranking", "bpmll", "warp", "lsep")
 DECISIONS = ("topk", "threshold", "count_est", "thresh_est")
@@ -76,6 +77,8 @@ def write_run(
     for name, arrays in (("predictions", test[0]), ("validation", val[0])):
         np.savez_compressed(folder / f"{name}.npz", **arrays, label_names=names)  # type: ignore[arg-type]
     write_thumbnails(folder / "thumbnails.npz", test[0]["targets"], colour)
+    of_test = (test[0][name] for name in ("predictions", "targets", "mask", "scores"))
+    write_per_class(folder / "per_class.csv", per_class_rows(names.tolist(), *of_test))
     epochs = write_history(folder / "history.csv", loss, decision, seed)
     record = {
         "data": data,
@@ -141,7 +144,7 @@ def simulate(
 ) -> tuple[Arrays, np.random.Generator]:
     """Scores, targets, mask and ids of a split, and the generator for what the decision draws."""
     scenes = np.random.default_rng([data_seed, labels, images, len(split)])
-    prior = np.clip(0.75 / np.arange(1, labels + 1) ** 0.8, 0.01, 1)
+    prior = np.clip(0.75 / np.arange(1, labels + 1) ** 0.8, min(0.01, 1 / labels), 1)
     targets = (scenes.random((images, labels)) < prior).astype(np.uint8)
     empty = targets.sum(1) == 0
     targets[empty, scenes.integers(0, labels, empty.sum())] = 1

@@ -110,6 +110,17 @@ class Draws(NamedTuple):
     starts: NDArray[np.intp]
 
 
+class Grouped(NamedTuple):
+    """Holds sums over the images of each group, of labels: in `parts` labels (C,) and their sums (G, C).
+
+    Of the other labels no image is counted, or, where `whole`, bool (K,), is True, every one is: `sizes` (G,).
+    """
+
+    parts: list[tuple[NDArray[np.intp], NDArray[np.floating[Any]]]]
+    whole: NDArray[np.bool_]
+    sizes: NDArray[np.intp]
+
+
 class PairedBootstrap:
     """Metrics of many runs on the same bootstrap samples of the test images.
 
@@ -123,7 +134,7 @@ class PairedBootstrap:
         self.replicates = replicates
         self._seed = seed
         self._draws: dict[int, Draws] = {}
-        self._targets: dict[str, tuple[Floats, Floats, Floats]] = {}
+        self._targets: dict[str, tuple[Grouped, Grouped, Floats]] = {}
 
     def run_metrics(self, predictions: Any, targets: Any, mask: Any, content: str) -> Replicates:
         """Return the label-set metrics (R, M) of every replicate, in the order of LABEL_SET_KEYS.
@@ -140,11 +151,16 @@ class PairedBootstrap:
         of_images = self._weighted(_image_shares(predictions, targets, known))
         if content not in self._targets:
             answered = self._weighted(known.any(1)[:, None])[:, 0]
-            self._targets[content] = self._of_labels(targets), self._of_labels(known), answered
-        sets = self._of_labels(predictions, targets), self._of_labels(predictions)
-        sums = dict(zip(IMAGE_SHARES, of_images.T, strict=True))
-        values = label_set_metrics(LabelCounts(*sets, *self._targets[content], sums))
-        return np.stack([values[key] for key in LABEL_SET_KEYS], axis=1)
+            self._targets[content] = self._grouped(targets), self._grouped(known), answered
+        sets = self._grouped(predictions, targets), self._grouped(predictions)
+        *of_targets, answered = self._targets[content]
+        parts = []
+        for drawn in row_slices(self.replicates, targets.shape[1], _BLOCK):
+            sums = dict(zip(IMAGE_SHARES, of_images[drawn].T, strict=True))
+            of_labels = (self._drawn(grouped, drawn, len(targets)) for grouped in (*sets, *of_targets))
+            values = label_set_metrics(LabelCounts(*of_labels, answered[drawn], sums))
+            parts.append(np.stack([values[key] for key in LABEL_SET_KEYS], axis=1))
+        return np.concatenate(parts)
 
     def mean_over_seeds(self, runs: Sequence[Replicates]) -> Replicates:
         """Return a row's replicates (R, M): the mean over its runs, which are drawn with replacement too.
@@ -159,20 +175,33 @@ class PairedBootstrap:
         mean: Replicates = stacked[draws, every].mean(axis=1)
         return mean
 
-    def _of_labels(self, *matrices: Any) -> Floats:
-        """Sums of what is 1 in all the matrices, bool (N, K), over every replicate's images, (R, K).
+    def _grouped(self, *matrices: Any) -> Grouped:
+        """Sums of what is 1 in all the matrices, bool (N, K), over the images of each group.
 
         Some labels at a time, which bounds the memory: the sums are of integers, and the same in any blocks.
         """
-        images, labels = matrices[0].shape
-        blocks = row_slices(labels, images)
-        parts = [self._weighted(reduce(np.logical_and, (held[:, of] for held in matrices))) for of in blocks]
-        return np.concatenate(parts, axis=1)
+        _, order, starts = self._draws_of(len(matrices[0]))
+        parts, whole = [], []
+        for labels in row_slices(matrices[0].shape[1], len(order)):
+            held = reduce(np.logical_and, (of[:, labels] for of in matrices))
+            whole.append(held.all(0))
+            some = np.flatnonzero(held.any(0) & ~whole[-1])
+            parts.append((labels.start + some, _group_sums(held[:, some], order, starts)))
+        return Grouped(parts, np.concatenate(whole), np.diff(starts, append=len(order)))
+
+    def _drawn(self, grouped: Grouped, drawn: slice, images: int) -> Floats:
+        """Sums of what is `grouped` over the images of the `drawn` replicates, (R', K)."""
+        weights = self._draws_of(images).weights[drawn]
+        found = np.zeros((len(weights), len(grouped.whole)))
+        for labels, sums in grouped.parts:
+            found[:, labels] = weights.astype(sums.dtype, copy=False) @ sums
+        found[:, grouped.whole] = (weights.astype(np.float64) @ grouped.sizes)[:, None]
+        return found
 
     def _weighted(self, columns: NDArray[Any]) -> Floats:
         """Sums of columns (N, C) over every replicate's images, (R, C)."""
         weights, order, starts = self._draws_of(len(columns))
-        groups = np.add.reduceat(columns[order].astype(_exact_type(columns)), starts, axis=0)
+        groups = _group_sums(columns, order, starts)
         return (weights.astype(groups.dtype, copy=False) @ groups).astype(np.float64)
 
     def _draws_of(self, images: int) -> Draws:
@@ -184,6 +213,16 @@ class PairedBootstrap:
             weights = generator.multinomial(groups, np.full(groups, 1 / groups), size=self.replicates)
             self._draws[images] = Draws(weights.astype(np.float32), order, starts)
         return self._draws[images]
+
+
+def _group_sums(
+    columns: NDArray[Any], order: NDArray[np.intp], starts: NDArray[np.intp]
+) -> NDArray[np.floating[Any]]:
+    """Sums of columns (N, C) over the images of each group, (G, C); see `Draws`."""
+    sums: NDArray[np.floating[Any]] = np.add.reduceat(
+        columns[order].astype(_exact_type(columns)), starts, axis=0
+    )
+    return sums
 
 
 def percentiles(values: Floats, level: float = LEVEL) -> Floats:

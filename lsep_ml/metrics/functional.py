@@ -7,7 +7,8 @@ together.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -171,13 +172,20 @@ def label_values(
     targets: bool (N, K), dense or sparse, as `true_entries` gives them; known: so too, None for all.
     """
     values = np.full((len(formulas), scores.shape[1]), np.nan)
-    for label in range(scores.shape[1]):
-        rows = slice(None) if known is None else known[:, label]
-        column, positive = scores[rows, label], targets[rows, label]
+    for label, column, positive, rows in _by_label(scores, targets, known):
         if positive.any():
-            cutoffs = label_cutoffs(column, positive)
+            cutoffs = label_cutoffs(column[rows], positive[rows])
             values[:, label] = [formula(cutoffs) for formula in formulas]
     return values
+
+
+def _by_label(scores: NDArray[Any], targets: Any, known: Any) -> Iterator[tuple[int, Any, Any, Any]]:
+    """Yield each label, its scores and targets, (N,) each, and its known rows; some labels at a time are copied, so
+    that each is read in one piece."""
+    for labels in row_slices(scores.shape[1], len(scores)):
+        columns, positives = (np.ascontiguousarray(of[:, labels].T) for of in (scores, targets))
+        rows = repeat(slice(None)) if known is None else np.ascontiguousarray(known[:, labels].T)
+        yield from zip(range(labels.start, labels.stop), columns, positives, rows, strict=known is not None)
 
 
 def label_cutoffs(scores: NDArray[Any], positive: NDArray[Any]) -> Cutoffs:
@@ -264,11 +272,9 @@ def mean_precision_recall(scores: np.ndarray, targets: Any, mask: Any) -> np.nda
     known = mask != 0
     targets = true_entries("targets", targets, known)
     curves = []
-    for label in range(scores.shape[1]):
-        column = scores[:, label]
-        ranked = np.sort(column[known[:, label]])
-        found = np.sort(column[targets[:, label]])
-        if len(found):
+    for _, column, positive, rows in _by_label(scores, targets, known):
+        if positive.any():
+            ranked, found = np.sort(column[rows]), np.sort(column[positive])
             # At a cut-off on each positive, from the highest: positives and all entries from there up, ties included.
             cuts = found[::-1]
             positives = len(found) - np.searchsorted(found, cuts)

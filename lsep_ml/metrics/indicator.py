@@ -46,9 +46,19 @@ class SparseIndicator:
         cells = np.asarray(rows, np.int64) * shape[1] + columns
         if not (cells[1:] > cells[:-1]).all():
             cells = in_order(cells)
+        return cls._of_cells(cells, shape, kind, rest)
+
+    @classmethod
+    def _of_cells(
+        cls,
+        cells: NDArray[np.int64],
+        shape: tuple[int, ...],
+        kind: type[np.uint8 | np.bool_],
+        rest: NDArray[np.bool_] | None,
+    ) -> "SparseIndicator":
+        """Hold the entries of these places, row * K + column, in order, each once."""
         indptr = np.searchsorted(cells, np.arange(shape[0] + 1) * shape[1])
-        indices = (cells % shape[1]).astype(np.int32)
-        return cls(indptr.astype(np.int64), indices, shape[1], kind, rest)
+        return cls(indptr.astype(np.int64), (cells % shape[1]).astype(np.int32), shape[1], kind, rest)
 
     @classmethod
     def from_dense(cls, matrix: NDArray[Any]) -> "SparseIndicator":
@@ -57,9 +67,9 @@ class SparseIndicator:
         if len(matrix) > size:
             return stacked([cls.from_dense(matrix[at : at + size]) for at in range(0, len(matrix), size)])
         kind: Any = np.bool_ if matrix.dtype == bool else np.uint8
-        rest = matrix.sum(1) * 2 > matrix.shape[1]
-        rows, columns = np.nonzero(matrix != rest[:, None])
-        return cls.of(rows, columns, matrix.shape, kind, rest if rest.any() else None)
+        rest = np.count_nonzero(matrix, axis=1) * 2 > matrix.shape[1]
+        cells = np.flatnonzero(matrix != rest[:, None])
+        return cls._of_cells(cells, matrix.shape, kind, rest if rest.any() else None)
 
     @classmethod
     def all_known(cls, shape: tuple[int, int]) -> "SparseIndicator":

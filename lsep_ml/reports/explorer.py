@@ -13,15 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.metrics import LABEL_SET_KEYS, LABELS_PER_IMAGE, LabelCounts, label_set_metrics, labels_per_image
+from lsep_ml.metrics.counts import row_slices, true_entries
 from lsep_ml.metrics.functional import average_precisions
-from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
+from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid, thinned
 from lsep_ml.reports.errors import MOST_LABELS, bits, confusions, label_ap, map_places
 from lsep_ml.reports.figures.of_run import spread_rows
 from lsep_ml.reports.figures.style import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
+from lsep_ml.reports.label_figures import label_figures, packed_names
 from lsep_ml.reports.paper import method_name
 from lsep_ml.reports.records import LeftOut
-from lsep_ml.runs.arrays import Arrays, read_arrays
+from lsep_ml.runs.arrays import read_held
 from lsep_ml.runs.feature_map import FeatureMap, read_feature_map
 from lsep_ml.runs.files import TEST
 from lsep_ml.runs.finished import Run
@@ -40,13 +42,13 @@ HEAT_MAP_BYTES = 2**19
 """The page has at most about so many bytes of heat maps of a data set, those of its first networks."""
 
 Json = dict[str, Any]
+Held = Mapping[str, Any]  # arrays of a split, as `read_held` gives them
 Labels = NDArray[np.intp]
 Cuts = dict[str, Thresholded | Ranked]
 
 NOTE = (
     "Of {1:,} labels the page has {0:,}: the most frequent, the rarest, and of the more frequent half the worst. "
-    "Metrics and numbers of images are of all labels, pictures and classes of these; per_class.csv in a run's folder "
-    "has every label."
+    "Metrics and numbers of images are of all labels, pictures and classes of these; every label is found by its name."
 )
 
 
@@ -74,54 +76,78 @@ def explore(
     shown = shown[spread_rows(len(shown), PICTURES)]
     group: Json = {"name": files.group.name, "models": [], "runs": [], "map": None}
     problems: list[LeftOut] = []
-    room, labels = HEAT_MAP_BYTES, None
     for sharing in by_scores.values():
-        try:
-            test = read_arrays(sharing[0], TEST, "scores", "targets", "mask", "image_ids")
-        except RecordError as error:
-            problems += [
-                LeftOut(run.folder, f"{error}; left out of the decision explorer") for run in sharing
-            ]
-            continue
-        if labels is None:
-            labels = shown_labels(test)
-        model, cuts = _model(test, sharing, shown, labels)
-        found = _feature_map(sharing, test, problems)
-        if found is not None and group["map"] is None:
-            group["map"] = _mapped_images(test, found)
-        if found is not None and group["map"]["rows"] != found.rows.tolist():
-            found = None
-        model["map"] = None if found is None else map_places(found)
-        model["heat"] = heat = _heat_maps(sharing, test, shown, labels, room, problems)
-        room -= 0 if heat is None else len(heat["maps"])
-        if "images" not in group:
-            group |= _test_split(files, test, shown, labels)
-        for run in sharing:
-            try:
-                own = read_arrays(run, TEST, "predictions", "thresholds")
-            except RecordError as error:
-                problems.append(LeftOut(run.folder, f"{error}; left out of the decision explorer"))
-                continue
-            place = {"model": len(group["models"]), "variant": variants.get(run, "")}
-            group["runs"].append(place | _run(run, own, test, cuts, shown, labels, found))
-        group["models"].append(model)
+        problems += _add(group, files, sharing, variants, shown)
     return group, problems
 
 
-def shown_labels(test: Arrays) -> Labels:
+def _add(
+    group: Json,
+    files: GroupFiles,
+    sharing: list[Run],
+    variants: Mapping[Run, str],
+    shown: NDArray[np.intp],
+) -> list[LeftOut]:
+    """Add to `group` runs that share their scores; returns which could not be read. Nothing of their files stays in
+    memory."""
+    problems: list[LeftOut] = []
+    try:
+        test = read_held(sharing[0], TEST, "scores", "targets", "mask", "image_ids")
+    except RecordError as error:
+        return [LeftOut(run.folder, f"{error}; left out of the decision explorer") for run in sharing]
+    if "images" not in group:
+        labels = shown_labels(test)
+        group |= _test_split(files, test, shown, labels)
+    labels = np.array(group["places"])
+    model, cuts = _model(test, sharing, shown, labels)
+    found = _feature_map(sharing, test, problems)
+    if found is not None and group["map"] is None:
+        group["map"] = _mapped_images(test, found)
+    if found is not None and group["map"]["rows"] != found.rows.tolist():
+        found = None
+    model["map"] = None if found is None else map_places(found)
+    room = HEAT_MAP_BYTES - sum(len(other["heat"]["maps"]) for other in group["models"] if other["heat"])
+    model["heat"] = _heat_maps(sharing, test, shown, labels, room, problems)
+    for run in sharing:
+        try:
+            own = read_held(run, TEST, "predictions", "thresholds")
+        except RecordError as error:
+            problems.append(LeftOut(run.folder, f"{error}; left out of the decision explorer"))
+            continue
+        place = {"model": len(group["models"]), "variant": variants.get(run, "")}
+        group["runs"].append(place | _run(run, own, test, cuts, shown, labels, found))
+        own = {}  # not beside the next run's
+    group["models"].append(model)
+    return problems
+
+
+def shown_labels(test: Held) -> Labels:
     """Choose the labels of the `test` split that the page has, ascending: all, or OFTEN, RARE and WORST of many."""
     number = test["targets"].shape[1]
     if number <= MOST_LABELS:
         return np.arange(number)
-    actual = ((test["targets"] != 0) & (test["mask"] != 0)).sum(0)
+    actual = true_entries("targets", test["targets"], test["mask"] != 0).sum(0)
     often = np.argsort(-actual, kind="stable")[: np.count_nonzero(actual)]
     frequent = often[: (len(often) + 1) // 2]
-    precision = average_precisions(*(test[name][:, frequent] for name in ("scores", "targets", "mask")))
-    worst = frequent[np.argsort(precision, kind="stable")]
+    some = row_slices(len(frequent), len(test["scores"]))
+    precision = [average_precisions(*_of_labels(test, frequent[of]).values()) for of in some]
+    worst = frequent[np.argsort(np.concatenate(precision), kind="stable")]
     return np.unique(np.concatenate([often[:OFTEN], often[len(often) - RARE :], worst[:WORST]]))
 
 
-def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp], labels: Labels) -> tuple[Json, Cuts]:
+def _of_labels(
+    split: Held, labels: Labels, names: Iterable[str] = ("scores", "targets", "mask")
+) -> dict[str, NDArray[Any]]:
+    """Return `labels` of all images, (N, L), dense, of the arrays `names` of a split."""
+    return {
+        name: np.concatenate(
+            [np.asarray(split[name][rows])[:, labels] for rows in row_slices(*split[name].shape)]
+        )
+        for name in names
+    }
+
+
+def _model(test: Held, sharing: list[Run], shown: NDArray[np.intp], labels: Labels) -> tuple[Json, Cuts]:
     """Count what all runs on the scores of `test` share, and where these stand at the sliders' steps."""
     scores, targets, mask = test["scores"], test["targets"], test["mask"]
     chosen = [run.choices.get("theta") for run in sharing]
@@ -132,16 +158,16 @@ def _model(test: Arrays, sharing: list[Run], shown: NDArray[np.intp], labels: La
     ranked = Ranked(scores, mask, highest)
     cuts: Cuts = {"theta": Thresholded(scores, mask, thetas), "k": ranked}
     model = {
-        "scores": _pack(scores[np.ix_(shown, labels)], np.float32),
+        "scores": _pack(scores[shown][:, labels], np.float32),
         "top": [_places(labels, ranked.order[row]) for row in shown],
-        "ap": label_ap({name: test[name][:, labels] for name in ("scores", "targets", "mask")}),
+        "ap": label_ap(_of_labels(test, labels)),
         "theta": _steps(thetas, cuts["theta"].counts(targets), labels),
         "k": _steps(np.arange(1, highest + 1), cuts["k"].counts(targets), labels),
     }
     return model, cuts
 
 
-def _feature_map(sharing: list[Run], test: Arrays, problems: list[LeftOut]) -> FeatureMap | None:
+def _feature_map(sharing: list[Run], test: Held, problems: list[LeftOut]) -> FeatureMap | None:
     """Read the map of the first run that left one, where there are not too many labels to show on it."""
     if test["targets"].shape[1] > MOST_LABELS:
         return None
@@ -164,7 +190,7 @@ def _places(labels: Labels, some: NDArray[np.integer[Any]]) -> list[int]:
 
 def _heat_maps(
     sharing: list[Run],
-    test: Arrays,
+    test: Held,
     shown: NDArray[np.intp],
     labels: Labels,
     room: int,
@@ -205,49 +231,61 @@ def _heat_maps(
     }
 
 
-def _mapped_images(test: Arrays, found: FeatureMap) -> Json:
+def _mapped_images(test: Held, found: FeatureMap) -> Json:
     """Pack what is known of the images of a map, which all maps of a split share."""
     rows = found.rows
     return {
         "rows": rows.tolist(),
         "ids": [str(name) for name in test["image_ids"][rows]],
-        "true": _pack(bits(test["targets"][rows]), np.uint8),
-        "known": _pack(bits(test["mask"][rows]), np.uint8),
+        "true": _pack(bits(np.asarray(test["targets"][rows])), np.uint8),
+        "known": _pack(bits(np.asarray(test["mask"][rows])), np.uint8),
     }
 
 
 def _run(
     run: Run,
-    own: Arrays,
-    test: Arrays,
+    own: Held,
+    test: Held,
     cuts: Cuts,
     shown: NDArray[np.intp],
     labels: Labels,
     found: FeatureMap | None,
 ) -> Json:
     """Pack a run's own label sets and errors, and how many images keep them, or stay right, at each step of `cuts`."""
-    targets, known = test["targets"], test["mask"] != 0
-    right = ~((own["predictions"] != targets) & known).any(1) & known.any(1)
+    scores, targets, thresholds = test["scores"], test["targets"], own.get("thresholds")
+    right = _entirely_right(own["predictions"], targets, test["mask"])
+    compared = _of_labels({**test, **own}, labels, ("predictions", "targets", "mask"))
     packed: Json = {
         "label": f"{method_name(*run.method)}, seed {run.seed}",
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
-        "predictions": _pack(own["predictions"][np.ix_(shown, labels)], np.uint8),
-        "confusions": confusions(own["predictions"][:, labels], targets[:, labels], test["mask"][:, labels]),
-        "onMap": None if found is None else _pack(bits(own["predictions"][found.rows]), np.uint8),
+        "predictions": _pack(compared["predictions"][shown], np.uint8),
+        "confusions": confusions(*compared.values()),
+        "onMap": None if found is None else _pack(bits(np.asarray(own["predictions"][found.rows])), np.uint8),
     }
-    steps = {}
-    if "thresholds" in own and np.ptp(own["thresholds"], axis=0).any():
-        margins = test["scores"] - own["thresholds"]
-        shifts = slider_grid(margins, targets, [0.0])
-        cuts = {**cuts, "shift": Thresholded(margins, test["mask"], shifts)}
+    steps, differ = {}, thresholds is not None and bool(np.ptp(thresholds, axis=0).any())
+    if differ:
+        shifts = slider_grid(thinned(scores) - thinned(thresholds), targets, [0.0])
+        cuts = {**cuts, "shift": Thresholded(scores, test["mask"], shifts, thresholds)}
         steps["shift"] = _steps(shifts, cuts["shift"].counts(targets), labels)
-        packed["thresholds"] = _pack(own["thresholds"][np.ix_(shown, labels)], np.float32)
+        packed["thresholds"] = _pack(thresholds[shown][:, labels], np.float32)
     every = np.ones(len(targets), bool)
     for mode, cut in cuts.items():
         same, still_right = cut.exact(own["predictions"], every), cut.exact(targets, right)
         packed[mode] = steps.get(mode, {}) | {"same": same.tolist(), "stillRight": still_right.tolist()}
+    packed["figures"] = label_figures(
+        run, len(targets), None if differ or thresholds is None else thresholds[0]
+    )
     return packed
+
+
+def _entirely_right(predictions: Any, targets: Any, mask: Any) -> NDArray[np.bool_]:
+    """Say of each image whether its label set is right on every known entry, and one is known, (N,)."""
+    parts = []
+    for rows in row_slices(*targets.shape):
+        predicted, true, known = (np.asarray(of[rows]) != 0 for of in (predictions, targets, mask))
+        parts.append(~((predicted != true) & known).any(1) & known.any(1))
+    return np.concatenate(parts)
 
 
 def _steps(values: NDArray[Any], counts: LabelCounts, labels: Labels) -> Json:
@@ -264,12 +302,15 @@ def _steps(values: NDArray[Any], counts: LabelCounts, labels: Labels) -> Json:
     }
 
 
-def _test_split(files: GroupFiles, test: Arrays, shown: NDArray[np.intp], labels: Labels) -> Json:
-    known = test["mask"] != 0
-    images, number = int(known.any(1).sum()), known.shape[1]
-    present = (test["targets"][:, labels] != 0) & known[:, labels]
-    known = known[:, labels]
+def _test_split(files: GroupFiles, test: Held, shown: NDArray[np.intp], labels: Labels) -> Json:
+    images, number = int(test["mask"].any(1).sum()), test["mask"].shape[1]
+    targets, mask = _of_labels(test, labels, ("targets", "mask")).values()
+    known = mask != 0
+    present = (targets != 0) & known
     return {
+        "names": packed_names(files.label_names),
+        "number": number,
+        "places": labels.tolist(),
         "labels": [files.label_names[label] for label in labels],
         "note": "" if len(labels) == number else NOTE.format(len(labels), number),
         "images": images,

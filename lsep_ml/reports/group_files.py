@@ -10,7 +10,7 @@ from lsep_ml.metrics.functional import per_class_metrics
 from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.records import Digest, LeftOut
 from lsep_ml.reports.score_views import ScoreView, score_runs, view_scores
-from lsep_ml.runs.arrays import Arrays, read_arrays, read_thumbnails
+from lsep_ml.runs.arrays import Arrays, read_arrays, read_held, read_thumbnails
 from lsep_ml.runs.files import TEST
 from lsep_ml.runs.finished import NO_DECISION, SCORE_LAYER, Method, Run
 from lsep_ml.runs.history import read_curves
@@ -89,10 +89,12 @@ class GroupFiles:
         """Count the test images that show each label, (K,)."""
         return np.asarray(next(iter(self.digests.values())).counts.actual)
 
-    def test_arrays(self, run: Run, *names: str) -> Arrays | None:
-        """Read the arrays `names` of the predictions.npz of `run`; None, and a problem noted, where that fails."""
+    def pictured(self, run: Run, *names: str) -> Arrays | None:
+        """Read of the predictions.npz of `run` the arrays `names` of the images with a picture, in their order; None,
+        and a problem noted, where that fails."""
+        rows = list(self.thumbnails)
         try:
-            return read_arrays(run, TEST, *names)
+            return {name: np.asarray(array[rows]) for name, array in read_held(run, TEST, *names).items()}
         except RecordError as error:
             self.problems.append(LeftOut(run.folder, f"{error}; left out of the figures"))
             return None

@@ -16,6 +16,7 @@ from lsep_ml.metrics.catalogue import LABEL_SET_METRICS
 from lsep_ml.metrics.metric import DASH
 from lsep_ml.reports.comparison import HEADLINE_METRICS
 from lsep_ml.reports.group_report import GroupReport
+from lsep_ml.reports.label_figures import LABEL_COLUMNS, fit_figures
 from lsep_ml.reports.provenance import Provenance, without_places
 from lsep_ml.reports.records import FoundRuns
 from lsep_ml.reports.tables import Table
@@ -47,6 +48,9 @@ CLASS_COLUMNS = {
 }
 """What the page shows of each class, by key."""
 
+PAGE_BYTES = 19_000_000
+"""Up to about so many bytes the page has the figures of all labels of its runs."""
+
 
 def render_page(
     folder: Path,
@@ -65,6 +69,9 @@ def render_page(
         inside = page.resolve().is_relative_to(folder.resolve())
         return quote(Path(os.path.relpath(path, page.parent)).as_posix()) if inside else ""
 
+    groups = [section.explorer for section in sections if section.explorer["runs"]]
+    pictures = sum(len(drawing.address) for section in sections for drawing in section.drawings)
+    fit_figures(groups, PAGE_BYTES - pictures)
     problems = [(_below(folder, problem.path), problem.message) for problem in found.problems]
     failures = [
         (_below(folder, f.folder), f.error, " ".join(without_places(f.overrides))) for f in found.failures
@@ -93,8 +100,9 @@ def render_page(
                     for metric in LABEL_SET_METRICS
                 ],
                 "columns": [{"key": key, "name": name} for key, name in CLASS_COLUMNS.items()],
+                "figures": LABEL_COLUMNS,
                 "marks": {kind: KINDS[kind].mark for kind in KINDS},
-                "groups": [section.explorer for section in sections if section.explorer["runs"]],
+                "groups": groups,
             },
         )
     )

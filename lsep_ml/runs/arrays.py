@@ -3,7 +3,7 @@
 import logging
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.files import atomic_write
-from lsep_ml.metrics.counts import row_slices
+from lsep_ml.metrics.counts import ENTRIES, row_slices
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.runs import top_scores
 from lsep_ml.runs.files import TEST, THUMBNAILS
@@ -62,12 +62,18 @@ def _short(columns: Mapping[str, Any]) -> Arrays:
     if "scores" in kept and "targets" in columns:
         kept |= TopScores.of(kept.pop("scores"), columns["targets"]).named()
     if "thresholds" in kept:
-        held, blocks = kept["thresholds"], row_slices(*kept["thresholds"].shape)
-        if all((held[rows] == held[:1]).all() for rows in blocks):
-            kept["thresholds"] = held[:1]
-        elif all((held[rows] == held[rows, :1]).all() for rows in blocks):
-            kept["thresholds"] = held[:, :1]
+        kept["thresholds"] = _one_line(kept["thresholds"])
     return kept
+
+
+def _one_line(thresholds: NDArray[Any]) -> NDArray[Any]:
+    """Return the one row, or the one column, of thresholds that are the same for all images, or for all labels."""
+    blocks = row_slices(*thresholds.shape)
+    if all((thresholds[rows] == thresholds[:1]).all() for rows in blocks):
+        return thresholds[:1]
+    if all((thresholds[rows] == thresholds[rows, :1]).all() for rows in blocks):
+        return thresholds[:, :1]
+    return thresholds
 
 
 def write_thumbnails(path: Path, images: Mapping[int, NDArray[np.uint8]]) -> None:
@@ -89,12 +95,29 @@ def read_arrays(run: Run, file: str, *names: str) -> Arrays:
         RecordError: file or array missing, damaged, of the wrong type or shape, with values that cannot be, or with
             its labels in another order than result.json.
     """
-    return {name: np.asarray(array) for name, array in read_held(run, file, *names).items()}
+    found = _checked(run, file, read_npz(run, file, (*names, "label_names"), optional="thresholds"))
+    return {name: np.asarray(array) for name, array in found.items()}
 
 
 def read_held(run: Run, file: str, *names: str) -> dict[str, Any]:
-    """Read as `read_arrays` does, but matrices of 0 and 1 as a `SparseIndicator` where the file has them so."""
-    found = read_npz(run, file, (*names, "label_names"), optional="thresholds")
+    """Read as `read_arrays` does, but hold matrices in less memory where the file does, or from `ENTRIES` entries on:
+    those of 0 and 1 as a `SparseIndicator`, thresholds that are the same for all images or labels once."""
+    return _checked(
+        run, file, read_npz(run, file, (*names, "label_names"), optional="thresholds", hold=_held)
+    )
+
+
+def _held(name: str, array: Any) -> Any:
+    """Return the matrix `name` in little memory; as it is where it is small, or where it has values that cannot be."""
+    if name not in _MATRICES or array.size < ENTRIES or array.ndim != 2:
+        return array
+    if _MATRICES[name] == "u" and array.dtype in (np.uint8, np.bool_) and array.max() <= 1:
+        return SparseIndicator.from_dense(array)
+    line = _one_line(array) if name == "thresholds" and len(array) else array
+    return line.copy() if line.size < array.size else array
+
+
+def _checked(run: Run, file: str, found: dict[str, Any]) -> dict[str, Any]:
     labels = tuple(found.pop("label_names").tolist())
     if labels != run.label_names:
         raise RecordError(f"{file}: its labels are {_shown(labels)}, result.json's {_shown(run.label_names)}")
@@ -144,8 +167,16 @@ def write_npz(path: Path, arrays: Arrays) -> None:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str = "") -> dict[str, Any]:
+def read_npz(
+    run: Run,
+    name: str,
+    names: tuple[str, ...] | None,
+    optional: str = "",
+    hold: Callable[[str, Any], Any] = lambda _, array: array,
+) -> dict[str, Any]:
     """Read the arrays `names` of a run's file, None: all; the `optional` one only where it is there.
+
+    hold: what is kept of each, by its name, before the next is read.
 
     Raises:
         RecordError: file or array missing, or damaged.
@@ -160,7 +191,7 @@ def read_npz(run: Run, name: str, names: tuple[str, ...] | None, optional: str =
             short = "scores" in wanted and "scores_values" in arrays.files
             sparse = {name for name in wanted if f"{name}_columns" in arrays.files} - {"scores"}
             found = {
-                name: arrays[name]
+                name: hold(name, arrays[name])
                 for name in wanted
                 if name not in sparse and (name != "scores" or not short)
             }

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lsep_ml.files import atomic_write, inert
 from lsep_ml.metrics import count_label_sets, per_class_metrics
 from lsep_ml.metrics.catalogue import auroc, average_precision
 from lsep_ml.metrics.counts import true_entries
 from lsep_ml.metrics.functional import label_values
+from lsep_ml.runs.files import PER_CLASS, RESULT
+from lsep_ml.runs.finished import Run
+from lsep_ml.runs.record import RecordError, check_file
 
 COLUMNS = ("label", "known", "support", "predicted", "precision", "recall", "f1", "ap", "auroc")
 """known: images whose entry is known; support: those with the label; predicted: those it is predicted for."""
@@ -72,6 +76,30 @@ def write_per_class(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         writer = csv.DictWriter(file, COLUMNS, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "label": inert(row["label"])} for row in rows)
+
+
+def read_per_class(run: Run) -> dict[str, NDArray[np.float64]]:
+    """Read the columns of numbers of a run's per_class.csv, (K,) each; NaN where one is not defined.
+
+    Raises:
+        RecordError: it is missing or damaged, or of other labels than result.json.
+    """
+    path = run.folder / PER_CLASS
+    try:
+        check_file(path, run.files)
+        with path.open(newline="") as file:
+            head, *rows = csv.reader(file)
+        columns = dict(zip(head, zip(*rows, strict=True), strict=True))
+        labels = columns.pop("label")
+        if labels != tuple(map(inert, run.label_names)):
+            raise RecordError(f"{PER_CLASS}: of other labels than {RESULT}; run the job again")
+        return {name: np.array([float(value or "nan") for value in columns[name]]) for name in COLUMNS[1:]}
+    except FileNotFoundError:
+        raise RecordError(f"{PER_CLASS}: missing; run the job again to have it") from None
+    except RecordError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(f"{PER_CLASS}: damaged ({error}); run the job again") from None
 
 
 def worst_labels(path: Path, number: int = 5) -> list[tuple[str, float, int]]:

@@ -1,13 +1,20 @@
 """Counts at every threshold and every k against the label sets counted one by one."""
 
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from lsep_ml.metrics import operating_points
 from lsep_ml.metrics.functional import LabelCounts, count_label_sets
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid
+
+WAYS = [(np.asarray, 2**22), (SparseIndicator.from_dense, 5)]
+"""How 0/1 matrices are held, and entries that are looked at at a time."""
 
 
 @st.composite
@@ -33,9 +40,21 @@ def assert_same(found: LabelCounts, step: int, expected: LabelCounts) -> None:
 def test_every_threshold(split: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, targets, mask = split
     thresholds = np.array([-2.0, -0.5, 0.0, 0.1, 0.25, 3e38], np.float32)
-    found = Thresholded(scores, mask, thresholds).counts(targets)
+    for held, entries in WAYS:
+        with patch.object(operating_points, "_ENTRIES", entries):
+            found = Thresholded(scores, held(mask), thresholds).counts(held(targets))
+        for step, theta in enumerate(thresholds):
+            assert_same(found, step, count_label_sets(scores > theta, targets, mask))
+
+
+def test_each_entry_has_a_threshold_of_its_own() -> None:
+    rng = np.random.default_rng(0)
+    scores, own = rng.normal(size=(2, 30, 4)).astype(np.float32)
+    targets, mask = (rng.random((2, 30, 4)) < 0.5).astype(np.uint8)
+    thresholds = np.array([-0.5, 0.0, 1.0], np.float32)
+    found = Thresholded(scores, mask, thresholds, own).counts(targets)
     for step, theta in enumerate(thresholds):
-        assert_same(found, step, count_label_sets(scores > theta, targets, mask))
+        assert_same(found, step, count_label_sets(scores - own > theta, targets, mask))
 
 
 def top_k(scores: np.ndarray, k: int) -> np.ndarray:
@@ -52,9 +71,11 @@ def top_k(scores: np.ndarray, k: int) -> np.ndarray:
 def test_every_k(split: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
     scores, targets, mask = split
     highest = min(4, scores.shape[1])
-    found = Ranked(scores, mask, highest).counts(targets)
-    for k in range(1, highest + 1):
-        assert_same(found, k - 1, count_label_sets(top_k(scores, k), targets, mask))
+    for held, entries in WAYS:
+        with patch.object(operating_points, "_ENTRIES", entries):
+            found = Ranked(scores, held(mask), highest).counts(held(targets))
+        for k in range(1, highest + 1):
+            assert_same(found, k - 1, count_label_sets(top_k(scores, k), targets, mask))
 
 
 @settings(max_examples=100, deadline=None)
@@ -64,11 +85,14 @@ def test_images_that_keep_a_label_set(split: tuple[np.ndarray, np.ndarray, np.nd
     scores, sets, mask = split
     some = np.arange(len(scores)) % 2 == 0
     thresholds = np.array([-1.0, 0.0, 0.5], np.float32)
-    found = Thresholded(scores, mask, thresholds).exact(sets, some)
+    held, entries = WAYS[len(scores) % 2]
+    with patch.object(operating_points, "_ENTRIES", entries):
+        found = Thresholded(scores, held(mask), thresholds).exact(held(sets), some)
     for step, theta in enumerate(thresholds):
         assert found[step] == count_label_sets((scores > theta)[some], sets[some], mask[some]).exact
     highest = min(3, scores.shape[1])
-    found = Ranked(scores, mask, highest).exact(sets, some)
+    with patch.object(operating_points, "_ENTRIES", entries):
+        found = Ranked(scores, held(mask), highest).exact(held(sets), some)
     for k in range(1, highest + 1):
         assert found[k - 1] == count_label_sets(top_k(scores, k)[some], sets[some], mask[some]).exact
 

@@ -1,5 +1,6 @@
 """The page in a real browser: it loads without an error, its numbers are the metrics', it works without a mouse."""
 
+import csv
 import json
 import re
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from report_runs import top, write_failure, write_run, write_sweep
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from lsep_ml.metrics.functional import (
     LABEL_SET_KEYS,
@@ -63,7 +64,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> BuiltReport:
     for run in folder.glob("digits/*-lsep-*"):
         write_heat_maps(run / "heat_maps.npz", HEAT)
     write_failure(folder, "ValueError: <b>bold</b>", ["loss=warp"])
-    return build_report(folder, replicates=100)
+    [without] = folder.glob("digits/*-warp-topk-seed1-*")
+    (without / "per_class.csv").unlink()
+    with pytest.MonkeyPatch.context() as patch:  # the 20 labels are very many
+        for name, value in {"MOST_LABELS": 15, "OFTEN": 4, "RARE": 3, "WORST": 4}.items():
+            patch.setattr(f"lsep_ml.reports.explorer.{name}", value)
+        return build_report(folder, replicates=100)
 
 
 @pytest.fixture
@@ -205,7 +211,7 @@ def test_another_data_set_can_be_explored(page: webdriver.Chrome) -> None:
         for group in page.find_elements(By.CSS_SELECTOR, "#explorer-run optgroup")
     ]
     assert groups == ["digits", "voc2007"]
-    assert len(page.find_elements(By.CSS_SELECTOR, "#explorer-classes tbody tr")) == 20
+    assert len(page.find_elements(By.CSS_SELECTOR, "#explorer-classes tbody tr")) == 11  # of 20
 
 
 def test_the_keyboard_is_enough(page: webdriver.Chrome) -> None:
@@ -418,6 +424,69 @@ def test_a_heat_map_lies_where_the_network_saw_it(page: webdriver.Chrome) -> Non
     assert page.execute_script(canvas) is None
     assert not by_id(page, "large-heat").is_displayed()
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
+
+
+def find(page: webdriver.Chrome, text: str) -> str:
+    """Type `text` into the search, by keys alone; returns what is said of it."""
+    field = by_id(page, "find")
+    before = by_id(page, "find-status").text
+    field.send_keys(Keys.CONTROL, "a")
+    field.send_keys(text or Keys.DELETE)
+    WebDriverWait(page, 10, 0.02).until(lambda _: by_id(page, "find-status").text not in ("", before))
+    return str(by_id(page, "find-status").text)
+
+
+def found_labels(page: webdriver.Chrome) -> list[list[str]]:
+    lines = by_id(page, "find-labels").find_elements(By.CSS_SELECTOR, "tr")
+    return [[cell.text for cell in line.find_elements(By.CSS_SELECTOR, "th, td")] for line in lines]
+
+
+def test_a_label_is_found_by_its_name(page: webdriver.Chrome, report: BuiltReport) -> None:
+    """Also one that is not among those that the page has more of; the figures are those of per_class.csv."""
+    assert by_id(page, "find-status").text == "9 labels"
+    name = "WARP (θ), seed 0"
+    by_id(page, "run").find_element(By.XPATH, f"optgroup[last()]/option[.='{name}']").click()
+    assert by_id(page, "find-status").text == "20 labels"
+    [run] = [run for run in report.runs if run.data == "voc2007" and run.decision == "threshold"]
+    with (run.folder / "per_class.csv").open(newline="") as file:
+        rows = {row["label"]: row for row in csv.DictReader(file)}
+    options = by_id(page, "label").find_elements(By.TAG_NAME, "option")
+    here = {option.get_attribute("textContent") for option in options}
+    missing = next(label for label in rows if label not in here)
+    assert find(page, missing.upper().replace(" ", "_")) == "1 label"
+    head, told = found_labels(page)
+    row = rows[missing]
+    assert head == [
+        "label",
+        "F1",
+        "AP",
+        "precision",
+        "recall",
+        "AUROC",
+        "images",
+        "predicted",
+        "threshold",
+        "",
+    ]
+    counts = [row[key] for key in ("support", "predicted")]
+    assert [told[0], *told[6:]] == [missing, *counts, f"{run.choices['theta']:.3f}", ""]
+    for text, key in zip(told[1:6], ("f1", "ap", "precision", "recall", "auroc"), strict=True):
+        assert text == "–" if not row[key] else abs(float(text) - 100 * float(row[key])) <= 0.05 + 1e-9
+    assert find(page, "0 label") == "11 labels"  # every word, in any order
+    support = [int(line[6]) for line in found_labels(page)[1:]]
+    assert support == sorted(support, reverse=True)
+    assert find(page, "zebra") == "No label of 20 has “zebra” in its name."
+    assert not by_id(page, "find-labels").is_displayed()
+    assert find(page, "") == "20 labels"
+    assert find(page, "label 00") == "1 label"
+    by_id(page, "find-labels").find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
+    assert Select(by_id(page, "label")).first_selected_option.text == "label 00"
+
+
+def test_a_run_without_the_figures_of_its_labels_says_so(page: webdriver.Chrome) -> None:
+    choose(page, "WARP (K), seed 1", "k")
+    assert by_id(page, "find-status").text.endswith("per_class.csv: missing; run the job again to have it")
+    assert not by_id(page, "find").is_enabled()
 
 
 def test_confusions_lead_to_their_pictures(page: webdriver.Chrome, report: BuiltReport) -> None:

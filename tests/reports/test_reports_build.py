@@ -223,7 +223,7 @@ def test_awkward_names_reach_every_format(tmp_path: Path) -> None:
     text = report.page.read_text()
     assert report.problems == []
     assert "</script><b>" not in text
-    assert text.count("</script>") == 6
+    assert text.count("</script>") == 7
 
 
 @pytest.mark.usefixtures("plain")

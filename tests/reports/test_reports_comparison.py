@@ -45,6 +45,7 @@ def test_a_replicate_is_the_metrics_of_the_drawn_images() -> None:
     predictions, targets, mask = split(30, 4)
     mask[5] = 0  # an image of which nothing is known
     bootstrap = PairedBootstrap(replicates=100)
+    predictions[:, 3], targets[:, 3] = 1, 0
     found = bootstrap.run_metrics(predictions, targets * mask, mask, "split")
     weights, order, _ = bootstrap._draws_of(30)
     assert (weights.sum(axis=1) == 30).all()
@@ -55,9 +56,12 @@ def test_a_replicate_is_the_metrics_of_the_drawn_images() -> None:
 
 
 def test_sparse_sets_and_blocks_of_labels_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    dense = split(30, 4)
+    dense = split(30, 6)
+    for of, value in ((dense[0], 0), (dense[1], 1), (dense[2], 1)):
+        of[:, 4:] = value  # labels that no image has, or all have
     whole = PairedBootstrap(replicates=50).run_metrics(*dense, "split")
     monkeypatch.setattr(counts, "ENTRIES", 40)
+    monkeypatch.setattr("lsep_ml.metrics.bootstrap._BLOCK", 40)  # of some replicates too
     for sets in (dense, map(SparseIndicator.from_dense, dense)):
         found = PairedBootstrap(replicates=50).run_metrics(*sets, "split")
         np.testing.assert_array_equal(found, whole, strict=True)

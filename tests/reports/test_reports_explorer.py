@@ -10,10 +10,12 @@ from report_runs import top, write_run, write_sweep
 
 from lsep_ml.metrics import count_label_sets, label_set_metrics, labels_per_image
 from lsep_ml.metrics.bootstrap import PairedBootstrap
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.reports.explorer import choose_runs, explore
 from lsep_ml.reports.group_files import GroupFiles
 from lsep_ml.reports.grouping import group_runs
 from lsep_ml.reports.records import digest_run, find_runs
+from lsep_ml.runs.arrays import read_held
 
 
 def files_below(folder: Path) -> GroupFiles:
@@ -163,3 +165,41 @@ def test_a_run_whose_thresholds_are_damaged_leaves_the_others(tmp_path: Path) ->
     group, [problem] = explore(files, choose_runs(files, 10), {})
     assert len(group["runs"]) == 1
     assert "thresholds holds nan in row 4" in problem.message
+
+
+def test_by_blocks_and_from_sparse_matrices_all_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, decision="thresh_est", images=90, labels=30, unknown=0.1)
+    write_run(tmp_path, decision="threshold", images=90, labels=30, unknown=0.1)
+    monkeypatch.setattr("lsep_ml.reports.explorer.MOST_LABELS", 20)
+    monkeypatch.setattr("lsep_ml.reports.explorer.OFTEN", 5)
+    files = files_below(tmp_path)
+    whole = explore(files, choose_runs(files, 2), {})
+    for module, name in (
+        ("metrics.counts", "ENTRIES"),
+        ("metrics.operating_points", "_ENTRIES"),
+        ("reports.score_views", "_ENTRIES"),
+        ("runs.arrays", "ENTRIES"),
+    ):
+        monkeypatch.setattr(f"lsep_ml.{module}.{name}", 200)
+    held = read_held(next(iter(files.digests)), "predictions.npz", "targets")
+    assert isinstance(held["targets"], SparseIndicator)
+    again = files_below(tmp_path)
+    [group], [other] = ([found] for found in (explore(again, choose_runs(again, 2), {})[0], whole[0]))
+    for model in (*group["models"], *group["runs"], *other["models"], *other["runs"]):
+        for mode in ("theta", "shift"):  # sums over images, to rounding
+            packed = model.get(mode, {}).pop("metrics", {})
+            model[f"{mode} metrics"] = {
+                key: unpack(value, "<f8").round(12).tolist() for key, value in packed.items()
+            }
+    assert group == other
+    [view], [expected] = again.views.values(), files.views.values()
+    for name, found in (("theta", view.theta), ("k", view.k), ("platt", view.platt), ("own", view.own)):
+        for one, two in zip(found, getattr(expected, name), strict=True):
+            np.testing.assert_allclose(*(np.array(of, float) for of in (one, two)), rtol=1e-12)
+    np.testing.assert_array_equal(view.curves, expected.curves)
+    assert view.suspects == expected.suspects
+    for digest, dense in zip(again.digests.values(), files.digests.values(), strict=True):
+        np.testing.assert_array_equal(digest.replicates, dense.replicates)
+        assert digest.content == dense.content

@@ -119,11 +119,13 @@ def test_arrays_that_cannot_be_read_are_a_problem_of_the_figures(tmp_path: Path)
     folder = write_run(tmp_path, decision="topk")
     files = files_below(tmp_path)
     [run] = files.digests
-    found = files.test_arrays(run, "targets", "thresholds")
+    found = files.pictured(run, "targets", "thresholds")
     assert found is not None
     assert set(found) == {"targets"}  # top-k has no thresholds
+    with np.load(folder / "predictions.npz") as arrays:
+        np.testing.assert_array_equal(found["targets"], arrays["targets"][list(files.thumbnails)])
     (folder / "predictions.npz").unlink()
-    assert files.test_arrays(run, "targets") is None
+    assert files.pictured(run, "targets") is None
     assert (
         files.problems[-1].message
         == "predictions.npz: missing; run the job again to have it; left out of the figures"

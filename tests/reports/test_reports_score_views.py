@@ -13,9 +13,11 @@ from lsep_ml.metrics.functional import mean_precision_recall
 from lsep_ml.reports.grouping import RunGroup, group_runs
 from lsep_ml.reports.records import find_runs
 from lsep_ml.reports.score_views import (
+    Judged,
     ScoreView,
     find_suspects,
-    platt_probabilities,
+    platt_curves,
+    platt_judged,
     reliability,
     score_runs,
     view_scores,
@@ -137,6 +139,17 @@ def drawn(images: int, slope: float, offset: float, seed: int) -> dict[str, np.n
     return {"scores": scores, "targets": targets, "mask": np.ones_like(targets)}
 
 
+def platt_probabilities(val: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> np.ndarray:
+    [judged] = platt_judged(platt_curves(val), test)
+    return judged.probabilities
+
+
+def all_judged(probabilities: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> list[Judged]:
+    """The labels one by one."""
+    columns = zip(probabilities.T, targets.T == 1, mask.T == 1, strict=True)
+    return [Judged(k, *(of[:, None] for of in column)) for k, column in enumerate(columns)]
+
+
 def test_platt_finds_the_curve_that_drew_the_labels() -> None:
     val, test = drawn(20_000, 2.5, -1.0, 0), drawn(50, 2.5, -1.0, 1)
     expected = expit(2.5 * test["scores"] - 1.0)
@@ -170,7 +183,7 @@ def test_reliability_counts_by_hand() -> None:
     probabilities = np.array([[0.01, 0.99], [0.03, 0.97], [0.5, np.nan], [0.5, 0.2]])
     targets = np.array([[0, 1], [1, 1], [1, 1], [0, 1]], np.uint8)
     mask = np.array([[1, 1], [1, 1], [1, 1], [1, 0]], np.uint8)
-    found = reliability(probabilities, targets, mask)
+    found = reliability(all_judged(probabilities, targets, mask))
     assert found.entries.sum() == 6
     assert (found.entries[0], found.entries[7], found.entries[14]) == (2, 2, 2)
     assert found.probability[0] == pytest.approx(0.02)
@@ -186,7 +199,7 @@ def test_flipped_annotations_are_found_first() -> None:
     annotated = true.copy()
     for row, label in flipped:
         annotated[row, label] ^= 1
-    suspects = find_suspects(probabilities, annotated, np.ones_like(true), each=5)
+    suspects = find_suspects(all_judged(probabilities, annotated, np.ones_like(true)), each=5)
     assert {(s.row, s.label) for s in suspects} == set(flipped)
     assert all(s.present == (annotated[s.row, s.label] == 1) for s in suspects)
     assert [s.belief for s in suspects] == sorted(s.belief for s in suspects)
@@ -199,4 +212,6 @@ def test_unknown_entries_and_labels_without_probability_are_never_suspected() ->
     targets = np.ones((5, 2), np.uint8)
     mask = np.ones((5, 2), np.uint8)
     mask[1:, 0] = 0
-    assert [(s.row, s.label) for s in find_suspects(probabilities, targets, mask, each=5)] == [(0, 0)]
+    assert [(s.row, s.label) for s in find_suspects(all_judged(probabilities, targets, mask), each=5)] == [
+        (0, 0)
+    ]

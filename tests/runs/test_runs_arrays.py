@@ -170,6 +170,31 @@ def test_sets_are_stored_sparse_where_they_are_many_and_read_the_same(
             np.testing.assert_array_equal(found[name], array.astype(np.uint8), strict=True)
 
 
+def test_large_matrices_of_small_files_are_held_in_little_memory(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From files in which all is dense: the same numbers, and what cannot be is refused as ever."""
+    plain = dataclasses.replace(run, files={})
+    with np.load(run.folder / "predictions.npz") as file:
+        arrays = dict(file)
+    names = "predictions", "targets", "mask", "scores", "thresholds"
+    thresholds = np.linspace(0, 1, arrays["scores"].shape[1], dtype=np.float32)
+    for own in (arrays["scores"], np.broadcast_to(thresholds, arrays["scores"].shape)):
+        np.savez_compressed(run.folder / "predictions.npz", **{**arrays, "thresholds": own})
+        dense = read_arrays(plain, "predictions.npz", *names)
+        monkeypatch.setattr("lsep_ml.runs.arrays.ENTRIES", 1)
+        held = read_held(plain, "predictions.npz", *names)
+        monkeypatch.undo()
+        assert all(isinstance(held[name], SparseIndicator) for name in names[:3])
+        assert (held["thresholds"].strides[0] == 0) == (own is not arrays["scores"])
+        for name in names:
+            np.testing.assert_array_equal(np.asarray(held[name]), dense[name], strict=True)
+    np.savez_compressed(run.folder / "predictions.npz", **{**arrays, "targets": 2 * arrays["targets"]})
+    monkeypatch.setattr("lsep_ml.runs.arrays.ENTRIES", 1)
+    with pytest.raises(RecordError, match="targets holds 2; its entries are 0 or 1"):
+        read_held(plain, "predictions.npz", "targets")
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

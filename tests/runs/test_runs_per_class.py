@@ -6,9 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_runs import edit_record, write_run
 from sklearn import metrics as scikit
 
-from lsep_ml.runs.per_class import RECORDED, per_class_record, per_class_rows, worst_labels, write_per_class
+from lsep_ml.runs.finished import read_run
+from lsep_ml.runs.per_class import (
+    COLUMNS,
+    RECORDED,
+    per_class_record,
+    per_class_rows,
+    read_per_class,
+    worst_labels,
+    write_per_class,
+)
+from lsep_ml.runs.record import RecordError
 
 NAMES = ["cat", "=dog", "never there", "always there", "never predicted"]
 
@@ -73,3 +84,28 @@ def test_the_record_has_each_label_by_name_unless_there_are_many() -> None:
     assert list(of_labels) == NAMES
     assert [{"label": name, **values} for name, values in of_labels.items()] == rows
     assert not per_class_record(rows[:1] * (RECORDED + 1))
+
+
+def test_what_was_written_is_read(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, labels=5, decision="topk", intervals=False)
+    edit_record(folder, label_names=NAMES)
+    run, _ = read_run(folder / "result.json")
+    predictions, targets, _, scores = arrays(False)
+    rows = per_class_rows(NAMES, predictions, targets, None, scores)
+    write_per_class(folder / "per_class.csv", rows)
+    found = read_per_class(run)
+    assert tuple(found) == COLUMNS[1:]
+    for name, values in found.items():
+        expected = [np.nan if row[name] is None else row[name] for row in rows]
+        np.testing.assert_array_equal(values, expected)
+    for text, message in (
+        ((folder / "per_class.csv").read_text().replace("cat", "dog"), "of other labels than result.json"),
+        ("label,f1\ncat,zero\n", "of other labels"),
+        ((folder / "per_class.csv").read_text().replace(",auroc", ",auc"), r"damaged \('auroc'\)"),
+        (None, "missing"),
+    ):
+        (folder / "per_class.csv").unlink()
+        if text is not None:
+            (folder / "per_class.csv").write_text(text)
+        with pytest.raises(RecordError, match=message):
+            read_per_class(run)

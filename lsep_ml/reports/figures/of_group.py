@@ -121,20 +121,22 @@ def _calibration(files: GroupFiles) -> Drawing | None:
 def _threshold_order(files: GroupFiles) -> Drawing | None:
     """Draw Figure 4: images of a class by their estimated threshold."""
     runs = files.usable(OURS)
-    test = files.test_arrays(runs[0], "targets", "mask", "thresholds") if runs and files.thumbnails else None
+    test = files.pictured(runs[0], "targets", "mask", "thresholds") if runs and files.thumbnails else None
     if test is None or "thresholds" not in test:
         return None
     rows: dict[str, list[Tile]] = {}
-    for k in np.argsort(-files.frequency(), kind="stable").tolist():
-        shown = np.array(
-            [row for row in files.thumbnails if test["targets"][row, k] and test["mask"][row, k]], int
-        )
-        if len(shown) >= 3 and len(rows) < _LABELS:
-            ordered = shown[np.argsort(test["thresholds"][shown, k], kind="stable")]
-            rows[files.label_names[k]] = [
-                Tile(files.thumbnails[row], [[Word(f"θ = {test['thresholds'][row, k]:.2f}")]])
-                for row in ordered[spread_rows(len(ordered), _TILES)].tolist()
-            ]
+    pictures = list(files.thumbnails.values())
+    there = (test["targets"] != 0) & (test["mask"] != 0)
+    shown = there.sum(0) >= 3
+    frequent = [k for k in np.argsort(-files.frequency(), kind="stable").tolist() if shown[k]]
+    for k in frequent[:_LABELS]:
+        own = test["thresholds"][:, k]
+        places = np.flatnonzero(there[:, k])
+        ordered = places[np.argsort(own[places], kind="stable")]
+        rows[files.label_names[k]] = [
+            Tile(pictures[place], [[Word(f"θ = {own[place]:.2f}")]])
+            for place in ordered[spread_rows(len(ordered), _TILES)].tolist()
+        ]
     if not rows:
         return None
     caption = (
@@ -150,11 +152,9 @@ def _label_sets(files: GroupFiles) -> Drawing | None:
     rows = list(files.thumbnails)
     arrays = {}
     for method in files.methods() if rows else []:
-        test = files.test_arrays(files.usable(method)[0], "predictions", "targets", "mask")
+        test = files.pictured(files.usable(method)[0], "predictions", "targets", "mask")
         if test is not None:
-            arrays[method] = {
-                name: test[name][rows].astype(bool) for name in ("predictions", "targets", "mask")
-            }
+            arrays[method] = {name: array != 0 for name, array in test.items()}
     if not arrays:
         return None
     right = [~((a["predictions"] ^ a["targets"]) & a["mask"]).any(1) for a in arrays.values()]

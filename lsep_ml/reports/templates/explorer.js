@@ -2,7 +2,7 @@
 // gallery.js shows these, errors.js what does not move with the slider.
 "use strict";
 (() => {
-  const { keys, columns, marks, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
+  const { keys, columns, figures, marks, groups } = JSON.parse(document.getElementById("explorer-data").textContent);
   const $ = (id) => document.getElementById(`explorer-${id}`);
   const symbols = { theta: "θ", k: "k", shift: "δ" };
   const drawn = ["ov_p", "ov_r", "f1", "exact_match"];
@@ -189,6 +189,7 @@
     gallery.forget();
     errors.showConfusions({ group, run });
     errors.showMap({ group, run, model }, unpack);
+    finder.choose({ group, run, columns: figures });
     const modes = ["shift", "theta", "k"].filter((name) => run[name]);
     const kept = Object.fromEntries(modes.map((name) => [name, Math.max(...run[name].same)]));
     choose(modes.reduce((best, name) => (kept[name] > kept[best] ? name : best)));
