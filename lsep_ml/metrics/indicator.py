@@ -46,19 +46,9 @@ class SparseIndicator:
         cells = np.asarray(rows, np.int64) * shape[1] + columns
         if not (cells[1:] > cells[:-1]).all():
             cells = in_order(cells)
-        return cls._of_cells(cells, shape, kind, rest)
-
-    @classmethod
-    def _of_cells(
-        cls,
-        cells: NDArray[np.int64],
-        shape: tuple[int, ...],
-        kind: type[np.uint8 | np.bool_],
-        rest: NDArray[np.bool_] | None,
-    ) -> "SparseIndicator":
-        """Hold the entries of these places, row * K + column, in order, each once."""
         indptr = np.searchsorted(cells, np.arange(shape[0] + 1) * shape[1])
-        return cls(indptr.astype(np.int64), (cells % shape[1]).astype(np.int32), shape[1], kind, rest)
+        indices = (cells % shape[1]).astype(np.int32)
+        return cls(indptr.astype(np.int64), indices, shape[1], kind, rest)
 
     @classmethod
     def from_dense(cls, matrix: NDArray[Any]) -> "SparseIndicator":
@@ -68,19 +58,15 @@ class SparseIndicator:
             return stacked([cls.from_dense(matrix[at : at + size]) for at in range(0, len(matrix), size)])
         kind: Any = np.bool_ if matrix.dtype == bool else np.uint8
         rest = np.count_nonzero(matrix, axis=1) * 2 > matrix.shape[1]
-        cells = np.flatnonzero(matrix != rest[:, None])
-        return cls._of_cells(cells, matrix.shape, kind, rest if rest.any() else None)
+        cells, width = np.flatnonzero(matrix != rest[:, None]), matrix.shape[1]
+        indptr = np.searchsorted(cells, np.arange(len(matrix) + 1) * width).astype(np.int64)
+        return cls(indptr, (cells % width).astype(np.int32), width, kind, rest if rest.any() else None)
 
     @classmethod
     def all_known(cls, shape: tuple[int, int]) -> "SparseIndicator":
         """Return the bool matrix that is True everywhere."""
-        return cls(
-            np.zeros(shape[0] + 1, np.int64),
-            np.zeros(0, np.int32),
-            shape[1],
-            np.bool_,
-            np.ones(shape[0], bool),
-        )
+        none, every = np.zeros(shape[0] + 1, np.int64), np.ones(shape[0], bool)
+        return cls(none, np.zeros(0, np.int32), shape[1], np.bool_, every)
 
     @classmethod
     def found_in(cls, arrays: Mapping[str, Any], name: str, width: int) -> "SparseIndicator":

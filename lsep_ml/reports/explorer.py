@@ -5,7 +5,6 @@ class by class; scores themselves are there for the few images that it shows, la
 many labels it has some; the metrics are of all.
 """
 
-import base64
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,7 +15,20 @@ from lsep_ml.metrics import LABEL_SET_KEYS, LABELS_PER_IMAGE, LabelCounts, label
 from lsep_ml.metrics.counts import row_slices, true_entries
 from lsep_ml.metrics.functional import average_precisions
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, slider_grid, thinned
-from lsep_ml.reports.errors import MOST_LABELS, bits, confusions, label_ap, map_places
+from lsep_ml.reports.errors import (
+    HEAT_MAP_BYTES,
+    MOST_LABELS,
+    Held,
+    Json,
+    Labels,
+    bits,
+    confusions,
+    heat_maps,
+    label_ap,
+    map_places,
+    pack,
+    places_of,
+)
 from lsep_ml.reports.figures.of_run import spread_rows
 from lsep_ml.reports.figures.style import picture_uri
 from lsep_ml.reports.group_files import GroupFiles
@@ -27,7 +39,6 @@ from lsep_ml.runs.arrays import read_held
 from lsep_ml.runs.feature_map import FeatureMap, read_feature_map
 from lsep_ml.runs.files import TEST
 from lsep_ml.runs.finished import Run
-from lsep_ml.runs.heat_maps import HeatMaps, read_heat_maps
 from lsep_ml.runs.record import RecordError
 
 HIGHEST_K = 10
@@ -38,12 +49,6 @@ OFTEN, RARE, WORST = 400, 200, 400
 """Of more than MOST_LABELS labels the page has the most frequent ones, the rarest that an image has, and of the more
 frequent half those of the lowest average precision."""
 
-HEAT_MAP_BYTES = 2**19
-"""The page has at most about so many bytes of heat maps of a data set, those of its first networks."""
-
-Json = dict[str, Any]
-Held = Mapping[str, Any]  # arrays of a split, as `read_held` gives them
-Labels = NDArray[np.intp]
 Cuts = dict[str, Thresholded | Ranked]
 
 NOTE = (
@@ -107,7 +112,7 @@ def _add(
         found = None
     model["map"] = None if found is None else map_places(found)
     room = HEAT_MAP_BYTES - sum(len(other["heat"]["maps"]) for other in group["models"] if other["heat"])
-    model["heat"] = _heat_maps(sharing, test, shown, labels, room, problems)
+    model["heat"] = heat_maps(sharing, test, shown, labels, room, problems)
     for run in sharing:
         try:
             own = read_held(run, TEST, "predictions", "thresholds")
@@ -158,8 +163,8 @@ def _model(test: Held, sharing: list[Run], shown: NDArray[np.intp], labels: Labe
     ranked = Ranked(scores, mask, highest)
     cuts: Cuts = {"theta": Thresholded(scores, mask, thetas), "k": ranked}
     model = {
-        "scores": _pack(scores[shown][:, labels], np.float32),
-        "top": [_places(labels, ranked.order[row]) for row in shown],
+        "scores": pack(scores[shown][:, labels], np.float32),
+        "top": [places_of(labels, ranked.order[row]) for row in shown],
         "ap": label_ap(_of_labels(test, labels)),
         "theta": _steps(thetas, cuts["theta"].counts(targets), labels),
         "k": _steps(np.arange(1, highest + 1), cuts["k"].counts(targets), labels),
@@ -182,63 +187,14 @@ def _feature_map(sharing: list[Run], test: Held, problems: list[LeftOut]) -> Fea
     return None
 
 
-def _places(labels: Labels, some: NDArray[np.integer[Any]]) -> list[int]:
-    """Return where `some` labels stand among the page's; -1 of one that it has not."""
-    at = np.searchsorted(labels, some).clip(max=len(labels) - 1)
-    return np.where(labels[at] == some, at, -1).tolist()
-
-
-def _heat_maps(
-    sharing: list[Run],
-    test: Held,
-    shown: NDArray[np.intp],
-    labels: Labels,
-    room: int,
-    problems: list[LeftOut],
-) -> Json | None:
-    """Pack the heat maps of the pictures that all `sharing` runs left, one of each label in a picture; None where there
-    are none or they take more than `room` bytes.
-    """
-    found: list[HeatMaps] = []
-    for run in sharing:
-        try:
-            own = read_heat_maps(run, len(test["targets"]))
-        except RecordError as error:
-            problems.append(LeftOut(run.folder, f"{error}; its heat maps are left out"))
-            continue
-        if own is not None and (not found or own.maps.shape[1:] == found[0].maps.shape[1:]):
-            found.append(own)
-    if not found:
-        return None
-    every = HeatMaps(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
-    pictures = {int(row): place for place, row in enumerate(shown)}
-    places = np.array([pictures.get(int(row), -1) for row in every.rows])
-    columns = np.array(_places(labels, every.labels))
-    away = (places < 0) | (columns < 0)
-    at, first = np.unique(np.where(away, -1, places * len(labels) + columns), return_index=True)
-    at, first = at[at >= 0], first[at >= 0]
-    maps = _pack(every.maps[first], np.uint8)
-    if not len(at) or len(maps) > room:
-        return None
-    seen = np.zeros((len(shown), 4), np.float32)
-    seen[places[first]] = every.seen[first]
-    return {
-        "size": list(every.maps.shape[1:]),
-        "at": _pack(at, np.uint32),
-        "maps": maps,
-        "limits": _pack(every.limits[first], np.float32),
-        "seen": _pack(seen, np.float32),
-    }
-
-
 def _mapped_images(test: Held, found: FeatureMap) -> Json:
     """Pack what is known of the images of a map, which all maps of a split share."""
     rows = found.rows
     return {
         "rows": rows.tolist(),
         "ids": [str(name) for name in test["image_ids"][rows]],
-        "true": _pack(bits(np.asarray(test["targets"][rows])), np.uint8),
-        "known": _pack(bits(np.asarray(test["mask"][rows])), np.uint8),
+        "true": pack(bits(np.asarray(test["targets"][rows])), np.uint8),
+        "known": pack(bits(np.asarray(test["mask"][rows])), np.uint8),
     }
 
 
@@ -259,16 +215,16 @@ def _run(
         "label": f"{method_name(*run.method)}, seed {run.seed}",
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
-        "predictions": _pack(compared["predictions"][shown], np.uint8),
+        "predictions": pack(compared["predictions"][shown], np.uint8),
         "confusions": confusions(*compared.values()),
-        "onMap": None if found is None else _pack(bits(np.asarray(own["predictions"][found.rows])), np.uint8),
+        "onMap": None if found is None else pack(bits(np.asarray(own["predictions"][found.rows])), np.uint8),
     }
     steps, differ = {}, thresholds is not None and bool(np.ptp(thresholds, axis=0).any())
     if differ:
         shifts = slider_grid(thinned(scores) - thinned(thresholds), targets, [0.0])
         cuts = {**cuts, "shift": Thresholded(scores, test["mask"], shifts, thresholds)}
         steps["shift"] = _steps(shifts, cuts["shift"].counts(targets), labels)
-        packed["thresholds"] = _pack(thresholds[shown][:, labels], np.float32)
+        packed["thresholds"] = pack(thresholds[shown][:, labels], np.float32)
     every = np.ones(len(targets), bool)
     for mode, cut in cuts.items():
         same, still_right = cut.exact(own["predictions"], every), cut.exact(targets, right)
@@ -295,10 +251,10 @@ def _steps(values: NDArray[Any], counts: LabelCounts, labels: Labels) -> Json:
     return {
         "values": [float(value) for value in values],
         "bytes": np.dtype(kind).itemsize,
-        "correct": _pack(counts.correct[:, labels], kind),
-        "predicted": _pack(counts.predicted[:, labels], kind),
+        "correct": pack(counts.correct[:, labels], kind),
+        "predicted": pack(counts.predicted[:, labels], kind),
         "exact": counts.exact.tolist(),
-        "metrics": {key: _pack(found, np.float64) for key, found in metrics.items()},
+        "metrics": {key: pack(found, np.float64) for key, found in metrics.items()},
     }
 
 
@@ -326,9 +282,3 @@ def _test_split(files: GroupFiles, test: Held, shown: NDArray[np.intp], labels: 
             for row in shown.tolist()
         ],
     }
-
-
-def _pack(array: NDArray[Any], kind: type[np.generic]) -> str:
-    """Write `array` as little-endian bytes of `kind` in base64."""
-    little = np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<"))
-    return base64.b64encode(little.tobytes()).decode("ascii")

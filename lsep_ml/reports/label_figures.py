@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lsep_ml.reports.errors import Json
 from lsep_ml.runs.finished import Run
 from lsep_ml.runs.per_class import read_per_class
 from lsep_ml.runs.record import RecordError
@@ -34,8 +35,6 @@ LEFT_OUT = (
     "The figures of all labels of this run are left out, for the page would be too large; per_class.csv in its folder "
     "has them."
 )
-
-Json = dict[str, Any]
 
 
 def label_figures(run: Run, images: int, thresholds: NDArray[Any] | None) -> Json | str:

@@ -1,6 +1,6 @@
 """What the figures show of a loss's scores: curves over seeds, searches, calibration, labels that they contradict."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from lsep_ml.metrics.calibration import curves_by_label, platt_curve, sigmoid
 from lsep_ml.metrics.counts import image_shares, row_slices
 from lsep_ml.metrics.functional import RECALLS, label_set_value, mean_precision_recall, ratio
 from lsep_ml.metrics.operating_points import Ranked, Thresholded, search_grid
+from lsep_ml.reports.errors import Held
 from lsep_ml.reports.figures.method_plots import Reliability, Search
 from lsep_ml.reports.grouping import RunGroup
 from lsep_ml.reports.records import LeftOut
@@ -19,8 +20,6 @@ from lsep_ml.runs.arrays import read_held
 from lsep_ml.runs.files import TEST, VALIDATION
 from lsep_ml.runs.finished import Method, Run
 from lsep_ml.runs.record import RecordError
-
-Held = Mapping[str, Any]  # arrays of a split, as `read_held` gives them
 
 HIGHEST_K = 10
 SUSPECTS = 20
