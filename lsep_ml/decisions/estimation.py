@@ -138,5 +138,14 @@ class ThresholdEstimation(MovedThresholds):
         losses = F.binary_cross_entropy_with_logits(logits, targets.to(logits.dtype), reduction="none")
         return (losses if mask is None else losses * mask).sum() / max(len(scores), 1)
 
+    def slopes(
+        self, outputs: Tensor, scores: Tensor, targets: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if type(self).loss_of is not ThresholdEstimation.loss_of:
+            return super().slopes(outputs, scores, targets, mask)
+        loss, of = self.loss_of(outputs, scores, targets, mask), scores.to(outputs.dtype) - outputs
+        slopes = (targets.to(of.dtype) - of.sigmoid_()).mul_(1 / max(len(scores), 1))
+        return loss, slopes if mask is None else slopes.mul_(mask)
+
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
         return torch.full((self.num_labels,), middle_threshold(scores, targets, mask))

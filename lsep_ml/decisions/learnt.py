@@ -103,16 +103,24 @@ class LearntDecision(Decision):
         inputs = [self.standardised(features)]
         for layer in layers[:-1]:
             inputs.append(F.linear(inputs[-1], layer.weight, layer.bias).relu_())
-        outputs = F.linear(inputs[-1], layers[-1].weight, layers[-1].bias).requires_grad_()
-        with torch.enable_grad():
-            loss = self.loss_of(outputs, scores, targets, mask)
-        (slopes,) = torch.autograd.grad(loss, outputs)
+        outputs = F.linear(inputs[-1], layers[-1].weight, layers[-1].bias)
+        loss, slopes = self.slopes(outputs, scores, targets, mask)
         found = []
         for place, given in reversed(list(enumerate(inputs))):
             found += [slopes.sum(0), slopes.T @ given]
             if place:
                 slopes = (slopes @ layers[place].weight).masked_fill_(given <= 0, 0)
-        return loss.detach(), found[::-1]
+        return loss, found[::-1]
+
+    def slopes(
+        self, outputs: Tensor, scores: Tensor, targets: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the loss by the head's outputs and its gradient in them: autograd's, or to the last bit by formula."""
+        with torch.enable_grad():
+            outputs = outputs.detach().requires_grad_()
+            loss = self.loss_of(outputs, scores, targets, mask)
+        (slopes,) = torch.autograd.grad(loss, outputs)
+        return loss.detach(), slopes
 
     def reset(
         self, scores: Array, targets: Array, features: Array, mask: Array | None = None, *, seed: int = 0

@@ -71,8 +71,15 @@ def test_gradients_reach_scores_features_and_head():
     assert all(parameter.grad is not None for parameter in decision.parameters())
 
 
+class Doubled(ThresholdEstimation):
+    """One with a loss of its own, which a formula of the other does not know."""
+
+    def loss_of(self, *given):
+        return 2 * super().loss_of(*given)
+
+
 @pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, Doubled])
 def test_gradients_by_hand_are_autograds(kind, masked):
     decision, scores, targets, features = made(kind, features=300)
     data = scores, targets, features, random_mask(targets) if masked else None
