@@ -63,6 +63,9 @@ class Decision(nn.Module, ABC):
     needs_features: bool = False
     """Whether it decides from features too."""
 
+    fits_by_rows: bool = False
+    """Whether its fit reads scores some rows at a time, and never some labels of all rows."""
+
     promises: ClassVar[Literal["recall", "precision"] | None] = None
     """What it has a guarantee on, which constraints may not break."""
 
@@ -79,11 +82,6 @@ class Decision(nn.Module, ABC):
         self.label_names: list[str] | None = None
         self.constraints = Constraints()
         self.abstention: Abstention | None = None
-
-    @property
-    def fits_by_rows(self) -> bool:
-        """Say whether its fit reads scores some rows at a time, and never some labels of all rows."""
-        return False
 
     @abstractmethod
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:

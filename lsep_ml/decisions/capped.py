@@ -22,6 +22,7 @@ class CappedThreshold(Rule):
     """
 
     decides_by: ClassVar[tuple[str, ...]] = ("counts",)
+    fits_by_rows = True
     theta: Tensor
 
     def __init__(
@@ -50,10 +51,6 @@ class CappedThreshold(Rule):
     def forward(self, scores: Tensor, features: Tensor | None = None) -> Decided:
         counts = (scores > self.theta).sum(1).clamp(self.min_labels, self.max_labels)
         return Decided(highest(scores, counts), counts=counts)
-
-    @property
-    def fits_by_rows(self) -> bool:
-        return True
 
     def _fit(self, matrix: MatrixBlocks) -> None:
         if self.min_labels > matrix.scores.shape[1]:

@@ -49,14 +49,11 @@ class ConformalRisk(ThresholdRule):
         if not 0 < calibration < 1:
             raise ValueError(f"calibration={calibration}: expected a share between 0 and 1")
         self.alpha, self.shape, self.calibration, self.seed = alpha, shape, calibration, seed
+        self.fits_by_rows = shape == "global"
         self.register_buffer("calibrated_on", torch.tensor(0))
 
     def choices(self) -> dict[str, Any]:
         return {**super().choices(), "calibrated_on": int(self.calibrated_on)}
-
-    @property
-    def fits_by_rows(self) -> bool:
-        return self.shape == "global"
 
     def _fit(self, matrix: MatrixBlocks) -> None:
         rows, labels = matrix.judged(), matrix.scores.shape[1]

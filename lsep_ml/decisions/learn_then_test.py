@@ -31,6 +31,7 @@ class LearnThenTest(ThresholdRule):
     that quantiles are taken of stand in memory.
     """
 
+    fits_by_rows = True
     promises: ClassVar[Literal["recall", "precision"] | None] = "precision"
 
     def __init__(
@@ -67,10 +68,6 @@ class LearnThenTest(ThresholdRule):
         return [
             f"no threshold promises alpha={self.alpha} with delta={self.delta}: every predicted label set is empty"
         ]
-
-    @property
-    def fits_by_rows(self) -> bool:
-        return True
 
     def _fit(self, matrix: MatrixBlocks) -> None:
         rows = np.random.default_rng(self.seed).permutation(matrix.judged())

@@ -30,6 +30,7 @@ class LearntDecision(Decision):
     """
 
     needs_features = True
+    fits_by_rows = True
     learns_from_scores: ClassVar[bool] = True
     """Whether what it learns depends on the scores, not on targets and features alone."""
 
@@ -58,10 +59,6 @@ class LearntDecision(Decision):
         self.register_buffer("feature_mean", torch.zeros(num_features))
         self.register_buffer("feature_scale", torch.ones(num_features))
         self._draw(torch.Generator().manual_seed(0), torch.zeros(num_outputs))
-
-    @property
-    def fits_by_rows(self) -> bool:
-        return True
 
     @property
     def chooses_offsets(self) -> bool:

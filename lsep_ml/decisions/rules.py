@@ -25,6 +25,7 @@ class TopK(Rule):
     """
 
     decides_by: ClassVar[tuple[str, ...]] = ("counts",)
+    fits_by_rows = True
     k: Tensor
 
     def __init__(
@@ -45,10 +46,6 @@ class TopK(Rule):
 
     def choices(self) -> dict[str, Any]:
         return {"k": int(self.k)}
-
-    @property
-    def fits_by_rows(self) -> bool:
-        return True
 
     def _fit(self, matrix: MatrixBlocks) -> None:
         labels = matrix.scores.shape[1]
@@ -105,10 +102,7 @@ class GlobalThreshold(ThresholdRule):
         super().__init__(criterion, fit_on, beta, miss_cost)
         check_search(search, steps)
         self.search, self.steps = search, steps
-
-    @property
-    def fits_by_rows(self) -> bool:
-        return self.search == "grid"
+        self.fits_by_rows = search == "grid"
 
     def _fit(self, matrix: MatrixBlocks) -> None:
         if self.search == "grid":
@@ -135,6 +129,8 @@ class ZeroThreshold(ThresholdRule):
     checks the data.
     """
 
+    fits_by_rows = True
+
     def __init__(
         self, loss: str | None = None, *, shift_invariant: bool = False, fit_on: FitOn = "val"
     ) -> None:
@@ -145,10 +141,6 @@ class ZeroThreshold(ThresholdRule):
                 "zero means nothing; use decision=threshold or thresh_est, or a loss that fixes the zero (bce, zlpr)"
             )
         self.loss, self.shift_invariant = loss, shift_invariant
-
-    @property
-    def fits_by_rows(self) -> bool:
-        return True
 
     def _fit(self, matrix: MatrixBlocks) -> None:
         self.theta = torch.tensor(0.0)

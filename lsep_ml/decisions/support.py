@@ -82,16 +82,12 @@ class LabelSetSupport(LogOddsDecision):
             if log_odds == "thresh_linear"
             else Calibrated(log_odds, fit_on=fit_on)
         )
-        self.needs_features = self.of_labels.needs_features
+        self.needs_features, self.fits_by_rows = self.of_labels.needs_features, self.of_labels.fits_by_rows
         # (S, K), the most frequent first; (S,), what is added to z . Y; alpha and beta; how many sets are too many
         self.register_buffer("sets", torch.zeros(0, num_labels, dtype=torch.bool))
         self.register_buffer("bonus", torch.zeros(0, dtype=torch.float64))
         self.register_buffer("chosen", torch.zeros(2, dtype=torch.float64))
         self.register_buffer("left_out", torch.tensor(0))
-
-    @property
-    def fits_by_rows(self) -> bool:
-        return self.of_labels.fits_by_rows
 
     @property
     def estimator(self) -> LogOddsEstimator:

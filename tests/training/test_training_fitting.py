@@ -3,6 +3,7 @@
 import copy
 import io
 import random
+import tracemalloc
 import warnings
 from contextlib import nullcontext
 from functools import partial
@@ -28,6 +29,7 @@ from lsep_ml.decisions import (
     TopK,
     label_blocks,
 )
+from lsep_ml.decisions.checks import RowMatrix
 from lsep_ml.metrics import counts, indicator
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.training import cross_fitting, fitting, label_decision
@@ -318,6 +320,19 @@ CATALOGUE = {
 }
 
 
+class Computed(RowMatrix):
+    """Scores of which rows alone can be read."""
+
+    by_labels = False
+
+    def __init__(self, scores):
+        self.scores, self.shape, self.dtype = scores, scores.shape, scores.dtype
+
+    def __getitem__(self, rows):
+        assert not isinstance(rows, tuple)
+        return self.scores[rows]
+
+
 @pytest.mark.filterwarnings("ignore::lsep_ml.training.fitting.DecisionWarning")
 @pytest.mark.parametrize("name", CATALOGUE)
 @pytest.mark.parametrize("masked", [False, True])
@@ -362,10 +377,27 @@ def test_sparse_targets_give_the_state_of_dense_ones_and_are_never_made_dense(na
     held, known = (
         None if matrix is None else SparseIndicator.from_dense(matrix) for matrix in (targets, mask)
     )
-    found = fit_decision(CATALOGUE[name](), scores, held, features, known, **options).state_dict()
+    decision = CATALOGUE[name]()
+    given = Computed(scores) if decision.fits_by_rows else scores
+    found = fit_decision(decision, given, held, features, known, **options).state_dict()
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         torch.testing.assert_close(found[key], value, rtol=0, atol=0, msg=key)
+
+
+@pytest.mark.parametrize("name", ["topk", "conformal"])
+def test_sparse_targets_are_fitted_in_less_memory_than_dense_ones_take(name, monkeypatch):
+    draw = np.random.default_rng(0)
+    scores, places = draw.normal(size=(2000, 500)).astype(np.float32), draw.integers(0, 500, 4000)
+    held = SparseIndicator.of(np.repeat(np.arange(2000), 2), places, scores.shape)
+    monkeypatch.setattr(counts, "ENTRIES", 2**14)
+    decision = CATALOGUE[name]()
+    fit_decision(decision, scores[:100], held[:100])  # what is imported and made once
+    tracemalloc.start()
+    fit_decision(decision, scores, held)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < scores.size
 
 
 def test_fit_decision_is_found_on_the_package():
