@@ -23,10 +23,6 @@ from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
 from lsep_ml.training.solver import Solution, minimise
 
 TOLERANCE, MAX_ITERATIONS = 1e-3, 1000
-
-ON_PATH = 1e-2
-"""The tolerance where a weight decay is chosen: log losses of two of them differ by far more than it leaves open."""
-
 _STEPS, _WIDEST = (0, -1, -2), 12
 """Weight decays are 10^(step / 2): the steps tried first, and how far from 0 they may go."""
 
@@ -152,18 +148,11 @@ class LinearProblem:
         decision.decay.fill_(weight_decay)
         return decision
 
-    def solve(
-        self,
-        chosen: Bools,
-        weight_decay: float,
-        start: LinearFit | None = None,
-        *,
-        tolerance: float = TOLERANCE,
-    ) -> LinearFit:
+    def solve(self, chosen: Bools, weight_decay: float, start: LinearFit | None = None) -> LinearFit:
         """Minimise over the chosen rows, from scratch or from another minimum."""
-        found = self._solve(chosen, weight_decay, start, torch.float32, tolerance)
+        found = self._solve(chosen, weight_decay, start, torch.float32)
         if not found.solution.converged:  # single precision rounds too much where the weight decay is small
-            found = self._solve(chosen, weight_decay, found, torch.float64, tolerance)
+            found = self._solve(chosen, weight_decay, found, torch.float64)
         return found
 
     def log_loss(self, found: LinearFit, chosen: Bools) -> float:
@@ -188,12 +177,7 @@ class LinearProblem:
         )
 
     def _solve(
-        self,
-        chosen: Bools,
-        weight_decay: float,
-        start: LinearFit | None,
-        dtype: torch.dtype,
-        tolerance: float,
+        self, chosen: Bools, weight_decay: float, start: LinearFit | None, dtype: torch.dtype
     ) -> LinearFit:
         scores, targets, known, inputs = self._tensors(chosen, dtype)
         weights = known.to(dtype) * (len(known) / known.sum().clamp_min(1))
@@ -231,7 +215,7 @@ class LinearProblem:
             cross_entropy = F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
             return cross_entropy + weight_decay * weight.square().sum()
 
-        solution = minimise(parameters, objective, tolerance=tolerance, max_iterations=MAX_ITERATIONS)
+        solution = minimise(parameters, objective, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
         with torch.no_grad():
             weight, bias, log_scale = (part.double() for part in parts())
         return LinearFit(weight, bias + _scale(log_scale) * middle, log_scale, solution)
@@ -251,7 +235,7 @@ def choose_weight_decay(problem: LinearProblem, processes: Processes = ALONE) ->
         own = {}
         for number in range(processes.rank, len(pairs), processes.count):
             outside, inside = pairs[number]
-            found = problem.solve(outside, weight_decay, starts[number], tolerance=ON_PATH)
+            found = problem.solve(outside, weight_decay, starts[number])
             starts[number] = found
             own[number] = problem.log_loss(found, inside)
         of_pairs = {number: value for part in processes.gather(own) for number, value in part.items()}
