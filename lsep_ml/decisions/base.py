@@ -115,12 +115,12 @@ class Decision(nn.Module, ABC):
         Memory-mapped arrays are read in blocks of rows. Raises ValueError when the decision is not fitted, K is not
         the one it was fitted for, a score is NaN, or features are missing or of another shape.
         """
-        columns = zip(*self._decided_blocks(scores, features), strict=True)
+        columns = zip(*self._in_blocks(self.constrained, scores, features), strict=True)
         return Decided._make(None if column[0] is None else torch.cat(column) for column in columns)
 
     def predict(self, scores: Array, features: Array | None = None) -> Tensor:
         """Return the label sets of `decide`, bool (N, K)."""
-        return torch.cat([decided.label_sets for decided in self._decided_blocks(scores, features)])
+        return torch.cat(self._in_blocks(self._label_sets, scores, features))
 
     def save(self, path: str | Path) -> None:
         """Write the fitted decision to `path` as JSON, learnt weights beside it with the suffix .safetensors.
@@ -157,10 +157,8 @@ class Decision(nn.Module, ABC):
         """Return the constructor's arguments: with the state_dict, all there is to know about the decision."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
-    def _decided_blocks(self, scores: Array, features: Array | None) -> list[Decided]:
-        if int(self.num_labels):
-            self.constraints.check(int(self.num_labels))
-        return self._in_blocks(self.constrained, scores, features)
+    def _label_sets(self, scores: Tensor, features: Tensor | None) -> Tensor:
+        return self.constrained(scores, features).label_sets
 
     def _in_blocks(
         self, function: Callable[[Tensor, Tensor | None], P], scores: Array, features: Array | None
@@ -168,6 +166,7 @@ class Decision(nn.Module, ABC):
         """Return what a function of scores and features gives for blocks of checked rows, each where the scores are."""
         if int(self.num_labels) == 0:
             raise ValueError(f"{type(self).__name__} is not fitted; call fit(scores, targets) or load it")
+        self.constraints.check(int(self.num_labels))
         check_scores(scores, int(self.num_labels))
         features = self._checked_features(features, len(scores))
         device = next(self.buffers()).device

@@ -123,7 +123,8 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
         self.choose_offsets(rows.log_odds, rows.targets, rows.known)
 
     def problems(self, scores: Array, features: Array | None = None) -> list[str]:
-        found = [] if self.predict(scores, features).any() else ["every predicted label set is empty"]
+        named = self._in_blocks(lambda *rows: self._label_sets(*rows).any(), scores, features)
+        found = [] if torch.stack(named).any() else ["every predicted label set is empty"]
         return [*found, *self.never_named()]
 
     def _constant(self, scores: Array, targets: Array, mask: Array | None) -> Tensor:
