@@ -200,15 +200,16 @@ def _mapped_images(test: Held, found: FeatureMap) -> Json:
 
 def _run(
     run: Run,
-    own: Held,
+    own: dict[str, Any],
     test: Held,
     cuts: Cuts,
     shown: NDArray[np.intp],
     labels: Labels,
     found: FeatureMap | None,
 ) -> Json:
-    """Pack a run's own label sets and errors, and how many images keep them, or stay right, at each step of `cuts`."""
-    scores, targets, thresholds = test["scores"], test["targets"], own.get("thresholds")
+    """Pack a run's own label sets and errors, and how many images keep them, or stay right, at each step of `cuts`;
+    takes the thresholds out of `own`."""
+    scores, targets, thresholds = test["scores"], test["targets"], own.pop("thresholds", None)
     right = _entirely_right(own["predictions"], targets, test["mask"])
     compared = _of_labels({**test, **own}, labels, ("predictions", "targets", "mask"))
     packed: Json = {
@@ -219,19 +220,18 @@ def _run(
         "confusions": confusions(*compared.values()),
         "onMap": None if found is None else pack(bits(np.asarray(own["predictions"][found.rows])), np.uint8),
     }
-    steps, differ = {}, thresholds is not None and bool(np.ptp(thresholds, axis=0).any())
-    if differ:
+    steps, of_all = {}, None if thresholds is None else thresholds[0]
+    if thresholds is not None and np.ptp(thresholds, axis=0).any():
         shifts = slider_grid(thinned(scores) - thinned(thresholds), targets, [0.0])
         cuts = {**cuts, "shift": Thresholded(scores, test["mask"], shifts, thresholds)}
-        steps["shift"] = _steps(shifts, cuts["shift"].counts(targets), labels)
         packed["thresholds"] = pack(thresholds[shown][:, labels], np.float32)
+        thresholds = of_all = None  # as many bytes as the scores
+        steps["shift"] = _steps(shifts, cuts["shift"].counts(targets), labels)
     every = np.ones(len(targets), bool)
     for mode, cut in cuts.items():
         same, still_right = cut.exact(own["predictions"], every), cut.exact(targets, right)
         packed[mode] = steps.get(mode, {}) | {"same": same.tolist(), "stillRight": still_right.tolist()}
-    packed["figures"] = label_figures(
-        run, len(targets), None if differ or thresholds is None else thresholds[0]
-    )
+    packed["figures"] = label_figures(run, len(targets), of_all)
     return packed
 
 

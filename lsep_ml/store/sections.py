@@ -121,6 +121,8 @@ def plain_sections(config: Mapping[str, Any], sections: Collection[str]) -> dict
                 neutral = neutral | {"resplit"}
             if section == "data" and value.get("twins") != "together":
                 neutral = neutral | {"twins"}
+            if section == "data" and not value.get("drop_labels"):
+                neutral = neutral | {"dropped_as"}
             if section == "training" and value.get("solver") == "sgd":
                 neutral = neutral | _OF_SOLVED_PROBES
             value = {key: item for key, item in value.items() if key not in neutral}

@@ -19,3 +19,18 @@ def test_looking_for_twins_changes_no_identity() -> None:
     for twins in ("report", "ignore"):
         assert plain_sections({"data": {"seed": 0, "twins": twins}}, ["data"]) == first
     assert plain_sections({"data": {"seed": 0, "twins": "together"}}, ["data"]) != first
+
+
+def test_what_dropped_labels_are_matters_only_where_some_are_dropped() -> None:
+    first = plain_sections({"data": {"seed": 0}}, ["data"])
+    for drop_labels in (0.0, 0):
+        data = {"seed": 0, "drop_labels": drop_labels, "dropped_as": "negative"}
+        assert plain_sections({"data": data}, ["data"]) == first
+    for drop_labels in (0.5, "single_positive"):
+        data = {"seed": 0, "drop_labels": drop_labels}
+        unknown, negative = (
+            plain_sections({"data": {**data, "dropped_as": kind}}, ["data"])
+            for kind in ("unknown", "negative")
+        )
+        assert unknown["data"] == data
+        assert negative["data"] == {**data, "dropped_as": "negative"}
