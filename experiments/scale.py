@@ -59,6 +59,7 @@ from lsep_ml.metrics.functional import (
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.metrics.label_blocks import CountsByBlock, LinearScores
 from lsep_ml.models import Network, Probe
+from lsep_ml.stages.evaluation import FEW, LARGE
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.progress import quiet_lightning
@@ -70,7 +71,6 @@ from lsep_ml.training.trainer import build_trainer
 FEATURES, BATCH, HELD_OUT = 256, 256, 0.05
 RATES = {"bce": 0.15}  # by the loss; 0.8 for those not named
 NOISE = 0.7
-LARGE = 10**8  # scores from which on intervals are of fewer samples
 DECISIONS: dict[str, Callable[[], Any]] = {
     "threshold": GlobalThreshold,
     "per_class": partial(PerClassThreshold, search="grid"),
@@ -243,7 +243,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Metrics of the test images by every decision, with intervals, and what each label reached."""
     images, labels = split.targets.shape
-    replicates = 100 if images * labels >= LARGE else 1000
+    replicates = FEW if images * labels >= LARGE else 1000
     counted = {name: CountsByBlock(images, replicates=replicates, seed=seed) for name in thresholds}
     of_label = []
     for block in split.scores(layer):
@@ -388,7 +388,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     names = options.losses.split(",")
-    known = sorted(name.removesuffix("_loss") for name in losses.__all__ if name.endswith("_loss"))
+    of_scores = set(losses.__all__) - set(losses.label_blocks.__all__)
+    known = sorted(name.removesuffix("_loss") for name in of_scores if name.endswith("_loss"))
     unknown = [name for name in names if name not in known]
     if unknown:
         parser.error(f"--losses: no loss is called {unknown[0]!r}; there are {', '.join(known)}")

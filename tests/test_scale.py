@@ -3,6 +3,8 @@
 import json
 import runpy
 import sys
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +24,24 @@ def scale(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-@pytest.fixture
-def found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> dict[str, Any]:
-    size = ("--images", "400", "--labels", "30", "--epochs", "1", "--out", str(tmp_path))
-    scale(monkeypatch, *size, "--losses", "lsep,bce", "--costs", str(tmp_path / "costs.csv"), "--json")
-    result: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scale")
+
+
+@pytest.fixture(scope="module")
+def found(folder: Path) -> dict[str, Any]:
+    size, costs = ("--images", "400", "--labels", "30", "--epochs", "1"), str(folder / "costs.csv")
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(StringIO()) as printed:
+        scale(patch, *size, "--out", str(folder), "--losses", "lsep,bce", "--costs", costs, "--json")
+    result: dict[str, Any] = json.loads(printed.getvalue().splitlines()[-1])
     return result
 
 
-def test_it_ends_in_one_json_object(found: dict[str, Any], tmp_path: Path) -> None:
+def test_it_ends_in_one_json_object(found: dict[str, Any], folder: Path) -> None:
     assert (found["images"], found["labels"], found["losses"]) == (400, 30, ["lsep", "bce"])
     assert set(found["seconds"]) == set(found["peak_gib"]) == {"data", "train", "fit", "evaluate", "report"}
-    costs = pl.read_csv(tmp_path / "costs.csv")
+    costs = pl.read_csv(folder / "costs.csv")
     assert dict(zip(costs["stage"], costs["peak_gib"], strict=True)) == found["peak_gib"]
     assert costs.select("images", "labels", "epochs", "losses").unique().row(0) == (400, 30, 1, "lsep|bce")
     assert (costs["cpu_seconds"] >= 0).all()
@@ -44,12 +50,12 @@ def test_it_ends_in_one_json_object(found: dict[str, Any], tmp_path: Path) -> No
         assert set(of_loss) == {"threshold", "per_class"}
         assert all(0 < values[key] <= 1 for values in of_loss.values() for key in ("f1", "map"))
     assert {"report.md", "labels_lsep.csv", "precision_by_frequency.png"} <= {
-        p.name for p in tmp_path.iterdir()
+        p.name for p in folder.iterdir()
     }
 
 
-def test_its_numbers_are_those_of_dense_matrices(found: dict[str, Any], tmp_path: Path) -> None:
-    (data,), layers = tmp_path.glob("store/data/*/features.npy"), tmp_path.glob("store/layers/*/entry.json")
+def test_its_numbers_are_those_of_dense_matrices(found: dict[str, Any], folder: Path) -> None:
+    (data,), layers = folder.glob("store/data/*/features.npy"), folder.glob("store/layers/*/entry.json")
     features = np.load(data)
     indptr, indices = np.load(data.with_name("indptr.npy")), np.load(data.with_name("indices.npy"))
     targets = np.zeros((400, 30), np.uint8)
@@ -65,12 +71,12 @@ def test_its_numbers_are_those_of_dense_matrices(found: dict[str, Any], tmp_path
 
 
 def test_what_was_done_is_found_again(
-    found: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    found: dict[str, Any], folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/*/*/entry.json")}
-    size = ("--images", "400", "--labels", "30", "--epochs", "1", "--out", str(tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("store/*/*/entry.json")}
+    size = ("--images", "400", "--labels", "30", "--epochs", "1", "--out", str(folder))
     scale(monkeypatch, *size)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("store/*/*/entry.json")} == before
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("store/*/*/entry.json")} == before
     assert "| bce | per_class |" in capsys.readouterr().out
 
 
@@ -80,6 +86,7 @@ def test_what_was_done_is_found_again(
         (("--images", "50", "--labels", "30"), "--images=50"),
         (("--images", "500", "--labels", "3"), "--labels=3"),
         (("--images", "500", "--labels", "30", "--losses", "lsepp"), "no loss is called 'lsepp'"),
+        (("--images", "500", "--labels", "30", "--losses", "blockwise"), "no loss is called 'blockwise'"),
     ],
 )
 def test_what_cannot_be_run_is_refused(

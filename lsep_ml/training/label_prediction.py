@@ -69,9 +69,10 @@ class LabelPrediction(LightningModule):
         # A compiled function: a compiled module would be a second one, its names in the state beginning with _orig_mod.
         backend = self.computing.backend
         self.extract = network.extract if backend is None else torch.compile(network.extract, backend=backend)
-        # Of each step of this epoch: its images, and their summed loss and counts.
+        # Of each step of this epoch: its images, and a row of their summed loss and counts. One tensor that grows:
+        # small ones kept between the large ones of a step would part the memory into pieces too small for the next.
         self._images: list[int] = []
-        self._sums: list[Tensor] = []
+        self._sums = torch.empty(0, 1 + len(objective.diagnostics), dtype=torch.float64)
         # Of each batch of this epoch's validation: rows, losses, scores, targets, known entries.
         self._validated: list[tuple[np.ndarray, ...]] = []
 
@@ -105,7 +106,7 @@ class LabelPrediction(LightningModule):
             self.network.to(memory_format=torch.channels_last)
 
     def on_train_epoch_start(self) -> None:
-        self._images, self._sums = [], []
+        self._images = []
         self._freeze()
 
     def on_train_start(self) -> None:
@@ -122,9 +123,14 @@ class LabelPrediction(LightningModule):
             targets, mask, share, soft = batch.others
             other, *_ = evaluated(batch._replace(targets=targets, mask=mask, soft=soft))
             loss = share * loss + (1 - share) * other
-        self._images.append(len(batch.rows))
         of_batch = loss.detach().double() * len(batch.rows)
-        self._sums.append(torch.stack([of_batch, *(count.double() for count in counts)]))
+        step = len(self._images)
+        if step == len(self._sums):
+            longer = of_batch.new_empty(max(256, 2 * step), 1 + len(counts))
+            longer[:step] = self._sums
+            self._sums = longer
+        torch.stack([of_batch, *(count.double() for count in counts)], out=self._sums[step])
+        self._images.append(len(batch.rows))
         return loss * batch.weight
 
     def _at_once(self, batch: Batch) -> Callable[[Batch], list[Tensor]]:
@@ -179,7 +185,7 @@ class LabelPrediction(LightningModule):
 
     def _steps(self) -> Tensor:
         """Gather the images, summed loss and counts of this epoch's steps from all processes, (steps, 2 + counts)."""
-        sums = torch.stack(self._sums).cpu()
+        sums = self._sums[: len(self._images)].cpu()
         steps = torch.column_stack([torch.tensor(self._images, dtype=sums.dtype), sums])
         return torch.cat(self.computing.gather(steps))
 
@@ -190,7 +196,7 @@ class LabelPrediction(LightningModule):
         if self.trainer.is_global_zero:  # it takes those of all
             steps = checkpoint["steps"]
             self._images = steps[:, 0].long().tolist()
-            self._sums = list(steps[:, 1:].to(self.trainer.strategy.root_device))
+            self._sums = steps[:, 1:].to(self.trainer.strategy.root_device)
 
     def on_validation_epoch_start(self) -> None:
         self._validated = []
