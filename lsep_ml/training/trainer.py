@@ -1,4 +1,4 @@
-"""The trainer of stage 1, as the configuration's group `trainer` names it, and the watch over its steps and memory."""
+"""The trainer of stage 1, as the configuration's group `trainer` names it, and the watch over its steps."""
 
 import logging
 import math
@@ -11,13 +11,11 @@ from torch import Tensor, distributed
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from lsep_ml.processes.memory import return_idle_memory
-
 log = logging.getLogger(__name__)
 
 
 def build_trainer(*, skip_nan_steps: int = 0, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
-    """Build a `pytorch_lightning.Trainer` with `options` that watches its steps (`FiniteSteps`) and their memory.
+    """Build a `pytorch_lightning.Trainer` with `options` that watches its steps (`FiniteSteps`).
 
     Args:
         skip_nan_steps: how many steps in a row may be left out because they are not finite.
@@ -28,17 +26,7 @@ def build_trainer(*, skip_nan_steps: int = 0, callbacks: Sequence[Callback] = ()
         options["benchmark"] = False
     elif not torch.are_deterministic_algorithms_enabled():
         options.pop("deterministic", None)  # to say so once more would load torch's compiler
-    return Trainer(callbacks=[FiniteSteps(skip_nan_steps), IdleMemory(), *callbacks], **options)
-
-
-class IdleMemory(Callback):
-    """Gives memory back that steps freed and cannot use again, after every 32 batches (`return_idle_memory`)."""
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if batch_idx % 32 == 0:
-            return_idle_memory()
+    return Trainer(callbacks=[FiniteSteps(skip_nan_steps), *callbacks], **options)
 
 
 class FiniteSteps(Callback):

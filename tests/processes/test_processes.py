@@ -1,7 +1,6 @@
 """Processes of a job: a job of one asks nobody, a launcher's environment is read, what cannot be is refused."""
 
 import logging
-import os
 import resource
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from jobs import compose_here
 from pytorch_lightning import Trainer
 
 from lsep_ml.processes.group import ALONE, Processes, join_processes, own_rank, started_by_launcher
-from lsep_ml.processes.memory import keep_freed_memory, return_idle_memory
+from lsep_ml.processes.memory import keep_freed_memory
 from lsep_ml.processes.start import launch, log_beside
 
 TWO = {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}
@@ -128,20 +127,3 @@ def test_memory_that_was_freed_is_not_asked_for_again() -> None:
     assert (
         resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 1000
     )  # of 24,576 pages that were written
-
-
-def test_freed_memory_that_is_too_much_is_given_back() -> None:
-    def resident() -> int:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-    if not keep_freed_memory():
-        pytest.skip("this C library has no mallopt")
-    return_idle_memory(beyond=2**24)
-    maps = [np.ones(2**20, np.float32) for _ in range(32)]
-    last = np.ones(2**14, np.float32)  # what lies below it is not simply cut off the end
-    full = resident()
-    del maps
-    assert not return_idle_memory(beyond=2**40)
-    assert return_idle_memory(beyond=2**24)
-    assert full - resident() > 2**26
-    assert last.all()
