@@ -158,7 +158,7 @@ class PairedBootstrap:
         for drawn in row_slices(self.replicates, targets.shape[1], _BLOCK):
             sums = dict(zip(IMAGE_SHARES, of_images[drawn].T, strict=True))
             of_labels = (self._drawn(grouped, drawn, len(targets)) for grouped in (*sets, *of_targets))
-            values = label_set_metrics(LabelCounts(*of_labels, answered[drawn], sums))
+            values = label_set_metrics(LabelCounts._make([*of_labels, answered[drawn], sums]))
             parts.append(np.stack([values[key] for key in LABEL_SET_KEYS], axis=1))
         return np.concatenate(parts)
 

@@ -34,7 +34,7 @@ class Thresholded:
         self._mask = mask
         # The number of thresholds below each score, one line a label: small numbers, read in order.
         self.places: NDArray[Any] = np.empty(scores.shape[::-1], np.uint8 if self.steps < 2**8 else np.uint16)
-        for labels in row_slices(*self.places.shape, _ENTRIES):
+        for labels in row_slices(len(self.places), self.places.shape[1], _ENTRIES):
             values = scores[:, labels] if own is None else scores[:, labels] - own[:, labels]
             self.places[labels] = np.searchsorted(thresholds, np.ascontiguousarray(values.T))
 
@@ -50,7 +50,7 @@ class Thresholded:
         of_labels = (np.concatenate(of, axis=-1) for of in zip(*parts, strict=True))
         images = self._mask.any(1).sum()
         sums = {share: self._image_sum(share, targets) for share in shares}
-        return LabelCounts(*of_labels, images, sums)
+        return LabelCounts._make([*of_labels, images, sums])
 
     def exact(self, sets: Any, images: Matrix) -> NDArray[np.int64]:
         """Return how many of `images`, bool (N,), have exactly the label sets `sets`, 0/1 (N, K), at each theta,
@@ -70,7 +70,7 @@ class Thresholded:
         if share is exact:
             return self.exact(targets, np.ones(len(targets), bool))
         start, change = 0.0, np.zeros(self.steps + 1)
-        for rows in row_slices(*targets.shape, _ENTRIES):
+        for rows in row_slices(len(targets), targets.shape[1], _ENTRIES):
             known, wanted = (np.asarray(of[rows]) != 0 for of in (self._mask, targets))
             wanted &= known
             placed = np.ascontiguousarray(self.places[:, rows].T)
@@ -87,7 +87,7 @@ class Thresholded:
 
     def _blocks(self, sets: Any) -> Iterator[tuple[slice, Matrix, Matrix]]:
         """Yield some labels at a time: known entries of `sets` and all known ones, bool (B, N)."""
-        for labels in row_slices(*self.places.shape, _ENTRIES):
+        for labels in row_slices(len(self.places), self.places.shape[1], _ENTRIES):
             known, wanted = (np.ascontiguousarray((of[:, labels] != 0).T) for of in (self._mask, sets))
             yield labels, wanted & known, known
 
@@ -109,7 +109,7 @@ class Ranked:
     """
 
     def __init__(self, scores: Matrix, mask: Any, highest: int) -> None:
-        blocks = row_slices(*scores.shape, _ENTRIES)
+        blocks = row_slices(len(scores), scores.shape[1], _ENTRIES)
         self.order = np.concatenate([_first_labels(scores[rows], highest) for rows in blocks])
         self._mask = mask
 
@@ -141,8 +141,10 @@ class Ranked:
     def _among_first(self, sets: Any) -> tuple[Matrix, ...]:
         """Return which of the first labels are known entries of `sets`, and known, bool (N, highest); how many there
         are in each image, (N,) each; and of each label, (K,) each."""
-        parts, actual, of_known = [], 0, 0
-        for rows in row_slices(*sets.shape, _ENTRIES):
+        actual: Any = 0
+        of_known: Any = 0
+        parts = []
+        for rows in row_slices(len(sets), sets.shape[1], _ENTRIES):
             known = np.asarray(self._mask[rows]) != 0
             wanted = (np.asarray(sets[rows]) != 0) & known
             first = (np.take_along_axis(of, self.order[rows], 1) for of in (wanted, known))

@@ -217,7 +217,7 @@ def _run(
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
         "predictions": pack(compared["predictions"][shown], np.uint8),
-        "confusions": confusions(*compared.values()),
+        "confusions": confusions(compared["predictions"], compared["targets"], compared["mask"]),
         "onMap": None if found is None else pack(bits(np.asarray(own["predictions"][found.rows])), np.uint8),
     }
     steps, of_all = {}, None if thresholds is None else thresholds[0]

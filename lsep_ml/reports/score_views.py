@@ -82,7 +82,9 @@ def view_scores(group: RunGroup, loss: str, runs: Sequence[Run]) -> tuple[ScoreV
     The scores of one split of one run at a time, but for the first run, whose searches are of both splits.
     """
     curves: list[NDArray[np.float64]] = []
-    problems, view, of_view = [], None, []
+    problems: list[LeftOut] = []
+    of_view: list[LeftOut] = []
+    view = None
     for run in runs:
         thresholds = [] if curves else ["thresholds"]
         try:
