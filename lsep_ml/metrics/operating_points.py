@@ -34,7 +34,7 @@ class Thresholded:
         self._mask = mask
         # The number of thresholds below each score, one line a label: small numbers, read in order.
         self.places: NDArray[Any] = np.empty(scores.shape[::-1], np.uint8 if self.steps < 2**8 else np.uint16)
-        for labels in row_slices(len(self.places), self.places.shape[1], _ENTRIES):
+        for labels in row_slices(scores.shape[1], len(scores), _ENTRIES):
             values = scores[:, labels] if own is None else scores[:, labels] - own[:, labels]
             self.places[labels] = np.searchsorted(thresholds, np.ascontiguousarray(values.T))
 
