@@ -20,13 +20,14 @@ from lsep_ml.data import Split
 from lsep_ml.data.stratified import stratified_folds
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.processes.group import Processes
+from lsep_ml.training import continuation
 from lsep_ml.training.continuation import HINGE_TOLERANCE, check_solvable, is_convex
 from lsep_ml.training.kept import Kept
 from lsep_ml.training.linear_scores import ProbeFeatures, StandardisedFeatures
 from lsep_ml.training.path import DecayPath, Solving
 from lsep_ml.training.probe import PATH, WIDEST, ProbeImages, best_of, next_on_path, weight_decay
 from lsep_ml.training.recipe import Loss
-from lsep_ml.training.solver import Solution
+from lsep_ml.training.solver import Solution, minimise
 from lsep_ml.training.standardisation import ScoreLayer, Standardisation
 
 N, D, K = 90, 8, 5
@@ -163,6 +164,13 @@ def test_the_ranking_loss_ends_at_its_minimum(case: str) -> None:
     low, high = pairwise_minimum(source, 0.3, 1.0)
     assert high <= low * (1 + 3 * HINGE_TOLERANCE)  # the oracle is sharp
     assert low <= value <= high * (1 + HINGE_TOLERANCE)
+
+
+def test_the_ranking_loss_far_from_its_minimum_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(continuation, "minimise", partial(minimise, max_iterations=0))
+    _, found = end(images_of(split()), losses.ranking_loss, 0.3)
+    assert found.iterations == 0
+    assert not found.converged  # with all hinges open the gap alone, neglecting the gradient, is 0
 
 
 def test_principal_axes_save_iterations_and_move_no_minimum(monkeypatch: pytest.MonkeyPatch) -> None:
