@@ -197,6 +197,8 @@ def _reach_hinges(loss: Loss, problem: Problem, tolerance: float, fine: bool) ->
         known = _gap(loss, rounded, problem, margin) <= HINGE_TOLERANCE * value
         if known:
             break
+    # The gap is one of minima: far from that of the rounded hinges it says nothing.
+    known = known and solution.gradient_norm <= NEARLY
     return Solution(value, solution.gradient_norm, iterations, known if fine else solution.converged)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from lsep_ml.losses import compares_images, is_shift_invariant
 from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.processes.group import ALONE, Processes
-from lsep_ml.training.continuation import HINGE_TOLERANCE, Problem, is_convex, is_of_hinges, leading, reach
+from lsep_ml.training.continuation import Problem, is_of_hinges, leading, reach
 from lsep_ml.training.linear_scores import Blocks, StandardisedFeatures, slopes_of
 from lsep_ml.training.principal_axes import PrincipalAxes
 from lsep_ml.training.recipe import Loss
@@ -137,9 +137,6 @@ class ProbeImages:
         weight, bias = axes.back(turned / of_weight).detach().cpu(), (shift / of_bias).detach().cpu()
         # In weight and bias the gradient is at most so large.
         solution = replace(solution, gradient_norm=solution.gradient_norm * largest)
-        if fine and is_convex(loss) and is_of_hinges(loss):  # the gap neglects what is left of the gradient
-            near = solution.gradient_norm**2 <= 4 * decay * HINGE_TOLERANCE * solution.value
-            solution = replace(solution, converged=solution.converged and near)
         return ScoreLayer(weight, self._levelled(loss, bias)), solution
 
     def _curvature(self, loss: Loss, layer: ScoreLayer, blocks: Blocks) -> Tensor:
