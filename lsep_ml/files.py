@@ -7,6 +7,7 @@ import math
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 import uuid
@@ -101,6 +102,17 @@ def is_temporary(path: Path) -> bool:
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
+def reserve(file: int, size: int) -> None:
+    """Make an open file `size` bytes long, with room for them on the disk where the system can promise it (not macOS).
+
+    Raises OSError where there is none.
+    """
+    if sys.platform == "linux":
+        os.posix_fallocate(file, 0, size)
+    else:
+        os.ftruncate(file, size)
+
+
 def temporary_array(shape: tuple[int, ...], folder: Path | None = None) -> Any:
     """Return a NumPy array, float32, in a file without a name that is gone with it; its pages go to disk where memory
     is short.
@@ -111,7 +123,7 @@ def temporary_array(shape: tuple[int, ...], folder: Path | None = None) -> Any:
 
     place = Path(tempfile.gettempdir()) if folder is None else folder
     with tempfile.TemporaryFile(dir=place) as file, no_room_named(place / "a temporary file"):
-        os.posix_fallocate(file.fileno(), 0, 4 * math.prod(shape))
+        reserve(file.fileno(), 4 * math.prod(shape))
         return np.memmap(file, np.float32, "r+", shape=shape)
 
 

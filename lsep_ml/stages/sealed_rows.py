@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.lib.format import open_memmap
 
 from lsep_ml.data.data_set import SPLITS, DataSet, Split
 from lsep_ml.data.known import without_unread
-from lsep_ml.files import link_or_copy, no_room_named, read_json, write_json
+from lsep_ml.files import link_or_copy, no_room_named, read_json, reserve, write_json
 from lsep_ml.metrics.indicator import Known, SparseIndicator, Targets
 
 log = logging.getLogger(__name__)
@@ -174,5 +173,5 @@ def new_array(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> np.memmap:
     with no_room_named(path):
         array: np.memmap = open_memmap(path, mode="w+", dtype=dtype, shape=shape)
         with path.open("rb+") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            reserve(file.fileno(), path.stat().st_size)
     return array

@@ -19,7 +19,6 @@ from lsep_ml.terminal import console
 log = logging.getLogger(__name__)
 
 _HISTORY = 30  # steps that are known
-_CONVEX = 1e-10  # of a step's curvature, inverse: below it nothing is learnt from the step
 _SEARCH = 25  # evaluations of a line search
 _LOWER, _FLATTER = (
     1e-4,
@@ -57,9 +56,9 @@ class _Curvature:
         return bool(self._seen)
 
     def see(self, step: Tensor, change: Tensor) -> None:
-        """Learn from a step, unless the function is not convex along it."""
+        """Learn from a step, unless the function is not convex along it, or rounding hides whether it is."""
         product = float(step.dot(change))
-        if product > _CONVEX * float(change.square().sum()):
+        if product > torch.finfo(step.dtype).eps * float(step.norm() * change.norm()):
             self._seen.append((step, change, product))
 
     def forget(self) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from report_runs import edit_record, write_run
 
-from lsep_ml.files import file_digest
+from lsep_ml.files import file_digest, temporary_array
 from lsep_ml.metrics import counts
 from lsep_ml.metrics.functional import average_precisions, ranking_metrics
 from lsep_ml.metrics.indicator import SparseIndicator
@@ -322,3 +322,16 @@ def test_a_history_that_is_none_is_said(run: Run, text: str) -> None:
     (run.folder / "history.csv").write_text(text)
     with pytest.raises(RecordError, match=r"history\.csv: unreadable"):
         read_curves(run)
+
+
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_temporary_array_has_its_room_and_no_name(
+    platform: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.platform", platform)
+    if platform == "darwin":
+        monkeypatch.delattr("os.posix_fallocate")
+    array = temporary_array((3, 5), tmp_path)
+    array[:] = np.arange(15).reshape(3, 5)
+    assert array.sum() == 105
+    assert not list(tmp_path.iterdir())

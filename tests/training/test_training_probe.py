@@ -166,6 +166,21 @@ def test_the_ranking_loss_ends_at_its_minimum(case: str) -> None:
     assert low <= value <= high * (1 + HINGE_TOLERANCE)
 
 
+def test_the_ranking_loss_of_few_images_ends_no_higher_than_scipys() -> None:
+    draws = np.random.default_rng(0)
+    source = replace(
+        split(20, 50),
+        images=torch.from_numpy(draws.normal(size=(20, 50)).astype(np.float32)),
+        targets=(draws.random((20, K)) < 0.4).astype(np.uint8),
+    )
+    images, loss = images_of(source).on_axes(), losses.ranking_loss
+    zero, coarse = images.start(loss)
+    begun, _ = images.solve(loss, 0.1, zero, images.blocks(), tolerance=coarse)
+    _, found = images.solve(loss, 0.1, begun, images.blocks(torch.float64), tolerance=1e-6, fine=True)
+    _, high = pairwise_minimum(source, 0.1, 1.0)
+    assert found.value <= high * 1.01
+
+
 def test_the_ranking_loss_far_from_its_minimum_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(continuation, "minimise", partial(minimise, max_iterations=0))
     _, found = end(images_of(split()), losses.ranking_loss, 0.3)
