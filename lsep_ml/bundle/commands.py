@@ -181,6 +181,10 @@ def export_command(
         list[str] | None,
         typer.Option("--images", help="Files or folders to check the export on, beside random ones."),
     ] = None,
+    most: Annotated[
+        int | None,
+        typer.Option("--most", help="So many labels of an image by number, in place of a column a label."),
+    ] = None,
     allow: Allow = None,
 ) -> None:
     """Write network and decision as one graph, images in, scores and label sets out; checked against torch."""
@@ -195,7 +199,7 @@ def export_command(
     if images:
         real = torch.stack([classifier.prepare(image) for image in image_files(images)])
         checked = torch.cat([checked, real]) if real.shape[1:] == checked.shape[1:] else real
-    agreement = export(classifier, out, opset=opset, images=checked)
+    agreement = export(classifier, out, opset=opset, images=checked, most=most)
     say(
         f"{out}: on {agreement.images} images, the largest difference of a score from torch's is "
         f"{agreement.largest:.1e}, and {agreement.differing} label sets differ"

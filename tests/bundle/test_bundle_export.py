@@ -135,6 +135,46 @@ def test_onnx_decides_as_torch_does(
         assert agreement.unsettled < count or count < 10
 
 
+@pytest.mark.parametrize(
+    ("name", "suffix"), [("topk", ".pt2"), ("topk", ".onnx"), ("thresh_est", ".onnx"), ("count_est", ".onnx")]
+)
+def test_the_labels_of_an_image_in_place_of_a_column_each(
+    digits_run: Path, validation: tuple[np.ndarray, np.ndarray], name: str, suffix: str, tmp_path: Path
+) -> None:
+    parts = replace(read_parts(digits_run), decision=fitted(name, *validation))
+    classifier, images, file = (
+        Classifier(parts, device="cpu"),
+        random_images(40, 1, 24),
+        tmp_path / f"m{suffix}",
+    )
+    most = 2
+    assert export(classifier, file, most=most, images=images).wrong == 0
+    names = ClassifierGraph(classifier).output_names
+    if suffix == ".pt2":
+        outputs = torch.export.load(file).module()(images)
+        found = {key: value.numpy() for key, value in zip(names, outputs, strict=True)}
+    else:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+        found = dict(zip(names, session.run(names, {"images": images.numpy()}), strict=True))
+    whole = classifier.predict(images)
+    assert found["labels"].dtype == np.int64
+    for row, label_set in enumerate(whole.label_sets):
+        by_score = sorted(np.flatnonzero(label_set), key=lambda k: -whole.scores[row, k])[:most]
+        padding = [-1] * (most - len(by_score))
+        assert found["labels"][row].tolist() == [*by_score, *padding]
+        np.testing.assert_allclose(
+            found["scores"][row, : len(by_score)], whole.scores[row, by_score], atol=1e-4
+        )
+        assert not found["scores"][row, len(by_score) :].any()
+        if "thresholds" in found:
+            wanted = whole.thresholds[row, by_score]
+            np.testing.assert_allclose(found["thresholds"][row, : len(by_score)], wanted, atol=1e-4)
+    with pytest.raises(ValueError, match="most=11: expected from 1 to 10"):
+        export(classifier, file, most=11)
+
+
 def test_real_images_and_metadata(photo_run: Path, photo_tree: Path, tmp_path: Path) -> None:
     import onnx
     import onnxruntime
