@@ -120,8 +120,8 @@ def test_a_data_set_is_the_same(masked: bool) -> None:
         strict=True,
     ):
         assert torch.equal(theirs, ours) if isinstance(ours, torch.Tensor) else theirs == ours
-    for withheld in (Withheld(0.3), Withheld("single_positive", "negative"), Withheld(long_tail=0.2)):
-        assert withheld.of(held, 0).split_hash == withheld.of(dense, 0).split_hash
+    tail = Withheld(long_tail=0.2)  # labels are hidden by other draws (test_data_withheld.py)
+    assert tail.of(held, 0).split_hash == tail.of(dense, 0).split_hash
 
 
 @pytest.mark.usefixtures("block")

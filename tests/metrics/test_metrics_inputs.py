@@ -12,7 +12,7 @@ import torch
 from lsep_ml import metrics
 from lsep_ml.metrics import functional
 
-CHECKED_BEFORE = {"label_values", "image_ranking", "compare_label_sets", "known_entries"}
+CHECKED_BEFORE = {"label_values", "image_ranking", "compare_label_sets", "known_entries", "held_known"}
 """Parts of the core that take arrays which a caller has looked at, or take no value of the targets."""
 
 GIVEN = {"content": "test", "replicates": 3, "num_labels": 2}
