@@ -12,12 +12,12 @@ was found.
 """
 
 import argparse
-import tempfile
 import time
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from process_worlds import world
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
@@ -40,14 +40,11 @@ def made_up(rows: int, labels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
     return features @ weight, targets, features
 
 
-def measured(rank: int, count: int, folder: Path, way: str, rows: int, labels: int, rounds: int) -> None:
-    """Work in this process of `count`; the first writes the least seconds, and the weights of a fit."""
-    torch.set_num_threads(1)
+def measured(rank: int, count: int, way: str, rows: int, labels: int, rounds: int) -> dict[str, Any]:
+    """Work in this process of `count`; returns the least seconds, and the weights of a fit."""
     keep_freed_memory()
-    if count > 1:
-        distributed.init_process_group("gloo", f"file://{folder}/met", rank=rank, world_size=count)
     arrays = made_up(rows, labels)
-    found = {}
+    found: dict[str, Any] = {}
     if way == "folds":
         head = ThresholdEstimation(WIDTH, labels, offset="class")
         started = time.perf_counter()
@@ -55,11 +52,7 @@ def measured(rank: int, count: int, folder: Path, way: str, rows: int, labels: i
         seconds, found = time.perf_counter() - started, head.state_dict()
     else:
         seconds = least_of_steps(arrays, way, rank, count, rounds)
-    if rank == 0:
-        torch.save({"seconds": seconds, **found}, folder / "found.pt")
-    if count > 1:
-        distributed.barrier()
-        distributed.destroy_process_group()
+    return {"seconds": seconds, **found}
 
 
 def least_of_steps(arrays: tuple[np.ndarray, ...], way: str, rank: int, count: int, rounds: int) -> float:
@@ -121,14 +114,6 @@ def by_labels(head: ThresholdEstimation, batch: DecisionBatch, count: int) -> li
     return found[::-1]
 
 
-def world(count: int, *sizes: str | int) -> dict[str, Tensor]:
-    """Work in `count` processes, and read what the first wrote."""
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(measured, (count, Path(folder), *sizes), nprocs=count)
-        found: dict[str, Tensor] = torch.load(Path(folder) / "found.pt", weights_only=True)
-        return found
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -143,7 +128,7 @@ def main() -> None:
         worlds: dict[int, list[dict[str, Tensor]]] = {1: [], 2: []}
         for _ in range(asked.turns):
             for count, found in worlds.items():
-                found.append(world(count, way, asked.rows, asked.labels, asked.rounds))
+                found.append(world(measured, count, way, asked.rows, asked.labels, asked.rounds))
         if any(not torch.equal(found[name], worlds[1][0][name])
                for found in worlds[2] for name in found.keys() - {"seconds"}):  # fmt: skip
             raise SystemExit(f"{way}: two processes have other bits than one")

@@ -8,11 +8,11 @@ gradient are not equal to the last bit.
 """
 
 import argparse
-import tempfile
 import time
-from pathlib import Path
+from typing import Any
 
 import torch
+from process_worlds import world
 from torch import Tensor, distributed
 
 from lsep_ml.losses import bce_loss
@@ -23,11 +23,8 @@ from lsep_ml.training.standardisation import ScoreLayer
 WIDTH = 256
 
 
-def evaluations(rank: int, count: int, folder: Path, rows: int, labels: int, rounds: int) -> None:
-    """Evaluate in this process of `count`; the first writes the least seconds, the value and the gradient."""
-    torch.set_num_threads(1)
-    if count > 1:
-        distributed.init_process_group("gloo", f"file://{folder}/met", rank=rank, world_size=count)
+def evaluations(rank: int, count: int, rows: int, labels: int, rounds: int) -> dict[str, Any]:
+    """Evaluate in this process of `count`; returns the least seconds, the value and the gradient."""
     generator = torch.Generator().manual_seed(0)
     blocks = StandardisedFeatures(torch.randn(rows, WIDTH, generator=generator)).blocks()
     targets = (torch.rand(rows, labels, generator=generator) < 0.01).to(torch.uint8)
@@ -46,19 +43,7 @@ def evaluations(rank: int, count: int, folder: Path, rows: int, labels: int, rou
         value = blocks.loss(bce_loss, layer, of_rows, processes)
         value.backward()
         least = min(least, time.perf_counter() - started)
-    if rank == 0:
-        torch.save({"seconds": least, "value": value.detach(), "gradient": weight.grad}, folder / "found.pt")
-    if count > 1:
-        distributed.barrier()
-        distributed.destroy_process_group()
-
-
-def world(count: int, *sizes: int) -> dict[str, Tensor]:
-    """Evaluate on `count` processes, and read what the first wrote."""
-    with tempfile.TemporaryDirectory() as folder:
-        torch.multiprocessing.spawn(evaluations, (count, Path(folder), *sizes), nprocs=count)
-        found: dict[str, Tensor] = torch.load(Path(folder) / "found.pt", weights_only=True)
-        return found
+    return {"seconds": least, "value": value.detach(), "gradient": weight.grad}
 
 
 def main() -> None:
@@ -75,7 +60,7 @@ def main() -> None:
     first = None
     for _ in range(asked.turns):
         for count in (1, asked.processes):
-            found = world(count, asked.rows, asked.labels, asked.rounds)
+            found = world(evaluations, count, asked.rows, asked.labels, asked.rounds)
             seconds[count] = min(seconds.get(count, float("inf")), float(found["seconds"]))
             first = first or found
             if not all(torch.equal(found[name], first[name]) for name in ("value", "gradient")):
