@@ -1,6 +1,7 @@
 """Arrays as decisions take them, torch or NumPy (memory maps included), some of them at a time, and the checks of what
 comes in."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
@@ -31,7 +32,7 @@ def row_blocks(values: Array, size: int | None = None) -> Iterator[Tensor]:
         yield float_tensor(values[start : start + size])
 
 
-class Entries(NamedTuple):
+class MatrixRows(NamedTuple):
     """Holds some rows of a matrix: scores float32 (N, K), targets and which entries are known, bool (N, K)."""
 
     scores: NDArray[np.float32]
@@ -61,12 +62,12 @@ class MatrixBlocks:
             known = None if self.mask is None else self.mask[:, labels] != 0
             yield LabelBlock(start, scores, self.targets[:, labels] != 0, known)
 
-    def rows(self, numbers: NDArray[np.integer[Any]] | None = None) -> Iterator[Entries]:
+    def rows(self, numbers: NDArray[np.integer[Any]] | None = None) -> Iterator[MatrixRows]:
         """Give the rows of these numbers (None: all) in their order, as many at a time as `row_slices` says."""
         for rows in row_slices(len(self.scores) if numbers is None else len(numbers), self.scores.shape[1]):
             yield self._entries(rows if numbers is None else numbers[rows])
 
-    def whole(self) -> Entries:
+    def whole(self) -> MatrixRows:
         """Return all rows at once, for what is a ranking of all of them."""
         return self._entries(slice(None))
 
@@ -80,13 +81,13 @@ class MatrixBlocks:
         known = True if self.mask is None else (self.mask != 0).any(1)
         return np.flatnonzero(np.broadcast_to(known, len(self.scores)))
 
-    def _entries(self, rows: Any) -> Entries:
+    def _entries(self, rows: Any) -> MatrixRows:
         scores = np.asarray(self.scores[rows]).astype(np.float32, copy=False)
         mask = None if self.mask is None else np.asarray(self.mask[rows])
-        return Entries(scores, np.asarray(self.targets[rows]) != 0, known_entries(scores, mask))
+        return MatrixRows(scores, np.asarray(self.targets[rows]) != 0, known_entries(scores, mask))
 
 
-class RowMatrix:
+class RowMatrix(ABC):
     """A matrix (N, K) whose rows are read, or computed, when they are asked for."""
 
     ndim: ClassVar[int] = 2
@@ -102,11 +103,17 @@ class RowMatrix:
     def __len__(self) -> int:
         return int(self.shape[0])
 
+    @abstractmethod
     def __getitem__(self, at: Any) -> NDArray[Any]:
-        raise NotImplementedError
+        """Return some rows, or entries of them, as of an array."""
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype)
+
+
+def gives_labels(matrix: Any) -> bool:
+    """Return whether some labels of all rows can be asked of a matrix, as of every array."""
+    return bool(getattr(matrix, "by_labels", True))
 
 
 class ChosenRows(RowMatrix):
@@ -115,7 +122,7 @@ class ChosenRows(RowMatrix):
     def __init__(self, matrix: Any, rows: NDArray[np.integer[Any]]) -> None:
         self.matrix, self.rows = matrix, rows
         self.shape, self.dtype = (len(rows), matrix.shape[1]), matrix.dtype
-        self.by_labels = getattr(matrix, "by_labels", True)
+        self.by_labels = gives_labels(matrix)
 
     def __getitem__(self, at: Any) -> NDArray[Any]:
         if not isinstance(at, tuple):
@@ -131,7 +138,7 @@ class StackedRows(RowMatrix):
         self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
         self.shape = int(self.ends[-1]), parts[0].shape[1]
         self.dtype = np.result_type(*(part.dtype for part in parts))
-        self.by_labels = all(getattr(part, "by_labels", True) for part in parts)
+        self.by_labels = all(map(gives_labels, parts))
 
     def __getitem__(self, at: Any) -> NDArray[Any]:
         rows, labels = at if isinstance(at, tuple) else (at, None)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from lsep_ml.decisions.base import FitOn
-from lsep_ml.decisions.checks import Entries, MatrixBlocks
+from lsep_ml.decisions.checks import MatrixBlocks, MatrixRows
 from lsep_ml.decisions.label_blocks import fit_rule
 from lsep_ml.decisions.per_class import PerClassThreshold
 from lsep_ml.decisions.rules import ThresholdRule
@@ -80,7 +80,7 @@ class ConformalRisk(ThresholdRule):
         self.calibrated_on = torch.tensor(len(rows))
 
 
-def _critical_margin(rows: Iterable[Entries], base: Scores, images: int, alpha: float) -> float:
+def _critical_margin(rows: Iterable[MatrixRows], base: Scores, images: int, alpha: float) -> float:
     """Return the highest margin of scores over `base` (K,) that must be predicted to keep the risk; the largest one
     where none must."""
     largest, found = -np.inf, []

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from lsep_ml.decisions.base import Rule
-from lsep_ml.decisions.checks import Array, ChosenRows, MatrixBlocks
+from lsep_ml.decisions.checks import Array, ChosenRows, MatrixBlocks, gives_labels
 from lsep_ml.decisions.criteria import BREAK_EVEN
 from lsep_ml.decisions.per_class import PRIORS, PerClassThreshold, shrunk
 from lsep_ml.decisions.rules import GlobalThreshold
@@ -55,7 +55,7 @@ def fits_by_label_blocks(rule: Any) -> bool:
 def fit_rule(rule: Rule, scores: Array, targets: Array, mask: Array | None = None) -> None:
     """Fit a rule, in place, on a matrix: by blocks of labels from `LARGE` entries on where it can be, to the same
     bits."""
-    large = scores.shape[0] * scores.shape[1] >= LARGE and getattr(scores, "by_labels", True)
+    large = scores.shape[0] * scores.shape[1] >= LARGE and gives_labels(scores)
     if large and fits_by_label_blocks(rule):
         fit_by_label_blocks(cast(Any, rule), MatrixBlocks.of(scores, targets, mask))
     else:

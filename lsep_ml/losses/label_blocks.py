@@ -39,7 +39,7 @@ BLOCKWISE_LOSSES: dict[str, Callable[..., Tensor]] = {
 """The losses that can be computed by blocks of labels."""
 
 
-class Rows(NamedTuple):
+class RowStatistics(NamedTuple):
     """Holds what a loss needs of a batch's scores.
 
     others: the statistic over the labels of each row, (N,). positives: f_u (N, P), anything where it is not `present`.
@@ -108,7 +108,7 @@ def blockwise(*functions: Callable[..., Tensor]) -> Callable[..., list[Tensor]] 
         given = (features, weight, bias, targets.indices, mask, statistic, block)
         with torch.autocast(features.device.type, enabled=False):
             others, positives = RowNumbers.apply(*given)
-        rows = Rows(others, positives, present, targets.indices.clamp(min=0), known, len(weight))
+        rows = RowStatistics(others, positives, present, targets.indices.clamp(min=0), known, len(weight))
         return [formula(rows) for formula in formulas]
 
     return compute
@@ -159,7 +159,7 @@ def blockwise_loss(
     return reduce(compute(features, weight, bias, targets, mask, block)[0], reduction)
 
 
-def _bound(function: Callable[..., Tensor]) -> tuple[Statistic, Callable[[Rows], Tensor]] | None:
+def _bound(function: Callable[..., Tensor]) -> tuple[Statistic, Callable[[RowStatistics], Tensor]] | None:
     """Return the statistic of a function and its formula with the options that are bound to it; None: not by blocks."""
     plain, options = getattr(function, "func", function), dict(getattr(function, "keywords", {}))
     if plain not in _FORMULAS or getattr(function, "args", None):
@@ -191,41 +191,41 @@ def _check(
         raise ValueError(f"mask: {mask.dtype} {tuple(mask.shape)}, expected bool {(num_rows, num_labels)}")
 
 
-def _exponents(rows: Rows, temperature: float = 1.0) -> Tensor:
+def _exponents(rows: RowStatistics, temperature: float = 1.0) -> Tensor:
     """Return A of eqn 7, about -1e30 for a row without a pair."""
     least, rest = log_sum_exp(torch.where(rows.present, -rows.positives, -FAR), temperature)
     pairs = (rows.num_positives > 0) & (rows.num_negatives > 0)
     return torch.where(pairs, rows.others + (least + rest), -FAR)
 
 
-def _lsep(rows: Rows, *, temperature: float = 1.0) -> Tensor:
+def _lsep(rows: RowStatistics, *, temperature: float = 1.0) -> Tensor:
     check_temperature(temperature)
     return softplus(_exponents(rows, temperature))
 
 
-def _bpmll_exponents(rows: Rows, normalize: bool) -> Tensor:
+def _bpmll_exponents(rows: RowStatistics, normalize: bool) -> Tensor:
     exponents = _exponents(rows)
     if not normalize:
         return exponents
     return exponents - (rows.num_positives * rows.num_negatives).clamp(min=1).to(exponents).log()
 
 
-def _bpmll(rows: Rows, *, normalize: bool = False) -> Tensor:
+def _bpmll(rows: RowStatistics, *, normalize: bool = False) -> Tensor:
     exponents, limit = _bpmll_exponents(rows, normalize), BPMLL_CLAMP[rows.others.dtype]
     return torch.where(exponents > limit, limit + (exponents - exponents.detach()), exponents).exp()
 
 
-def _clamped(rows: Rows, *, normalize: bool = False) -> Tensor:
+def _clamped(rows: RowStatistics, *, normalize: bool = False) -> Tensor:
     return _bpmll_exponents(rows, normalize) > BPMLL_CLAMP[rows.others.dtype]
 
 
-def _softmax(rows: Rows, *, normalize: bool = False) -> Tensor:
+def _softmax(rows: RowStatistics, *, normalize: bool = False) -> Tensor:
     losses = torch.where(rows.present, rows.others[:, None] - rows.positives, 0.0).sum(1)
     return losses / rows.num_positives.clamp(min=1) if normalize else losses
 
 
 def _bce(
-    rows: Rows,
+    rows: RowStatistics,
     *,
     normalize: bool = False,
     pos_weight: PosWeight = None,

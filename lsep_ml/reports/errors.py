@@ -107,7 +107,7 @@ def bits(label_sets: NDArray[Any]) -> NDArray[np.uint8]:
     return np.packbits(label_sets != 0, axis=1, bitorder="little")
 
 
-def heat_maps(
+def packed_heat_maps(
     sharing: list[Run],
     test: Held,
     shown: NDArray[np.intp],
@@ -136,17 +136,17 @@ def heat_maps(
     away = (places < 0) | (columns < 0)
     at, first = np.unique(np.where(away, -1, places * len(labels) + columns), return_index=True)
     at, first = at[at >= 0], first[at >= 0]
-    maps = pack(every.maps[first], np.uint8)
+    maps = in_base64(every.maps[first], np.uint8)
     if not len(at) or len(maps) > room:
         return None
     seen = np.zeros((len(shown), 4), np.float32)
     seen[places[first]] = every.seen[first]
     return {
         "size": list(every.maps.shape[1:]),
-        "at": pack(at, np.uint32),
+        "at": in_base64(at, np.uint32),
         "maps": maps,
-        "limits": pack(every.limits[first], np.float32),
-        "seen": pack(seen, np.float32),
+        "limits": in_base64(every.limits[first], np.float32),
+        "seen": in_base64(seen, np.float32),
     }
 
 
@@ -156,7 +156,7 @@ def places_of(labels: Labels, some: NDArray[np.integer[Any]]) -> list[int]:
     return np.where(labels[at] == some, at, -1).tolist()
 
 
-def pack(array: NDArray[Any], kind: type[np.generic]) -> str:
+def in_base64(array: NDArray[Any], kind: type[np.generic]) -> str:
     """Write `array` as little-endian bytes of `kind` in base64."""
     little = np.ascontiguousarray(array, dtype=np.dtype(kind).newbyteorder("<"))
     return base64.b64encode(little.tobytes()).decode("ascii")

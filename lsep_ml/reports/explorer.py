@@ -23,10 +23,10 @@ from lsep_ml.reports.errors import (
     Labels,
     bits,
     confusions,
-    heat_maps,
+    in_base64,
     label_ap,
     map_places,
-    pack,
+    packed_heat_maps,
     places_of,
 )
 from lsep_ml.reports.figures.of_run import spread_rows
@@ -112,7 +112,7 @@ def _add(
         found = None
     model["map"] = None if found is None else map_places(found)
     room = HEAT_MAP_BYTES - sum(len(other["heat"]["maps"]) for other in group["models"] if other["heat"])
-    model["heat"] = heat_maps(sharing, test, shown, labels, room, problems)
+    model["heat"] = packed_heat_maps(sharing, test, shown, labels, room, problems)
     for run in sharing:
         try:
             own = read_held(run, TEST, "predictions", "thresholds")
@@ -163,7 +163,7 @@ def _model(test: Held, sharing: list[Run], shown: NDArray[np.intp], labels: Labe
     ranked = Ranked(scores, mask, highest)
     cuts: Cuts = {"theta": Thresholded(scores, mask, thetas), "k": ranked}
     model = {
-        "scores": pack(scores[shown][:, labels], np.float32),
+        "scores": in_base64(scores[shown][:, labels], np.float32),
         "top": [places_of(labels, ranked.order[row]) for row in shown],
         "ap": label_ap(_of_labels(test, labels)),
         "theta": _steps(thetas, cuts["theta"].counts(targets), labels),
@@ -193,8 +193,8 @@ def _mapped_images(test: Held, found: FeatureMap) -> Json:
     return {
         "rows": rows.tolist(),
         "ids": [str(name) for name in test["image_ids"][rows]],
-        "true": pack(bits(np.asarray(test["targets"][rows])), np.uint8),
-        "known": pack(bits(np.asarray(test["mask"][rows])), np.uint8),
+        "true": in_base64(bits(np.asarray(test["targets"][rows])), np.uint8),
+        "known": in_base64(bits(np.asarray(test["mask"][rows])), np.uint8),
     }
 
 
@@ -216,15 +216,17 @@ def _run(
         "label": f"{method_name(*run.method)}, seed {run.seed}",
         "reported": {key: float(run.test[key]) for key in LABEL_SET_KEYS if key in run.test},
         "right": int(right.sum()),
-        "predictions": pack(compared["predictions"][shown], np.uint8),
+        "predictions": in_base64(compared["predictions"][shown], np.uint8),
         "confusions": confusions(compared["predictions"], compared["targets"], compared["mask"]),
-        "onMap": None if found is None else pack(bits(np.asarray(own["predictions"][found.rows])), np.uint8),
+        "onMap": None
+        if found is None
+        else in_base64(bits(np.asarray(own["predictions"][found.rows])), np.uint8),
     }
     steps, of_all = {}, None if thresholds is None else thresholds[0]
     if thresholds is not None and np.ptp(thresholds, axis=0).any():
         shifts = slider_grid(thinned(scores) - thinned(thresholds), targets, [0.0])
         cuts = {**cuts, "shift": Thresholded(scores, test["mask"], shifts, thresholds)}
-        packed["thresholds"] = pack(thresholds[shown][:, labels], np.float32)
+        packed["thresholds"] = in_base64(thresholds[shown][:, labels], np.float32)
         thresholds = of_all = None  # as many bytes as the scores
         steps["shift"] = _steps(shifts, cuts["shift"].counts(targets), labels)
     every = np.ones(len(targets), bool)
@@ -251,10 +253,10 @@ def _steps(values: NDArray[Any], counts: LabelCounts, labels: Labels) -> Json:
     return {
         "values": [float(value) for value in values],
         "bytes": np.dtype(kind).itemsize,
-        "correct": pack(counts.correct[:, labels], kind),
-        "predicted": pack(counts.predicted[:, labels], kind),
+        "correct": in_base64(counts.correct[:, labels], kind),
+        "predicted": in_base64(counts.predicted[:, labels], kind),
         "exact": counts.exact.tolist(),
-        "metrics": {key: pack(found, np.float64) for key, found in metrics.items()},
+        "metrics": {key: in_base64(found, np.float64) for key, found in metrics.items()},
     }
 
 

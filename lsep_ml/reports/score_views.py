@@ -37,7 +37,7 @@ class Suspect(NamedTuple):
     belief: float
 
 
-class Judged(NamedTuple):
+class JudgedLabels(NamedTuple):
     """Holds the labels from `start` on: their probabilities, which are there, and which entries are known, (N, B)."""
 
     start: int
@@ -151,7 +151,7 @@ def _own_reliability(test: Held) -> Reliability | None:
     if thresholds is None or not np.ptp(thresholds, axis=0).any():
         return None
     return reliability(
-        Judged(labels.start, sigmoid(scores - thresholds[:, labels]), present, known)
+        JudgedLabels(labels.start, sigmoid(scores - thresholds[:, labels]), present, known)
         for labels, scores, present, known in _by_labels(test)
     )
 
@@ -185,11 +185,13 @@ def platt_curves(val: Held) -> NDArray[np.float64]:
     return np.concatenate(parts)
 
 
-def platt_judged(curves: NDArray[np.float64], test: Held) -> Iterator[Judged]:
+def platt_judged(curves: NDArray[np.float64], test: Held) -> Iterator[JudgedLabels]:
     """Yield the probability that each label is in each image by `platt_curves`, beside what is there."""
     for labels, scores, present, known in _by_labels(test):
         slopes, intercepts = curves[labels].T
-        yield Judged(labels.start, sigmoid(slopes * scores.astype(np.float64) + intercepts), present, known)
+        yield JudgedLabels(
+            labels.start, sigmoid(slopes * scores.astype(np.float64) + intercepts), present, known
+        )
 
 
 def _by_labels(split: Held) -> Iterator[tuple[slice, NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]]:
@@ -199,7 +201,7 @@ def _by_labels(split: Held) -> Iterator[tuple[slice, NDArray[Any], NDArray[np.bo
         yield labels, scores[:, labels], split["targets"][:, labels] != 0, split["mask"][:, labels] != 0
 
 
-def reliability(judged: Iterable[Judged]) -> Reliability:
+def reliability(judged: Iterable[JudgedLabels]) -> Reliability:
     """Compare probabilities with how often their labels are there, in BINS bins of equal width; error: the expected
     calibration error, the mean gap.
 
@@ -216,7 +218,7 @@ def reliability(judged: Iterable[Judged]) -> Reliability:
     return Reliability(mean, frequency, entries.astype(np.int64), error)
 
 
-def find_suspects(judged: Iterable[Judged], each: int) -> list[Suspect]:
+def find_suspects(judged: Iterable[JudgedLabels], each: int) -> list[Suspect]:
     """Find for each label the `each` entries that are most likely mislabelled, the least believed first.
 
     Ranked by self-confidence, the probability of the given label, as in confident learning (Northcutt et al., 2021)

@@ -20,10 +20,8 @@ log = logging.getLogger(__name__)
 
 _HISTORY = 30  # steps that are known
 _SEARCH = 25  # evaluations of a line search
-_LOWER, _FLATTER = (
-    1e-4,
-    0.9,
-)  # the shares of a slope that the Wolfe conditions ask for: of the value's fall, left of it
+_LOWER = 1e-4  # the share of a slope by which, the Wolfe conditions ask, the value falls
+_FLATTER = 0.9  # and the share of it that may be left
 _ROUNDINGS = 10  # of a value: changes that say nothing
 _ROUND = 60  # evaluations after which it is seen whether there is progress
 _PROGRESS, _PROGRESS_OF_NORM = 1e-6, 0.9  # a lower value by this share, or a norm by this factor, is some

@@ -13,7 +13,7 @@ from lsep_ml.metrics.functional import mean_precision_recall
 from lsep_ml.reports.grouping import RunGroup, group_runs
 from lsep_ml.reports.records import find_runs
 from lsep_ml.reports.score_views import (
-    Judged,
+    JudgedLabels,
     ScoreView,
     find_suspects,
     platt_curves,
@@ -144,10 +144,10 @@ def platt_probabilities(val: dict[str, np.ndarray], test: dict[str, np.ndarray])
     return judged.probabilities
 
 
-def all_judged(probabilities: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> list[Judged]:
+def all_judged(probabilities: np.ndarray, targets: np.ndarray, mask: np.ndarray) -> list[JudgedLabels]:
     """The labels one by one."""
     columns = zip(probabilities.T, targets.T == 1, mask.T == 1, strict=True)
-    return [Judged(k, *(of[:, None] for of in column)) for k, column in enumerate(columns)]
+    return [JudgedLabels(k, *(of[:, None] for of in column)) for k, column in enumerate(columns)]
 
 
 def test_platt_finds_the_curve_that_drew_the_labels() -> None:
