@@ -51,10 +51,8 @@ class ClassifierGraph(nn.Module):
 
 def first_labels(scores: Tensor, label_sets: Tensor, most: int) -> Tensor:
     """Return the numbers of each image's labels by descending score, int64 (N, most), padded with -1."""
-    largest = torch.finfo(
-        scores.dtype
-    ).max  # so that a label whose score is -inf comes before all that are none
-    ranked = torch.where(label_sets, scores.clamp(min=-largest), -torch.inf)
+    # A label whose score is -inf comes before all that are none.
+    ranked = torch.where(label_sets, scores.clamp(min=torch.finfo(scores.dtype).min), -torch.inf)
     _, labels = ranked.topk(most, dim=1)
     return torch.where(label_sets.gather(1, labels), labels, -1)
 

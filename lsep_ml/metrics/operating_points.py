@@ -76,9 +76,8 @@ class Thresholded:
             placed = np.ascontiguousarray(self.places[:, rows].T)
             images, labels = np.nonzero(known & (placed > 0))
             places = placed[images, labels].astype(np.intp)
-            order = np.argsort(
-                images * (self.steps + 1) + self.steps - places
-            )  # of an image, the highest first
+            # Of an image, the highest first.
+            order = np.argsort(images * (self.steps + 1) + self.steps - places)
             totals = wanted.sum(1), known.sum(1)
             first, changes = group_changes(share, images[order], wanted[images, labels][order], *totals)
             start += first.sum()
