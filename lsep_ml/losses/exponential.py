@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
-from lsep_ml.losses.kernels.labels import FAR, LabelIndices, Labels, labels_of, moderate
+from lsep_ml.losses.kernels.labels import FAR, LabelIndices, Labels, labels_of, many, moderate
 from lsep_ml.losses.kernels.sampling import sampled_pairs
 from lsep_ml.losses.kernels.sums import LOG2_E, log_sum_exp, shifted_exp_, softplus
 from lsep_ml.losses.kernels.violations import harmonic, violations
@@ -183,7 +183,7 @@ def pair_exponents(
         return (largest + least) + (over_negatives + over_positives)
 
     def with_gradient(f: Tensor) -> tuple[Tensor, Tensor]:
-        if temperature == 1 and log_weights is None and moderate(f):
+        if temperature == 1 and log_weights is None and many(f) and moderate(f):
             e_u, e_v = labels.part_(torch.mul(f, LOG2_E).exp2_())
             sum_v, sum_u = e_v.sum(1, keepdim=True), e_u.sum(1, keepdim=True)
             values = (sum_v * sum_u).log_().clamp_(min=-FAR)

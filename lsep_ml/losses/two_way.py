@@ -1,12 +1,23 @@
 """Pairwise ranking in both directions: the labels of an image against each other, and the images of a label."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from lsep_ml.losses.exponential import check_temperature, pair_exponents
+from lsep_ml.losses.kernels.fused import rowwise
 from lsep_ml.losses.kernels.inputs import Reduction, check_inputs, reduce
-from lsep_ml.losses.kernels.labels import DenseLabels, LabelIndices, Labels, dense_targets, labels_of
-from lsep_ml.losses.kernels.sums import softplus
+from lsep_ml.losses.kernels.labels import (
+    FAR,
+    DenseLabels,
+    LabelIndices,
+    Labels,
+    dense_targets,
+    labels_of,
+    moderate,
+)
+from lsep_ml.losses.kernels.sums import LOG2_E, softplus
 from lsep_ml.losses.properties import check_reduction, comparing_images
 
 __all__ = ["two_way_loss"]
@@ -58,9 +69,42 @@ def two_way_loss(
     of_images = labels_of(targets, mask, f.dtype)
     if len(f) == 0:  # no image, no pair
         return reduce(f.sum(1), reduction)
-    rows = pair_exponents(f, of_images, temperature)
-    columns = pair_exponents(f.T, _of_labels(of_images, targets, mask, f.dtype), temperature)
-    return reduce(softplus(rows), reduction) + reduce(softplus(columns), reduction)
+
+    def formula(f: Tensor) -> Tensor:
+        rows = pair_exponents(f, of_images, temperature)
+        columns = pair_exponents(f.T, _of_labels(of_images, targets, mask, f.dtype), temperature)
+        return (reduce(softplus(rows), reduction) + reduce(softplus(columns), reduction))[None]
+
+    if temperature < 1 or not moderate(f):
+        return formula(f).squeeze(0)
+    counts = f.shape if reduction == "mean" else (1, 1)
+    return rowwise(f, formula, lambda f: _of_moderate(f, of_images, temperature, counts)).squeeze(0)
+
+
+def _of_moderate(
+    scores: Tensor, labels: Labels, temperature: float, counts: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """Compute the loss (1,) and its gradient (N, K) of scores that are `moderate`, at T >= 1: both directions sum the
+    same exponentials. counts: what the sum over rows and that over columns are divided by."""
+    e_v = labels.negatives(scores).mul_(LOG2_E).exp2_()
+    e_u = labels.positives(scores).mul_(-LOG2_E / temperature).exp2_()
+    tiny = torch.finfo(scores.dtype).tiny
+
+    def direction(sum_v: Tensor, sum_u: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return its value, and what e_v and e_u are multiplied by in its gradient."""
+        exponents = (temperature * (sum_v.pow(1 / temperature) * sum_u).log_()).clamp_(min=-FAR)
+        slopes = exponents.sigmoid() / count
+        return (
+            softplus(exponents).sum() / count,
+            slopes / sum_v.clamp(min=tiny),
+            slopes / sum_u.clamp(min=tiny),
+        )
+
+    of_rows, row_v, row_u = direction(e_v.sum(1), e_u.sum(1), counts[0])
+    of_columns, column_v, column_u = direction(e_v.sum(0), labels.sum_over_images(e_u), counts[1])
+    e_v *= row_v[:, None] + column_v
+    e_u *= row_u[:, None] + labels.of_positives(column_u)
+    return (of_rows + of_columns)[None], labels.subtract_at_positives(e_v, e_u)
 
 
 def _of_labels(

@@ -61,6 +61,34 @@ def test_large_targets(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(computed(scores, targets, mask=mask), wanted, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("many", [0, 512], ids=["sparse", "dense"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0, 30.0])
+def test_exponentials_are_taken_of_moderate_scores_alone(
+    many: int, masked: bool, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels, "LARGE", 0)
+    monkeypatch.setattr(labels, "MANY", many)
+    scores, targets = draw(30, 12, 0.1)
+    targets[0], targets[1], targets[2, :7], targets[2:, 11] = 0, 1, 1, 0
+    mask = draw_mask(30, 12) if masked else None
+    if mask is not None:
+        mask[3] = False
+    scores[4, 3], scores[5, 7] = labels.MODERATE, -labels.MODERATE
+    for further in (1.0, 1.01, 1e4):  # just within, just beyond, and where exp overflows
+        f = (scores * further).float()
+        assert labels.moderate(f) == (further == 1)
+        found = computed(f, targets, mask=mask, temperature=temperature)
+        if further < 10:
+            wanted = expected(f, targets, mask, "mean", temperature)
+        else:  # where the loops overflow
+            with losses.fused(False):
+                wanted = computed(f.double(), targets, mask=mask, temperature=temperature)
+        for part, of_equation in zip(found, wanted, strict=True):
+            torch.testing.assert_close(part.double(), of_equation, rtol=3e-5, atol=1e-6)
+        assert (found[1][wanted[1] == 0] == 0).all()
+
+
 def test_gradcheck() -> None:
     scores, targets = draw(4, 6, 0.4, seed=3)
     scores.requires_grad_()

@@ -96,6 +96,10 @@ class _EveryEntry:
         """Return the `values`, one a label (K,), of the labels that `positives` has, to be broadcast to these."""
         return values[None, :]
 
+    def sum_over_images(self, values: Tensor) -> Tensor:
+        """Compute the sum for each label, (K,), of values in the shape of the positives, 0 elsewhere."""
+        return values.sum(0)
+
     def sum_of_positives(self, scores: Tensor) -> Tensor:
         """Compute sum_j y_j f_j, (N,)."""
         return (scores * self.positive).sum(1)
@@ -156,6 +160,10 @@ class SparseLabels(NamedTuple):
     def of_positives(self, values: Tensor) -> Tensor:
         """Return the `values`, one a label (K,), of the labels that `positives` has, to be broadcast to these."""
         return values[self.indices]
+
+    def sum_over_images(self, values: Tensor) -> Tensor:
+        """Compute the sum for each label, (K,), of values in the shape of the positives, 0 at padding."""
+        return values.new_zeros(self.num_labels).index_add_(0, self.indices.reshape(-1), values.reshape(-1))
 
     def sum_of_positives(self, scores: Tensor) -> Tensor:
         """Compute sum_u f_u, (N,)."""
@@ -228,7 +236,7 @@ def labels_of(
     if isinstance(targets, LabelIndices):
         return _sparse(targets, mask, dtype)
     targets = known_targets(targets, mask)
-    if soon_searched(targets) and (search or (targets.numel() >= LARGE and targets.shape[1] >= MANY)):
+    if soon_searched(targets) and (search or (many(targets) and targets.shape[1] >= MANY)):
         entries = nonzero(targets.reshape(-1))
         few = search or 4 * len(entries) <= targets.numel()
         if few and all_ones(targets, entries):
@@ -245,12 +253,17 @@ def labels_of(
     return SoftLabels(positive, unknown, negative if unknown is None else negative - unknown)
 
 
+def many(entries: Tensor) -> bool:
+    """Tell whether there are so many `entries` that a look at them takes little of the time that it may save."""
+    return entries.numel() >= LARGE
+
+
 def moderate(scores: Tensor) -> bool:
     """Tell whether exp may be taken of `scores` (N, K) as they are, its sums over a row and their products included.
 
-    Only of large scores, and only where looking at them makes no device wait.
+    Only where looking at them makes no device wait.
     """
-    if not soon_searched(scores) or scores.numel() < LARGE:
+    if not soon_searched(scores) or scores.numel() == 0:
         return False
     least, most = torch.aminmax(scores)
     return least.item() >= -MODERATE and most.item() <= MODERATE
