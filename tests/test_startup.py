@@ -93,34 +93,55 @@ light = [trained(kind) for kind in kinds]
 assert not isinstance(torch.nn.Linear(1, 1), OptimizedModule)
 assert not absent & set(sys.modules), absent & set(sys.modules)
 
+from lsep_ml.models import timm_backbone
+absent = {"torch._dynamo", "torch._inductor", "wandb", "pandas", "sklearn"}
+assert not absent & set(sys.modules), absent & set(sys.modules)
+roi_align = sys.modules["torchvision.ops.roi_align"]
+
 compiled = torch.compile(torch.nn.Linear(1, 1), backend="eager")
 assert isinstance(compiled, OptimizedModule) and isinstance(compiled, torch._dynamo.OptimizedModule)
 assert compiled(torch.ones(2, 1)).shape == (2, 1)
+supported = torch._dynamo.utils.is_compile_supported
+assert [roi_align.is_compile_supported(kind) for kind in ("cpu", "mps")] == [supported("cpu"), supported("mps")]
+assert timm_backbone("resnet10t", weights=None, image_size=32).num_features == 512
 for kind, before in zip(kinds, light, strict=True):
     assert torch.equal(before, trained(kind))
 """
-    assert {"torch", "pytorch_lightning"} <= loaded(code)
+    assert {"torch", "pytorch_lightning", "timm"} <= loaded(code)
 
 
-def test_packages_of_another_build_are_loaded_whole() -> None:
+def test_packages_of_another_build_are_loaded_whole(tmp_path: Path) -> None:
+    tmp_path.joinpath("timm.py").write_text("import mentioned\nfrom mentioned import more")
+    tmp_path.joinpath("mentioned.py").write_text("more = 1")
     code = """
 import contextlib, sys, types
-from lsep_ml.stages import light_packages
+from lsep_ml import light_packages
 
+standing_in = ["mentioned", "torch._dynamo"]
+
+@contextlib.contextmanager
 def nothing_that_is_asked_for():
-    sys.modules["torch._dynamo"] = types.ModuleType("torch._dynamo")
+    empty = {name: types.ModuleType(name) for name in standing_in}
+    sys.modules.update(empty)
     try:
         yield
     finally:
-        del sys.modules["torch._dynamo"]
+        for name in empty:
+            del sys.modules[name]
 
 light_packages._HOMES["Metric"] = "moved_elsewhere"
-light_packages._standing_in = contextlib.contextmanager(nothing_that_is_asked_for)
+light_packages._standing_in = nothing_that_is_asked_for
 from lsep_ml.stages import run_job
 from lightning_fabric.wrappers import OptimizedModule
 from torchmetrics import Metric, MeanMetric
 import torch._dynamo
 assert OptimizedModule is torch._dynamo.OptimizedModule
 assert issubclass(MeanMetric, Metric)
+
+standing_in.remove("torch._dynamo")
+import lsep_ml.models
+import timm
+assert timm.more == 1
 """
-    assert {"torchmetrics", "pytorch_lightning"} <= loaded(code)
+    wanted = {"torchmetrics", "pytorch_lightning", "timm"}
+    assert wanted <= loaded(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{code}")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms.v2.functional import to_pil_image
 
 from lsep_ml.bundle.images import read_file
 from lsep_ml.drawing import Tile, Word, draw, lay_out
@@ -143,7 +142,7 @@ _NARROWEST = 240  # room for words beneath
 
 def draw_labels(path: Path, labels: ImageLabels) -> Image.Image:
     """Draw the image of `path`, no larger than SIZE, over its labels and their scores, a label a line."""
-    picture = to_pil_image(read_file(path))
+    picture = Image.fromarray(read_file(path).permute(1, 2, 0).numpy())
     picture.thumbnail((SIZE, SIZE))
     lines = [[Word(f"{name}  {labels.scores[name]:+.2f}")] for name in labels.labels] or [[Word("none")]]
     box = max(picture.width, _NARROWEST), picture.height

@@ -6,6 +6,8 @@ All is loaded on first use: torch and Lightning take seconds, and `check` needs 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lsep_ml.light_packages import keep_vision_light
+
 if TYPE_CHECKING:
     from lsep_ml.data.data_module import ImageDataModule
     from lsep_ml.data.data_set import DataSet, Split
@@ -23,6 +25,8 @@ _HOMES = {
     "Split": "data_set",
     "Transform": "transform",
 }
+
+keep_vision_light()
 
 
 def __getattr__(name: str) -> Any:

@@ -5,6 +5,7 @@ Pretrained backbones are loaded on first use: timm knows a thousand networks, wh
 
 from typing import TYPE_CHECKING, Any
 
+from lsep_ml.light_packages import keep_vision_light
 from lsep_ml.models.network import GivenFeatures, Network, Prediction, Probe, take_score_rows
 from lsep_ml.models.small_cnn import SmallCNN
 
@@ -22,6 +23,8 @@ __all__ = [
     "timm_backbone",
     "vgg16",
 ]
+
+keep_vision_light()
 
 
 def __getattr__(name: str) -> Any:

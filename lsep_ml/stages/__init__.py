@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from lsep_ml.stages.light_packages import keep_torchmetrics_light, load_lightning
+from lsep_ml.light_packages import keep_torchmetrics_light, load_lightning
 
 if TYPE_CHECKING:
     from lsep_ml.stages.experiment import run

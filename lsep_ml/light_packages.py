@@ -1,6 +1,7 @@
-"""Lightning without what a job does not ask of it: torchmetrics' hundreds of metrics, torch's compiler, plots.
+"""Packages without what they only mention: Lightning, torchvision and timm without torch's compiler, without plots, and
+without torchmetrics' hundreds of metrics.
 
-Loaded whole, they are half of what a job's imports take. Each is loaded when something of it is used after all.
+Loaded whole, that is half of what a job's imports take. Each part is loaded when something of it is used after all.
 """
 
 import logging
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, module_from_spec
 from types import ModuleType
 from typing import Any
@@ -16,6 +19,7 @@ from typing import Any
 _HOMES = {"Metric": "metric", "MetricCollection": "collections", "__version__": "__about__"}
 """What is asked of torchmetrics, and the modules that it is in."""
 _COMPILER, _PLOT = "torch._dynamo", "torchmetrics.utilities.plot"
+_OF_IMAGES = ("torchvision", "timm")
 _OF_OPTIMIZERS = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 """The methods that torch keeps its compiler from, for which it loads it."""
 
@@ -54,6 +58,30 @@ def keep_torchmetrics_light() -> None:
     sys.modules["torchmetrics"] = package
 
 
+class _LightFinder(MetaPathFinder):
+    """Finds torchvision and timm as anyone does, and has them loaded without what they only mention."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path, target) if name in _OF_IMAGES else None
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = partial(_load_light, spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
+def _load_light(load: Callable[[ModuleType], None], package: ModuleType) -> None:
+    try:
+        with _standing_in():
+            load(package)
+    except (ImportError, AttributeError):  # of a version that asks for more
+        load(package)
+
+
+def keep_vision_light() -> None:
+    """Have torchvision and timm, unless they are loaded already, load without torch's compiler and without W&B."""
+    if not any(isinstance(finder, _LightFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _LightFinder())
+
+
 def load_lightning() -> None:
     """Load Lightning, unless it is loaded already, without the modules that it only mentions."""
     if "lightning_fabric" in sys.modules:
@@ -77,13 +105,30 @@ def load_lightning() -> None:
             optimizer.step = _plain_step(step)
 
 
+class _StandIn(ModuleType):
+    """Stands for a module while a package loads that only mentions it; what is asked of it later is the module's."""
+
+    def __init__(self, name: str, **names: Any) -> None:
+        super().__init__(name)
+        self.__dict__.update(names, __spec__=ModuleSpec(name, None))
+
+    def __getattr__(self, name: str) -> Any:
+        if sys.modules.get(self.__name__) is self:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        return getattr(import_module(self.__name__), name)
+
+
 @contextmanager
 def _standing_in() -> Iterator[None]:
-    """Put the names that Lightning takes in the place of the modules they are in, unless these are loaded."""
-    compiler, plot = ModuleType(_COMPILER), ModuleType(_PLOT)
-    compiler.__dict__.update(OptimizedModule=_OptimizedModule, disable=_disable)
-    plot.__dict__.update(_AX_TYPE=Any, _PLOT_OUT_TYPE=Any, plot_single_or_multi_val=_plot)
-    standing_in = [module for module in (compiler, plot) if module.__name__ not in sys.modules]
+    """Put the names that packages take in the place of the modules they are in, unless these are loaded."""
+    modules = [
+        _StandIn(_COMPILER, OptimizedModule=_OptimizedModule, disable=_disable),
+        _StandIn(f"{_COMPILER}.utils", is_compile_supported=_is_compile_supported),
+        _StandIn(_PLOT, _AX_TYPE=Any, _PLOT_OUT_TYPE=Any, plot_single_or_multi_val=_plot),
+    ]
+    if "wandb" not in sys.modules and find_spec("wandb") is not None:
+        modules.append(_StandIn("wandb"))
+    standing_in = [module for module in modules if module.__name__ not in sys.modules]
     sys.modules.update({module.__name__: module for module in standing_in})
     try:
         yield
@@ -93,9 +138,15 @@ def _standing_in() -> Iterator[None]:
                 del sys.modules[module.__name__]
 
 
+def _compiler() -> Any:
+    """Return torch's compiler, None before it is loaded."""
+    compiler = sys.modules.get(_COMPILER)
+    return None if isinstance(compiler, _StandIn) else compiler
+
+
 class _Compiled(type):
     def __instancecheck__(cls, instance: object) -> bool:
-        compiler = sys.modules.get(_COMPILER)
+        compiler = _compiler()
         return compiler is not None and isinstance(instance, compiler.OptimizedModule)
 
 
@@ -116,7 +167,7 @@ def _unless_compiled(function: Callable[..., Any], *options: Any, **named: Any) 
 
     @wraps(function)
     def call(*given: Any, **keywords: Any) -> Any:
-        compiler = sys.modules.get(_COMPILER)
+        compiler = _compiler()
         if compiler is None:
             return function(*given, **keywords)
         if not left_alone:
@@ -134,12 +185,19 @@ def _plain_step(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(step)
     def call(optimizer: Any, *given: Any, **options: Any) -> Any:
-        if _COMPILER in sys.modules:
+        if _compiler() is not None:
             return step(optimizer, *given, **options)
         with torch.set_grad_enabled(optimizer.defaults["differentiable"]):
             return plain(optimizer, *given, **options)
 
     return call
+
+
+def _is_compile_supported(device_type: Any) -> Any:
+    return import_module(f"{_COMPILER}.utils").is_compile_supported(device_type)
+
+
+_is_compile_supported.__dict__["_dynamo_marked_constant"] = True  # as of the true one, for the compiler
 
 
 def _plot(*given: Any, **options: Any) -> Any:
