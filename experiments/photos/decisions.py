@@ -7,6 +7,7 @@ those of val and test. Split 0 is the file's, others those of split-NUMBER.json,
     python experiments/photos/decisions.py fit_on FEATURES.npz --losses lsep,bce,two_way,softmax,bpmll --splits 0,1,2
     python experiments/photos/decisions.py cure FEATURES.npz --losses lsep,bce --splits 0,1,2
     python experiments/photos/decisions.py why FEATURES.npz --losses lsep --splits 0
+    python experiments/photos/decisions.py few FEATURES.npz --losses lsep,bce --splits 0,1,2
 """
 
 import argparse
@@ -14,7 +15,7 @@ import csv
 import json
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from lsep_ml.decisions import (
     ThresholdEstimation,
 )
 from lsep_ml.decisions.log_odds import LogOddsDecision
+from lsep_ml.decisions.offset import Offset
 from lsep_ml.files import atomic_write
 from lsep_ml.metrics import ranking_metrics
 from lsep_ml.metrics.bootstrap import PairedBootstrap
@@ -272,6 +274,20 @@ def why(photos: Photos, scores: Scores) -> Iterator[tuple[str, Decision]]:
     yield "support", fits.fitted(LabelSetSupport(*photos.sizes))
 
 
+def few(photos: Photos, scores: Scores) -> Iterator[tuple[str, Decision]]:
+    """Decisions by log odds fitted on few validation images."""
+    rows = given(photos, scores, "val")
+    for images in (100, 200, 400):
+        some = replace(
+            rows, scores=rows.scores[:images], features=rows.features[:images], targets=rows.targets[:images]
+        )
+        fits = SharedFits(photos, some)
+        offsets: tuple[Offset, ...] = ("none", "one", "class")
+        for offset in offsets:
+            yield f"offset={offset}, {images}", fits.fitted(LinearThresholds(*photos.sizes, offset=offset))
+        yield f"support, {images}", fits.fitted(LabelSetSupport(*photos.sizes))
+
+
 def settings(photos: Photos) -> dict[str, Photos]:
     """Fewer images, fewer features, and without the label that makes the others rare."""
     return {
@@ -299,7 +315,7 @@ def run(what: str, photos: Photos, name: str, split: int, images: int) -> Iterat
     """A row for each decision: its test metrics, and its paired differences from the first with their intervals."""
     scores = probe(photos, name)
     first: Any = None
-    for label, decision in {"fit_on": fit_on, "cure": cure, "why": why}[what](photos, scores):
+    for label, decision in {"fit_on": fit_on, "cure": cure, "why": why, "few": few}[what](photos, scores):
         values, replicates = measured(decision, photos, scores)
         first = replicates if first is None else first
         row = {"split": split, "images": images, "loss": name, "decision": label, "labels": values["labels"]}
@@ -314,7 +330,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("fit_on", "cure", "why"))
+    parser.add_argument("what", choices=("fit_on", "cure", "why", "few"))
     parser.add_argument("features", type=Path)
     parser.add_argument("--losses", default="lsep,bce,two_way")
     parser.add_argument("--splits", default="0,1,2")

@@ -21,6 +21,9 @@ from lsep_ml.metrics.metric import Average
 
 Offset = Literal["class", "one", "none"]
 
+FEW_POSITIVES = 20
+"""Positives below which a label takes the offset that is best for all labels."""
+
 
 class MovedThresholds(LearntThresholds, LogOddsEstimator):
     """Names the labels whose log odds s f_k(x) - h_k(x), h the head's outputs, exceed the offset of label k.
@@ -29,7 +32,9 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
     on log odds from fits without the row they are of (`choose_offsets`). s is the `scale`, 1 unless it is learnt too.
 
     offset: "class", one offset a label; "one", the same for all labels; "none". A criterion that is no mean over labels
-    takes one. criterion, beta, miss_cost: as of rules.
+    takes one. So does, of "class", a label of fewer than `FEW_POSITIVES` positives: log odds of fits without some of
+    them lie far down, and a cut-off below the lowest would name the label nearly everywhere. criterion, beta,
+    miss_cost: as of rules.
     """
 
     offsets: Tensor
@@ -76,12 +81,17 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
 
     def offset_rule(self) -> PerClassThreshold | GlobalThreshold:
         """Return the rule, not fitted, that chooses the offsets as thresholds of log odds."""
-        goal: dict[str, Any] = {name: getattr(self, name) for name in ("criterion", "beta", "miss_cost")}
-        formula = criterion_metric(**goal, by_label=True).formula
+        formula = criterion_metric(**self._goal(), by_label=True).formula
         # a mean over labels can be chosen for label by label
         if self.offset == "class" and isinstance(formula, Average) and formula.over == "labels":
-            return PerClassThreshold(**goal, guard=False)
-        return GlobalThreshold("exact", **goal)
+            return PerClassThreshold(**self._goal(), guard=False)
+        return self._rule_for_all()
+
+    def _rule_for_all(self) -> GlobalThreshold:
+        return GlobalThreshold("exact", **self._goal())
+
+    def _goal(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("criterion", "beta", "miss_cost")}
 
     def choose_offsets(self, log_odds: Scores, targets: Any, known: Any) -> None:
         """Choose the offsets, and see which labels have no known positive: these are never named.
@@ -91,9 +101,13 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
         offsets = np.zeros(self.num_labels, np.float32)
         positives = true_entries("targets", targets, known).sum(0)
         if self.chooses_offsets and 0 < positives.sum() < known.sum():  # there is something to choose
-            rule = self.offset_rule()
+            rule, few = self.offset_rule(), positives < FEW_POSITIVES
             fit_rule(rule, log_odds, targets, known)
             offsets += rule.theta.numpy()
+            if isinstance(rule, PerClassThreshold) and few.any():
+                of_all = self._rule_for_all()
+                fit_rule(of_all, log_odds, targets, known)
+                offsets[few] = of_all.theta
         offsets[positives == 0] = NEVER
         self.offsets = torch.from_numpy(offsets).to(self.offsets)
 

@@ -112,7 +112,8 @@ def test_each_label_has_the_best_threshold_of_its_own(options, seed):
 
 @options
 @pytest.mark.parametrize("offset", ["class", "one"])
-def test_offsets_of_linear_thresholds_by_brute_force(options, offset):
+def test_offsets_of_linear_thresholds_by_brute_force(options, offset, monkeypatch):
+    monkeypatch.setattr("lsep_ml.decisions.offset.FEW_POSITIVES", 0)
     log_odds, targets, mask = random_case(2)
     decision = LinearThresholds(4, 5, offset=offset, **options)
     decision.choose(honest(log_odds, targets, mask))

@@ -13,6 +13,7 @@ from scipy.optimize import minimize
 from lsep_ml import fit_decision
 from lsep_ml.decisions import LinearThresholds
 from lsep_ml.decisions.learnt import NEVER
+from lsep_ml.decisions.offset import FEW_POSITIVES
 
 
 def started(**options):
@@ -104,9 +105,9 @@ def test_thresholds_and_probabilities_are_their_equations():
 
 @pytest.mark.parametrize("masked", [False, True])
 def test_an_offset_a_class_is_the_best_of_all_cut_offs_of_each(masked):
-    log_odds, targets = np.round(np.random.default_rng(0).normal(size=(60, 3)), 1), None
-    targets = np.random.default_rng(1).random((60, 3)) < 1 / (1 + np.exp(-log_odds))
-    mask = np.random.default_rng(2).random((60, 3)) < (0.7 if masked else 2)
+    log_odds = np.round(np.random.default_rng(0).normal(size=(100, 3)), 1)
+    targets = np.random.default_rng(1).random((100, 3)) < 1 / (1 + np.exp(-log_odds))
+    mask = np.random.default_rng(2).random((100, 3)) < (0.7 if masked else 2)
     decision = LinearThresholds(5, 3)
     decision.choose(honest(log_odds, targets, mask))
     for k in range(3):
@@ -133,6 +134,27 @@ def test_one_offset_is_the_best_of_all_cut_offs(criterion):
     ]
     chosen = oracle.value(log_odds > float(decision.offsets[0]), targets, mask, criterion)
     assert chosen == pytest.approx(max(values))
+
+
+def test_a_label_of_few_positives_takes_the_offset_of_all_labels():
+    random = np.random.default_rng(0)
+    log_odds = random.normal(size=(300, 3)).astype(np.float32)
+    targets = random.random((300, 3)) < 1 / (1 + np.exp(-log_odds))
+    targets[:, 2] = False
+    # one far down: the best cut-off of these names all but 3
+    targets[log_odds[:, 2].argsort()[[3, 250]], 2] = True
+    chosen = {}
+    for offset in ("class", "one"):
+        decision = LinearThresholds(5, 3, offset=offset)
+        decision.choose(honest(log_odds, targets))
+        chosen[offset] = decision.offsets
+    assert chosen["class"][2] == chosen["one"][2]
+    assert (log_odds[:, 2] > float(chosen["class"][2])).mean() < 0.9
+    assert chosen["class"][0] != chosen["class"][1]
+    targets[log_odds[:, 2].argsort()[-FEW_POSITIVES:], 2] = True  # enough for a cut-off of its own
+    decision = LinearThresholds(5, 3)
+    decision.choose(honest(log_odds, targets))
+    assert (log_odds[:, 2] > float(decision.offsets[2])).sum() == FEW_POSITIVES
 
 
 def test_without_an_offset_it_cuts_at_one_half():
