@@ -10,7 +10,7 @@ from lsep_ml.decisions.base import Decided, FitOn, Rule
 from lsep_ml.decisions.checks import MatrixBlocks, float_tensor
 from lsep_ml.decisions.constraints import ranks
 from lsep_ml.decisions.rules import highest
-from lsep_ml.decisions.search import Ranking, Totals, descending, exact_threshold
+from lsep_ml.decisions.search import Ranking, Totals, check_ranked, descending, exact_threshold
 
 
 class CappedThreshold(Rule):
@@ -77,6 +77,7 @@ class CappedThreshold(Rule):
             of_labels += sets.sum(1)
             of_images.append(sets.sum(2))
         values, numbers, positive = (np.concatenate(of) for of in zip(*found, strict=True))
+        check_ranked(len(values))
         ranked, order = descending(values, np.arange(len(values)))
         totals = Totals(of_labels, np.concatenate(of_images, axis=1))
         return Ranking(ranked, numbers[order], positive[order], labels, totals)

@@ -22,6 +22,8 @@ Bools = NDArray[np.bool_]
 Scores = NDArray[np.float32]
 Integers = NDArray[np.int64]
 TIE = 1e-9  # criterion values this close are a tie: far above the rounding of the sums, far below one image
+RANKED = 2**32
+"""Entries that no exact search ranks: their numbers have 32 bits."""
 
 
 def first_best(gains: Floats) -> int:
@@ -98,15 +100,20 @@ class Ranking(NamedTuple):
 
 
 def rank_entries(scores: Scores, targets: Bools, known: Bools) -> Ranking:
-    """Rank the known entries of scores, (N, K). Raises ValueError for 2^32 entries and more."""
-    if scores.size >= 2**32:
-        raise ValueError(f"scores: {scores.size} entries; an exact search ranks less than 2^32")
+    """Rank the known entries of scores, (N, K). Raises ValueError for `RANKED` entries and more."""
+    check_ranked(scores.size)
     values, numbers = scores.ravel(), np.arange(scores.size)
     if not known.all():
         numbers = numbers[known.ravel()]
         values = values[numbers]
     ranked, places = descending(values, numbers)
     return Ranking(ranked, places, targets.ravel()[places], scores.shape[1])
+
+
+def check_ranked(entries: int) -> None:
+    """Raise ValueError for more entries than `descending` can number."""
+    if entries >= RANKED:
+        raise ValueError(f"scores: {entries} entries; an exact search ranks less than {RANKED}")
 
 
 def descending(scores: Scores, numbers: Integers) -> tuple[Scores, NDArray[np.uint32]]:

@@ -10,12 +10,14 @@ from lsep_ml.data import DataSet
 from lsep_ml.data.data_set import Split
 from lsep_ml.decisions import Decision, Rule, label_blocks
 from lsep_ml.decisions.calibration import ExpectedF1
+from lsep_ml.decisions.capped import CappedThreshold
 from lsep_ml.decisions.conformal import ConformalRisk
 from lsep_ml.decisions.learn_then_test import LearnThenTest
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.decisions.offset import MovedThresholds
 from lsep_ml.decisions.per_class import PerClassThreshold
 from lsep_ml.decisions.rules import GlobalThreshold
+from lsep_ml.decisions.search import RANKED
 from lsep_ml.decisions.support import LabelSetSupport
 from lsep_ml.stages.fit_rows import fits_folds, fitted_on
 
@@ -25,7 +27,6 @@ MANY = 1000
 """Labels from which on it is looked at whether the labels, and the label sets, have images enough."""
 
 _FEW = 5  # positives, below which a threshold of a label's own is that of chance
-_RANKED = 2**32  # entries that no exact search ranks
 _EXPECTED, _SECONDS = 2**41, 3e-8  # images x labels x labels that are too many, and how long each takes
 _LIMITS = "/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"
 
@@ -42,12 +43,13 @@ def check_size(decision: Decision, data_set: DataSet, *, out_of_fold: bool, proc
     """
     names = fitted_on(decision, out_of_fold)
     rows, labels = sum(len(data_set.split(name)) for name in names), len(data_set.label_names)
+    capped = min(decision.max_labels, labels) if isinstance(decision, CappedThreshold) else labels
     needs, why, instead = _needs(decision)
     told = f"{why} {rows} images x {labels} labels"
-    if rows * labels >= _RANKED and needs >= _OF_RANKING:
+    if rows * capped >= RANKED and needs == _OF_RANKING:
         raise ValueError(f"{told}, and at most 2^32 entries can be ranked; instead: {instead}")
     held = processes if fits_folds(decision, out_of_fold) else 1
-    check_memory(needs * rows * labels, told, instead, held)
+    check_memory(needs * rows * capped, told, instead, held)
     if isinstance(decision, ExpectedF1):
         _check_time(len(data_set.val) + len(data_set.test), labels)
     if labels >= MANY:
@@ -104,6 +106,9 @@ def _needs(decision: Decision) -> tuple[float, str, str]:
         if rule is not decision:
             instead = "another criterion, such as f1"
         return _OF_RANKING, f"{kind}, {by}, ranks all scores of", instead
+    if isinstance(decision, CappedThreshold):
+        why = f"CappedThreshold, max_labels={decision.max_labels}, ranks the highest scores of"
+        return _OF_RANKING, why, "a smaller decision.max_labels, or decision=threshold"
     if isinstance(decision, LogOddsDecision) and decision.linear_thresholds is not None:
         return _OF_SOLVING, f"{kind} is fitted to log odds of", "decision=per_class"
     if isinstance(decision, LearnThenTest):

@@ -99,3 +99,11 @@ def test_caps_are_checked(caps):
 def test_more_labels_asked_for_than_there_are():
     with pytest.raises(ValueError, match="min_labels=7: there are only 6 labels"):
         CappedThreshold(7, 9).fit(*random_case(0))
+
+
+def test_more_entries_than_can_be_ranked_are_refused(monkeypatch):
+    scores, targets, _ = random_case(0)
+    monkeypatch.setattr("lsep_ml.decisions.search.RANKED", 2 * len(scores) + 1)
+    CappedThreshold(1, 2).fit(scores, targets)
+    with pytest.raises(ValueError, match="an exact search ranks less than"):
+        CappedThreshold(1, 3).fit(scores, targets)

@@ -56,6 +56,10 @@ def empty(images: int, labels: int) -> SparseIndicator:
         ),
         (PerClassThreshold(min_recall=0.5), "min_recall=0.5, ranks all scores"),
         (
+            CappedThreshold(1, 500),
+            "max_labels=500, ranks the highest scores of 3000.*a smaller decision.max_l",
+        ),
+        (
             LearnThenTest(calibration=0.5),
             "sorts a share of 0.5 of the scores of 3000 images x 2000.*decision=conformal",
         ),
@@ -97,7 +101,6 @@ def test_each_process_that_fits_without_folds_holds_the_scores(monkeypatch: pyte
         PerClassThreshold(search="grid", criterion="break_even"),
         TopK(criterion="exact_match"),
         GlobalThreshold(criterion="exact_match"),
-        CappedThreshold(),
         Calibrated(fit_on="train"),
         ConformalRisk(shape="per_class"),
         LabelSetSupport(4, 2000, log_odds="platt"),
@@ -121,6 +124,9 @@ def test_a_search_that_ranks_too_many_entries_is_refused_whatever_the_memory(
     with pytest.raises(ValueError, match="at most 2\\^32 entries"):
         size.check_size(PerClassThreshold(criterion="break_even"), data, out_of_fold=False)
     size.check_size(PerClassThreshold(), data, out_of_fold=False)
+    with pytest.raises(ValueError, match=r"max_labels=65536, ranks.* at most 2\^32 entries.*max_labels"):
+        size.check_size(CappedThreshold(max_labels=2**16), data, out_of_fold=False)
+    size.check_size(CappedThreshold(max_labels=2**16 - 1), data, out_of_fold=False)
 
 
 def test_what_takes_time_by_the_square_of_the_labels_is_refused() -> None:
