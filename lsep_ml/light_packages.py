@@ -4,6 +4,8 @@ without torchmetrics' hundreds of metrics.
 Loaded whole, that is half of what a job's imports take. Each part is loaded when something of it is used after all.
 """
 
+import atexit
+import gc
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -58,6 +60,33 @@ def keep_torchmetrics_light() -> None:
     sys.modules["torchmetrics"] = package
 
 
+@contextmanager
+def collected_later() -> Iterator[None]:
+    """Hold off the garbage collector, which walks over all that is there again and again while modules load."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@contextmanager
+def loading_for_good() -> Iterator[None]:
+    """Let a program load what it keeps to its end: the garbage collector walks over none of it, now or later.
+
+    Only the first time in a process, which is before it makes anything that it will throw away.
+    """
+    if gc.get_freeze_count():
+        yield
+        return
+    with collected_later():
+        yield
+        gc.freeze()
+    atexit.register(gc.unfreeze)  # for bindings that miss at the end what nobody collected
+
+
 class _LightFinder(MetaPathFinder):
     """Finds torchvision and timm as anyone does, and has them loaded without what they only mention."""
 
@@ -70,7 +99,7 @@ class _LightFinder(MetaPathFinder):
 
 def _load_light(load: Callable[[ModuleType], None], package: ModuleType) -> None:
     try:
-        with _standing_in():
+        with collected_later(), _standing_in():
             load(package)
     except (ImportError, AttributeError):  # of a version that asks for more
         load(package)

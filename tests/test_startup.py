@@ -68,8 +68,12 @@ assert torchmetrics.functional.accuracy and not hasattr(torchmetrics, "no_such_n
 
 def test_a_job_starts_without_the_compiler_and_steps_without_it() -> None:
     code = """
-import sys
-from lsep_ml.stages import run_job
+import gc, sys
+from lsep_ml.stages import load_job
+load_job()
+kept = gc.get_freeze_count()
+load_job()
+assert gc.isenabled() and kept > 100_000 and gc.get_freeze_count() == kept
 from lsep_ml.decisions import ThresholdEstimation
 from lightning_fabric.wrappers import OptimizedModule
 import torch, pytorch_lightning

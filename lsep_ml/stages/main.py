@@ -7,6 +7,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
+from lsep_ml.stages import load_job
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.terminal.safety_net import DEBUG, hydras_errors_here, net
 
@@ -16,6 +17,7 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def _job(config: DictConfig) -> float | None:
     # torch and Lightning are imported inside the job, so that --help and --cfg answer at once.
+    load_job()
     from lsep_ml.stages import run_job
 
     return run_job(config)

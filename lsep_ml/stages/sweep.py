@@ -28,6 +28,7 @@ from lsep_ml.runs.arrays import read_held
 from lsep_ml.runs.files import CALLED, MULTIRUN, RESULT, SWEEPS, VALIDATION
 from lsep_ml.runs.finished import Run, read_run
 from lsep_ml.runs.record import RecordError
+from lsep_ml.stages import load_job
 from lsep_ml.stages.composing import compose_once
 from lsep_ml.terminal.printing import TerminalHandler, console, errors, plain, say
 from lsep_ml.trackers.wandb_run import sync_command
@@ -72,6 +73,7 @@ class Sweep(Callback):
         launcher = OmegaConf.select(config, "hydra.launcher._target_", default="")
         if launcher.endswith(".BasicLauncher") and GlobalHydra.instance().is_initialized():
             compose_once(GlobalHydra.instance().config_loader())
+            load_job()  # which runs in this process
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print the table, the best run by the validation metric `config.objective`, and what to do next."""
