@@ -131,7 +131,14 @@ def own_annotations(root: str | Path, *, cache: str | Path | None = None, **opti
     wanted = Options(**options)  # type: ignore[arg-type]
     folder = Folder(root, cache)
     candidate = _candidate(folder, wanted)
-    annotations = build(with_configured(candidate.read(), folder, wanted), folder, wanted)
+    try:
+        found = candidate.read()
+    except (AttributeError, KeyError, TypeError) as error:  # a text where an object is expected, and the like
+        raise DataError(
+            f"{folder.root / candidate.files[0]}: begins as {candidate.name}, and goes on otherwise ({error}); export "
+            "it again, or set data.file to another file"
+        ) from error
+    annotations = build(with_configured(found, folder, wanted), folder, wanted)
     listed = set(annotations.image_ids.tolist() if folder.images else ())
     others = [image for image in folder.images if image not in listed]
     notes = annotations.notes

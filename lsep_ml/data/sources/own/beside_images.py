@@ -3,6 +3,7 @@
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
+from itertools import islice
 
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError, some
@@ -12,6 +13,7 @@ from lsep_ml.data.sources.own.paths import split_of_file, split_of_path, stem_of
 from lsep_ml.data.tree import read_lines, read_text
 
 LISTS = tuple(f"imagesets/main/{split}.txt" for split in ("train", "val", "test"))
+LOOKED_AT = 50  # rows
 COMMON = 0.5  # the share of the text files that have an image's name
 
 
@@ -24,7 +26,7 @@ def find_files_beside_images(folder: Folder, options: Options) -> list[Candidate
     if (
         texts
         and len(texts) >= COMMON * len(folder.of_suffix(".txt"))
-        and not numbers(folder, list(texts.values())[:20])
+        and not numbers(folder, list(texts.values()))
     ):
         found.append(
             Candidate(
@@ -53,10 +55,9 @@ def _of_images(folder: Folder, suffix: str) -> dict[str, str]:
 
 
 def numbers(folder: Folder, files: list[str]) -> bool:
-    """Return whether the files hold rows of numbers, as of detected objects."""
-    lines = [
-        line.split() for file in files for line in read_text(folder.root / file).splitlines() if line.strip()
-    ]
+    """Return whether the files hold rows of numbers, as of detected objects, by the first rows that there are."""
+    every = (line.split() for file in files for line in read_text(folder.root / file).splitlines())
+    lines = list(islice(filter(None, every), LOOKED_AT))
     return bool(lines) and all(len(line) >= 5 and line[0].isdigit() for line in lines)
 
 

@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -22,7 +22,8 @@ SEPARATORS = ("|", ";", ",", "\t", "\n")
 NOTHING = frozenset(("nan", "na", "n/a", "<na>", "null", "[]", "{}", "()", "set()", '""', "''"))
 """How an empty cell is written, in small letters."""
 
-LIST = r"(?s)^(?:\[.*\]|\{.*\}|\(.*\))$"
+LIST = r"(?s)^(?:\[.*\]|\{.*\}|\((?:.*,.*)?\))$"
+"""A list, an object or a tuple; "(unknown)" is a name."""
 _TEXT = r"""(?:'[^'"\\\x00-\x1f]*'|"[^'"\\\x00-\x1f]*")"""
 PLAIN_LIST = rf"^\[[ \n]*{_TEXT}(?:[ \n]*,[ \n]*{_TEXT})*[ \n]*\]$"
 """A list of texts as JSON and Python write it, without what needs a closer look."""
@@ -32,16 +33,8 @@ AT_A_TIME = 2**17
 
 BETWEEN_QUOTES = re.compile(r"(?<=['\"])\s+(?=['\"])")
 NAME_KEYS = (
-    "name",
-    "label",
-    "class",
-    "category",
-    "choice",
-    "choices",
-    "labels",
-    "classes",
-    "categories",
-    "tags",
+    *("name", "label", "class", "category", "choice"),
+    *("choices", "labels", "classes", "categories", "tags"),
 )
 
 
@@ -107,6 +100,15 @@ def read_cells(cells: pl.Series, what: str, separator: str | None, place: Callab
         apart = by_columns(taken, separator)
     elif apart is None:
         apart = one_by_one(taken, separator, lambda text: f"{where(text)}, column {what!r}")
+    beside: Iterable[str] = (
+        taken.filter(~taken.str.contains(LIST)) if separator is None and len(lists) else []
+    )
+    mixed = _made_of(beside, set(apart.names))
+    if mixed is not None:
+        raise DataError(
+            f"{where(mixed[0])}: {mixed[0]!r} in column {what!r} has labels separated by {mixed[1]!r}, and others are "
+            f"lists, such as {lists[0][:60]!r}; write them alike, or set data.separator"
+        )
     lengths = np.zeros(len(once), np.int64)
     lengths[(~nothing).to_numpy()] = apart.lengths
     if len(once) == len(cells):
@@ -166,7 +168,7 @@ def one_by_one(cells: pl.Series, separator: str | None, where: Callable[[str], s
 
 
 def _is_list(text: str) -> bool:
-    return len(text) > 1 and text[0] + text[-1] in ("[]", "{}", "()")
+    return re.match(LIST, text) is not None
 
 
 def _separator(
@@ -180,21 +182,13 @@ def _separator(
             continue
         apart = by_columns(cells, separator)
         names = set(apart.names)
-        for other in SEPARATORS:
-            mixed = next(
-                (
-                    name
-                    for name in apart.names
-                    if other in name and set(map(str.strip, name.split(other))) <= names
-                ),
-                None,
+        mixed = _made_of(apart.names, names)
+        if mixed is not None:
+            cell = str(_first_with(cells, mixed[0]))
+            raise DataError(
+                f"{where(cell)}: {cell!r} in column {what!r} has labels separated by {mixed[1]!r}, and others by "
+                f"{separator!r} ({holding!r} in {where(holding)}); write them alike, or set data.separator"
             )
-            if mixed is not None:
-                cell = str(_first_with(cells, mixed))
-                raise DataError(
-                    f"{where(cell)}: {cell!r} in column {what!r} has labels separated by {other!r}, and others by "
-                    f"{separator!r} ({holding!r} in {where(holding)}); write them alike, or set data.separator"
-                )
         note = f"labels in column {what!r} are separated by {separator!r} (data.separator)"
         notes.append(Reading(note) if separator == "|" or _recur(apart) else note)
         return separator, apart
@@ -228,6 +222,15 @@ def _separator(
     return None, None
 
 
+def _made_of(names: Iterable[str], others: set[str]) -> tuple[str, str] | None:
+    """Return the first of `names` that is several of the `others` with a separator between, and the separator."""
+    for separator in SEPARATORS:
+        for name in names:
+            if separator in name and set(map(str.strip, name.split(separator))) <= others:
+                return name, separator
+    return None
+
+
 def _first_with(cells: pl.Series, text: str) -> str | None:
     holding = cells.str.contains(text, literal=True).arg_true()
     return None if holding.is_empty() else str(cells[int(holding[0])])
@@ -251,7 +254,7 @@ def _of_list(text: str, where: Callable[[], str]) -> list[str]:
             plain = re.fullmatch(PLAIN_LIST, text) is not None
             value = ast.literal_eval(text if plain else BETWEEN_QUOTES.sub(", ", text))
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            if text[0] == "{" or any(quote in text for quote in "'\""):
+            if text[0] == "{" or any(mark in text[1:-1] for mark in "'\"[]"):
                 raise DataError(f"{where()}: {text[:60]!r} is not a list of labels") from None
             value = text[1:-1].split(",")
     return names_in(value, where)

@@ -70,7 +70,7 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
     names: dict[str, None] = {}
     unused: set[str] = set()
     notes: list[str] = []
-    style = "COCO-style"
+    style, lvis = "COCO-style", False
     for file in files:
         content = _content(folder.root / file)
         where = str(folder.root / file)
@@ -89,7 +89,9 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
         unused |= above.intersection(category.values())
         row_of: dict[str, int] = {}
         listed = []
+        annotations = content.get("annotations")
         federated = any("neg_category_ids" in image for image in content["images"] if isinstance(image, dict))
+        lvis |= federated
         for number, image in enumerate(content["images"]):
             row, at = len(images) + number, f"{where}: image {number + 1}"
             key = _key(image, "id", at)
@@ -97,7 +99,7 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
                 raise DataError(f"{where}: the image id {key} is listed twice")
             row_of[key] = row
             listed.append(_file_name(image, at))
-            rest.append(UNKNOWN if federated else ABSENT)
+            rest.append(UNKNOWN if federated or annotations is None else ABSENT)
             for kind, code in (("neg_category_ids", ABSENT), ("not_exhaustive_category_ids", UNKNOWN)):
                 for category_id in image.get(kind) or ():
                     entries.append((row, _named(category, category_id, f"{at}, {kind}"), code))
@@ -107,7 +109,9 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
             notes.append(
                 Reading(f"{file}: neg_category_ids are known absent, what is not listed is unknown (LVIS)")
             )
-        _add_annotations(where, content.get("annotations") or [], row_of, category, entries)
+        if annotations is None:
+            notes.append(f"{file}: no annotations: the labels of its images are unknown")
+        _add_annotations(where, annotations or [], row_of, category, entries)
         images += found.images
         splits += [split_of_file(file) if len(files) > 1 else ""] * len(listed)
         places += [f"{file}, image {key}" for key in row_of]
@@ -116,7 +120,7 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
         notes.append(f"category {name!r} has no annotation, and is what others belong to: left out")
     number_of = {name: number for number, name in enumerate(names)}
     return Listed(
-        f"{'LVIS' if UNKNOWN in rest else style} JSON ({some(files)})",
+        f"{'LVIS' if lvis else style} JSON ({some(files)})",
         images,
         list(names),
         np.array([row for row, _, _ in entries], np.int64),

@@ -49,9 +49,11 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
     for at, name in enumerate(frame.names):
         values = frame.column(at).head(SAMPLE).drop_nulls()
         listed = [value for value in values.to_list() if value.strip()]
-        if not listed or listed[0].lstrip()[:1] in "[{":
+        if not listed:
             continue
         found = folder.find(listed, beside)
+        if found.missing == len(listed) and listed[0].lstrip()[:1] in "[{":  # lists, not names
+            continue
         rank = IMAGE_NAMES.index(bare_name(name)) if bare_name(name) in IMAGE_NAMES else len(IMAGE_NAMES)
         exact = found.exact > len(listed) / 2
         known = found.missing <= len(listed) / 2 and rank < len(IMAGE_NAMES)

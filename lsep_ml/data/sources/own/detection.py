@@ -1,5 +1,6 @@
 """Detected objects as text: `data.yaml` with the names, and a text file an image with a class number a line."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def find_detections(folder: Folder, options: Options) -> list[Candidate]:
         lists = [file for file in folder.files if file.rpartition("/")[2].lower() in LISTS]
         stems = {stem_of(image.rpartition("/")[2]) for image in folder.images}
         beside = [text for text in _texts(folder).values() if text.rpartition("/")[2][:-4] in stems]
-        preferred = lists[:1] if numbers(folder, sorted(beside)[:20]) else []
+        preferred = lists[:1] if numbers(folder, sorted(beside)) else []
     return [Candidate("detection text files", (file,), partial(_read, folder, file)) for file in preferred]
 
 
@@ -42,7 +43,7 @@ def _names_in(path: Path) -> Any:
     if path.suffix.lower() not in (".yaml", ".yml"):
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     try:
-        content = yaml.safe_load(read_text(path))
+        content = yaml.load(read_text(path), yaml.BaseLoader)  # all are texts: no, off and 1.0 are names
     except (yaml.YAMLError, DataError):
         return None
     return content.get("names") if isinstance(content, dict) else None
@@ -90,7 +91,7 @@ def _read(folder: Folder, file: str) -> Listed:
 
 def _lists(folder: Folder, path: Path) -> list[str]:
     """Return the text files with the images of the splits that the YAML file names."""
-    content = yaml.safe_load(read_text(path)) if path.suffix.lower() in (".yaml", ".yml") else {}
+    content = yaml.load(read_text(path), yaml.BaseLoader) if path.suffix.lower() in (".yaml", ".yml") else {}
     named = {str(content.get(split) or "").rpartition("/")[2] for split in ("train", "val", "test")}
     return [text for text in folder.of_suffix(".txt") if text.rpartition("/")[2] in named]
 
@@ -105,13 +106,13 @@ def _text_of(image: str) -> str:
     return "/".join(parts) + ".txt"
 
 
-def _class_names(path: Path, names: Any) -> dict[int, str]:
+def _class_names(path: Path, names: Any) -> dict[float, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
         raise DataError(f"{path}: names is {str(names)[:40]!r}; expected a list of class names")
     try:
-        found = {int(number): str(name).strip() for number, name in names.items()}
+        found: dict[float, str] = {int(number): str(name).strip() for number, name in names.items()}
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}: names: {error}; expected numbers with names") from error
     twice = sorted({name for name in found.values() if list(found.values()).count(name) > 1})
@@ -120,14 +121,15 @@ def _class_names(path: Path, names: Any) -> dict[int, str]:
     return dict(sorted(found.items()))
 
 
-def _labels(path: Path, names: dict[int, str], file: str) -> list[str]:
+def _labels(path: Path, names: Mapping[float, str], file: str) -> list[str]:
     found = []
     for number, line in enumerate(read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         first = line.split()[0]
         try:
-            found.append(names[int(float(first))])
+            number_of_class = float(first)  # of which 1.0 is the key 1
+            found.append(names[number_of_class])
         except (ValueError, KeyError):
             raise DataError(
                 f"{path}, line {number}: class {first!r} is not one of the {len(names)} in {file}; "

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
+from urllib.parse import unquote
 
 import numpy as np
 import polars as pl
@@ -217,6 +218,8 @@ class Folder:
         if name not in self._guessed:
             self._guessed[name] = self._by_end(parts) if parts else None
         image = self._guessed[name]
+        if image is None and (said := unquote(name)) != name:  # %20 and the like, where nothing is called so
+            return self._meant(said, beside)
         return (plain, MISSING) if image is None else (image, GUESSED)
 
     def _by_end(self, parts: Sequence[str]) -> str | None:

@@ -5,7 +5,8 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,10 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
         raise DataError(f"{path}: its lines end as those of old Macs do; save the file with usual line ends")
     above, said, text = _above_header(start.decode("utf-8-sig", "replace"))
     delimiter = said or _delimiter(text, path.suffix.lower())
-    header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))]
+    header = [name.strip() for name in next(_cells_of(io.StringIO(text, newline=""), delimiter))]
+    skipped = above
+    if re.search(rf'{re.escape(delimiter)} +"(?!")', text):  # a quote after a blank, for polars a letter
+        source, skipped = _closed_up(path, delimiter, above), 0
     try:
         columns = pl.read_csv(
             source,
@@ -193,7 +197,7 @@ def _from_delimited(path: Path, rows: int | None) -> Frame:
             separator=delimiter,
             schema={str(number): pl.String for number in range(len(header))},
             empty_string_is_null=False,
-            skip_lines=above,
+            skip_lines=skipped,
             n_rows=None if rows is None else rows + 1,
         )
     except pl.exceptions.PolarsError as error:
@@ -247,9 +251,7 @@ def _delimiter(text: str, suffix: str) -> str:
         try:
             rows = [
                 row
-                for row in itertools.islice(
-                    csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), LOOKED_AT
-                )
+                for row in itertools.islice(_cells_of(io.StringIO(text, newline=""), delimiter), LOOKED_AT)
                 if row
             ]
         except csv.Error:
@@ -261,10 +263,23 @@ def _delimiter(text: str, suffix: str) -> str:
     return best
 
 
+def _cells_of(lines: Iterable[str], delimiter: str) -> Any:
+    """Return the reader of a table's rows, whose cells begin after blanks, with a quote or without."""
+    return csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+
+
+def _closed_up(path: Path, delimiter: str, above: int) -> bytes:
+    """Return the table from the header on without the blanks before its cells."""
+    file = io.StringIO()
+    rows = (cells for _, cells in _rows(path, delimiter, above))
+    csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    return file.getvalue().encode()
+
+
 def _rows(path: Path, delimiter: str, above: int) -> Iterator[tuple[int, list[str]]]:
     """Return the rows from the header on with the number of the line that each ends in."""
     lines = itertools.islice(io.StringIO(read_text(path), newline=""), above, None)
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = _cells_of(lines, delimiter)
     try:
         for cells in reader:
             yield above + reader.line_num, cells
@@ -276,8 +291,9 @@ def _refuse_rows(path: Path, delimiter: str, width: int, above: int) -> None:
     """Name the first row that has not `width` cells, if there is one."""
     for number, cells in _rows(path, delimiter, above):
         if len(cells) != width and any(map(str.strip, cells)):
+            few = f"add what is missing, {delimiter!r} for an empty cell too"
+            many = f"put a cell with {delimiter!r} in it in quotes"
             raise DataError(
                 f"{path}, line {number}: {len(cells)} cells under {width} columns "
-                f"({delimiter.join(cells)[:60]!r}); put a "
-                f"cell with {delimiter!r} in it in quotes"
+                f"({delimiter.join(cells)[:60]!r}); {few if len(cells) < width else many}"
             )

@@ -17,7 +17,7 @@ from lsep_ml.data.tree import SUFFIXES, read_text
 
 DEPTH = 3
 BY_IMAGE = re.compile(
-    rf'\{{\s*"[^"]+({"|".join(map(re.escape, sorted(SUFFIXES)))})"\s*:\s*[\[{{"]', re.IGNORECASE
+    rf'\{{\s*"[^"]+({"|".join(map(re.escape, sorted(SUFFIXES)))})"\s*:\s*[\[{{"n]', re.IGNORECASE
 )
 """How an object of labels by image begins."""
 
@@ -33,7 +33,7 @@ def find_json_objects(folder: Folder, options: Options) -> list[Candidate]:
     shapes = {named[file]: file for file in files if file in named}
     for file in files:
         if options.takes(file, file.count("/") < DEPTH and file not in named):
-            kind = _kind(folder.root / file)
+            kind = _kind(folder.root / file, options)
             if kind is not None:
                 name, read = kind
                 found.append(Candidate(name, (file,), partial(_read, folder, file, name, read)))
@@ -69,10 +69,10 @@ def _starts_with(path: Path, *words: bytes) -> bool:
     return start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and all(word in ends for word in words)
 
 
-def _kind(path: Path) -> tuple[str, Callable[[dict[str, Any], str], Named]] | None:
+def _kind(path: Path, options: Options) -> tuple[str, Callable[[dict[str, Any], str], Named]] | None:
     """Return what an object of all images is, and what reads it."""
     if _starts_with(path, b'"regions"', b'"filename"'):
-        return "VIA's JSON", _via
+        return "VIA's JSON", partial(_via, wanted=options.labels)
     if _starts_with(path, b'"classes"', b'"labels"') and not _starts_with(path, b'"categories"'):
         return "FiftyOne's labels.json", _fiftyone
     if _starts_with(path, b'"metainfo"', b'"data_list"'):
@@ -155,10 +155,11 @@ def _openmmlab(content: dict[str, Any], where: str) -> Named:
         yield image["img_path"], None if labels is None else [classes[one] for one in labels]
 
 
-def _via(content: dict[str, Any], where: str) -> Named:
-    """Images with regions and attributes; each attribute's value is a label, or an object of labels that are set."""
-    found = content.get("_via_img_metadata", content)
-    for key, image in found.items():
+def _via(content: dict[str, Any], where: str, wanted: str | None) -> Named:
+    """Images with regions and attributes; the values of one attribute, `wanted` or the only one that has any, are
+    labels, or objects of labels that are set."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for key, image in content.get("_via_img_metadata", content).items():
         if not isinstance(image, dict) or not isinstance(image.get("filename"), str):
             raise DataError(f"{where}, {key!r}: no filename; export the annotations as JSON")
         regions = image.get("regions") or []
@@ -167,10 +168,17 @@ def _via(content: dict[str, Any], where: str) -> Named:
             image.get("file_attributes") or {},
             *(one.get("region_attributes") or {} for one in regions),
         ]
-        yield (
-            image["filename"],
-            [name for one in attributes for value in one.values() for name in _set(value)],
+        said = [(attribute, name) for one in attributes for attribute in one for name in _set(one[attribute])]
+        found.setdefault(image["filename"], []).extend(said)
+    there = sorted({attribute for said in found.values() for attribute, _ in said})
+    if wanted is None and len(there) > 1:
+        raise DataError(
+            f"{where}: several attributes have values: {some(there)}; set data.labels=NAME to one"
         )
+    if wanted not in (None, *there):
+        raise DataError(f"data.labels={wanted}: no attribute of {where}; there are {some(there)}")
+    for image, said in found.items():
+        yield image, [name for attribute, name in said if wanted in (None, attribute)]
 
 
 def _set(value: Any) -> list[str]:

@@ -211,6 +211,28 @@ def test_a_class_that_has_no_name_is_refused_with_its_line(tmp_path):
     (tmp_path / "data.yaml").write_text("names: [cat, dog]\n")
     with pytest.raises(DataError, match=r"3.txt, line 2: class '7' is not one of the 2 in data.yaml"):
         own_annotations(tmp_path)
+    for odd in ("1.7", "-1", "inf", "cat"):
+        (tmp_path / "labels" / "3.txt").write_text(f"{odd} 0.5 0.5 0.1 0.1\n")
+        with pytest.raises(DataError, match=rf"3.txt, line 1: class '{odd}' is not one of the 2"):
+            own_annotations(tmp_path)
+
+
+def test_names_of_classes_are_texts_whatever_yaml_makes_of_them(tmp_path):
+    write_images(tmp_path, "images/{}.jpg", range(2))
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "1.txt").write_text("0 0.5 0.5 0.1 0.1\n2.0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "data.yaml").write_text("names: [no, yes, 007]\n")
+    annotations = own_annotations(tmp_path)
+    assert annotations.label_names == ("no", "yes", "007")
+    assert labels_of(annotations) == {0: set(), 1: {"no", "007"}}
+
+
+def test_classes_in_a_list_where_the_first_images_have_no_object(tmp_path):
+    write_images(tmp_path, "{}.jpg")
+    for r in ROWS:
+        (tmp_path / f"{r}.txt").write_text("1 0.5 0.5 0.1 0.1\n" if r == 9 else "")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    assert labels_of(own_annotations(tmp_path)) == {r: {"dog"} if r == 9 else set() for r in ROWS}
 
 
 # ---- one folder a label
@@ -364,6 +386,21 @@ def test_coco_refused(tmp_path, damage, message):
     (tmp_path / "annotations.json").write_text(json.dumps(content))
     with pytest.raises(DataError, match=message):
         own_annotations(tmp_path)
+
+
+def test_nothing_is_known_of_images_without_annotations(tmp_path):
+    write_images(tmp_path)
+    content = coco()
+    half = {**content, "images": content["images"][10:]}
+    content["images"] = content["images"][:10]
+    ids = {image["id"] for image in content["images"]}
+    content["annotations"] = [one for one in content["annotations"] if one["image_id"] in ids]
+    (tmp_path / "instances_train.json").write_text(json.dumps(content))
+    (tmp_path / "image_info_test.json").write_text(json.dumps({**half, "annotations": None}))
+    annotations = own_annotations(tmp_path)
+    assert unknown_of(annotations) == {r: set(NAMES) for r in ROWS[10:]}
+    assert labels_of(annotations) == {r: TRUTH[r] if r < 10 else set() for r in ROWS}
+    assert any("image_info_test.json: no annotations" in note for note in annotations.notes)
 
 
 def test_category_ids_of_mixed_types_are_said(tmp_path):

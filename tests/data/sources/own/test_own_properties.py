@@ -113,13 +113,13 @@ def test_cells_taken_apart_by_columns_and_one_by_one(few_at_a_time, texts, separ
 @given(LISTS, st.booleans(), st.booleans())
 def test_lists_taken_apart_by_columns_and_one_by_one(few_at_a_time, lists, python, plain):
     write = repr if python else json.dumps
-    texts = pl.Series([write(names) for names in lists if names] + ["a, b"] * plain, dtype=pl.String)
+    texts = pl.Series([write(names) for names in lists if names] + ["one, two"] * plain, dtype=pl.String)
     found = read_cells(texts, "labels", None, str)
-    names = [{name.strip() for name in one} - {""} for one in lists if one] + [{"a, b"}] * plain
+    names = [{name.strip() for name in one} - {""} for one in lists if one] + [{"one, two"}] * plain
     read = [set() for _ in names]
     for row, number in zip(found.rows.tolist(), found.numbers.tolist(), strict=True):
         read[row].add(found.names[number])
-    assert read == (names if any(map(len, lists)) else [{"a", "b"}] * plain)
+    assert read == (names if any(map(len, lists)) else [{"one", "two"}] * plain)
     columnar = texts.filter(texts.str.contains(cells.PLAIN_LIST))
     assert as_lists(by_columns(columnar, None)) == as_lists(one_by_one(columnar, None, str))
 

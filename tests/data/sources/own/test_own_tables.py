@@ -303,6 +303,7 @@ PATHS = {
     "an address": (lambda r: f"http://images.example.org/set/images/{r}.png", "url"),
     "other capitals": (lambda r: f"images/{r}.PNG", "image"),
     "an unknown header": (lambda r: f"images/{r}.png", "what I saw"),
+    "an address with %2F": (lambda r: f"/data/upload/1/images%2F{r}.png", "image"),
 }
 
 
@@ -314,6 +315,29 @@ def test_names_of_images(tmp_path, path, header):
     assert labels_of(annotations) == TRUTH
     guessed = path(0).replace("\\", "/").split("?d=")[-1].removeprefix("./") != "images/0.png"
     assert any("found by the end of their path" in note for note in annotations.notes) == guessed
+
+
+def test_names_of_images_may_begin_with_a_bracket(tmp_path):
+    table(
+        write_images(tmp_path, "[{}] x.png"),
+        [["image", "labels"], *([f"[{r}] x.png", cell(r)] for r in ROWS)],
+    )
+    assert labels_of(own_annotations(tmp_path)) == TRUTH
+
+
+def test_quotes_may_follow_a_blank(tmp_path):
+    rows = [f'images/{r}.png, "{cell(r, ", ")}"\n' for r in ROWS]
+    (write_images(tmp_path) / "labels.csv").write_text("\n" + "".join(['image, "labels"\n', *rows]))
+    assert labels_of(own_annotations(tmp_path)) == TRUTH
+    (tmp_path / "labels.csv").write_text("".join(['image, "labels"\n', *rows, 'images/0.png, "a", "b"\n']))
+    with pytest.raises(DataError, match=r"labels.csv, line 32: 3 cells under 2 columns"):
+        own_annotations(tmp_path)
+
+
+def test_a_name_in_parentheses_is_no_list(tmp_path):
+    cells = ["(unclear)", "cat|(unclear)", "cat"]
+    table(write_images(tmp_path), [["image", "labels"], *([f"images/{r}.png", cells[r % 3]] for r in ROWS)])
+    assert labels_of(own_annotations(tmp_path)) == {r: set(cells[r % 3].split("|")) for r in ROWS}
 
 
 def test_a_name_in_two_folders_means_none(tmp_path):
@@ -427,7 +451,7 @@ PLAIN = [["image", "labels"], *([f"images/{r}.png", cell(r)] for r in ROWS)]
          r"column 2 has no name, but values \('x' in line 2\)", {}),
         ([["image", "labels", "split"], *([f"images/{r}.png", "a|b", "later" if r == 3 else "train"] for r in ROWS)],
          "labels.csv, line 5: split 'later' in column 'split'; train, val or test", {}),
-        ([*PLAIN, ["images/4.png"]], "labels.csv, line 32: 1 cells under 2 columns", {}),
+        ([*PLAIN, ["images/4.png"]], "labels.csv, line 32: 1 cells under 2 columns .*add what is missing", {}),
         ([*PLAIN, ["images/4.png", "a", "b"]], "labels.csv, line 32: 3 cells under 2 columns", {}),
         ([*PLAIN, ["", "cat"]], "labels.csv, line 32: no image under 'image'; remove the row", {}),
         (PLAIN, "data.labels=mood: .*labels.csv has no such column; there are 'image', 'labels'", {"labels": "mood"}),
@@ -446,6 +470,10 @@ PLAIN = [["image", "labels"], *([f"images/{r}.png", cell(r)] for r in ROWS)]
          r"line 3: split 'test' of images/0.png, which has split 'train' in .*line 2", {}),
         ([["image", "labels"], ["images/0.png", "[1, {}]"], ["images/1.png", "a"]],
          "line 2, column 'labels': '{}' is not a label", {}),
+        ([["image", "labels"], ["images/0.png", "['a', 'b']"], ["images/1.png", "a|b"]],
+         "line 3: 'a|b' in column 'labels' has labels separated by '|', and others are lists", {}),
+        ([["image", "labels"], ["images/0.png", "[a]|[b]"], ["images/1.png", "[a]"]],
+         r"line 2, column 'labels': '\[a\]\|\[b\]' is not a list of labels", {}),
     ],
 )  # fmt: skip
 def test_refused(tmp_path, rows, message, options):

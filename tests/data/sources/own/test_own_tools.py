@@ -724,6 +724,30 @@ def test_open_images_verified_labels(tmp_path):
     assert sum(map(len, unknown_of(annotations).values())) == 2 * IMAGES
 
 
+def test_several_attributes_of_via_are_refused_with_their_names(tmp_path):
+    via_regions(tmp_path)
+    path = tmp_path / "via_export_json.json"
+    content = json.loads(path.read_text())
+    for image in content.values():
+        image["file_attributes"] = {"caption": "a nice day", "public_domain": "", "boxes": {"x": False}}
+    put(tmp_path, path.name, content)
+    with pytest.raises(
+        DataError, match=r"several attributes have values: caption, what; set data.labels=NAME"
+    ):
+        own_annotations(tmp_path)
+    assert labels_of(own_annotations(tmp_path, labels="what")) == TRUTH
+    with pytest.raises(
+        DataError, match=r"data.labels=public_domain: no attribute of .*; there are caption, what"
+    ):
+        own_annotations(tmp_path, labels="public_domain")
+
+
+def test_unknown_is_said_of_the_first_image_of_an_object_too(tmp_path):
+    write_images(tmp_path)
+    put(tmp_path, "labels.json", {f"{r}.png": names(r) if r else None for r in ROWS})
+    assert unknown_of(own_annotations(tmp_path)) == {0: set(NAMES)}
+
+
 def test_via_tables_name_their_column(tmp_path):
     write_images(tmp_path, "{}.png")
     rows = [
@@ -817,6 +841,14 @@ REFUSED = {
         r"'cat' \(numbers that are not 0 and 1\).*scores are no labels: write 1 where they are high enough",
     ),
     "damaged JSON": (lambda root: put(root, "a.json", '{"0.png": ["cat"'), "a.json: not JSON"),
+    "VIA's regions that are none": (
+        lambda root: put(root, "a.json", {"0.png": {"filename": "0.png", "regions": ["x"]}}),
+        "a.json: begins as VIA's JSON, and goes on otherwise",
+    ),
+    "an annotation that is none": (
+        lambda root: put(root, "a.json", [{"data": {"image": "0.png"}, "annotations": [5]}]),
+        "a.json: begins as annotation tool's JSON, and goes on otherwise",
+    ),
     "VIA without a file's name": (
         lambda root: put(root, "a.json", {"x": {"filename": "0.png", "regions": []}, "y": {"regions": []}}),
         "a.json, 'y': no filename",
