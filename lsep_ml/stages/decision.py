@@ -169,7 +169,10 @@ def fit(
             log.warning("the solver stopped at a gradient norm of %.1e", ended.gradient_norm)
     elif processes.first:
         rows.fit(decision)
-    return cross_fit(unfitted, decision, rows, options, fits, processes) if rows.val.any() else None
+    if not rows.val.any():
+        return None
+    kept = Kept(states.finished) if states is not None and is_trained(decision) else None
+    return cross_fit(unfitted, decision, rows, options, fits, processes, kept)
 
 
 class Learnt(NamedTuple):

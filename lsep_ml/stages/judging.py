@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lsep_ml.decisions import Decision, Rule
 from lsep_ml.decisions.abstention import confidence
@@ -22,6 +21,7 @@ from lsep_ml.stages.fit_rows import FitRows
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.fitting import DecisionWarning
 from lsep_ml.training.folds import fold_pairs
+from lsep_ml.training.kept import Kept, found_again
 from lsep_ml.training.linear_fits import LinearFits
 
 log = logging.getLogger(__name__)
@@ -50,22 +50,24 @@ def cross_fit(
     options: dict[str, Any] | None = None,
     fits: LinearFits | None = None,
     processes: Processes = ALONE,
+    kept: Kept | None = None,
 ) -> Judged | None:
     """Decide each validation row by a fit without its fold; a weight decay stays that of the fit on all rows.
 
     `fitted`, the fit on all rows, decides what no such fit can: a fold without which nothing is left to fit on, and all
     where the rest is too little for the decision, which is said. Of several `processes`, each fits without other folds;
-    the first is answered, the others with None.
+    the first is answered, the others with None. kept: where fits that finished before a kill are found again.
     """
     sparse = isinstance(rows.targets, SparseIndicator)
     known = held_known(rows.targets, rows.mask)
     given = rows.by_log_odds(unfitted) if isinstance(unfitted, LogOddsDecision) else None
 
-    def without(outside: NDArray[np.bool_], fold: int) -> dict[str, Tensor] | str | None:
-        """Return the state of a fit, or why there is none; None where all rows would be fitted on."""
+    def without(outside: NDArray[np.bool_], fold: int) -> dict[str, Any]:
+        """Return the `state` of a fit, or the `problem` why there is none; nothing where all rows would be fitted
+        on."""
         decision = copy.deepcopy(unfitted)
         if outside.all():
-            return None
+            return {}
         try:
             if isinstance(decision, LogOddsDecision):
                 assert given is not None
@@ -75,27 +77,28 @@ def cross_fit(
                     warnings.simplefilter("ignore", DecisionWarning)
                     rows.take(outside).fit(decision, **(options or {}))
         except ValueError as error:
-            return str(error)
-        return decision.state_dict()
+            return {"problem": str(error)}
+        return {"state": decision.state_dict()}
 
     pairs = [
         (outside, inside & rows.val, int(rows.folds[inside][0]))
         for outside, inside in fold_pairs(rows.folds, rows.targets != 0, known)
         if (inside & rows.val).any()
     ]
-    found = processes.share_out([partial(without, outside, fold) for outside, _, fold in pairs])
+    makes = {f"judged-{fold}": partial(without, outside, fold) for outside, _, fold in pairs}
+    found = processes.share_out(found_again(kept, makes))
     if not processes.first:
         return None
     judged: list[list[Any]] = [[] for _ in fields(Judged)]
     places: list[NDArray[np.intp]] = []
     of_val = rows.val.cumsum() - 1
-    for state, (_, asked, _) in zip(found, pairs, strict=True):
+    for made, (_, asked, _) in zip(found, pairs, strict=True):
         decision = fitted
-        if isinstance(state, str):
-            log.warning("validation is decided by the fit on all of it: without a fold, %s", state)
-        elif state is not None:
+        if "problem" in made:
+            log.warning("validation is decided by the fit on all of it: without a fold, %s", made["problem"])
+        if "state" in made:
             decision = copy.deepcopy(unfitted)
-            decision.load_state_dict(state)
+            decision.load_state_dict(made["state"])
         for block in _asked_together(decision, np.flatnonzero(asked), sparse):
             places.append(of_val[block])
             for parts, part in zip(

@@ -25,6 +25,7 @@ from lsep_ml.terminal import console
 from lsep_ml.training.checkpoints import CheckedCheckpointIO
 from lsep_ml.training.cross_fitting import fill_log_odds, fit_log_odds_decision, honest_array
 from lsep_ml.training.folds import checked_rows, draw_folds, fold_pairs
+from lsep_ml.training.kept import Kept, found_again
 from lsep_ml.training.label_decision import (
     CachedRows,
     DecisionBatch,
@@ -87,7 +88,8 @@ def fit_decision(
     determined by `seed`; the caller's random state is neither read nor changed. on_epoch(epoch, loss) follows
     the training. trainer: further options for the Lightning Trainer, such as accelerator="gpu"; the default
     is the CPU. states: where the state of a training is saved, and found again by the same call after it was killed;
-    it then ends with the same numbers. The folder must be of this call alone. None: nothing is saved.
+    it then ends with the same numbers; so is a finished training without a fold. The folder must be of this call alone.
+    None: nothing is saved.
 
     folds: for these, int (N,), the rows left out together (None: five random folds from `seed`).
 
@@ -148,7 +150,8 @@ def fit_decision(
     if decision.chooses_offsets:
         moved = cast(MovedThresholds, decision)
         drawn = draw_folds(len(scores), seed) if folds is None else as_numpy(folds)
-        without_rows = _honest_log_odds(moved, arrays, drawn, learn, processes)
+        kept = None if states is None else Kept(states.finished)
+        without_rows = _honest_log_odds(moved, arrays, drawn, learn, processes, kept)
         if processes.first:
             moved.choose_offsets(*without_rows)
     if not processes.first:
@@ -164,10 +167,11 @@ def _honest_log_odds(
     folds: NDArray[np.int64],
     learn: Callable[[LearntDecision, Arrays], None],
     processes: Processes,
+    kept: Kept | None,
 ) -> tuple[NDArray[np.float32], Any, Any]:
     """Return the log odds float32 (N, K) of each row by a decision learnt without its fold, targets and known.
 
-    The log odds are filled in on the first of the processes.
+    The log odds are filled in on the first of the processes. kept: where finished trainings are found again.
     """
     scores, targets, features, mask = arrays
     labels = as_held(targets) != 0
@@ -176,11 +180,12 @@ def _honest_log_odds(
 
     def state(outside: NDArray[np.bool_]) -> dict[str, Tensor]:
         without = copy.deepcopy(decision)
-        kept = _rows(scores, outside), _rows(targets, outside), _rows(features, outside)
-        learn(without, (*kept, _rows(mask, outside)))
+        given = _rows(scores, outside), _rows(targets, outside), _rows(features, outside)
+        learn(without, (*given, _rows(mask, outside)))
         return without.state_dict()
 
-    states = processes.share_out([partial(state, outside) for outside, _ in pairs])
+    makes = {f"without-{number}": partial(state, outside) for number, (outside, _) in enumerate(pairs)}
+    states = processes.share_out(found_again(kept, makes))
     log_odds = honest_array(labels.shape if processes.first else (0, 0))
     without = copy.deepcopy(decision).eval()
     for found, (_, inside) in zip(states, pairs, strict=processes.first):

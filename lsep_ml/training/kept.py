@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,3 +68,11 @@ class Kept:
     def _write(self, name: str, made: dict[str, Any] | None) -> None:
         if made is not None and self.processes.first:
             write_checkpoint(self.folder / f"{name}.ckpt", made)
+
+
+def found_again(kept: Kept | None, makes: Mapping[str, Make]) -> list[Make]:
+    """Return `makes`, each of which finds what it made before under its name in `kept`, where there is one.
+
+    What is kept is of the process that makes it alone, so that several can make different ones.
+    """
+    return list(makes.values()) if kept is None else [partial(kept.get, *named) for named in makes.items()]

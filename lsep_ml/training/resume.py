@@ -60,6 +60,11 @@ class States(Checkpoint):
         """Return the state that was saved or found last."""
         return self.saved[-1][0] if self.saved else None
 
+    @property
+    def finished(self) -> Path:
+        """Return the folder for what else the same call has finished, such as trainings without some rows."""
+        return self.folder / "finished"
+
     def newest(self) -> Path | None:
         """Find the newest state that is undamaged together with the file that it refers to; warn of damaged ones."""
         files = {
@@ -135,7 +140,10 @@ class States(Checkpoint):
         before = [kept for kept in self.saved if kept[0] != file]
         self.saved = [*before, (file, self._refers_to(self.state_dict()))][-2:]
         if trainer.is_global_zero:
-            kept = {name for state, other in self.saved for name in (state.name, other)}
+            kept = {
+                self.finished.name,
+                *(name for state, other in self.saved for name in (state.name, other)),
+            }
             for path in self.folder.iterdir():
                 if path.name not in kept:
                     shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

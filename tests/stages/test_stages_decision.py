@@ -29,6 +29,7 @@ from lsep_ml.stages.sweep import FOLDER
 from lsep_ml.store.entries import Store
 from lsep_ml.training.fitting import fit_decision
 from lsep_ml.training.folds import draw_folds
+from lsep_ml.training.kept import Kept
 from lsep_ml.training.linear_fits import OnAxes
 
 TINY = (
@@ -77,6 +78,26 @@ def test_an_images_own_targets_do_not_change_its_validation_label_set(name: str)
             assert np.array_equal(other.thresholds[row - 35], judged.thresholds[row - 35])
     if name == "threshold":  # what is judged is not what the fit on all rows says
         assert len(np.unique(judged.thresholds)) > 1
+
+
+def test_fits_without_a_fold_that_finished_before_a_kill_are_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, unfitted, fits, brief = case(), ThresholdEstimation(5, 3, ()), list[Any](), {"epochs": 1}
+    expected = cross_fit(unfitted, unfitted, rows, brief)
+
+    def killed_in_the_third(decision: Any, *arrays: Any, **options: Any) -> Any:
+        fits.append(decision)
+        if len(fits) == 3:
+            raise KeyboardInterrupt
+        return fit_decision(decision, *arrays, **options)
+
+    monkeypatch.setattr("lsep_ml.stages.fit_rows.fit_decision", killed_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        cross_fit(unfitted, unfitted, rows, brief, kept=Kept(tmp_path))
+    judged = cross_fit(unfitted, unfitted, rows, brief, kept=Kept(tmp_path))
+    assert len(fits) == 3 + 3
+    assert np.array_equal(judged.thresholds, expected.thresholds)
 
 
 def test_each_row_is_decided_by_the_fit_without_its_fold() -> None:

@@ -427,6 +427,30 @@ def test_a_training_that_was_killed_continues_with_the_same_numbers(tmp_path):
     assert all(torch.equal(value, expected[key]) for key, value in decision.state_dict().items())
 
 
+def test_trainings_without_a_fold_that_finished_before_a_kill_are_found_again(tmp_path, monkeypatch):
+    data, train, trained = learnable(rows=60), fitting._train, []
+
+    def fit(**options):
+        return fit_decision(ThresholdEstimation(24, 5, (), offset="class"), *data, epochs=1, **options)
+
+    expected = fit().state_dict()
+
+    def killed_in_the_fourth(*given):
+        trained.append(given)
+        if len(trained) == 4:
+            raise KeyboardInterrupt
+        train(*given)
+
+    monkeypatch.setattr(fitting, "_train", killed_in_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        fit(states=States(tmp_path, Saving()))
+    decision = fit(
+        states=States(tmp_path, Saving(every_minutes=1e-9))
+    )  # whose own states remove no such training
+    assert len(trained) == 4 + 1 + 3  # on all rows again, and without the third, fourth and fifth fold
+    assert all(torch.equal(value, expected[key]) for key, value in decision.state_dict().items())
+
+
 def test_states_of_another_kind_are_not_continued_from(tmp_path, caplog):
     (tmp_path / "state-7.ckpt").write_bytes(b"not a checkpoint")
     data = learnable(rows=100)
