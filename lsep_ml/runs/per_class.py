@@ -22,7 +22,8 @@ COLUMNS = ("label", "known", "support", "predicted", "precision", "recall", "f1"
 """known: images whose entry is known; support: those with the label; predicted: those it is predicted for."""
 
 RECORDED = 1000
-"""Of a run with more labels, result.json has no number of each; per_class.csv has them."""
+"""Of a run with more labels, result.json has no number of each but what its decision chose; per_class.csv has those of
+the test split."""
 
 
 def per_class_rows(

@@ -19,7 +19,7 @@ from lsep_ml.processes.start import launch, log_beside, own_rank
 from lsep_ml.runs.files import CHECKPOINT, DECISION, HEAT_MAPS, HISTORY, RANK_LOG, SPLIT, UNFINISHED
 from lsep_ml.runs.heat_maps import write_heat_maps
 from lsep_ml.runs.history import write_history
-from lsep_ml.runs.per_class import per_class_record
+from lsep_ml.runs.per_class import RECORDED, per_class_record
 from lsep_ml.runs.printed import print_result
 from lsep_ml.runs.record import write_record
 from lsep_ml.stages.decision import fit_and_judge
@@ -238,8 +238,10 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
 
 
 def _counts(data_set: DataSet, unread: Mapping[str, str]) -> dict[str, Any]:
-    """Return what is counted of a data set, images that could not be read as those that are left out."""
-    counts = data_set.counts
+    """Return what is counted of a data set, images that could not be read as those that are left out; the positives of
+    at most RECORDED labels."""
+    many = len(data_set.label_names) > RECORDED
+    counts = {key: value for key, value in data_set.counts.items() if not (many and key == "positives")}
     return {**counts, "dropped": {**counts["dropped"], "unreadable": len(unread)}} if unread else counts
 
 

@@ -28,7 +28,7 @@ from lsep_ml.decisions import (
     TopK,
 )
 from lsep_ml.metrics.indicator import SparseIndicator
-from lsep_ml.stages import size
+from lsep_ml.stages import experiment, size
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.predictor import check_predictor
 
@@ -226,3 +226,13 @@ def test_a_job_says_it_before_its_training(tmp_path: Path, monkeypatch: pytest.M
     build_job(compose_here(tmp_path, *sizes)[0])
     with pytest.raises(ValueError, match="break_even"):
         build_job(compose_here(tmp_path, *sizes, "decision.criterion=break_even")[0])
+
+
+def test_a_record_counts_the_positives_of_so_many_labels_as_it_has_numbers_of() -> None:
+    counts = {"images": {"train": 2}, "dropped": {"few": 1}, "positives": {"train": {"cat": 1}}}
+    few, many = (SimpleNamespace(counts=counts, label_names=range(labels)) for labels in (1000, 1001))
+    assert experiment._counts(few, {}) == counts
+    assert experiment._counts(many, {"a.jpg": "empty"}) == {
+        "images": {"train": 2},
+        "dropped": {"few": 1, "unreadable": 1},
+    }
