@@ -4,10 +4,10 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from rich.errors import LiveError
@@ -15,6 +15,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from torch import Tensor
 
 from lsep_ml.terminal import console
+
+_T = TypeVar("_T")
 
 log = logging.getLogger(__name__)
 
@@ -78,17 +80,37 @@ class _Curvature:
 
 
 class _Point(NamedTuple):
-    """Says what an objective is somewhere, and at which length of a line search; gradient: flat; slope: along it."""
+    """Says what an objective is somewhere, and at which length of a line search; gradient: flat; norm: of it; slope:
+    along the search."""
 
-    length: float
     at: Tensor
     value: float
     gradient: Tensor
-    slope: float
+    norm: float
+    length: float = 0.0
+    slope: float = 0.0
 
     @property
-    def norm(self) -> float:
-        return math.sqrt(float(self.gradient.double().square().sum()))
+    def finite(self) -> bool:
+        return math.isfinite(self.value) and (
+            math.isfinite(self.norm) or bool(torch.isfinite(self.gradient).all())
+        )
+
+
+Evaluate = Callable[[Sequence[Tensor]], tuple[Tensor, Sequence[Tensor]]]
+"""Computes of a vector for each function their values (P,), and the gradient of each."""
+
+
+class _Asked(NamedTuple):
+    """Says what an objective is where a descent asked for it."""
+
+    value: float
+    gradient: Tensor
+    norm: float
+
+
+Descent = Generator[Tensor, _Asked, _T]
+"""Yields where it asks for the objective, and is sent what it is there."""
 
 
 def minimise(
@@ -113,7 +135,8 @@ def minimise(
     Args:
         parameters: floating point tensors of one dtype and device that the objective depends on, such as
             `list(module.parameters())`; their `grad` is left None.
-        objective: computes a scalar from them, differentiable.
+        objective: computes a scalar from them, differentiable. Where a step is so long that it is not finite, a shorter
+            one is taken.
         tolerance: above 0; on the Euclidean norm of the gradient.
         max_iterations: the largest number of line searches.
         max_evaluations: of the objective, at whose end it stops; None: as many as that takes. At a kink a line search
@@ -124,13 +147,10 @@ def minimise(
 
     Raises:
         ValueError: no parameters, or a tolerance that is not a number above 0.
-        FloatingPointError: the objective or its gradient is not finite.
+        FloatingPointError: the objective or its gradient is not finite where the parameters start.
     """
     if not parameters:
         raise ValueError("parameters: none to minimise over")
-    if not 0 < tolerance < math.inf:
-        raise ValueError(f"tolerance={tolerance}: expected a number above 0")
-    evaluations, most = 0, max_evaluations or math.inf
     sizes = [parameter.numel() for parameter in parameters]
 
     def move(at: Tensor) -> None:
@@ -138,67 +158,140 @@ def minimise(
             for parameter, part in zip(parameters, at.split(sizes), strict=True):
                 parameter.copy_(part.view_as(parameter))
 
-    def evaluate(at: Tensor, direction: Tensor | None = None, length: float = 0.0) -> _Point:
-        nonlocal evaluations
-        evaluations += 1
-        move(at)
+    def evaluate(points: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+        move(points[0])
         with torch.enable_grad():
             loss = objective()
             gradients = torch.autograd.grad(loss, parameters)
-        value, gradient = float(loss.detach()), torch.cat([part.reshape(-1) for part in gradients])
-        if not (math.isfinite(value) and bool(torch.isfinite(gradient).all())):
-            what = "its gradient is not finite" if math.isfinite(value) else f"it is {value}"
-            raise FloatingPointError(f"the objective cannot be minimised: {what} at evaluation {evaluations}")
-        slope = 0.0 if direction is None else float(gradient.dot(direction))
-        point = _Point(length, at, value, gradient, slope)
-        tell(evaluations, value, point.norm)
-        return point
+        return loss.detach()[None], [torch.cat([part.reshape(-1) for part in gradients])]
 
+    start = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
+    [(found, solution)] = _descend([start], evaluate, tolerance, max_iterations, max_evaluations)
+    move(found)
+    return solution
+
+
+def minimise_each(
+    starts: Sequence[Tensor],
+    evaluate: Evaluate,
+    *,
+    tolerance: float,
+    max_iterations: int = 1000,
+) -> list[tuple[Tensor, Solution]]:
+    """Minimise several smooth functions by themselves, as `minimise` does, which are cheaper to evaluate together.
+
+    What one of them ends at does not depend on the others: `evaluate` is always given a point of each, where the end is
+    known already that end.
+
+    Args:
+        starts: of each function a vector (n,), where it starts.
+        evaluate: computes of a vector of each function their values, (len(starts),), and the gradient of each, (n,).
+
+    Returns:
+        Of each function where it ended, and the solution there.
+
+    Raises:
+        FloatingPointError: a function or its gradient is not finite where it starts.
+    """
+    return _descend(starts, evaluate, tolerance, max_iterations, None)
+
+
+def _descend(
+    starts: Sequence[Tensor],
+    evaluate: Evaluate,
+    tolerance: float,
+    max_iterations: int,
+    max_evaluations: int | None,
+) -> list[tuple[Tensor, Solution]]:
+    """Descend from each start until all have ended."""
+    if not 0 < tolerance < math.inf:
+        raise ValueError(f"tolerance={tolerance}: expected a number above 0")
+    descents = [_descent(start, tolerance, max_iterations, max_evaluations or math.inf) for start in starts]
+    at = [next(descent) for descent in descents]
+    ends: list[tuple[Tensor, Solution] | None] = [None] * len(starts)
+    evaluations = 0
     with _told(tolerance) as tell:
-        here = evaluate(torch.cat([parameter.detach().reshape(-1) for parameter in parameters]))
-        curvature, iterations, before, looked = _Curvature(), 0, here, evaluations
-        while here.norm > tolerance and iterations < max_iterations and evaluations < most:
-            known = bool(curvature)
-            direction = curvature.direction(here.gradient)
-            here = here._replace(length=0.0, slope=float(here.gradient.dot(direction)))
-            first = 1.0 if known else min(1.0, 1 / here.norm)
-            found = (
-                _line_search(here, direction, first, evaluate, lambda: evaluations >= most)
-                if here.slope < 0
-                else here
+        while None in ends:
+            evaluations += 1
+            values, gradients = evaluate(at)
+            norms = [float(torch.linalg.vector_norm(part, dtype=torch.float64)) for part in gradients]
+            tell(evaluations, float(values.sum()), max(norms))
+            asked = zip(values.tolist(), gradients, norms, strict=True)
+            for number, (descent, found) in enumerate(zip(descents, map(_Asked._make, asked), strict=True)):
+                if ends[number] is None:
+                    try:
+                        at[number] = descent.send(found)
+                    except StopIteration as end:
+                        ends[number] = end.value
+                        at[number] = end.value[0]
+    return [end for end in ends if end is not None]
+
+
+def _descent(
+    start: Tensor, tolerance: float, max_iterations: int, max_evaluations: float
+) -> Descent[tuple[Tensor, Solution]]:
+    evaluations = 0
+
+    def evaluate(at: Tensor, direction: Tensor | None = None, length: float = 0.0) -> Descent[_Point]:
+        nonlocal evaluations
+        evaluations += 1
+        found = yield at
+        slope = 0.0 if direction is None else float(found.gradient.dot(direction))
+        return _Point(at, *found, length, slope)
+
+    here = yield from evaluate(start)
+    if not here.finite:
+        what = "its gradient is not finite" if math.isfinite(here.value) else f"it is {here.value}"
+        raise FloatingPointError(f"the objective cannot be minimised: {what} where it starts")
+    curvature, iterations, before, looked = _Curvature(), 0, here, evaluations
+    while here.norm > tolerance and iterations < max_iterations and evaluations < max_evaluations:
+        known = bool(curvature)
+        direction = curvature.direction(here.gradient)
+        here = here._replace(length=0.0, slope=float(here.gradient.dot(direction)))
+        first = 1.0 if known else min(1.0, 1 / here.norm)
+        found = here
+        if here.slope < 0:
+            found = yield from _line_search(
+                here, direction, first, evaluate, lambda: evaluations >= max_evaluations
             )
-            if found is here:
-                if not known:
-                    break
-                curvature.forget()
-                continue
-            iterations += 1
-            curvature.see(found.at - here.at, found.gradient - here.gradient)
-            here = found
-            if evaluations - looked >= _ROUND:
-                stands = before.value - here.value <= _PROGRESS * abs(here.value)
-                if stands and here.norm > _PROGRESS_OF_NORM * before.norm:
-                    break
-                before, looked = here, evaluations
-        move(here.at)
-    return Solution(here.value, here.norm, iterations, here.norm <= tolerance)
+        if found is here:
+            if not known:
+                break
+            curvature.forget()
+            continue
+        iterations += 1
+        curvature.see(found.at - here.at, found.gradient - here.gradient)
+        here = found
+        if evaluations - looked >= _ROUND:
+            stands = before.value - here.value <= _PROGRESS * abs(here.value)
+            if stands and here.norm > _PROGRESS_OF_NORM * before.norm:
+                break
+            before, looked = here, evaluations
+    return here.at, Solution(here.value, here.norm, iterations, here.norm <= tolerance)
 
 
 def _line_search(
     start: _Point,
     direction: Tensor,
     length: float,
-    evaluate: Callable[[Tensor, Tensor, float], _Point],
+    evaluate: Callable[[Tensor, Tensor, float], Descent[_Point]],
     spent: Callable[[], bool],
-) -> _Point:
+) -> Descent[_Point]:
     """Return a point along the direction where the Wolfe conditions hold; else the lowest found, `start` at worst.
 
-    Where rounding hides what the value does, the slopes say it (Hager and Zhang, 2005, the approximate conditions).
+    Where rounding hides what the value does, the slopes say it (Hager and Zhang, 2005, the approximate conditions). A
+    point that is not finite is too far.
     """
     rounding = _ROUNDINGS * torch.finfo(direction.dtype).eps * abs(start.value)
     low, high, lowest = start, None, start
     for _ in range(_SEARCH):
-        point = evaluate(start.at + length * direction, direction, length)
+        point = yield from evaluate(start.at + length * direction, direction, length)
+        if not point.finite:
+            if spent():
+                break
+            high = point
+            length = (low.length + high.length) / 2
+            continue
         lower = point.value <= start.value + _LOWER * length * start.slope
         near = point.value <= start.value + rounding
         if (lower and point.slope >= _FLATTER * start.slope) or (
@@ -223,13 +316,16 @@ def _line_search(
 
 
 def _lowest_of_cubic(low: _Point, high: _Point) -> float:
-    """Return where between two points, from 0 to 1, the cubic by their values and slopes is lowest; 0.5: nowhere."""
+    """Return where between two points, from 0 to 1, the cubic by their values and slopes is lowest; 0.5: nowhere, or
+    out of the range of numbers."""
     width = high.length - low.length
     mean = low.slope + high.slope - 3 * (high.value - low.value) / width
-    square = mean**2 - low.slope * high.slope
-    root = math.sqrt(max(square, 0.0))
+    square = mean * mean - low.slope * high.slope
+    if not 0 <= square < math.inf:
+        return 0.5
+    root = math.sqrt(square)
     divisor = high.slope - low.slope + 2 * root
-    return 1 - (high.slope + root - mean) / divisor if square >= 0 and divisor else 0.5
+    return 1 - (high.slope + root - mean) / divisor if divisor else 0.5
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The solver: minima known in closed form or by scikit-learn, and what it says where there is none."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from io import StringIO
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from lsep_ml.losses import bce_loss, bpmll_loss, lsep_loss, softmax_loss, two_way_loss, zlpr_loss
 from lsep_ml.training import solver
-from lsep_ml.training.solver import minimise
+from lsep_ml.training.solver import Solution, minimise, minimise_each
 
 N, D, K = 60, 7, 4
 
@@ -202,12 +203,44 @@ def test_it_says_where_it_did_not_converge() -> None:
 
 def test_what_is_not_finite_is_an_error() -> None:
     x = torch.ones(2, requires_grad=True)
-    with pytest.raises(FloatingPointError, match="it is nan at evaluation 1"):
+    with pytest.raises(FloatingPointError, match="it is nan where it starts"):
         minimise([x], lambda: (x * torch.nan).sum(), tolerance=1e-3)
     with pytest.raises(FloatingPointError, match="it is inf"):
         minimise([x], lambda: (x * 1e30).pow(2).sum(), tolerance=1e-3)
-    with pytest.raises(FloatingPointError, match="gradient is not finite at evaluation 1"):
+    with pytest.raises(FloatingPointError, match="gradient is not finite where it starts"):
         minimise([x], lambda: (x - 1).sqrt().sum(), tolerance=1e-3)
+
+
+def test_a_step_to_where_it_is_not_finite_is_halved() -> None:
+    # e^2000x - 200,000 x overflows within the first step; -log(1 - x) - 10 x is nowhere from x = 1 on.
+    x, y = (torch.zeros(2, dtype=dtype, requires_grad=True) for dtype in (torch.float64, torch.float32))
+    assert minimise([x], lambda: (torch.exp(2000 * x) - 2e5 * x).sum(), tolerance=1e-3).converged
+    np.testing.assert_allclose(x.detach(), math.log(100) / 2000, rtol=0, atol=1e-10)
+    assert minimise([y], lambda: (-torch.log(1 - y) - 10 * y).sum(), tolerance=1e-3).converged
+    torch.testing.assert_close(y.detach(), torch.full((2,), 0.9), rtol=0, atol=1e-5)
+
+
+def test_several_functions_end_as_each_alone_whatever_the_others_are() -> None:
+    def ends(*scales: float) -> list[tuple[Tensor, Solution]]:
+        def evaluate(points: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+            values = [(torch.exp(c * x) - c * x).sum() for c, x in zip(scales, points, strict=True)]
+            slopes = [c * torch.exp(c * x) - c for c, x in zip(scales, points, strict=True)]
+            return torch.stack(values), slopes
+
+        starts = [torch.tensor([1.0, -2.0], dtype=torch.float64) for _ in scales]
+        return minimise_each(starts, evaluate, tolerance=1e-8)
+
+    together = ends(1.0, 3.0)
+    assert [solution.converged for _, solution in together] == [True, True]
+    for number, scale in enumerate((1.0, 3.0)):
+        x = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
+        alone = minimise([x], lambda x=x, c=scale: (torch.exp(c * x) - c * x).sum(), tolerance=1e-8)
+        assert together[number][1].iterations == alone.iterations
+        torch.testing.assert_close(together[number][0], x.detach(), rtol=0, atol=1e-14)
+        assert x.detach().abs().max() < 1e-8
+        [(at, solution)] = ends(scale)
+        assert torch.equal(at, together[number][0])
+        assert solution == together[number][1]
 
 
 @pytest.mark.parametrize("tolerance", [0.0, -1.0, float("nan"), float("inf")])
