@@ -25,7 +25,7 @@ class LinearThresholds(MovedThresholds, LogOddsDecision):
 
     weight_decay: factor on |W|^2; None: chosen by `fit_decision`, by log loss on rows not fitted on.
 
-    The solver holds scores, targets and weights of all rows that it fits on at once, in at least 24 bytes an entry.
+    The solver holds scores and targets of all rows that it fits on at once, in at least 16 bytes an entry.
     """
 
     decides_by: ClassVar[tuple[str, ...]] = ("thresholds", "probabilities")

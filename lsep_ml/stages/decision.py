@@ -43,7 +43,8 @@ from lsep_ml.terminal import console
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.fitting import OnEpoch, warn
 from lsep_ml.training.kept import Kept
-from lsep_ml.training.linear_fits import LinearFits, OnAxes
+from lsep_ml.training.linear_fits import LinearFits
+from lsep_ml.training.linear_problem import OnAxes
 from lsep_ml.training.linear_scores import KEPT
 from lsep_ml.training.path import OnRow
 from lsep_ml.training.resume import States
@@ -121,7 +122,7 @@ def stored_fits(store: Store, made_by: dict[str, Any], decision: Decision, rows:
         kept = Kept(folder, store.processes)
         fits = LinearFits(estimator, given, partial(kept.get, together=True), share, store.processes)
         facts = {"weight_decay": fits.weight_decay}  # by all processes, before they part
-        deque(kept.each(fits.makes(given.left_out(twice=bool(rows.val.any())))), maxlen=0)
+        deque(kept.each(fits.makes(twice=bool(rows.val.any()))), maxlen=0)
         return {**facts, "seconds": round(time.perf_counter() - started, 3)}
 
     entry = store.get_or_build(LINEAR_FITS, made_by, build)

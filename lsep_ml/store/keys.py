@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 """Part of every identity: raised when what is stored changes its meaning, which makes all that is stored invalid."""
 
-SOLVER = 2
+SOLVER = 3
 """Part of what probes and linear thresholds are made by: raised when the solver ends elsewhere within its tolerance."""
 
 NETWORKS = "predictions"

@@ -102,8 +102,9 @@ class Rows:
 
     def left_out(self, *, twice: bool) -> list[frozenset[int]]:
         """Return the folds that a cross-fit leaves out: none, and each; `twice`, each two of them too."""
-        once = [without for without, _ in self.out_of_fold()]
-        nested = [pair for without in once if twice for pair, _ in self.out_of_fold(without)]
+        rows = replace(self, features=None)
+        once = [without for without, _ in rows.out_of_fold()]
+        nested = [pair for without in once if twice for pair, _ in rows.out_of_fold(without)]
         return list(dict.fromkeys([frozenset(), *once, *nested]))
 
     def outside(self, folds: Collection[int]) -> Bools:

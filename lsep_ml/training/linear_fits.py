@@ -5,49 +5,37 @@ two. They share the features, which are put on their principal axes once.
 """
 
 import copy
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-
-from lsep_ml.decisions.checks import float_tensor
-from lsep_ml.decisions.linear import LOG_SCALE, LinearThresholds
-from lsep_ml.metrics.indicator import dense_blocks
+from lsep_ml.decisions.linear import LinearThresholds
 from lsep_ml.processes.group import ALONE, Processes
-from lsep_ml.training.folds import Bools, Rows
-from lsep_ml.training.principal_axes import ROWS, PrincipalAxes
-from lsep_ml.training.solver import Solution, minimise
+from lsep_ml.training.folds import Rows
+from lsep_ml.training.linear_problem import LinearFit, LinearProblem, Share
 
-TOLERANCE, MAX_ITERATIONS = 1e-3, 1000
+_T = TypeVar("_T")
+
 _STEPS, _WIDEST = (0, -1, -2), 12
 """Weight decays are 10^(step / 2): the steps tried first, and how far from 0 they may go."""
 
-_CURVATURE = 0.5  # at the minimum, against scores that know nothing: what p (1 - p) falls to, roughly
+_COLUMNS = 256  # labels of the fits that are solved together; products with more of them are no faster
 
 Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """keep(name, make): what `make` made before under this name, tensors and plain data, or makes now."""
 
 
-class OnAxes(NamedTuple):
-    """Holds standardised features (N, D) on their principal axes."""
+def last_kept() -> Keep:
+    """Return what keeps the last of what was made, in memory."""
+    last: dict[str, dict[str, Any]] = {}
 
-    axes: PrincipalAxes
-    inputs: Tensor
+    def keep(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if name not in last:
+            last.clear()
+            last[name] = make()
+        return last[name]
 
-    @classmethod
-    def of(cls, inputs: Tensor) -> "OnAxes":
-        """Turn standardised features to their axes."""
-        some = inputs[:: max(1, -(-len(inputs) // ROWS))]
-        axes = PrincipalAxes.of([some], inputs.shape[1])
-        return cls(axes, axes.onto(inputs))
-
-
-Share = Callable[[Callable[[], OnAxes]], OnAxes]
-"""share(make): what `make` made before of the same features, or makes now."""
+    return keep
 
 
 class Fitted(NamedTuple):
@@ -60,20 +48,21 @@ class Fitted(NamedTuple):
 class LinearFits:
     """Fits of linear thresholds like `decision`, fitted or not, on `rows` without some folds.
 
-    Features are standardised on all rows. keep: where fits are found again by later calls; by default nowhere. share:
-    where the features on their axes are, for fits on other scores; by default nowhere too. processes: they choose the
-    weight decay together.
+    Features are standardised on all rows. keep: where fits are found again by later calls; None: the last of them in
+    memory. share: where the features on their axes are, for fits on other scores; by default nowhere. processes: they
+    choose the weight decay together.
     """
 
     def __init__(
         self,
         decision: LinearThresholds,
         rows: Rows,
-        keep: Keep = lambda name, make: make(),
+        keep: Keep | None = None,
         share: Share = lambda make: make(),
         processes: Processes = ALONE,
     ) -> None:
-        self.rows, self.keep, self.share, self.processes = rows, keep, share, processes
+        self.rows, self.share, self.processes = rows, share, processes
+        self.keep = last_kept() if keep is None else keep
         self._decision = copy.deepcopy(decision)
 
     @cached_property
@@ -89,136 +78,54 @@ class LinearFits:
 
     def load(self, decision: LinearThresholds, without: Collection[int] = ()) -> Fitted:
         """Give `decision` the weights, bias, scale and weight decay of the fit on the rows outside some folds."""
-        [(name, make)] = self.makes([without]).items()
-        made = self.keep(name, make)
+        folds = frozenset(without)
+        together = next((group for group in self._groups if folds in group), [folds])
+        made = self.keep(*self._make(together))[_name(without)]
         decision.load_state_dict(made["state"], strict=False)  # the offsets are chosen
         return Fitted(made["converged"], made["gradient_norm"])
 
-    def makes(self, left_out: Iterable[Collection[int]]) -> dict[str, Callable[[], dict[str, Any]]]:
-        """Return what makes the fits without these folds, by the name that each is kept under."""
-        return {
-            "-".join(["without", *map(str, sorted(without))]) if without else "all": partial(
-                self._fit, without
-            )
-            for without in left_out
-        }
+    def makes(self, *, twice: bool) -> dict[str, Callable[[], dict[str, Any]]]:
+        """Return what makes the fits on all rows and without each fold, `twice`: without each two folds too, by the
+        name that those which are made together are kept under."""
+        return dict(self._make(group) for group in self._groups if twice or len(group[0]) < 2)
 
     @cached_property
-    def _problem(self) -> "LinearProblem":
+    def _groups(self) -> list[Sequence[frozenset[int]]]:
+        """Return the folds that fits leave out, in one list where the fits are made together."""
+        every, once = self.rows.left_out(twice=True), self.rows.left_out(twice=False)
+        labels = self.rows.scores.shape[1]
+        in_turn = [*once[1:], once[0]]  # as a cross-fit asks for them
+        return _together(in_turn, labels) + _together([one for one in every if one not in once], labels)
+
+    def _make(self, group: Sequence[frozenset[int]]) -> tuple[str, Callable[[], dict[str, Any]]]:
+        return _name(group[0]), partial(self._fit, group)
+
+    @cached_property
+    def _problem(self) -> LinearProblem:
         return LinearProblem(self._decision, self.rows, self.share)
 
-    def _fit(self, without: Collection[int]) -> dict[str, Any]:
-        found = self._problem.solve(self.rows.outside(without), self.weight_decay)
-        fitted, solution = self._problem.decision(found, self.weight_decay), found.solution
-        state = {name: value for name, value in fitted.state_dict().items() if name != "offsets"}
-        return {"state": state, "converged": solution.converged, "gradient_norm": solution.gradient_norm}
+    def _fit(self, group: Sequence[frozenset[int]]) -> dict[str, Any]:
+        fits = self._problem.solve([self.rows.outside(without) for without in group], self.weight_decay)
+        made: dict[str, Any] = {}
+        for without, (_, _, _, solution), fitted in zip(
+            group, fits, self._problem.decisions(fits, self.weight_decay), strict=True
+        ):
+            made[_name(without)] = {
+                "state": {name: value for name, value in fitted.state_dict().items() if name != "offsets"},
+                "converged": solution.converged,
+                "gradient_norm": solution.gradient_norm,
+            }
+        return made
 
 
-class LinearFit(NamedTuple):
-    """A minimum: weight (K, D) on the axes, bias (K,), log_scale (), all float64, and how it was reached."""
-
-    weight: Tensor
-    bias: Tensor
-    log_scale: Tensor
-    solution: Solution
+def _name(without: Collection[int]) -> str:
+    return "-".join(["without", *map(str, sorted(without))]) if without else "all"
 
 
-class LinearProblem:
-    """Holds the objective of linear thresholds (`LinearThresholds.loss`) on `rows` or some of them, and its minimum.
-
-    It is minimised in coordinates in which its curvature is about 1 everywhere (`PrincipalAxes`).
-    """
-
-    def __init__(self, decision: LinearThresholds, rows: Rows, share: Share = lambda make: make()) -> None:
-        assert rows.features is not None
-        self.rows = rows
-        self._started = copy.deepcopy(decision)
-        self._started.reset(rows.scores, rows.targets, rows.features, rows.known)
-        with torch.no_grad():
-            features = float_tensor(rows.features)
-            self.axes, self.inputs = share(lambda: OnAxes.of(self._started.standardised(features)))
-
-    def decision(self, found: LinearFit, weight_decay: float) -> LinearThresholds:
-        """Return the linear thresholds of a minimum, without offsets."""
-        decision = copy.deepcopy(self._started)
-        with torch.no_grad():
-            decision.weight.copy_(self.axes.to(found.weight).back(found.weight))
-            decision.linear.bias.copy_(found.bias)
-            decision.log_scale.copy_(found.log_scale)
-        decision.decay.fill_(weight_decay)
-        return decision
-
-    def solve(self, chosen: Bools, weight_decay: float, start: LinearFit | None = None) -> LinearFit:
-        """Minimise over the chosen rows, from scratch or from another minimum."""
-        found = self._solve(chosen, weight_decay, start, torch.float32)
-        if not found.solution.converged:  # single precision rounds too much where the weight decay is small
-            found = self._solve(chosen, weight_decay, found, torch.float64)
-        return found
-
-    def log_loss(self, found: LinearFit, chosen: Bools) -> float:
-        """Return the sum over the known entries of the chosen rows of log(1 + exp(-z)) of positives, (z) of
-        negatives."""
-        scores, targets, known, inputs = self._tensors(chosen, torch.float32)
-        linear = torch.addmm(found.bias.float()[:, None], found.weight.float(), inputs.T)
-        log_odds = _scale(found.log_scale).float() * scores - linear
-        losses = F.binary_cross_entropy_with_logits(log_odds, targets, reduction="none")
-        return float(losses[known].sum(dtype=torch.float64))
-
-    def _tensors(self, chosen: Bools, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return scores, targets, known (K, n), transposed for faster products with the inputs (n, D)."""
-        rows = self.rows
-        inputs = self.inputs if chosen.all() else self.inputs[torch.from_numpy(np.flatnonzero(chosen))]
-        scores = torch.from_numpy(np.asarray(rows.scores[chosen])).to(dtype)
-        return (
-            scores.T.contiguous(),
-            _dense(rows.targets[chosen], dtype).T.contiguous(),
-            _dense(rows.known[chosen], torch.bool).T.contiguous(),
-            inputs.to(dtype),
-        )
-
-    def _solve(
-        self, chosen: Bools, weight_decay: float, start: LinearFit | None, dtype: torch.dtype
-    ) -> LinearFit:
-        scores, targets, known, inputs = self._tensors(chosen, dtype)
-        weights = known.to(dtype) * (len(known) / known.sum().clamp_min(1))
-        positive = ((targets * known).sum(1) + 0.5) / (known.sum(1) + 1)
-        curvature = _CURVATURE * positive * (1 - positive) * weights.sum(1).clamp_min(1e-6)
-        middle = scores.mean(1)  # scores are centred, which parts the scale from the bias
-        centred = scores - middle[:, None]
-        spread = centred.square().mean(1)
-        variance = spread.mean()
-        if variance <= 1e-12 * scores.square().mean():  # one row, say: any scale will do
-            variance = torch.ones_like(variance)
-        initial = -0.5 * variance.log()
-        of_weight = curvature[:, None] * self.axes.variances.to(dtype) + 2 * weight_decay
-        of_weight = of_weight.clamp_min(1e-6 * of_weight.max()).sqrt()
-        of_bias = curvature.sqrt()
-        of_scale = ((curvature * spread).sum() / variance).clamp_min(1e-6 * curvature.sum()).sqrt()
-        if start is None:
-            weight, bias, log_scale = torch.zeros_like(of_weight), -torch.logit(positive), initial
-        else:
-            weight, bias, log_scale = (part.to(dtype) for part in start[:3])
-            bias = bias - _scale(log_scale) * middle
-        parameters = [
-            (weight * of_weight).requires_grad_(),
-            (bias * of_bias).requires_grad_(),
-            ((log_scale - initial) * of_scale).requires_grad_(),
-        ]
-
-        def parts() -> tuple[Tensor, Tensor, Tensor]:
-            weight, bias, log_scale = parameters
-            return weight / of_weight, bias / of_bias, initial + log_scale / of_scale
-
-        def objective() -> Tensor:
-            weight, bias, log_scale = parts()
-            log_odds = _scale(log_scale) * centred - torch.addmm(bias[:, None], weight, inputs.T)
-            cross_entropy = F.binary_cross_entropy_with_logits(log_odds, targets, weights, reduction="sum")
-            return cross_entropy + weight_decay * weight.square().sum()
-
-        solution = minimise(parameters, objective, tolerance=TOLERANCE, max_iterations=MAX_ITERATIONS)
-        with torch.no_grad():
-            weight, bias, log_scale = (part.double() for part in parts())
-        return LinearFit(weight, bias + _scale(log_scale) * middle, log_scale, solution)
+def _together(problems: Sequence[_T], labels: int) -> list[Sequence[_T]]:
+    """Part problems of so many labels into those that are solved together."""
+    size = max(1, _COLUMNS // labels)
+    return [problems[start : start + size] for start in range(0, len(problems), size)]
 
 
 def choose_weight_decay(problem: LinearProblem, processes: Processes = ALONE) -> float:
@@ -228,16 +135,17 @@ def choose_weight_decay(problem: LinearProblem, processes: Processes = ALONE) ->
     """
     rows = problem.rows
     pairs = list(rows.splits()) if rows.judges is None or rows.judges.all() else [(~rows.judges, rows.judges)]
+    groups = _together(range(len(pairs)), rows.scores.shape[1])
     losses: dict[int, float] = {}
-    starts: list[LinearFit | None] = [None] * len(pairs)
+    starts: dict[int, LinearFit] = {}
 
     def log_loss(weight_decay: float) -> float:
         own = {}
-        for number in range(processes.rank, len(pairs), processes.count):
-            outside, inside = pairs[number]
-            found = problem.solve(outside, weight_decay, starts[number])
-            starts[number] = found
-            own[number] = problem.log_loss(found, inside)
+        for group in groups[processes.rank :: processes.count]:
+            begin = [starts[number] for number in group] if group[0] in starts else None
+            found = problem.solve([pairs[number][0] for number in group], weight_decay, begin)
+            for number, fit in zip(group, found, strict=True):
+                starts[number], own[number] = fit, problem.log_loss(fit, pairs[number][1])
         of_pairs = {number: value for part in processes.gather(own) for number, value in part.items()}
         total = 0.0
         for number in range(len(pairs)):  # in their order, on which the sum's last bit depends
@@ -251,17 +159,3 @@ def choose_weight_decay(problem: LinearProblem, processes: Processes = ALONE) ->
         best = min(sorted(losses, reverse=True), key=lambda step: losses[step])
         ahead = [step for step in (best + 1, best - 1) if step not in losses and abs(step) <= _WIDEST]
     return float(10 ** (best / 2))
-
-
-def _dense(matrix: Any, dtype: torch.dtype) -> Tensor:
-    """Return a 0/1 matrix as a tensor, a sparse one some rows at a time."""
-    dense = torch.empty(matrix.shape, dtype=dtype)
-    first = 0
-    for (block,) in dense_blocks(matrix):
-        dense[first : first + len(block)] = torch.from_numpy(block)
-        first += len(block)
-    return dense
-
-
-def _scale(log_scale: Tensor) -> Tensor:
-    return torch.exp(log_scale.clamp(-LOG_SCALE, LOG_SCALE))

@@ -30,7 +30,7 @@ from lsep_ml.store.entries import Store
 from lsep_ml.training.fitting import fit_decision
 from lsep_ml.training.folds import draw_folds
 from lsep_ml.training.kept import Kept
-from lsep_ml.training.linear_fits import OnAxes
+from lsep_ml.training.linear_problem import OnAxes
 
 TINY = (
     *("data.train=100", "data.val=40", "data.test=30", "data.canvas=24", "model.widths=[4,8]"),

@@ -10,7 +10,8 @@ import torch
 from lsep_ml.decisions import LabelSetSupport, LinearThresholds
 from lsep_ml.training.cross_fitting import fit_log_odds_decision
 from lsep_ml.training.folds import Rows, draw_folds
-from lsep_ml.training.linear_fits import LinearFits, LinearProblem, choose_weight_decay
+from lsep_ml.training.linear_fits import LinearFits, choose_weight_decay
+from lsep_ml.training.linear_problem import LinearProblem
 from lsep_ml.training.solver import minimise
 
 
@@ -111,8 +112,9 @@ def test_a_minimum_on_the_axes_is_one_of_the_loss(most_axes, weight_decay, maske
         rows = replace(rows, known=rng.random(rows.known.shape) < 0.7)
     chosen = rows.folds != 2
     problem = LinearProblem(LinearThresholds(8, 3), rows)
-    found = problem.solve(chosen, weight_decay)
-    fitted, given = problem.decision(found, weight_decay).double(), rows.take(chosen)
+    [found] = problem.solve([chosen], weight_decay)
+    [fitted], given = problem.decisions([found], weight_decay), rows.take(chosen)
+    fitted = fitted.double()
     arrays = (given.scores, given.targets, given.features, given.known)
     inputs = [torch.from_numpy(array) for array in arrays]
     reached = float(fitted.loss(*inputs).detach())
@@ -138,16 +140,29 @@ def test_each_fit_is_made_once_where_fits_are_kept():
     fits = LinearFits(thresholds, rows, keep)
     fit_log_odds_decision(thresholds, rows, fits)
     first = list(made)
-    assert sorted(first) == ["all", "weight_decay", *(f"without-{fold}" for fold in range(5))]
+    assert sorted(first) == ["weight_decay", "without-0"]
     support = LabelSetSupport(8, 3)
     fit_log_odds_decision(support, rows, fits)
     assert made == first
     assert torch.equal(support.estimator.weight, thresholds.weight)
     for fold in range(5):
         fit_log_odds_decision(LinearThresholds(8, 3), rows, fits, {fold})
-    pairs = [f"without-{low}-{high}" for low, high in combinations(range(5), 2)]
-    assert sorted(made[len(first) :]) == pairs
-    wanted = ["-".join(map(str, sorted(folds))) for folds in rows.left_out(twice=True)]
-    assert sorted(wanted) == sorted(
-        name.removeprefix("without-").replace("all", "") for name in kept if name != "weight_decay"
-    )
+    assert made[len(first) :] == ["without-0-1"]
+    pairs = ["-".join(map(str, pair)) for pair in combinations(range(5), 2)]
+    assert list(kept["without-0"]) == [*(f"without-{fold}" for fold in range(5)), "all"]
+    assert list(kept["without-0-1"]) == [f"without-{pair}" for pair in pairs]
+    assert list(fits.makes(twice=False)) == ["without-0"]
+    assert list(fits.makes(twice=True)) == ["without-0", "without-0-1"]
+
+
+def test_fits_of_more_labels_are_made_fewer_together_and_end_at_the_same_minima(monkeypatch):
+    rows, thresholds, found = case(), LinearThresholds(8, 3, weight_decay=0.1), []
+    for columns in (256, 6):
+        monkeypatch.setattr("lsep_ml.training.linear_fits._COLUMNS", columns)
+        makes = LinearFits(thresholds, rows).makes(twice=True)
+        found.append({name: fit for make in makes.values() for name, fit in make().items()})
+        assert len(makes) == (2 if columns == 256 else 3 + 5)
+    assert found[0].keys() == found[1].keys()
+    for name in found[0]:
+        for weights in zip(*(fits[name]["state"]["head.0.weight"] for fits in found), strict=True):
+            torch.testing.assert_close(*weights, rtol=0, atol=2 * 1e-3 / 0.2)
