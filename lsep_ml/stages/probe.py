@@ -2,7 +2,6 @@
 
 import logging
 import time
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from lsep_ml.stages.extraction import FOLDS, OUT_OF_FOLD, feature_tensors
 from lsep_ml.stages.network import stored_prediction
 from lsep_ml.stages.sealed_rows import new_array, save_array
 from lsep_ml.stages.shared import Shared
-from lsep_ml.stages.sweep import sweeping
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import NETWORKS
 from lsep_ml.training.checkpoints import write_checkpoint
@@ -33,6 +31,7 @@ from lsep_ml.training.recipe import Loss
 log = logging.getLogger(__name__)
 
 _BACKBONES: Shared[tuple[nn.Module, Tensor]] = Shared(1)
+_FEATURES: Shared[ProbeFeatures] = Shared(1)
 
 
 def shared_backbone(config: DictConfig) -> nn.Module:
@@ -98,13 +97,12 @@ def solving_of(config: DictConfig, loss: Loss, device: torch.device) -> Solving 
 def _shared_features(features: Entry) -> ProbeFeatures:
     """Return stored features, standardised; a job of a sweep finds what the one before made of the same."""
     written = (features.folder / "train_features.npy").stat()
-    return _standardised(features.folder, (written.st_ino, written.st_mtime_ns))
 
+    def standardise() -> ProbeFeatures:
+        tensors = feature_tensors(features.folder)
+        return ProbeFeatures.of(tensors["train"], tensors["val"])
 
-@lru_cache(maxsize=1)
-def _standardised(folder: Path, written: tuple[int, int]) -> ProbeFeatures:
-    tensors = feature_tensors(folder)
-    return ProbeFeatures.of(tensors["train"], tensors["val"])
+    return _FEATURES.get([str(features.folder), written.st_ino, written.st_mtime_ns], standardise)
 
 
 def solve_prediction(
@@ -153,8 +151,6 @@ def solve_prediction(
             if scores is not None:
                 scores.flush()
                 save_array(folder / f"{FOLDS}.npy", folds)
-        if not sweeping():
-            _standardised.cache_clear()
         return {**facts, "seconds": round(time.perf_counter() - started, 3)}
 
     whole = torch.nn.ModuleDict({"network": network})
