@@ -88,8 +88,16 @@ def pack(root: Path, out: Path, pack_bytes: int = PACK_BYTES) -> Packed:
         bad = table.filter(pl.col("problem") != "")
         problems |= dict(zip(bad["image"], bad["problem"], strict=True))
         sizes[path.name] = path.stat().st_size
-    write_json(out / MANIFEST, {"format": FORMAT, "packs": sizes})
+    write_json(out / MANIFEST, {"format": FORMAT, "packs": sizes, **_links(folder)})
     return Packed(num_images, len(sizes), len(others), problems, left_out)
+
+
+def _links(folder: Folder) -> dict[str, dict[str, str]]:
+    """Return which images are links to the file of one before them, and of which; nothing where none is."""
+    first: dict[object, str] = {}
+    links = {image: first.setdefault(folder.file_of(image), image) for image in folder.images}
+    links = {image: before for image, before in links.items() if image != before}
+    return {"links": links} if links else {}
 
 
 def _planned(root: Path, images: Sequence[str], pack_bytes: int) -> list[list[str]]:

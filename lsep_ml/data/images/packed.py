@@ -2,7 +2,7 @@
 
 A packed folder holds what a folder of images holds, at the same paths: its label files as they are, its images in
 `images-00000.tar`, `images-00001.tar`, ..., plain tar files, and beside each of these a table of its images (Arrow).
-`packs.index` is written last and names them all. `lsep_ml.data.pack` writes it.
+`packs.index` is written last and names them all, and the images that were links. `lsep_ml.data.pack` writes it.
 """
 
 import hashlib
@@ -53,10 +53,11 @@ class PackedImages:
     def __init__(self, folder: Path, prefix: str = "") -> None:
         import polars as pl
 
-        self.folder = folder
+        self.folder, self._prefix = folder, prefix
+        packs, self._links = _manifest_of(folder)
         self._packs: list[str] = []
         tables = [pl.DataFrame(schema={**pack_schema(), "pack": pl.Int32})]
-        for number, (name, num_bytes) in enumerate(_packs_in(folder)):
+        for number, (name, num_bytes) in enumerate(packs):
             path = folder / name
             found = path.stat().st_size if path.is_file() else None
             if found != num_bytes:
@@ -77,6 +78,10 @@ class PackedImages:
     def names(self) -> list[str]:
         """Return the images' paths, in the order of their rows here."""
         return self._table["image"].to_list()
+
+    def file_of(self, name: str) -> str:
+        """Return what is equal for names that were links to one file."""
+        return self._links.get(self._prefix + name, self._prefix + name)
 
     def rows(self, names: Iterable[str]) -> NDArray[np.int64]:
         """Return the row here of each of the `names`; -1 of one that is not packed."""
@@ -141,18 +146,20 @@ def table_of(pack: Path) -> Path:
     return pack.with_suffix(".arrow")
 
 
-def _packs_in(folder: Path) -> list[tuple[str, int]]:
+def _manifest_of(folder: Path) -> tuple[list[tuple[str, int]], dict[str, str]]:
+    """Return the tar files with their lengths, and of images that were links the first one to the same file."""
     path = folder / MANIFEST
     try:
         content = json.loads(path.read_bytes())
         packs = [(str(name), int(num_bytes)) for name, num_bytes in content["packs"].items()]
+        links = dict(content.get("links", {}))
         if content["format"] != FORMAT or any(os.path.basename(name) != name for name, _ in packs):
             raise ValueError
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"{path}: not a list of packs of format {FORMAT}; `lsep-ml pack` writes it"
         ) from error
-    return packs
+    return packs, links
 
 
 def pack_schema() -> "dict[str, pl.DataType]":

@@ -2,6 +2,7 @@
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -36,7 +37,8 @@ def find_source(name: str, what_for: str = "to check") -> Source:
 
 
 def parse_options(written: Iterable[str]) -> dict[str, Any]:
-    """Return the options in `data.NAME=VALUE` (or `NAME=VALUE`), values as YAML: `data.label_columns=[cat, dog]`.
+    """Return the options in `data.NAME=VALUE` (or `NAME=VALUE`), values as YAML: `data.label_columns=[cat, dog]`; marks
+    alone are themselves: `data.separator=;`.
 
     Raises:
         DataError: one that is written otherwise.
@@ -47,7 +49,7 @@ def parse_options(written: Iterable[str]) -> dict[str, Any]:
         if not equals or not name.isidentifier():
             raise DataError(f"{text!r}: expected data.NAME=VALUE, such as data.group=patient")
         try:
-            options[name] = yaml.safe_load(value) if value.strip() else ""
+            options[name] = yaml.safe_load(value) if re.search(r"\w|^[\[{'\"]", value) else value
         except yaml.YAMLError as error:
             raise DataError(f"{text!r}: {value!r} is not a value: {error}") from error
     return options

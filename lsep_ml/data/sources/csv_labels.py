@@ -98,7 +98,9 @@ def csv_annotations(
     and 1 is one target.
     """
     if not separator:
-        raise DataError("data.separator='': what stands between the labels of a cell, such as '|'")
+        raise DataError(
+            "data.separator='': what stands between the labels of a cell; quoted for the shell: \"data.separator=';'\""
+        )
     tree = find_tree("csv", root, [labels], [])
     path = tree / labels
     classes = None if classes is None else list(classes)
@@ -216,7 +218,7 @@ def _other_separator(cells: Sequence[str], separator: str) -> list[str]:
             return [
                 f"no cell under labels holds data.separator={separator!r}, so every image has one label; "
                 f"{len(holding):,} cells hold {other!r}, such as {holding[0]!r}: if that stands between labels, set "
-                f"data.separator={other!r}"
+                f'"data.separator={other!r}"'
             ]
     return []
 

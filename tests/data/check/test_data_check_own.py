@@ -137,6 +137,9 @@ def test_options_are_yaml():
         "none_label": [],
         "merge_labels": True,
     }
+    for mark in ("|", ",", ";", " ", ""):
+        assert parse_options([f"data.separator={mark}"]) == {"separator": mark}
+    assert parse_options(["data.separator=' '"]) == {"separator": " "}
     for wrong in ("group", "data.=x", "data.label_columns=[a"):
         with pytest.raises(DataError, match=r"expected data.NAME=VALUE|is not a value"):
             parse_options([wrong])

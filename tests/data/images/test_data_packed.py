@@ -99,6 +99,20 @@ def test_own_images_are_found_in_packs(folder, tmp_path):
     assert np.array_equal(first.targets, second.targets)
 
 
+@pytest.mark.parametrize("pack_bytes", [1, packing.PACK_BYTES])
+def test_folders_of_labels_and_the_links_in_them_are_read_from_packs(tmp_path, pack_bytes):
+    for number, name in enumerate(("cat/1.jpg", "cat/2.jpg", "dog/3.jpg", "cat/4.jpg")):
+        write_image(tmp_path / "in/animals" / name, seed=number % 3)
+    (tmp_path / "in/animals/dog/2.jpg").hardlink_to(tmp_path / "in/animals/cat/2.jpg")
+    pack(tmp_path / "in", tmp_path / "out", pack_bytes)
+    (tmp_path / "out/animals").mkdir()  # which is there where it holds other files
+    for place in ("", "animals"):
+        first, second = own_annotations(tmp_path / "in" / place), own_annotations(tmp_path / "out" / place)
+        assert first.image_ids.tolist() == second.image_ids.tolist()
+        assert np.array_equal(first.targets, second.targets)
+        assert (len(first), int(first.targets.sum())) == (4, 5)
+
+
 def test_the_check_takes_what_packing_found(folder, tmp_path):
     (folder / "a/broken.jpg").write_bytes((folder / "a/one.jpg").read_bytes()[:700])
     packed = pack(folder, tmp_path / "out")

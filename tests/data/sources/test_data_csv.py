@@ -322,7 +322,7 @@ def test_another_separator_is_said_by_run_and_check(tmp_path, other, cell, caplo
     said = f"6 cells hold {other!r}, such as "
     read_csv(root)
     assert said in caplog.text
-    assert f"set data.separator={other!r}" in caplog.text
+    assert f'set "data.separator={other!r}"' in caplog.text
     report = check("csv", root)
     assert any(said in finding.message for finding in report.findings)
     assert "good" not in report.verdict

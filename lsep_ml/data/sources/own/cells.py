@@ -88,7 +88,9 @@ def read_cells(cells: pl.Series, what: str, separator: str | None, place: Callab
     notes: list[str] = []
     apart: Apart | None = None
     if separator == "":
-        raise DataError("data.separator='': what stands between the labels of a cell, such as '|'")
+        raise DataError(
+            "data.separator='': what stands between the labels of a cell; quoted for the shell: \"data.separator=';'\""
+        )
     if separator is None and lists.is_empty():
         separator, apart = _separator(taken, what, where, notes)
     if len(lists):
@@ -200,8 +202,7 @@ def _separator(
     if len(apart.names) < len(cells):
         notes.append(
             f"labels in column {what!r} are separated by blanks, such as {first!r} "
-            "(data.separator='|' takes a cell as "
-            "one label)"
+            "(\"data.separator='|'\" takes a cell as one label)"
         )
         return " ", apart
     of_other_cells = np.bincount(apart.numbers) > 1
@@ -211,13 +212,12 @@ def _separator(
     if unclear.any():
         cell = cells.filter(unclear)[0]
         raise DataError(
-            f"{where(cell)}: {cell!r} in column {what!r} can be one label or several; set data.separator=' ' for "
-            "several, data.separator='|' for one"
+            f"{where(cell)}: {cell!r} in column {what!r} can be one label or several; set "
+            "\"data.separator=' '\" for several, \"data.separator='|'\" for one"
         )
     notes.append(
         f"cells of column {what!r} hold blanks, such as {first!r}, and are one label each "
-        "(data.separator=' ' takes "
-        "them apart)"
+        "(\"data.separator=' '\" takes them apart)"
     )
     return None, None
 

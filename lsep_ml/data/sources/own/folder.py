@@ -75,8 +75,8 @@ class Folder:
         if not self.root.is_dir():
             raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=own")
         self._guessed: dict[str, str | None] = {}
-        packed = packed_images(self.root)
-        inside = set() if packed is None else set(packed.names)
+        self._packed = packed_images(self.root)
+        inside = set() if self._packed is None else set(self._packed.names)
         files, images = self._listed(cache)
         self.files = sorted(inside.union(files)) if inside else files
         self.images = sorted(inside.union(images)) if inside else images
@@ -126,6 +126,14 @@ class Folder:
     def of_suffix(self, *suffixes: str) -> list[str]:
         """Return the files whose names end with one of `suffixes`, in small or capital letters."""
         return [file for file in self.files if file.lower().endswith(suffixes)]
+
+    def file_of(self, image: str) -> object:
+        """Return what is equal for images that are links to one file."""
+        try:
+            found = os.stat(self.root / image)
+        except OSError:  # packed, or a link to nothing
+            return image if self._packed is None else self._packed.file_of(image)
+        return found.st_dev, found.st_ino
 
     @cached_property
     def _by_path(self) -> dict[str, str]:

@@ -155,13 +155,14 @@ def _from_workbook(path: Path, rows: int | None) -> Frame:
         raise DataError(f"{path}: not a workbook that can be read: {error}") from error
     if not cells:
         raise DataError(f"{path}: its first sheet is empty")
-    header = ["" if value is None else str(value).strip() for value in cells[0][1]]
-    body = cells[1:] if rows is None else cells[1 : rows + 1]
+    cells = cells if rows is None else cells[: rows + 1]
+    by_column = list(itertools.zip_longest(*(values for _, values in cells)))  # rows may end early
+    header = ["" if column[0] is None else str(column[0]).strip() for column in by_column]
     columns = {
-        str(number): pl.Series([_cell_text(values[number]) for _, values in body], dtype=pl.String)
-        for number in range(len(header))
+        str(number): pl.Series(map(_cell_text, column[1:]), dtype=pl.String)
+        for number, column in enumerate(by_column)
     }
-    return Frame(path, tuple(header), pl.DataFrame(columns), lambda row: body[row][0])
+    return Frame(path, tuple(header), pl.DataFrame(columns), lambda row: cells[row + 1][0])
 
 
 def _cell_text(value: Any) -> str | None:

@@ -1,7 +1,5 @@
 """One folder a label; an image that is linked in several folders has several labels."""
 
-import os
-
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import some
 from lsep_ml.data.sources.own.beside_images import splits_of
@@ -33,8 +31,7 @@ def _read(folder: Folder) -> Listed:
         if not label:
             stray.append(image)
             continue
-        state = os.stat(folder.root / image)
-        kept = first.setdefault((state.st_dev, state.st_ino), image)
+        kept = first.setdefault(folder.file_of(image), image)
         labels.setdefault(kept, []).append(label)
     notes: list[str] = [Reading("each folder is a label")]
     linked = sum(len(found) > 1 for found in labels.values())

@@ -3,6 +3,7 @@
 Of an entry that several rows speak of, one word is left or a contradiction is refused; all is sparse but the end.
 """
 
+import posixpath
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -53,10 +54,24 @@ class Options:
     min_images: int = 1
     annotators: Literal["union", "majority", "refuse"] = "union"
 
+    def __post_init__(self) -> None:
+        """Take one name for a list of it, and numbers, as YAML makes of columns called so, for names."""
+        for option in ("label_names", "label_columns", "none_label"):
+            names = getattr(self, option)
+            if names is not None:
+                names = [names] if isinstance(names, str | int) else names
+                object.__setattr__(self, option, [str(name) for name in names])
+        for option in ("image", "labels", "split", "separator", "group"):
+            name = getattr(self, option)
+            object.__setattr__(self, option, None if name is None else str(name))
+        if not isinstance(self.min_images, int):
+            raise DataError(f"data.min_images={self.min_images}: a number of images")
+
     @property
     def files(self) -> tuple[str, ...]:
         """Return the files that `file` names."""
-        return () if self.file is None else (self.file,) if isinstance(self.file, str) else tuple(self.file)
+        named = () if self.file is None else (self.file,) if isinstance(self.file, str) else self.file
+        return tuple(posixpath.normpath(file.replace("\\", "/")) for file in named)
 
     def takes(self, file: str, unasked: bool) -> bool:
         """Return whether a file is looked at: one that is named or, where none is, one that is looked at `unasked`."""

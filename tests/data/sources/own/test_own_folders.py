@@ -252,6 +252,18 @@ def test_links_in_several_folders_are_several_labels(tmp_path, link):
     assert len(annotations) == IMAGES
 
 
+def test_a_link_to_nothing_is_an_image_that_is_missing(tmp_path):
+    write_images(write_images(tmp_path, "cat/{}.png", range(2)), "dog/{}.png", range(2, 4))
+    (tmp_path / "dog/9.png").symlink_to(tmp_path / "gone.png")
+    assert labels_of(own_annotations(tmp_path)) == {
+        0: {"cat"},
+        1: {"cat"},
+        2: {"dog"},
+        3: {"dog"},
+        9: {"dog"},
+    }
+
+
 def test_folders_of_labels_in_the_splits(tmp_path):
     for r in ROWS:
         write_images(tmp_path, f"{FOLDERS[SPLITS[r]]}/{NAMES[r % 4]}/{{}}.JPG", range(r, r + 1))

@@ -100,7 +100,7 @@ def test_blanks_that_can_mean_either_are_refused(tmp_path):
     cells = ["cat dog", "cat", "sofa"]
     table(write_images(tmp_path), [["image", "label"], *([f"images/{r}.png", cells[r % 3]] for r in ROWS)])
     with pytest.raises(
-        DataError, match=r"labels.csv, line 2: 'cat dog' .* set data.separator=' ' for several"
+        DataError, match=r"labels.csv, line 2: 'cat dog' .* set \"data.separator=' '\" for several"
     ):
         own_annotations(tmp_path)
     assert own_annotations(tmp_path, separator=" ").label_names == ("cat", "dog", "sofa")
@@ -270,6 +270,16 @@ def test_parquet_jsonl_and_workbooks(tmp_path):
             book.active.append([f"images/{r}.png", *(int(n in TRUTH[r]) for n in NAMES)])
         book.save(root / "labels.xlsx")
 
+    def workbook_of_rows_that_end_early(root):
+        book = openpyxl.Workbook(write_only=True)
+        sheet = book.create_sheet()
+        for row in [
+            ["image", "labels", "note"],
+            *([f"images/{r}.png", *([cell(r)] * bool(TRUTH[r]))] for r in ROWS),
+        ]:
+            sheet.append(row)
+        book.save(root / "labels.xlsx")
+
     writers = {
         "lists in Parquet": lambda root: pl.DataFrame(records).write_parquet(root / "labels.parquet"),
         "booleans in Parquet": lambda root: pl.DataFrame(flags).write_parquet(root / "l.parquet"),
@@ -279,6 +289,7 @@ def test_parquet_jsonl_and_workbooks(tmp_path):
         "nulls in JSONL": jsonl("x.ndjson", floats),
         "a JSON list": lambda root: (root / "export.json").write_text(json.dumps(records)),
         "a workbook": workbook,
+        "a workbook of rows that end early": workbook_of_rows_that_end_early,
     }
     for name, write in writers.items():
         root = write_images(tmp_path / name)
@@ -511,6 +522,18 @@ def test_options_name_the_columns(tmp_path):
     assert own_annotations(tmp_path, group="none").groups is None
     assert len(set(own_annotations(tmp_path, group="folder").groups.tolist())) == 1
     assert len(set(own_annotations(tmp_path, group=r"/(\d)").groups.tolist())) == 10
+
+
+def test_one_name_is_taken_for_a_list_of_it_and_numbers_for_names(tmp_path):
+    rows = [
+        ["image", "is_cat", "is_dog", "7"],
+        *([f"images/{r}.png", r % 2, r % 3 == 0, r % 5] for r in ROWS),
+    ]
+    table(write_images(tmp_path), rows)
+    found = own_annotations(tmp_path, label_columns="is_*", group=7, file="./labels.csv")
+    assert found.label_names == ("is_cat", "is_dog")
+    assert len(set(found.groups.tolist())) == 5
+    refuse(tmp_path, rows, "data.min_images=few: a number of images", min_images="few")
 
 
 def test_labels_that_look_alike_are_shown_with_their_letters(tmp_path):
