@@ -46,6 +46,7 @@ def test_every_value_composes_and_resolves(group: str, value: str) -> None:
     config = composed(f"{group}={value}")
     sections = config_sections(config, PREDICTION_SECTIONS + DECISION_SECTIONS)
     assert all(section in sections for section in ("data", "loss", "decision"))
+    assert OmegaConf.is_missing(config.sizes, "labels")  # as it was
     assert OmegaConf.select(config, "hydra.run.dir").startswith("outputs/runs/")
     text = (ROOT / "conf" / group / f"{value}.yaml").read_text()
     assert text.startswith("#"), f"{group}/{value}.yaml does not say what it is"

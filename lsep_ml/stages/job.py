@@ -1,7 +1,7 @@
 """All a job is made of, built from a composed configuration before any long work starts."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning import seed_everything
+from pytorch_lightning import Trainer, seed_everything
 from torch import nn
 
 from lsep_ml.bundle.start import start_from, starting_point
@@ -22,7 +22,7 @@ from lsep_ml.metrics.indicator import dense_blocks
 from lsep_ml.models import Network, Probe, take_score_rows
 from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
-from lsep_ml.processes.group import ALONE, Processes, join_processes
+from lsep_ml.processes.group import ALONE, Processes, join_processes, started_by_launcher
 from lsep_ml.runs.files import STORE
 from lsep_ml.stages.completion import constrained, with_label_groups, with_max_count, with_preprocessing
 from lsep_ml.stages.job_data import DividedFirst, build_data, check_soft_targets, check_whole, divided_first
@@ -32,6 +32,7 @@ from lsep_ml.stages.probe import shared_backbone, solving_of
 from lsep_ml.stages.ranges import check_options, check_ranges
 from lsep_ml.stages.rates import check_rates
 from lsep_ml.stages.running import Running
+from lsep_ml.stages.shared import Shared
 from lsep_ml.stages.size import check_size
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import prediction_made_by, probed_on, weights_hash
@@ -44,6 +45,8 @@ from lsep_ml.training.recipe import Computing, Loss, Objective, Optimisation
 from lsep_ml.training.resume import Saving
 
 log = logging.getLogger(__name__)
+
+_ALONE: Shared[tuple[Callable[..., Trainer], Processes, torch.device]] = Shared(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,12 +113,7 @@ def build_job(config: DictConfig) -> Job:
     check_rates(config)
     for key in _OURS.keys() & config.trainer.keys():
         raise ValueError(f"trainer.{key}={config.trainer[key]}: set by the job; instead: {_OURS[key]}")
-    trainer, processes, device = join_processes(
-        instantiate(config.trainer),
-        unused=config.training.frozen_epochs > 0
-        or (config.training.probe and config.model.get("head", "linear") != "linear")
-        or config.model.get("pool", "trained") != "trained",
-    )
+    trainer, processes, device = _joined(config)
     start = starting_point(config.model.get("weights"))
     config = with_preprocessing(config, start, warn=processes.first)
     data = build_data(config, processes)
@@ -132,7 +130,7 @@ def build_job(config: DictConfig) -> Job:
     if start is not None:
         start_from(network, label_names, start)
     sizes = {"labels": network.num_labels, "features": network.num_features}
-    config = cast(DictConfig, OmegaConf.merge(config, {"sizes": sizes}))
+    config.sizes.update(sizes)  # the caller's is left as it was: with_preprocessing gives another
     config = with_max_count(config, data.data_set.train)
     instantiate(config.fitting.optimizer)  # which stage 2 builds; what cannot be built is said now
     predictor = instantiate(config.predictor) if config.predictor else None
@@ -150,9 +148,9 @@ def build_job(config: DictConfig) -> Job:
     running = Running.on(device, config.extraction, config.training.eval_batch_size)
     images = sum(len(data.data_set.split(split)) for split in SPLITS)
     running = running.of_head(network, config, images)
-    sections = config_sections(config, PREDICTION_SECTIONS)
+    sections = config_sections(config, (*PREDICTION_SECTIONS, "extraction", "decision"))
+    extraction, of_decision = sections.pop("extraction"), sections.pop("decision")
     if config.training.probe:
-        extraction = config_sections(config, ("extraction",))["extraction"]
         solved = config.training.solver == "lbfgs"
         sections |= probed_on(extraction, running.beside, running.store, solved=solved)
     joint = None
@@ -167,16 +165,18 @@ def build_job(config: DictConfig) -> Job:
                 f"decision.offset=none, not {config.decision.offset}"
             )
         joint = decision
-        sections |= config_sections(config, ("decision",))
+        sections["decision"] = of_decision
     loss = build_loss(config, data.data_set.train)
     solving = solving_of(config, loss, device) if config.training.probe else None
     if decision is not None and joint is None:
         here = processes.count // config.trainer.get("num_nodes", 1)
         check_size(decision, data.data_set, out_of_fold=solving is not None, processes=here)
     every_epoch = config.training.probe and running.beside == "scores"
-    frozen = {"training": {"frozen_epochs": config.training.epochs}} if every_epoch else {}
     probed = Probe(network) if config.training.probe and not every_epoch else network
-    of_module = cast(DictConfig, OmegaConf.merge(config, frozen))
+    of_module = config
+    if every_epoch:
+        frozen = {"training": {"frozen_epochs": config.training.epochs}}
+        of_module = cast(DictConfig, OmegaConf.merge(config, frozen))
     module = build_prediction(of_module, probed, processes, joint, loss)
     saving = Saving(**config.checkpoint)
     return Job(
@@ -195,6 +195,21 @@ def build_job(config: DictConfig) -> Job:
         made_by=prediction_made_by(sections, data.data_set.content, label_names, weights_hash(network)),
         divided_first=divided_first(config, processes) if config.training.probe else None,
     )
+
+
+def _joined(config: DictConfig) -> tuple[Callable[..., Trainer], Processes, torch.device]:
+    """Return what `join_processes` returns; a job of a sweep by itself finds what the one before it has."""
+
+    def join() -> tuple[Callable[..., Trainer], Processes, torch.device]:
+        return join_processes(
+            instantiate(config.trainer),
+            unused=config.training.frozen_epochs > 0
+            or (config.training.probe and config.model.get("head", "linear") != "linear")
+            or config.model.get("pool", "trained") != "trained",
+        )
+
+    options = OmegaConf.to_container(config.trainer, resolve=True)
+    return join() if started_by_launcher() else _ALONE.get(options, join)
 
 
 def take_published_rows(network: Network, label_names: Sequence[str]) -> None:

@@ -20,7 +20,7 @@ from lsep_ml.stages.network import stored_prediction
 from lsep_ml.stages.sealed_rows import new_array, save_array
 from lsep_ml.stages.shared import Shared
 from lsep_ml.store.entries import Entry, Store
-from lsep_ml.store.keys import NETWORKS
+from lsep_ml.store.keys import NETWORKS, hash_once
 from lsep_ml.training.checkpoints import write_checkpoint
 from lsep_ml.training.continuation import check_solvable
 from lsep_ml.training.kept import Kept
@@ -41,10 +41,13 @@ def shared_backbone(config: DictConfig) -> nn.Module:
     """
 
     def build() -> tuple[nn.Module, Tensor]:
-        return instantiate(config.model), torch.get_rng_state()
+        backbone = instantiate(config.model)
+        hash_once(backbone)
+        return backbone, torch.get_rng_state()
 
     if not config.training.probe or config.training.solver != "lbfgs":
-        return build()[0]
+        built: nn.Module = instantiate(config.model)
+        return built
     made_by = [OmegaConf.to_container(config.model, resolve=True), config.seed]
     backbone, drawn = _BACKBONES.get(made_by, build)
     torch.set_rng_state(drawn)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from inspect import Parameter, signature
 from typing import Any
 
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from lsep_ml.data.augment import AUGMENTATIONS
 from lsep_ml.runs.finished import QUANTITIES
 from lsep_ml.stages.kinds import Kind, Range, Switch, Text
-from lsep_ml.store.sections import with_open_sizes
+from lsep_ml.store.sections import resolved_sections
 
 OF_THE_MODEL = "model"
 """A value of the transform that stands for the model's own (`lsep_ml.stages.completion`)."""
@@ -187,7 +188,7 @@ def check_ranges(config: DictConfig) -> None:
     Raises:
         ValueError: a value that its option does not take; names the option, the value, and what is expected.
     """
-    plain = OmegaConf.to_container(with_open_sizes(config), resolve=True)
+    plain = resolved_sections(config, [str(key) for key in config if key != "hydra"])
     for key, value in _leaves(plain):
         if key.startswith("transform.") and value == OF_THE_MODEL:
             continue
@@ -210,7 +211,7 @@ def check_options(config: DictConfig) -> None:
         if "_target_" not in given:
             continue
         target = given["_target_"]
-        takes = signature(get_object(target)).parameters
+        takes = _parameters(target)
         if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in takes.values()):
             continue
         for name in given:
@@ -222,6 +223,12 @@ def check_options(config: DictConfig) -> None:
                 )
 
 
+@cache
+def _parameters(target: str) -> Mapping[str, Parameter]:
+    return signature(get_object(target)).parameters
+
+
+@cache
 def find_range(key: str) -> Kind | None:
     """Return what the option with this dotted key takes; None where anything may be asked of it."""
     return next((kind for pattern, kind in RANGES.items() if fnmatchcase(key, pattern)), None)

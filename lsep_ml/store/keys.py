@@ -9,6 +9,7 @@ import copy
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
 
 from lsep_ml.files import content_hash
 
@@ -224,10 +225,35 @@ def linear_fits_made_by(
 
 def weights_hash(module: "nn.Module") -> str:
     """Hash names, types, shapes and bytes of the state of `module`: sha256 in hex, the same on every device."""
+    digest: str = _digest(module, "").hexdigest()
+    return digest
+
+
+def hash_once(module: "nn.Module") -> None:
+    """Say that the state of `module` stays as it is: `weights_hash` of it, and of what has it for `backbone`, does not
+    read it again."""
+    _HASHED[module] = {}
+
+
+_HASHED: "WeakKeyDictionary[nn.Module, dict[str, Any]]" = (
+    WeakKeyDictionary()
+)  # and sha256 of the state by prefix
+
+
+def _digest(module: "nn.Module", prefix: str) -> Any:
+    """Return sha256 of the state of `module`, names after `prefix`."""
     import torch
 
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
+    hashed = _HASHED.get(module, {})
+    if prefix in hashed:
+        return hashed[prefix].copy()
+    state, digest = module.state_dict(prefix=prefix), hashlib.sha256()
+    backbone, own = getattr(module, "backbone", None), f"{prefix}backbone."
+    if backbone is not None and backbone in _HASHED and min(state) >= own:  # it comes first
+        state = {name: tensor for name, tensor in state.items() if not name.startswith(own)}
+        digest = _digest(backbone, own)
+    for name, tensor in sorted(state.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
+    hashed[prefix] = digest.copy()
+    return digest

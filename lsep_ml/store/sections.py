@@ -86,20 +86,26 @@ _OF_SOLVED_PROBES = {"solver", "weight_decay", "tolerance", "folds"}
 """Keys of `training` that came with the solver of probes; what SGD makes of a probe is known without them."""
 
 
-def with_open_sizes(config: DictConfig) -> DictConfig:
-    """Return `config` without Hydra's own section; sizes, which only a run knows, stand as letters, so it resolves."""
-    own = {key: config._get_node(key) for key in config if key != "hydra"}
-    return OmegaConf.create(own | {"sizes": {"labels": "K", "features": "D"}})
+def resolved_sections(config: DictConfig, sections: Collection[str]) -> dict[str, Any]:
+    """Return the `sections` of a composed `config` as plain data, resolved; sizes known only at run time are letters.
+
+    The sizes of `config` are letters meanwhile: to copy it for that takes longer than all else.
+    """
+    known = OmegaConf.to_container(config.sizes)
+    config.sizes.update({"labels": "K", "features": "D"})
+    try:
+        values = {section: config[section] for section in sections}
+        return {
+            section: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for section, value in values.items()
+        }
+    finally:
+        config.sizes.update(known)
 
 
 def config_sections(config: DictConfig, sections: Collection[str]) -> dict[str, Any]:
-    """Return the `sections` of a composed `config`, resolved; sizes known only at run time stand as letters."""
-    known = with_open_sizes(config)
-    plain = {}
-    for section in sections:
-        value = known[section]
-        plain[section] = OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
-    return plain_sections(plain, sections)
+    """Return the `sections` of a composed `config`, resolved, without what changes no number."""
+    return plain_sections(resolved_sections(config, sections), sections)
 
 
 def plain_sections(config: Mapping[str, Any], sections: Collection[str]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A sweep on the terminal: a line a job, a table, the best run, what failed, and the exit code that says it."""
 
+import copy
 import os
 from datetime import datetime
 from pathlib import Path
@@ -255,6 +256,11 @@ def test_jobs_of_one_sweep_share_the_backbone_of_solved_probes(
     assert second.backbone.training
     assert second.score_layer is not first.score_layer
     assert weights_hash(first) == weights_hash(second) == weights_hash(alone)
+    read_again = copy.deepcopy(second)
+    assert weights_hash(read_again) == weights_hash(second)
+    assert weights_hash(read_again.backbone) == weights_hash(second.backbone)
+    torch.nn.init.zeros_(second.score_layer.weight)
+    assert weights_hash(second) != weights_hash(first)
     for other in ("training.solver=sgd", "model.widths=[5]"):
         assert network(other).backbone is not first.backbone
 
