@@ -12,7 +12,7 @@ from PIL import Image
 
 import lsep_ml
 from lsep_ml.bundle.predictions import Predictions
-from lsep_ml.bundle.tables import Columns, rows_of, write_table
+from lsep_ml.bundle.tables import Columns, ImageRow, rows_of, write_table
 from lsep_ml.data import DataError
 from lsep_ml.data.check.verdict import check
 from lsep_ml.data.label_names import beside_labels, label_cell, label_names_of, listed_in_cell, needs_lists
@@ -186,6 +186,14 @@ def test_names_that_hold_the_separator_come_back(suffix: str, tmp_path: Path) ->
     assert data_set.label_names == ODD
 
 
+@pytest.mark.parametrize("names", [("a", "b"), ("a, b", "c")], ids=["bars", "lists"])
+def test_images_with_a_problem_are_left_out(names: tuple[str, ...], tmp_path: Path) -> None:
+    rows = [ImageRow("0.png", names, np.ones(2, np.float32)), ImageRow("1.png", problem="empty")]
+    write_table(tmp_path / "labels.csv", rows, Columns(names, problem=True))
+    for read in (own_annotations, csv_annotations):
+        assert read(tmp_path).image_ids.tolist() == ["0.png"]
+
+
 def test_a_label_that_a_person_adds_is_said(photo_run: Path, tmp_path: Path) -> None:
     path = predicted(photographs(tmp_path), photo_run, "csv")
     corrected(path, "/3.png", ["brede"])
@@ -292,8 +300,12 @@ def test_a_table_marked_for_a_spreadsheet_comes_back(tmp_path: Path) -> None:
     found = Predictions(names, scores, scores > 0, None, None)
     write_table(tmp_path / "labels.csv", rows_of(files, found), Columns(names, spreadsheet=True))
     assert "'=0.png" in (tmp_path / "labels.csv").read_text()
-    annotations = own_annotations(tmp_path)
-    assert annotations.label_names == names
-    assert annotations.image_ids.tolist() == files
-    assert np.array_equal(annotations.targets, found.label_sets)
+    assert own_annotations(tmp_path).label_names == names
+    for columns in (Columns(names, spreadsheet=True), Columns(names, scores=False, spreadsheet=True)):
+        write_table(tmp_path / "labels.csv", rows_of(files, found), columns)
+        for read in (own_annotations, csv_annotations):
+            annotations = read(tmp_path)
+            assert annotations.image_ids.tolist() == files
+            order = [annotations.label_names.index(name) for name in names]
+            assert np.array_equal(annotations.targets[:, order], found.label_sets)
     assert [spoken(inert(text)) for text in ("=1", "'=1", "'a", "a")] == ["=1", "=1", "'a", "a"]

@@ -1,6 +1,10 @@
 """The check of a data set on disk: `python -m lsep_ml check NAME --root DIR`."""
 
-from dataclasses import dataclass, replace
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,8 @@ from lsep_ml.data.sources.source import Finding, Published
 @dataclass(frozen=True)
 class Report:
     """Says what the check found; `statistics` is None where the annotations could not be read, `departs_from` the
-    published protocol whose counts the tree does not have, `usable` what of the annotations training can use."""
+    published protocol whose counts the tree does not have, `usable` what of the annotations training can use, `options`
+    how they were read."""
 
     data: str
     root: str
@@ -25,6 +30,7 @@ class Report:
     statistics: LabelStatistics | None
     departs_from: str | None = None
     usable: Annotations | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -60,7 +66,15 @@ class Report:
     @property
     def verdict(self) -> str:
         """Return the outcome and what to do."""
-        run = f"python run.py data={self.data} data.root={self.root}"
+        options = {"root": self.root, **self.options}
+        run = shlex.join(
+            [
+                "python",
+                "run.py",
+                f"data={self.data}",
+                *(f"data.{name}={_written(options[name])}" for name in options),
+            ]
+        )
         if self.statistics is None:
             return "broken: the annotations cannot be read; put right what is said above and check again"
         if self.exit_code == 1:
@@ -73,6 +87,12 @@ class Report:
             return f"usable, but not {self.departs_from}: numbers do not compare with its; {run}"
         warned = any(finding.severity == "warning" for finding in self.findings)
         return f"usable, with warnings; {run}" if warned else f"good; {run}"
+
+
+def _written(value: Any) -> str:
+    """Write the value of an option for run.py: a word as it is, all else as JSON, which Hydra reads."""
+    plain = isinstance(value, str) and re.fullmatch(r"[\w./-]+", value, re.ASCII)
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def check(
@@ -95,7 +115,7 @@ def check(
     Raises:
         DataError: no such data set. All that is wrong with the data is in the report.
     """
-    source = find_source(data)
+    source, asked = find_source(data), dict(options)
     published = source.published if published is None else published
     archives = list(findings.archives(Path(root), published))
     if source.keeps_index:
@@ -127,4 +147,5 @@ def check(
         *(source.compare(root) if source.compare is not None else ()),
     )
     usable = without_unusable(annotations, images.problems) if images.problems else annotations
-    return Report(data, str(root), found, statistics, published.protocol if differing else None, usable)
+    protocol = published.protocol if differing else None
+    return Report(data, str(root), found, statistics, protocol, usable, asked)

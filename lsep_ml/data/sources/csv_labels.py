@@ -26,6 +26,7 @@ from lsep_ml.data.sources.csv_table import UNKNOWN, CsvTable, read_table
 from lsep_ml.data.sources.source import Source
 from lsep_ml.data.stratified import divided, stratified_split
 from lsep_ml.data.tree import clean_path, find_forms, find_tree
+from lsep_ml.files import spoken
 from lsep_ml.metrics.indicator import from_places, known_but, places
 
 FORMAT = 4  # of the cached index
@@ -165,7 +166,7 @@ def _image_ids(tree: Path, table: CsvTable) -> list[str]:
     """Return the images' paths below `tree`; one that begins with the tree's path, as predict writes it, without it."""
     first_line: dict[str, int] = {}
     above = f"{tree}/"
-    for line, listed in zip(table.lines, table.images, strict=True):
+    for line, listed in zip(table.lines, map(spoken, table.images), strict=True):
         if listed.startswith(above) and not (tree / listed).exists():
             listed = listed.removeprefix(above)
         image = clean_path(listed, f"{table.path}, line {line}", tree)
@@ -195,7 +196,11 @@ def _from_lists(
     table: CsvTable, classes: Sequence[str] | None, separator: str
 ) -> tuple[tuple[str, ...], NDArray[np.int64]]:
     """Return the class names, and the rows and columns of the labels that are listed, (2, E)."""
-    listed = [listed_in_cell(cell.strip(), separator) for cell in table.labels]
+    known = {*table.predicted, *(classes or ())}
+    listed = [
+        [name if name in known else spoken(name) for name in listed_in_cell(cell.strip(), separator)]
+        for cell in table.labels
+    ]
     if classes is None:
         others = {name for labels in listed for name in labels} - set(table.predicted)
         classes = [*table.predicted, *sorted(others)]

@@ -91,7 +91,7 @@ def read_table(path: Path, *, soft: bool = False) -> CsvTable:
                 problem is not None
                 and len(cells) > problem
                 and cells[problem]
-                and not cells[at["labels"]].strip()
+                and cells[at["labels"]].strip() in ("", "[]")
             ):
                 table.notes.append(f"{cells[at['image']]} is left out: {cells[problem]}")
             elif any(map(str.strip, cells)):

@@ -1,10 +1,12 @@
 """`check own`: one JSON object whatever its verdict, and its exit code."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
 from data_trees import picture, write_image
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from typer.testing import CliRunner
 
 from lsep_ml.cli import app
@@ -143,6 +145,20 @@ def test_options_are_yaml():
     for wrong in ("group", "data.=x", "data.label_columns=[a"):
         with pytest.raises(DataError, match=r"expected data.NAME=VALUE|is not a value"):
             parse_options([wrong])
+
+
+def test_the_command_that_is_named_reads_what_was_checked(tmp_path):
+    root = write(tmp_path / "my photos, é", LINES)
+    options = {"group": "patient", "separator": "|", "none_label": [], "label_columns": ["c*", "dog"]}
+    report = check("own", root, **options)
+    assert report.exit_code == 0, report.findings
+    command = report.verdict.partition("; ")[2]
+    arguments = shlex.split(command)
+    assert arguments[:3] == ["python", "run.py", "data=own"]
+    read = [OverridesParser.create().parse_override(argument) for argument in arguments[3:]]
+    assert {one.key_or_group: one.value() for one in read} == {
+        "data.root": str(root), **{f"data.{name}": value for name, value in options.items()}
+    }  # fmt: skip
 
 
 def test_an_unknown_option_is_named(tmp_path):

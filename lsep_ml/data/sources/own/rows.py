@@ -81,8 +81,8 @@ def listed_in(
         )
     what = f"table with {'one row a label' if repeated else 'a cell of labels'} ({file})"
     return Listed(
-        what, label_names=labels.names, rows=labels.rows, labels=labels.numbers, codes=codes, rest=rest, words=True,
-        notes=(*notes, *labels.notes), **values,
+        what, label_names=list(map(spoken, labels.names)), rows=labels.rows, labels=labels.numbers, codes=codes,
+        rest=rest, words=True, notes=(*notes, *labels.notes), **values,
     )  # fmt: skip
 
 
