@@ -10,11 +10,16 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal import defaults_list
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.predictors import Predictor
+from lsep_ml.stages.composing import compose_once
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.store.sections import DECISION_SECTIONS, PREDICTION_SECTIONS, config_sections
 
@@ -147,20 +152,33 @@ def test_predictors_build_and_make_runs_of_their_own() -> None:
     assert "/small_cnn-lsep-thresh_est-seed0-" in OmegaConf.select(composed(), "hydra.run.dir")
 
 
+hydras_own = getattr(
+    defaults_list._create_interpolation_map, "__wrapped__", defaults_list._create_interpolation_map
+)
 EXPERIMENTS = sorted(file.stem for file in (ROOT / "conf" / "experiment").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
-def test_every_job_of_every_sweep_composes(experiment: str) -> None:
+def test_every_job_of_every_sweep_composes(experiment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "conf" / "experiment" / f"{experiment}.yaml").read_text()
     assert all(word in text.split("hydra:")[0] for word in ("Command:", "Cost:"))
-    params = composed(f"experiment={experiment}").hydra.sweeper.params
+    loader = ConfigLoaderImpl(create_config_search_path(str(ROOT / "conf")))
+    master = loader.load_configuration("config", [f"experiment={experiment}"], RunMode.MULTIRUN)
+    params = master.hydra.sweeper.params
     choices = [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
+    jobs = [[f"experiment={experiment}", *job] for job in itertools.product(*choices)]
+    one = jobs[len(jobs) // 2]
+    monkeypatch.setattr(defaults_list, "_create_interpolation_map", hydras_own)
+    alone = loader.load_sweep_config(master, one)
+    compose_once(loader)
+    assert defaults_list._create_interpolation_map is not hydras_own
     folders = set()
-    for job in itertools.product(*choices):
-        config = composed(f"experiment={experiment}", *job)
+    for job in jobs:
+        config = loader.load_sweep_config(master, job)
+        HydraConfig.instance().set_config(config)
         assert config_sections(config, PREDICTION_SECTIONS + DECISION_SECTIONS)
         folders.add(OmegaConf.select(config, "hydra.sweep.subdir"))
+    assert OmegaConf.to_yaml(loader.load_sweep_config(master, one)) == OmegaConf.to_yaml(alone)
     assert len(folders) == math.prod(len(values) for values in choices)
 
 

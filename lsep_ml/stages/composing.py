@@ -1,12 +1,17 @@
 """The configurations of a sweep's jobs, each composed once."""
 
 import copy
+import pickle
+from collections.abc import Callable
+from functools import partial, wraps
 from typing import Any
 
-from omegaconf import DictConfig
+from hydra._internal import defaults_list
+from hydra.core.default_element import InputDefault
+from omegaconf import DictConfig, OmegaConf
 
-COMPOSED = 200
-"""At most so many configurations wait for their job: each takes a megabyte."""
+COMPOSED = 5000
+"""At most so many configurations wait for their job: pickled, each takes 30 KB."""
 
 
 def compose_once(loader: Any) -> None:
@@ -15,31 +20,72 @@ def compose_once(loader: Any) -> None:
     Hydra composes the jobs of a sweep twice, all of them to see that it can be done and each when its turn comes, and
     reads some thirty files for each.
     """
+    _copy_lightly(loader.repository)
     for source in loader.repository.sources:
         _read_once(source)
+    _list_choices_for_interpolations()
     compose = loader.load_sweep_config
-    composed: dict[tuple[str, ...], DictConfig] = {}
+    composed: dict[tuple[str, ...], Callable[[], DictConfig]] = {}
 
     def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         key = tuple(sweep_overrides)
         if key in composed:
-            return composed.pop(key)  # which the job may change
+            waiting = composed.pop(key)()
+            OmegaConf.copy_cache(from_config=master_config, to_config=waiting)
+            return waiting
         config: DictConfig = compose(master_config, sweep_overrides)
         if len(composed) < COMPOSED:
-            composed[key] = config
+            composed[key] = _copies(config)
         return config
 
     loader.load_sweep_config = load_sweep_config
 
 
+def _copy_lightly(repository: Any) -> None:
+    """Have a copy of a `repository` of configurations, which Hydra takes for each job, share the sources with it; they
+    hold all that any program has registered."""
+
+    def copied(memo: Any) -> Any:
+        own = copy.copy(repository)
+        own.sources = list(repository.sources)
+        return own
+
+    repository.__deepcopy__ = copied
+
+
 def _read_once(source: Any) -> None:
     """Have a `source` of configurations give anew what it read before: what it gives becomes a part of a job's."""
     read = source.load_config
-    found: dict[str, Any] = {}
+    found: dict[str, Callable[[], Any]] = {}
 
     def load_config(config_path: str) -> Any:
         if config_path not in found:
-            found[config_path] = read(config_path)
-        return copy.deepcopy(found[config_path])
+            found[config_path] = _copies(read(config_path))
+        return found[config_path]()
 
     source.load_config = load_config
+
+
+def _copies(value: Any) -> Callable[[], Any]:
+    """Return a function that gives copies of `value`: pickled where it can be, which takes a quarter of the time."""
+    try:
+        return partial(pickle.loads, pickle.dumps(value))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return partial(copy.deepcopy, value)
+
+
+def _list_choices_for_interpolations() -> None:
+    """Have Hydra list all choices only for a list of defaults with an interpolation, which goes by them: for every list
+    that takes a quarter of a composition."""
+    choices = getattr(defaults_list, "_create_interpolation_map", None)
+    if choices is None or hasattr(choices, "__wrapped__"):  # of another version, or of an earlier sweep
+        return
+    none = OmegaConf.create()
+
+    @wraps(choices)
+    def where_asked_for(overrides: Any, defaults: Any, *options: Any, **named: Any) -> Any:
+        if all(isinstance(default, InputDefault) and not default.is_interpolation() for default in defaults):
+            return none
+        return choices(overrides, defaults, *options, **named)
+
+    vars(defaults_list)[choices.__name__] = where_asked_for
