@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from lsep_ml.data.data_set import Split
-from lsep_ml.metrics.functional import ranking_metrics
+from lsep_ml.metrics.functional import average_precisions, mean_of_defined
 
 
 def constant_map(split: Split) -> float:
     """Compute the mAP of scores that are the same for all images of `split`."""
-    targets, mask = np.asarray(split.targets), None if split.mask is None else np.asarray(split.mask)
-    return float(ranking_metrics(np.broadcast_to(0.0, targets.shape), targets, mask)["map"])
+    scores = np.broadcast_to(np.float32(0), split.targets.shape)
+    return mean_of_defined(average_precisions(scores, split.targets, split.mask))
 
 
 def at_clamp(row: Mapping[str, Any]) -> list[str]:

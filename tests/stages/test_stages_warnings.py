@@ -9,8 +9,25 @@ import pytest
 from jobs import compose_here, run_job_here
 
 from lsep_ml.decisions import ZeroThreshold
+from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.stages.evaluation import _problems
 from lsep_ml.stages.network import training_warnings
+from lsep_ml.training.final_warnings import constant_map
+
+
+def test_the_map_of_a_constant_predictor_makes_no_sparse_targets_dense(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows, labels = np.arange(3000), np.arange(3000) % 2000
+    sparse = SparseIndicator.of(rows, labels, (3000, 2000))
+    made, dense = list[int](), SparseIndicator.__array__
+    monkeypatch.setattr(
+        SparseIndicator, "__array__", lambda of, *how: made.append(of.size) or dense(of, *how)
+    )
+    found: Any = SimpleNamespace(targets=sparse, mask=None)
+    share = [(1 + (k < 1000)) / 3000 for k in range(2000)]
+    assert constant_map(found) == pytest.approx(np.mean(share))
+    assert max(made, default=0) < 3000 * 2000
 
 
 def rows(*maps: float, clamped: float = 0, **more: float) -> list[dict[str, Any]]:
