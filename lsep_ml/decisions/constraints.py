@@ -81,11 +81,6 @@ class Constraints:
         return self != Constraints()
 
     @property
-    def adds(self) -> bool:
-        """Return whether a label may be added to what the decision says."""
-        return self.min_labels > 0 or bool(self.one_of) or bool(self.implied)
-
-    @property
     def removes(self) -> bool:
         """Return whether a label may be taken away."""
         return self.max_labels is not None or bool(self.one_of) or bool(self.at_most_one)

@@ -197,7 +197,7 @@ def search_grid(scores: Matrix, steps: int = 50) -> NDArray[np.float32]:
     return np.linspace(scores.min(), scores.max(), steps, dtype=np.float64).astype(np.float32)
 
 
-def slider_grid(scores: Matrix, targets: Any, include: list[float], steps: int = 101) -> NDArray[np.float32]:
+def slider_grid(scores: Matrix, targets: Any, include: list[float]) -> NDArray[np.float32]:
     """Return ascending float32 thresholds, evenly spaced where the decision is made, with `include` among them.
 
     They run from predicting four times the true number of labels to predicting a fiftieth of it. scores: (N, K), or
@@ -205,7 +205,7 @@ def slider_grid(scores: Matrix, targets: Any, include: list[float], steps: int =
     """
     share = float(targets.mean())
     low, high = np.quantile(thinned(scores), [max(0.0, 1 - 4 * share), 1 - 0.02 * share])
-    grid = np.linspace(low, high, steps).astype(np.float32)
+    grid = np.linspace(low, high, 101).astype(np.float32)
     return np.unique(np.concatenate([grid, np.asarray(include, np.float32)]))
 
 

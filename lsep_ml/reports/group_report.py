@@ -35,6 +35,8 @@ from lsep_ml.reports.text_tables import (
 )
 from lsep_ml.runs.finished import Run
 
+_EXPLORED = 60
+
 
 @dataclass(frozen=True)
 class GroupReport:
@@ -52,9 +54,9 @@ class GroupReport:
 
 
 def report_group(
-    group: RunGroup, digests: Mapping[Run, Digest], bootstrap: PairedBootstrap, out: Path, explorer_runs: int
+    group: RunGroup, digests: Mapping[Run, Digest], bootstrap: PairedBootstrap, out: Path
 ) -> GroupReport:
-    """Write tables/ and figures/ of `group` below `out`; of its runs the page explores at most `explorer_runs`."""
+    """Write tables/ and figures/ of `group` below `out`; of its runs the page explores at most _EXPLORED."""
     usable, problems = _of_one_split(group, digests)
     evidence = gather(group, usable, bootstrap)
     pairs = compare_all(evidence)
@@ -73,7 +75,7 @@ def report_group(
     drawings = [save_drawing(drawing, out / "figures", group.name) for drawing in draw_group(files)]
     write_text(out / "tables" / f"suspects_{group.name}.csv", _suspects(files))
     variants = {run: row.variant for row in group.rows for run in row.runs}
-    chosen = choose_runs(files, explorer_runs)
+    chosen = choose_runs(files, _EXPLORED)
     explorer, unexplored = explore(files, chosen, variants)
     best = headline(group, evidence)
     explorer |= {"title": group.title, "best": best.method}

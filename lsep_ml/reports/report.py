@@ -16,7 +16,6 @@ from lsep_ml.runs.finished import Run
 log = logging.getLogger(__name__)
 
 FOLDER, PAGE = "report", "report.html"
-EXPLORER_RUNS = 60
 
 
 @dataclass(frozen=True)
@@ -30,21 +29,16 @@ class BuiltReport:
     problems: list[LeftOut]
 
 
-def build_report(
-    folder: Path, out: Path | None = None, *, replicates: int = 1000, explorer_runs: int = EXPLORER_RUNS
-) -> BuiltReport:
+def build_report(folder: Path, out: Path | None = None, *, replicates: int = 1000) -> BuiltReport:
     """Read every run below `folder`; write report.html, tables/ and figures/ to `out` (default: folder/report).
 
-    replicates: bootstrap samples behind the intervals. explorer_runs: at most so many runs of a table can be explored
-    in the page, the lowest seed of each row first.
+    replicates: bootstrap samples behind the intervals.
 
     Raises:
         ReportError: no usable run below `folder`, or an option out of range.
     """
-    if replicates < 100 or explorer_runs < 0:
-        raise ReportError(
-            f"replicates={replicates} (at least 100), explorer_runs={explorer_runs} (at least 0)"
-        )
+    if replicates < 100:
+        raise ReportError(f"replicates={replicates} (at least 100)")
     found = find_runs(folder)
     bootstrap = PairedBootstrap(replicates)
     digests = digest_runs(folder, found, bootstrap)
@@ -58,7 +52,7 @@ def build_report(
     sections = []
     for group in groups:
         log.info("Report: %s, %d rows", group.name, len(group.rows))
-        sections.append(report_group(group, digests, bootstrap, out, explorer_runs))
+        sections.append(report_group(group, digests, bootstrap, out))
         found.problems += sections[-1].problems
         for table in sections[-1].tables:
             write_text(out / "tables" / f"{table.slug}.html", render_table(table))

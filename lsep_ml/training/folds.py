@@ -19,14 +19,14 @@ FOLDS = 5
 Bools = NDArray[np.bool_]
 
 
-def draw_folds(rows: int, seed: int, groups: Array | None = None, count: int = FOLDS) -> NDArray[np.int64]:
-    """Return the fold, 0..count - 1, of each row, (N,), of about equal size, drawn from `seed`; a group stays together.
+def draw_folds(rows: int, seed: int, groups: Array | None = None) -> NDArray[np.int64]:
+    """Return the fold, 0..FOLDS - 1, of each row, (N,), of about equal size, drawn from `seed`; a group stays together.
 
     With fewer rows (or groups) than folds, each is a fold of its own.
     """
     _, members = np.unique(np.arange(rows) if groups is None else as_numpy(groups), return_inverse=True)
     units = int(members.max(initial=-1)) + 1
-    folds = np.arange(units) % max(min(count, units), 1)
+    folds = np.arange(units) % max(min(FOLDS, units), 1)
     drawn: NDArray[np.int64] = np.random.default_rng(seed).permutation(folds)[members]
     return drawn
 

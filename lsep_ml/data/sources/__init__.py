@@ -25,14 +25,14 @@ def sources() -> dict[str, Source]:
     return {source.name: source for source in sorted(found, key=lambda source: source.name)}
 
 
-def find_source(name: str, what_for: str = "to check") -> Source:
+def find_source(name: str) -> Source:
     """Return the source called `name`.
 
     Raises:
-        DataError: there is none; the message names those there are, and `what_for` one was looked for.
+        DataError: there is none; the message names those there are.
     """
     if name not in sources():
-        raise DataError(f"no data set {name!r} {what_for}; there are {', '.join(sources())}")
+        raise DataError(f"no data set {name!r} to check; there are {', '.join(sources())}")
     return sources()[name]
 
 

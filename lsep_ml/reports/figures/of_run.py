@@ -99,9 +99,7 @@ def plot_class_f1(test: Arrays, title: str) -> Figure:
     return figure
 
 
-def lay_out_gallery(
-    test: Arrays, thumbnails: Mapping[int, NDArray[np.uint8]], title: str, columns: int = 6
-) -> Sheet:
+def lay_out_gallery(test: Arrays, thumbnails: Mapping[int, NDArray[np.uint8]], title: str) -> Sheet:
     """Lay out test images, evenly spaced, with labels found, wrong and missed; those with the most errors first."""
     rows = spread_rows(len(test["targets"]))
     sets = [np.asarray(test[name][rows]) for name in ("predictions", "targets", "mask")]
@@ -113,7 +111,7 @@ def lay_out_gallery(
         words = label_words(predicted, true, known, test["label_names"].tolist())
         tiles.append(Tile(thumbnails[int(rows[i])], [words]))
     right = Word(f"{(errors == 0).sum()} of these {len(rows)} test images are entirely right")
-    return lay_out({"": tiles}, columns, (200, 160), [right, *legend()], title)
+    return lay_out({"": tiles}, 6, (200, 160), [right, *legend()], title)
 
 
 def rows_to_show(
