@@ -181,6 +181,13 @@ class ImageDataModule(pl.LightningDataModule):
         """Return the test split, fixed."""
         return self.evaluation_dataloader("test")
 
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Return the batch on `device`; on the CPU, where batches are made, as it is."""
+        if device.type == "cpu":  # to look at each of its parts takes longer than a small one
+            return batch
+        moved: Batch = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved
+
     @property
     def _loading(self) -> dict[str, Any]:
         return {

@@ -121,10 +121,10 @@ class BatchedSplit(Dataset[Batch]):
         images = self.split.images
         if self.transform is None:
             assert isinstance(images, Tensor)
-            return images[rows]
+            return images.index_select(0, rows)
         if epoch is None or self.seed is None or not self.transform.is_random:
             if isinstance(images, Tensor):
-                return self.transform(images[rows])
+                return self.transform(images.index_select(0, rows))
             return torch.stack([self.transform(self._image(row, unread)) for row in rows.tolist()])
         draws, seeds = _epoch_draws(self.seed, epoch, len(self)), _epoch_seeds(self.seed, epoch, len(self))
         return torch.stack(
@@ -150,7 +150,7 @@ class BatchedSplit(Dataset[Batch]):
 def _dense_rows(matrix: Targets | Known, rows: Tensor) -> Tensor:
     if isinstance(matrix, SparseIndicator):
         return torch.from_numpy(np.asarray(matrix[rows.numpy()]))
-    return torch.from_numpy(matrix)[rows]
+    return torch.from_numpy(matrix).index_select(0, rows)
 
 
 @lru_cache(maxsize=1)
@@ -183,7 +183,10 @@ class TrainingLoader(DataLoader[Batch]):
         # A generator: nothing is loaded before the first batch is asked for, which is after the epoch is set.
         self._given = self.sampler.start = self._start
         self._start = 0
-        for batch in super().__iter__():
+        # To ask torch's loader takes longer than to make a batch of images that are in memory.
+        direct = not self.num_workers and not self.pin_memory
+        batches = map(self.dataset.__getitem__, self.sampler) if direct else super().__iter__()
+        for batch in batches:
             self._given += 1
             for row, why in batch.unread:
                 if row not in self._unread:

@@ -105,10 +105,11 @@ class TrainingOrder(Sampler[BatchKey]):
         rows = self.rows()
         rank, processes = self.process
         for number, (start, stop) in enumerate(self._bounds()[self.start :], self.start):
-            own = np.array_split(rows[start:stop], processes)[rank]
+            whole_batch = rows[start:stop]
+            own = whole_batch if processes == 1 else np.array_split(whole_batch, processes)[rank]
             mix = None
             if self.mixing:
-                whole = self.mixing.draw(self.seed, self.epoch, number, rows[start:stop])
+                whole = self.mixing.draw(self.seed, self.epoch, number, whole_batch)
                 mix = whole._replace(partners=np.array_split(whole.partners, processes)[rank])
             yield BatchKey(self.epoch, own, len(own) * processes / (stop - start), mix)
 
