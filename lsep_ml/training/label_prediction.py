@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from lsep_ml.losses import LabelIndices, blockwise
 from lsep_ml.metrics.functional import as_numpy, ranking_metrics
 from lsep_ml.models import Network, Prediction, Probe
 from lsep_ml.training.parameter_groups import backbone_groups, new_groups
-from lsep_ml.training.recipe import Computing, Objective, Optimisation
+from lsep_ml.training.recipe import Computing, Objective, Optimisation, whole_batch_loss
 
 LARGE = 2**26
 """Scores of a training batch, 256 MiB, from which on they are computed by blocks of labels where they can be."""
@@ -83,7 +84,8 @@ class LabelPrediction(LightningModule):
 
     def forward(self, images: Tensor) -> Prediction:
         features = self._features(images)
-        with torch.autocast(features.device.type, enabled=False):
+        half = torch.is_autocast_enabled(features.device.type)
+        with torch.autocast(features.device.type, enabled=False) if half else nullcontext():
             return Prediction(self.network.score_layer(features), features[:, : self.network.num_features])
 
     def _features(self, images: Tensor) -> Tensor:
@@ -232,17 +234,24 @@ class LabelPrediction(LightningModule):
         values |= {f"val/{key}": float(value) for key, value in val.items()}
         self.log_dict({key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()})
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
     def configure_gradient_clipping(
         self,
         optimizer: Optimizer,
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
+        if not gradient_clip_val:
+            return
         plugin = self.trainer.precision_plugin
         if isinstance(plugin, MixedPrecision) and plugin.scaler is None:
             # bfloat16 scales no gradients, so a fused optimizer, which Lightning refuses here, has none to unscale.
             algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val, algorithm)
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -257,28 +266,6 @@ class LabelPrediction(LightningModule):
             optimizer.add_param_group({**group, "lr": lr * how.score_layer_lr})
         schedule = how.schedule(optimizer, int(self.trainer.estimated_stepping_batches))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-Gather = Callable[[Any], list[Any]]
-"""A value -> every process's, in the order of their ranks."""
-
-
-def whole_batch_loss(
-    loss: Callable[..., Tensor], scores: Tensor, batch: Batch, gather: Gather, rank: int
-) -> Tensor:
-    """Return the loss of the whole batch, on every process, from the scores (n, K) of this one's part of it.
-
-    Its gradient reaches this part alone, multiplied so that, once the training has multiplied it by `batch.weight` and
-    averaged it over the processes, it is the gradient of that one loss.
-    """
-    own = scores.detach().cpu(), batch.targets.cpu(), None if batch.mask is None else batch.mask.cpu()
-    parts = gather(own)
-    of_all = [part.to(scores.device) for part, _, _ in parts]
-    of_all[rank] = scores
-    targets = torch.cat([part for _, part, _ in parts]).to(scores.device)
-    mask = None if batch.mask is None else torch.cat([part for _, _, part in parts]).to(scores.device)
-    value = loss(torch.cat(of_all), targets, mask=mask)
-    return value.detach() + (len(parts) / batch.weight) * (value - value.detach())
 
 
 def _by_row(batches: list[tuple[np.ndarray, ...]]) -> list[np.ndarray]:

@@ -2,16 +2,28 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lsep_ml.data import Batch
 from lsep_ml.decisions import LearntDecision
 from lsep_ml.losses import compares_images, smoothed, smooths_labels
 
 Loss = Callable[..., Tensor]
+Gather = Callable[[Any], list[Any]]
+"""A value -> every process's, in the order of their ranks."""
+
+
+def _plain(function: Loss) -> Loss:
+    """Return a partial that Hydra made as one of Python's, the same: Hydra's takes as long as a loss over each call."""
+    if not isinstance(function, partial):
+        return function
+    return partial(function.func, *function.args, **function.keywords)
 
 
 @dataclass(frozen=True)
@@ -41,6 +53,8 @@ class Objective:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "loss", _plain(self.loss))
+        object.__setattr__(self, "diagnostics", {key: _plain(each) for key, each in self.diagnostics.items()})
         if self.label_smoothing and not smooths_labels(self.loss):
             raise ValueError(
                 f"training.label_smoothing={self.label_smoothing}: loss={self.name} has no meaning for targets between "
@@ -98,4 +112,22 @@ class Computing:
 
     channels_last: bool = False
     backend: str | None = None
-    gather: Callable[[Any], list[Any]] = _alone
+    gather: Gather = _alone
+
+
+def whole_batch_loss(
+    loss: Callable[..., Tensor], scores: Tensor, batch: Batch, gather: Gather, rank: int
+) -> Tensor:
+    """Return the loss of the whole batch, on every process, from the scores (n, K) of this one's part of it.
+
+    Its gradient reaches this part alone, multiplied so that, once the training has multiplied it by `batch.weight` and
+    averaged it over the processes, it is the gradient of that one loss.
+    """
+    own = scores.detach().cpu(), batch.targets.cpu(), None if batch.mask is None else batch.mask.cpu()
+    parts = gather(own)
+    of_all = [part.to(scores.device) for part, _, _ in parts]
+    of_all[rank] = scores
+    targets = torch.cat([part for _, part, _ in parts]).to(scores.device)
+    mask = None if batch.mask is None else torch.cat([part for _, _, part in parts]).to(scores.device)
+    value = loss(torch.cat(of_all), targets, mask=mask)
+    return value.detach() + (len(parts) / batch.weight) * (value - value.detach())

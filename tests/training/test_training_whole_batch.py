@@ -8,7 +8,7 @@ from small_trainings import EPOCHS, train
 
 from lsep_ml.data import Batch
 from lsep_ml.losses import two_way_loss
-from lsep_ml.training.label_prediction import whole_batch_loss
+from lsep_ml.training.recipe import whole_batch_loss
 
 
 @pytest.mark.parametrize("masked", [False, True])
