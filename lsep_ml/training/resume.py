@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -202,6 +203,17 @@ class Checkpoints(States):
         self._best_is_new = False
 
 
+_SEEDS = 256
+"""Steps whose seeds are made at once: one alone takes as long as a small layer."""
+
+
+@lru_cache(maxsize=1)
+def _seeds(seed: int, epoch: int, first: int, rank: int) -> list[int]:
+    steps = range(first, first + _SEEDS)
+    sequences = (np.random.SeedSequence((seed, epoch, step, rank)) for step in steps)
+    return [int(sequence.generate_state(1, np.uint64)[0]) for sequence in sequences]
+
+
 class StepSeed(Callback):
     """Makes what a step draws from torch's random streams (dropout, sampled pairs) a function of (seed, step, rank).
 
@@ -214,8 +226,8 @@ class StepSeed(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        words = (self.seed, trainer.current_epoch, batch_idx, trainer.global_rank)
-        seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+        block, place = divmod(batch_idx, _SEEDS)
+        seed = _seeds(self.seed, trainer.current_epoch, block * _SEEDS, trainer.global_rank)[place]
         # torch.manual_seed does this for every kind of device, and takes longer than a small step to note it for those
         # that are not in use.
         torch.default_generator.manual_seed(seed)

@@ -1,7 +1,10 @@
 """A loss or a gradient that is not finite stops the training, or its step is left out."""
 
 import itertools
+import math
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -109,6 +112,29 @@ def test_one_more_in_a_row_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         FloatingPointError, match=r"at step 3 .*; 2 steps before it were left out; the last good"
     ):
         train(tmp_path, "trainer.skip_nan_steps=2")
+
+
+@pytest.mark.parametrize(
+    ("entries", "said"),
+    [
+        ([3e38, 3e38], None),  # their sum is none
+        ([1.0, -math.inf], "inf"),
+        ([math.inf, -math.inf], "inf"),
+        ([math.nan, math.inf], "nan"),
+    ],
+)
+def test_the_gradient_is_judged_by_its_entries(entries: list[float], said: str | None) -> None:
+    trainer = SimpleNamespace(world_size=1, precision_plugin=None, global_step=0, current_epoch=0)
+    watch, weight = FiniteSteps(), torch.zeros(2, requires_grad=True)
+    watch.on_before_backward(trainer, None, torch.tensor(1.0))
+    weight.grad = torch.tensor(entries)
+    stops = (
+        pytest.raises(FloatingPointError, match=f"the gradient of .* became {said}")
+        if said
+        else nullcontext()
+    )
+    with stops:
+        watch.on_before_optimizer_step(trainer, None, torch.optim.SGD([weight], lr=1))
 
 
 def test_a_negative_number_of_steps_is_refused() -> None:

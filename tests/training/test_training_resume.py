@@ -165,15 +165,16 @@ def test_minutes_save_too(tmp_path: Path) -> None:
     assert {file.name for file in tmp_path.rglob("state-*")} == {"state-1.ckpt", "state-2.ckpt"}
 
 
+@pytest.mark.parametrize("step", [7, 256, 300])
 def test_a_step_draws_as_after_torch_manual_seed_which_it_does_not_call(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     device = SimpleNamespace(root_device=torch.device("cpu"))
     trainer = SimpleNamespace(current_epoch=2, global_rank=1, strategy=device)
     with torch.random.fork_rng(devices=[]):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "manual_seed", None)
-            StepSeed(3).on_train_batch_start(trainer, None, None, 7)
+            StepSeed(3).on_train_batch_start(trainer, None, None, step)
         drawn = torch.rand(5)
-        torch.manual_seed(int(np.random.SeedSequence((3, 2, 7, 1)).generate_state(1, np.uint64)[0]))
+        torch.manual_seed(int(np.random.SeedSequence((3, 2, step, 1)).generate_state(1, np.uint64)[0]))
         assert torch.equal(torch.rand(5), drawn)
