@@ -132,7 +132,10 @@ def keep_usable(annotations: Annotations, on_bad_image: OnBadImage, cache: str |
         f"cannot be used: {', '.join(shown)}{', ...' if len(problems) > SHOWN else ''}"
     )
     if on_bad_image == "error":
-        raise DataError(f"{summary}; repair or remove them, or set data.on_bad_image=drop")
+        way_out = "repair or remove them, or set data.on_bad_image=drop"
+        if len(problems) == len(annotations):
+            way_out = "is data.root the folder that they lie in?"
+        raise DataError(f"{summary}; {way_out}")
     log.warning("%s; dropped", summary)
     return without_unusable(annotations, problems)
 

@@ -68,26 +68,22 @@ def _parse(path: Path, root: Path) -> Instances:
     coco = COCO()
     try:
         coco.dataset = json.loads(path.read_bytes().decode("utf-8-sig"))
-        if not isinstance(coco.dataset, dict):
-            raise TypeError(f"it holds a {type(coco.dataset).__name__}")
-        with contextlib.redirect_stdout(io.StringIO()):
-            coco.createIndex()
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
-    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a COCO-style JSON file: {error}") from error
-    except KeyError as error:
-        raise DataError(f"{path}: an entry without its {error} field") from error
     for section in ("images", "annotations", "categories"):
-        if not isinstance(coco.dataset.get(section), list):
+        if not isinstance(coco.dataset, dict) or not isinstance(coco.dataset.get(section), list):
             raise DataError(
                 f"{path}: no list of {section}; a COCO-style file has images, annotations and categories"
             )
     try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            coco.createIndex()
         return _gather(path, root, coco.dataset)
     except KeyError as error:
         raise DataError(f"{path}: an entry without its {error} field") from error
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a COCO-style JSON file: {error}") from error
 
 

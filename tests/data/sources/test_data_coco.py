@@ -104,7 +104,11 @@ REFUSED: dict[str, tuple[Damage, str]] = {
     "val annotations missing": (remove(VAL), "instances_val2014.json: No such file"),
     "cut-off JSON": (edit(VAL, lambda text: text[: len(text) // 2]), "not a COCO-style JSON file"),
     "binary": (put(VAL, b"\x80\x81\x82"), "not a COCO-style JSON file"),
-    "a JSON list": (put(VAL, b"[1, 2]"), "not a COCO-style JSON file"),
+    "a JSON list": (put(VAL, b"[1, 2]"), "no list of images"),
+    "annotations that are none": (
+        change_json(VAL, lambda content: content.update(annotations=None)),
+        "no list of annotations",
+    ),
     "no images": (change_json(VAL, lambda content: content.pop("images")), "no list of images"),
     "no annotations section": (
         change_json(VAL, lambda content: content.pop("annotations")),

@@ -92,6 +92,12 @@ def test_validation_too_small_for_its_labels_is_said(tmp_path, caplog):
     assert "data.holdout" in caplog.text
 
 
+def test_where_no_image_is_there_the_folder_is_asked_about(tmp_path):
+    (tmp_path / "labels.csv").write_text("image,labels\n" + "".join(f"{n}.png,a|b\n" for n in range(4)))
+    with pytest.raises(DataError, match=r"4 of 4 images .* cannot be used.* is data.root the folder"):
+        read_own(tmp_path)
+
+
 def test_every_guess_is_logged(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
         read_own(written(tmp_path))
