@@ -1,5 +1,6 @@
 """A trained classifier in Python: images of any kind in, label sets out."""
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -184,6 +185,8 @@ def fixed_top(top: int, num_labels: int) -> Decision:
 
 def fixed_threshold(threshold: float, num_labels: int) -> Decision:
     """Make a GlobalThreshold with theta given rather than fitted."""
+    if math.isnan(threshold):
+        raise ValueError(f"threshold={threshold}: expected a number")
     decision = GlobalThreshold()
     decision.theta, decision.num_labels = torch.tensor(threshold), torch.tensor(num_labels)
     return decision

@@ -43,10 +43,10 @@ def bundle_command(
     """Make one small folder of a finished run: network, decision, label names, preprocessing, metrics, checksums."""
     from rich.filesize import decimal
 
-    from lsep_ml.bundle.files import parts_of_run, write_bundle
+    from lsep_ml.bundle.files import read_parts, write_bundle
     from lsep_ml.metrics import BY_KEY
 
-    parts = parts_of_run(run)
+    parts = read_parts(run)
     parts.build_network(allow or ())  # what cannot be loaded is not shipped
     write_bundle(parts, out)
     size = sum(file.stat().st_size for file in out.iterdir())

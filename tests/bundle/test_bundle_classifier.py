@@ -158,6 +158,8 @@ def test_overrides(photo_run: Path, photo_tree: Path) -> None:
             classifier.override(top=top)
     with pytest.raises(ValueError, match="give one"):
         classifier.override(top=1, threshold=0.5)
+    with pytest.raises(ValueError, match="threshold=nan: expected a number"):
+        classifier.override(threshold=float("nan"))
 
 
 def test_a_slice_is_predictions_again(photo_run: Path, photo_tree: Path) -> None:

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
 import lsep_ml
 from lsep_ml.bundle import read_bundle, read_parts, write_bundle
 from lsep_ml.bundle.backbones import build_backbone, describe_backbone
 from lsep_ml.bundle.classifier import fixed_top
+from lsep_ml.cli import app
 from lsep_ml.files import content_hash
 
 
@@ -186,6 +188,8 @@ def test_a_missing_or_unfinished_source_is_said(photo_run: Path, tmp_path: Path)
         read_parts(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match="neither a bundle"):
         read_parts(tmp_path)
+    asked = CliRunner().invoke(app, ["bundle", str(tmp_path), "--out", str(tmp_path / "b")])
+    assert "neither a bundle" in str(asked.exception)
     copy = shutil.copytree(photo_run, tmp_path / "run")
     (copy / "checkpoint.ckpt").write_bytes((copy / "checkpoint.ckpt").read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"checkpoint.ckpt: damaged"):
