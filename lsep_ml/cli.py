@@ -16,7 +16,7 @@ from lsep_ml.bundle.commands import (
     predict_command,
 )
 from lsep_ml.data.commands import check_command, convert_command, pack_command, prepare_command
-from lsep_ml.demo.command import demo_command
+from lsep_ml.demo import demo_command
 from lsep_ml.terminal import console, net, say
 from lsep_ml.terminal.safety_net import BEGINS_ANEW, DEBUG, Interrupted
 

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from lsep_ml import fit_decision
 from lsep_ml.decisions import ThresholdEstimation
 from lsep_ml.processes.group import Processes
-from lsep_ml.processes.memory import keep_freed_memory
+from lsep_ml.processes.start import keep_freed_memory
 from lsep_ml.training.label_decision import CachedRows, DecisionBatch, take_step
 
 WIDTH, BATCH, STEPS = 256, 64, 4

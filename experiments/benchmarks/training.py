@@ -32,7 +32,7 @@ from lsep_ml import fit_decision
 from lsep_ml.data import DataSet, ImageDataModule, Split, Transform
 from lsep_ml.decisions import ThresholdEstimation
 from lsep_ml.metrics import RankingMetrics
-from lsep_ml.processes.memory import keep_freed_memory
+from lsep_ml.processes.start import keep_freed_memory
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.network import train_prediction
 from lsep_ml.stages.resolvers import register_resolvers

@@ -11,13 +11,12 @@ if TYPE_CHECKING:  # what type checkers see of the classes below, which are load
     from lsep_ml.decisions.calibration import Calibrated, ExpectedF1
     from lsep_ml.decisions.capped import CappedThreshold
     from lsep_ml.decisions.conformal import ConformalRisk
-    from lsep_ml.decisions.estimation import CountEstimation, ThresholdEstimation
+    from lsep_ml.decisions.estimation import CountEstimation, ThresholdClass, ThresholdEstimation
     from lsep_ml.decisions.learn_then_test import LearnThenTest
     from lsep_ml.decisions.linear import LinearThresholds
     from lsep_ml.decisions.per_class import PerClassThreshold
     from lsep_ml.decisions.rules import GlobalThreshold, TopK, ZeroThreshold
     from lsep_ml.decisions.support import LabelSetSupport
-    from lsep_ml.decisions.threshold_class import ThresholdClass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class DecisionRow:
     """A decision.
 
     key: decision=KEY of the configuration, `--decisions KEY` of `tune`. kind: the module in this room and the class.
-    name: in tables; short_name: in brackets behind a loss, where it is another. in_paper: whether it is the paper's.
+    name: in tables; short_name: in brackets behind a loss, where it is another.
     on_request: whether `tune` leaves it out unless it is named. options: arguments of the class that are not its
     defaults.
     """
@@ -34,7 +33,6 @@ class DecisionRow:
     kind: str
     name: str
     short_name: str = ""
-    in_paper: bool = False
     on_request: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -56,20 +54,15 @@ class DecisionRow:
 
 
 DECISIONS = (
-    DecisionRow(key="topk", kind="rules.TopK", name="top-k", short_name="K", in_paper=True),
-    DecisionRow(
-        key="threshold", kind="rules.GlobalThreshold", name="threshold", short_name="θ", in_paper=True
-    ),
+    DecisionRow(key="topk", kind="rules.TopK", name="top-k", short_name="K"),
+    DecisionRow(key="threshold", kind="rules.GlobalThreshold", name="threshold", short_name="θ"),
     DecisionRow(
         key="count_est",
         kind="estimation.CountEstimation",
         name="label count est.",
         short_name="count est.",
-        in_paper=True,
     ),
-    DecisionRow(
-        key="thresh_est", kind="estimation.ThresholdEstimation", name="threshold est.", in_paper=True
-    ),
+    DecisionRow(key="thresh_est", kind="estimation.ThresholdEstimation", name="threshold est."),
     # trains six networks
     DecisionRow(
         key="thresh_est_offset",
@@ -105,7 +98,7 @@ DECISIONS = (
     ),
     # what zero means depends on what trained the scores
     DecisionRow(key="zero", kind="rules.ZeroThreshold", name="threshold 0", on_request=True),
-    DecisionRow(key="threshold_class", kind="threshold_class.ThresholdClass", name="threshold class"),
+    DecisionRow(key="threshold_class", kind="estimation.ThresholdClass", name="threshold class"),
     DecisionRow(key="calibrated", kind="calibration.Calibrated", name="calibrated"),
     DecisionRow(key="expected_f1", kind="calibration.ExpectedF1", name="expected F1"),
     # these aim at a guarantee, not at a criterion

@@ -14,8 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.data import DataSet
 from lsep_ml.files import link_or_copy, write_json
-from lsep_ml.processes.memory import keep_freed_memory
-from lsep_ml.processes.start import launch, log_beside, own_rank
+from lsep_ml.processes.start import keep_freed_memory, launch, log_beside, own_rank
 from lsep_ml.runs.files import CHECKPOINT, DECISION, HEAT_MAPS, HISTORY, RANK_LOG, SPLIT, UNFINISHED
 from lsep_ml.runs.heat_maps import write_heat_maps
 from lsep_ml.runs.history import write_history

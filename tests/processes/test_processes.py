@@ -12,8 +12,7 @@ from jobs import compose_here
 from pytorch_lightning import Trainer
 
 from lsep_ml.processes.group import ALONE, Processes, join_processes, own_rank, started_by_launcher
-from lsep_ml.processes.memory import keep_freed_memory
-from lsep_ml.processes.start import launch, log_beside
+from lsep_ml.processes.start import keep_freed_memory, launch, log_beside
 
 TWO = {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}
 
