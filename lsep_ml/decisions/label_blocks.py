@@ -93,7 +93,7 @@ def fit_by_label_blocks(rule: R, blocks: Iterable[LabelBlock]) -> R:
     if rule.guard:
         prior = PRIORS[first_best(gains.mean(1))] if held_out else PRIORS[0]
     rule.shrinkage = torch.tensor(prior or 0.0)
-    rule.theta = torch.from_numpy(shrunk(own, together, positives, prior))
+    rule.theta, rule.together = torch.from_numpy(shrunk(own, together, positives, prior)), together
     return rule
 
 

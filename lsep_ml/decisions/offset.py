@@ -81,17 +81,12 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
 
     def offset_rule(self) -> PerClassThreshold | GlobalThreshold:
         """Return the rule, not fitted, that chooses the offsets as thresholds of log odds."""
-        formula = criterion_metric(**self._goal(), by_label=True).formula
+        goal: dict[str, Any] = {name: getattr(self, name) for name in ("criterion", "beta", "miss_cost")}
+        formula = criterion_metric(**goal, by_label=True).formula
         # a mean over labels can be chosen for label by label
         if self.offset == "class" and isinstance(formula, Average) and formula.over == "labels":
-            return PerClassThreshold(**self._goal(), guard=False)
-        return self._rule_for_all()
-
-    def _rule_for_all(self) -> GlobalThreshold:
-        return GlobalThreshold("exact", **self._goal())
-
-    def _goal(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("criterion", "beta", "miss_cost")}
+            return PerClassThreshold(**goal, guard=False)
+        return GlobalThreshold("exact", **goal)
 
     def choose_offsets(self, log_odds: Scores, targets: Any, known: Any) -> None:
         """Choose the offsets, and see which labels have no known positive: these are never named.
@@ -101,13 +96,11 @@ class MovedThresholds(LearntThresholds, LogOddsEstimator):
         offsets = np.zeros(self.num_labels, np.float32)
         positives = true_entries("targets", targets, known).sum(0)
         if self.chooses_offsets and 0 < positives.sum() < known.sum():  # there is something to choose
-            rule, few = self.offset_rule(), positives < FEW_POSITIVES
+            rule = self.offset_rule()
             fit_rule(rule, log_odds, targets, known)
             offsets += rule.theta.numpy()
-            if isinstance(rule, PerClassThreshold) and few.any():
-                of_all = self._rule_for_all()
-                fit_rule(of_all, log_odds, targets, known)
-                offsets[few] = of_all.theta
+            if isinstance(rule, PerClassThreshold):
+                offsets[positives < FEW_POSITIVES] = rule.together
         offsets[positives == 0] = NEVER
         self.offsets = torch.from_numpy(offsets).to(self.offsets)
 

@@ -56,6 +56,8 @@ class PerClassThreshold(ThresholdRule):
 
     by_label: ClassVar[bool] = True
     shrinkage: Tensor
+    together: float
+    """The threshold best for all labels together, once it is fitted."""
 
     def __init__(
         self,
@@ -103,7 +105,8 @@ class PerClassThreshold(ThresholdRule):
         ranking = rank_entries(scores, targets, known)
         prior = self._cross_fit(scores, targets, known, ranking) if self.guard else None
         self.shrinkage = torch.tensor(prior or 0.0)
-        self.theta = torch.from_numpy(shrunk(*self._tune(scores, targets, known, ranking), prior))
+        own, self.together, positives = self._tune(scores, targets, known, ranking)
+        self.theta = torch.from_numpy(shrunk(own, self.together, positives, prior))
 
     def _tune(
         self, scores: Scores, targets: Bools, known: Bools, ranking: Ranking
