@@ -88,10 +88,12 @@ def loading_for_good() -> Iterator[None]:
 
 
 class _LightFinder(MetaPathFinder):
-    """Finds torchvision and timm as anyone does, and has them loaded without what they only mention."""
+    """Finds torchvision and timm, and what of them is loaded later, as anyone does, and has them loaded without what
+    they only mention."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(name, path, target) if name in _OF_IMAGES else None
+        later = name.partition(".")[0] in _OF_IMAGES and _COMPILER not in sys.modules
+        spec = PathFinder.find_spec(name, path, target) if later or name in _OF_IMAGES else None
         if spec is not None and spec.loader is not None:
             spec.loader.exec_module = partial(_load_light, spec.loader.exec_module)  # type: ignore[method-assign]
         return spec

@@ -98,6 +98,7 @@ assert not isinstance(torch.nn.Linear(1, 1), OptimizedModule)
 assert not absent & set(sys.modules), absent & set(sys.modules)
 
 from lsep_ml.models import timm_backbone
+from torchvision.transforms.v2 import functional
 absent = {"torch._dynamo", "torch._inductor", "wandb", "pandas", "sklearn"}
 assert not absent & set(sys.modules), absent & set(sys.modules)
 roi_align = sys.modules["torchvision.ops.roi_align"]

@@ -7,7 +7,7 @@ integer weights with columns of the images.
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
@@ -258,15 +258,26 @@ def wilson(share: float, trials: int, level: float = LEVEL) -> tuple[float, floa
 
 def replicate_weights(images: int, replicates: int, seed: int) -> Iterator[NDArray[np.uint8]]:
     """Draw weights of the bootstrap in blocks (R', N): how often each image is drawn in each replicate."""
-    generator = np.random.default_rng(seed)
     block = max(1, _BLOCK // images)
+    if replicates <= block:
+        yield _in_one_block(images, replicates, seed)
+        return
+    generator = np.random.default_rng(seed)
     for start in range(0, replicates, block):
-        size = min(block, replicates - start)
-        draws = generator.integers(0, images, size=(size, images), dtype=np.int64)
-        draws += np.arange(size)[:, None] * images
-        counts = np.bincount(draws.ravel(), minlength=size * images)
-        # A count above 255 does not occur: it is about Poisson(1).
-        yield counts.reshape(size, images).astype(np.uint8)
+        yield _drawn(generator, min(block, replicates - start), images)
+
+
+@lru_cache(maxsize=1)
+def _in_one_block(images: int, replicates: int, seed: int) -> NDArray[np.uint8]:
+    weights = _drawn(np.random.default_rng(seed), replicates, images)
+    weights.flags.writeable = False  # every metric of a split, and every job of a sweep, asks for the same
+    return weights
+
+
+def _drawn(generator: np.random.Generator, size: int, images: int) -> NDArray[np.uint8]:
+    draws = generator.integers(0, images, size=(size, images), dtype=np.int64)
+    counts = np.bincount((draws + np.arange(size)[:, None] * images).ravel(), minlength=draws.size)
+    return counts.reshape(size, images).astype(np.uint8)  # none is above 255: they are about Poisson(1)
 
 
 def _image_shares(predictions: Any, targets: Any, known: Any) -> Floats:

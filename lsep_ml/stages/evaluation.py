@@ -2,8 +2,9 @@
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -28,13 +29,16 @@ from lsep_ml.stages.scores import fixed_batches
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _BATCH = 1024
 LARGE, FEW = 10**8, 100
 """Test entries (images x labels) from which on intervals come from few bootstrap samples, and ranking metrics have
 none."""
 
-_RANKED: dict[bytes, Intervals] = {}
-"""The intervals of the scores that this process saw last, by a hash of what they are made from."""
+_OF_A_RUN = 3  # metrics of validation and test, and their intervals on test
+_RANKED: dict[tuple[str, bytes], Any] = {}
+"""What was computed from the scores that this process saw last, by its name and a hash of what it is made from."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +127,26 @@ def _intervals(test: SplitOutcome) -> Intervals:
         return bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask, replicates=FEW)
     intervals = bootstrap_label_sets(test.predictions, arrays.targets, arrays.mask)
     if arrays.scores is not None:
-        intervals |= _ranking_intervals(arrays.scores, arrays.targets, arrays.mask)
+        intervals |= _once(bootstrap_ranking, arrays.scores, arrays.targets, arrays.mask)
     return intervals
 
 
-def _ranking_intervals(scores: np.ndarray, targets: Any, mask: Any) -> Intervals:
-    """Return the intervals of the ranking metrics, those of the last call where it was given the same arrays: the jobs
-    of a sweep that differ in their decision have the same scores."""
+def _once(ranking: Callable[..., T], scores: np.ndarray, targets: Any, mask: Any) -> T:
+    """Return what `ranking` gives, or gave before for the same arrays: jobs that differ in their decision have the same
+    scores."""
+    if scores.size >= LARGE or isinstance(targets, SparseIndicator):
+        return ranking(scores, targets, mask)
     digest = hashlib.sha256()
     for array in (scores, targets, *(() if mask is None else (mask,))):
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).data)
-    if digest.digest() not in _RANKED:
-        _RANKED.clear()
-        _RANKED[digest.digest()] = bootstrap_ranking(scores, targets, mask)
-    return _RANKED[digest.digest()]
+    key = ranking.__name__, digest.digest()
+    if key not in _RANKED:
+        while len(_RANKED) >= _OF_A_RUN:
+            del _RANKED[next(iter(_RANKED))]
+        _RANKED[key] = ranking(scores, targets, mask)
+    found: T = _RANKED[key]
+    return found
 
 
 def _problems(decision: Decision | None, val: SplitOutcome) -> list[str]:
@@ -205,5 +214,5 @@ def measure(arrays: SplitArrays, predictions: Any) -> dict[str, float]:
     counts = count_label_sets(predictions, arrays.targets, arrays.mask)
     metrics = {key: float(value) for key, value in label_set_metrics(counts).items()}
     if arrays.scores is not None:
-        metrics |= ranking_metrics(arrays.scores, arrays.targets, arrays.mask)
+        metrics |= _once(ranking_metrics, arrays.scores, arrays.targets, arrays.mask)
     return {**metrics, LABELS_PER_IMAGE.key: float(labels_per_image(counts))}

@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from platform import python_version
@@ -228,12 +229,17 @@ def _run(job: Job, folder: Path, trackers: Trackers, overrides: Sequence[str] | 
         "label_names": list(data.data_set.label_names),
         "counts": _counts(data.data_set, unread),
         **({"unread": unread} if unread else {}),
-        "versions": {"python": python_version(), **{name: version(name) for name in _VERSIONED}},
+        "versions": _versions(),
         "hardware": hardware(job.device),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": seconds,
         "reused": reused,
     }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {"python": python_version(), **{name: version(name) for name in _VERSIONED}}
 
 
 def _counts(data_set: DataSet, unread: Mapping[str, str]) -> dict[str, Any]:

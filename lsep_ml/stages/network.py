@@ -140,7 +140,9 @@ def train_prediction(
     whole = nn.ModuleDict({"network": network})  # under the names that LabelPrediction gives them
     if module.decision is not None:
         whole["decision"] = module.decision
-    return stored_prediction(store, made_by, whole, build, on_row)
+    entry = stored_prediction(store, made_by, build, on_row)
+    whole.load_state_dict(read_checkpoint(entry.folder / CHECKPOINT)["state_dict"])
+    return entry
 
 
 def fit_or_continue(
@@ -172,11 +174,10 @@ def fit_or_continue(
 def stored_prediction(
     store: Store,
     made_by: dict[str, Any],
-    whole: nn.Module,
     build: Callable[[Path], dict[str, Any]],
     on_row: OnRow,
 ) -> Entry:
-    """Find what `made_by` made of a network, or `build` it; `whole` holds its weights on return.
+    """Find what `made_by` made of a network, or `build` it.
 
     The rows of a history that is found are shown to `on_row`.
     """
@@ -185,7 +186,6 @@ def stored_prediction(
         log.info("Label prediction %s was trained before: no network is trained.", entry.identity)
         for row in read_history(entry.folder / HISTORY):
             on_row(row)
-    whole.load_state_dict(read_checkpoint(entry.folder / CHECKPOINT)["state_dict"])
     return entry
 
 

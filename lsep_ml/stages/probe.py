@@ -21,7 +21,7 @@ from lsep_ml.stages.sealed_rows import new_array, save_array
 from lsep_ml.stages.shared import Shared
 from lsep_ml.store.entries import Entry, Store
 from lsep_ml.store.keys import NETWORKS, hash_once
-from lsep_ml.training.checkpoints import write_checkpoint
+from lsep_ml.training.checkpoints import read_checkpoint, write_checkpoint
 from lsep_ml.training.continuation import check_solvable
 from lsep_ml.training.kept import Kept
 from lsep_ml.training.linear_scores import ProbeFeatures
@@ -31,6 +31,7 @@ from lsep_ml.training.recipe import Loss
 log = logging.getLogger(__name__)
 
 _BACKBONES: Shared[tuple[nn.Module, Tensor]] = Shared(1)
+_SOLVED: Shared[dict[str, Tensor]] = Shared(1)
 _FEATURES: Shared[ProbeFeatures] = Shared(1)
 
 
@@ -157,4 +158,14 @@ def solve_prediction(
         return {**facts, "seconds": round(time.perf_counter() - started, 3)}
 
     whole = torch.nn.ModuleDict({"network": network})
-    return stored_prediction(store, made_by, whole, build, on_row)
+    entry = stored_prediction(store, made_by, build, on_row)
+    file = entry.folder / CHECKPOINT
+    solved = _SOLVED.get([str(file), file.stat().st_mtime_ns], lambda: _score_layer(file))
+    network.score_layer.load_state_dict(solved)
+    return entry
+
+
+def _score_layer(checkpoint: Path) -> dict[str, Tensor]:
+    """Return what was solved for of a network in a checkpoint; its backbone is as it was."""
+    state, own = read_checkpoint(checkpoint)["state_dict"], "network.score_layer."
+    return {name.removeprefix(own): value.clone() for name, value in state.items() if name.startswith(own)}

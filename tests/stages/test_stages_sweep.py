@@ -14,12 +14,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from jobs import compose_here
 from omegaconf import DictConfig, OmegaConf
 
-from lsep_ml.metrics import bootstrap_ranking
+from lsep_ml.metrics import bootstrap_ranking, ranking_metrics
 from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
 from lsep_ml.runs.arrays import write_predictions
 from lsep_ml.runs.record import read_record, write_record
 from lsep_ml.stages.composing import compose_once
-from lsep_ml.stages.evaluation import _ranking_intervals
+from lsep_ml.stages.evaluation import _OF_A_RUN, _RANKED, _once
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.job_data import build_data
 from lsep_ml.stages.results import _Thumbnails
@@ -294,6 +294,9 @@ def test_intervals_of_the_same_scores_are_the_same_and_of_others_their_own() -> 
         (scores, ~targets, None),
         (-scores, targets, None),
     ):
-        expected = bootstrap_ranking(*given)
-        assert _ranking_intervals(*given) == expected
-        assert _ranking_intervals(*(None if array is None else array.copy() for array in given)) == expected
+        again = [None if array is None else array.copy() for array in given]
+        for ranking in (bootstrap_ranking, ranking_metrics):
+            expected = ranking(*given)
+            assert _once(ranking, *given) == expected
+            assert _once(ranking, *again) is _once(ranking, *given)
+    assert len(_RANKED) == _OF_A_RUN
