@@ -21,7 +21,7 @@ from lsep_ml.data.annotations import Annotations
 from lsep_ml.data.errors import DataError, ImageError
 from lsep_ml.data.images.opened import check_images
 from lsep_ml.data.twins import DISTANCE
-from lsep_ml.files import atomic_write
+from lsep_ml.files import atomic_write, inert
 from lsep_ml.metrics import BY_KEY
 from lsep_ml.terminal import console, say
 from lsep_ml.training.learning_curve import LabelledRows, Point, learning_curve, rank
@@ -186,7 +186,7 @@ def write_curve(path: Path, found: LabelNext, label_names: Sequence[str]) -> Non
         for label, name in enumerate(label_names):
             values = [(point.ap[label], *point.ap_interval[label]) for point in found.points]
             values += [(point.f1[label], *point.f1_interval[label]) for point in found.points]
-            writer.writerow([name, int(found.positives[label]), *_written(values)])
+            writer.writerow([inert(name), int(found.positives[label]), *_written(values)])
 
 
 def _written(values: Sequence[tuple[float, ...]]) -> list[str]:

@@ -1,11 +1,14 @@
 """How a data set's files are found: its folder, its lists, its images."""
 
+import json
 import os
 import re
 import unicodedata
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
+from typing import Any
 
 from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.images.packed import packed_images
@@ -59,11 +62,11 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: it is missing or unreadable, or in another encoding; names the line.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise DataError(f"{path}: no such file; {GUIDE}")
     try:
         content = path.read_bytes()
         return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; {GUIDE}") from error
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -72,6 +75,37 @@ def read_text(path: Path) -> str:
             f"{path}, line {line}: byte 0x{byte:02x} is not {error.encoding.upper()}; save the file as UTF-8 (a "
             "spreadsheet has it as CSV UTF-8)"
         ) from error
+
+
+def read_json(path: Path) -> Any:
+    """Read the JSON in `path`; raises as `read_text` does, and a DataError where it is none."""
+    try:
+        return json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not JSON: {error}") from error
+
+
+def read_xml(path: Path) -> ElementTree.Element:
+    """Read the XML in `path`, or raise a DataError."""
+    try:
+        return ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, OSError) as error:
+        raise DataError(f"{path}: not XML: {error}; repair or remove it") from error
+
+
+def beginning(path: Path, most: int = 1 << 14, *, and_end: bool = False) -> bytes:
+    """Return the first `most` bytes of a file, without the mark and the blanks before a text, and the last ones where
+    they are asked for; nothing of what is no file, or cannot be read."""
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            return b""
+        with path.open("rb") as file:
+            start = file.read(most).lstrip(b"\xef\xbb\xbf \r\n\t")
+            if and_end:
+                file.seek(max(0, path.stat().st_size - most))
+            return start + file.read() if and_end else start
+    except OSError:
+        return b""
 
 
 def read_lines(path: Path) -> list[str]:
@@ -197,10 +231,6 @@ def has_image_suffix(name: str) -> bool:
 
 def looks_like_an_image(path: Path) -> bool:
     """Return whether a file whose name has no suffix begins as an image does."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(12)
-    except OSError:
-        return False
+    start = beginning(path, 12)
     container = start[:4] == b"RIFF" and start[8:] == b"WEBP"
     return container or start.startswith(_FIRST_BYTES) or start[4:8] == b"ftyp"

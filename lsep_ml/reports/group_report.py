@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsep_ml.files import atomic_write
+from lsep_ml.files import atomic_write, inert
 from lsep_ml.metrics.bootstrap import PairedBootstrap
 from lsep_ml.reports.comparison import Answer, Comparison, answer, compare_all, gather, validated
 from lsep_ml.reports.explorer import Json, choose_runs, explore
@@ -118,7 +118,13 @@ def _suspects(files: GroupFiles) -> str:
     return csv_text(
         head,
         [
-            [ids[s.row], s.row, names[s.label], "present" if s.present else "absent", f"{s.belief:.4f}"]
+            [
+                inert(ids[s.row]),
+                s.row,
+                inert(names[s.label]),
+                "present" if s.present else "absent",
+                f"{s.belief:.4f}",
+            ]
             for s in files.views[loss].suspects
         ],
     )

@@ -37,7 +37,7 @@ def root(tmp_path: Path) -> Path:
         image.resize((45, 36)).save(tmp_path / "photos" / "twin of a labelled one.png")
     (tmp_path / "photos" / "bad.png").write_bytes(b"nothing")
     rng = np.random.default_rng(0)
-    lines = ["image,cat,dog,owl"]
+    lines = ["image,cat,dog,=owl"]
     for number in range(LABELLED):
         values = [int(rng.random() < share) for share in (0.5, 0.4, 0.2)]
         lines.append(f"{number}.png,{','.join(map(str, values))}")
@@ -60,10 +60,10 @@ def test_a_partly_labelled_folder(
     twin, its = str(root / "photos" / "twin.png"), str(root / "photos" / f"{LABELLED + 1}.png")
     assert set(table["image"]) - {twin} == others - ({its} if twin in set(table["image"]) else set())
     assert {twin, its} & set(table["image"])
-    assert {"labels", "margin", "score_cat", "threshold_owl", "probability_dog"} <= set(table.columns)
+    assert {"labels", "margin", "score_cat", "threshold_=owl", "probability_dog"} <= set(table.columns)
     with (tmp_path / "next" / "next.curve.csv").open(newline="") as file:
         curve = list(csv.DictReader(file))
-    assert [row["label"] for row in curve] == ["(mean)", "cat", "dog", "owl"]
+    assert [row["label"] for row in curve] == ["(mean)", "cat", "dog", "'=owl"]
     assert {"ap_25", "ap_25_low", "ap_100_high", "f1_50", "f1_100"} <= set(curve[0])
     for row in curve:
         assert float(row["ap_100_low"]) <= float(row["ap_100"]) <= float(row["ap_100_high"])

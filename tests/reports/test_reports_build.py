@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from report_runs import edit_record, write_failure, write_run, write_sweep
 
 from lsep_ml.reports import BuiltReport, ReportError, build_report
+from lsep_ml.reports.group_report import _suspects
 from lsep_ml.reports.provenance import command, sweeps
 from lsep_ml.reports.records import find_runs
 
@@ -64,6 +66,16 @@ def test_every_file_is_there(report: BuiltReport) -> None:
         origins
     )
     assert report.problems == []
+
+
+def test_texts_of_suspects_are_marked_for_a_spreadsheet(monkeypatch: pytest.MonkeyPatch) -> None:
+    suspect = SimpleNamespace(row=0, label=0, present=True, belief=0.25)
+    files = SimpleNamespace(
+        label_names=["=x"], image_ids=lambda run: ["@a.png"], score_runs=lambda: {"lsep": [None]},
+        views={"lsep": SimpleNamespace(suspects=[suspect])},
+    )  # fmt: skip
+    monkeypatch.setattr("lsep_ml.reports.group_report.suspecting_loss", lambda files: "lsep")
+    assert _suspects(files).splitlines()[1] == "'@a.png,0,'=x,present,0.2500"  # type: ignore[arg-type]
 
 
 def test_the_page_fetches_nothing(report: BuiltReport) -> None:

@@ -1,7 +1,6 @@
 """A file beside every image: a text file of tags, or XML with the objects that are seen."""
 
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from itertools import islice
 
@@ -10,9 +9,10 @@ from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
 from lsep_ml.data.sources.own.paths import split_of_file, split_of_path, stem_of
-from lsep_ml.data.tree import read_lines, read_text
+from lsep_ml.data.tree import beginning, read_lines, read_text, read_xml
 
 LISTS = tuple(f"imagesets/main/{split}.txt" for split in ("train", "val", "test"))
+A_TREE = re.compile(rb"<annotation[\s>]")
 LOOKED_AT = 50  # rows
 COMMON = 0.5  # the share of the text files that have an image's name
 
@@ -36,10 +36,10 @@ def find_files_beside_images(folder: Folder, options: Options) -> list[Candidate
                 weak=True,
             )
         )
-    xml = [file for file in folder.of_suffix(".xml") if _has_objects(folder, file)][:1]
+    xml = [file for file in folder.of_suffix(".xml") if A_TREE.search(beginning(folder.root / file))][:1]
     if xml:
         found.append(
-            Candidate("XML files", tuple(folder.of_suffix(".xml")), lambda: read_xml(folder), weak=True)
+            Candidate("XML files", tuple(folder.of_suffix(".xml")), lambda: read_objects(folder), weak=True)
         )
     return found
 
@@ -118,12 +118,7 @@ def listed_splits(
     return [split_of.get(image, "") for image in images]
 
 
-def _has_objects(folder: Folder, file: str) -> bool:
-    with (folder.root / file).open("rb") as opened:
-        return re.search(rb"<annotation[\s>]", opened.read(4096)) is not None
-
-
-def read_xml(folder: Folder) -> Listed:
+def read_objects(folder: Folder) -> Listed:
     """Return every image below the folder, with the names of the objects in its XML file; their parts do not count."""
     by_stem: dict[str, list[str]] = {}
     for image in folder.images:
@@ -133,10 +128,7 @@ def read_xml(folder: Folder) -> Listed:
     lost: list[str] = []
     for file in folder.of_suffix(".xml"):
         path = folder.root / file
-        try:
-            tree = ElementTree.parse(path).getroot()
-        except (ElementTree.ParseError, OSError) as error:
-            raise DataError(f"{path}: not XML: {error}; repair or remove it") from error
+        tree = read_xml(path)
         if tree.tag != "annotation":
             continue
         names = []

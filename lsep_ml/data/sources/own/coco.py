@@ -1,7 +1,6 @@
 """COCO-style JSON, as tools write it, and LVIS, whose images say of a few labels only whether they are there; also
 Datumaro's, which says the same in other words."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from lsep_ml.data.sources.own.listed import (
     image_notes,
 )
 from lsep_ml.data.sources.own.paths import split_of_file
-from lsep_ml.data.tree import read_text
+from lsep_ml.data.tree import beginning, read_json
 
 DEPTH = 3
 SECTIONS = ("images", "categories")
@@ -44,18 +43,14 @@ def find_coco_files(folder: Folder, options: Options) -> list[Candidate]:
 def _is_coco(path: Path) -> bool:
     """Return whether the file is an object with images and categories, from its first and last bytes where it is
     long."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16)
-        if not start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
-            return False
-        size = file.seek(0, 2)
-        file.seek(max(0, size - (1 << 16)))
-        ends = start + file.read()
+    ends = beginning(path, 1 << 16, and_end=True)
+    if not ends.startswith(b"{"):
+        return False
     if b'"items"' in ends and b'"categories"' in ends:
         return True  # Datumaro's
     if b'"caption"' in ends:  # the captions of the same images
         return False
-    if size > 1 << 17:
+    if path.stat().st_size > 1 << 17:
         return b'"images"' in ends or b'"categories"' in ends or b'"annotations"' in ends
     return b'"images"' in ends and (b'"categories"' in ends or b'"annotations"' in ends)
 
@@ -135,10 +130,7 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+    content = read_json(path)
     if isinstance(content.get("items"), list) and isinstance(content.get("categories"), dict):
         content = _of_datumaro(path, content)
     for section in SECTIONS:

@@ -1,6 +1,5 @@
 """CVAT's XML for images: one file, with an element an image that holds tags and shapes with a label each."""
 
-import xml.etree.ElementTree as ElementTree
 from functools import partial
 
 from lsep_ml.data.errors import DataError
@@ -8,6 +7,7 @@ from lsep_ml.data.sources.own.beside_images import splits_of
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists
 from lsep_ml.data.sources.own.paths import split_word
+from lsep_ml.data.tree import beginning, read_xml
 
 DEPTH = 3
 
@@ -17,24 +17,16 @@ def find_cvat_files(folder: Folder, options: Options) -> list[Candidate]:
     files = [
         file
         for file in folder.of_suffix(".xml")
-        if options.takes(file, file.count("/") < DEPTH) and _is_export(folder, file)
+        if options.takes(file, file.count("/") < DEPTH) and b"<annotations>" in beginning(folder.root / file)
     ]
     return [Candidate("CVAT's XML", (file,), partial(_read, folder, file)) for file in files]
-
-
-def _is_export(folder: Folder, file: str) -> bool:
-    with (folder.root / file).open("rb") as opened:
-        return b"<annotations>" in opened.read(1 << 12)
 
 
 def _read(folder: Folder, file: str) -> Listed:
     """Return the images with the labels of their tags and shapes, in the order of the labels of the job where it has
     them."""
     path = folder.root / file
-    try:
-        tree = ElementTree.parse(path).getroot()
-    except (ElementTree.ParseError, OSError) as error:
-        raise DataError(f"{path}: not XML: {error}; repair or remove it") from error
+    tree = read_xml(path)
     if tree.find("track") is not None:
         raise DataError(f"{path}: tracks of a video; export it as CVAT for images")
     names, images, subsets = [], [], []

@@ -59,17 +59,16 @@ def read_frame(path: Path, rows: int | None = None) -> Frame:
         DataError: a file that is none, rows of different lengths (with the line), no row.
     """
     suffix = path.suffix.lower()
-    try:
-        if suffix in (".csv", ".tsv"):
-            frame = _from_delimited(path, rows)
-        elif suffix == ".parquet":
-            frame = _from_parquet(path, rows)
-        elif suffix == ".xlsx":
-            frame = _from_workbook(path, rows)
-        else:
-            frame = from_records(path, list(itertools.islice(_records(path), rows)))
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; data.file names the one with the labels") from error
+    if not path.is_file():
+        raise DataError(f"{path}: no such file; data.file names the one with the labels")
+    if suffix in (".csv", ".tsv"):
+        frame = _from_delimited(path, rows)
+    elif suffix == ".parquet":
+        frame = _from_parquet(path, rows)
+    elif suffix == ".xlsx":
+        frame = _from_workbook(path, rows)
+    else:
+        frame = from_records(path, list(itertools.islice(_records(path), rows)))
     if not len(frame):
         raise DataError(f"{path}: no row below the first line")
     return frame

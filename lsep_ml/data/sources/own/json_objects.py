@@ -1,6 +1,5 @@
 """JSON objects of tools: one for every image (labelme, Supervisely) or for all (VIA, FiftyOne, OpenMMLab, plain)."""
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -13,7 +12,7 @@ from lsep_ml.data.sources.own.cells import names_in
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists
 from lsep_ml.data.sources.own.paths import stem_of
-from lsep_ml.data.tree import SUFFIXES, read_text
+from lsep_ml.data.tree import SUFFIXES, beginning, read_json
 
 DEPTH = 3
 BY_IMAGE = re.compile(
@@ -62,11 +61,8 @@ def _beside_img(image: str, files: set[str]) -> str | None:
 
 def _starts_with(path: Path, *words: bytes) -> bool:
     """Return whether the file is an object that names all `words` near its beginning or end."""
-    with path.open("rb") as file:
-        start = file.read(1 << 14)
-        file.seek(max(0, path.stat().st_size - (1 << 14)))
-        ends = start + file.read()
-    return start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") and all(word in ends for word in words)
+    ends = beginning(path, and_end=True)
+    return ends.startswith(b"{") and all(word in ends for word in words)
 
 
 def _kind(path: Path, options: Options) -> tuple[str, Callable[[dict[str, Any], str], Named]] | None:
@@ -77,8 +73,7 @@ def _kind(path: Path, options: Options) -> tuple[str, Callable[[dict[str, Any], 
         return "FiftyOne's labels.json", _fiftyone
     if _starts_with(path, b'"metainfo"', b'"data_list"'):
         return "OpenMMLab's JSON", _openmmlab
-    with path.open("rb") as file:
-        start = file.read(1 << 12).decode("utf-8-sig", "replace").strip()
+    start = beginning(path).decode("utf-8", "replace")
     return ("JSON of labels by image", _plain) if BY_IMAGE.match(start) else None
 
 
@@ -102,10 +97,7 @@ def _read(folder: Folder, file: str, name: str, read: Callable[[dict[str, Any], 
 
 
 def _content(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: a JSON {type(content).__name__}, not an object")
     return content

@@ -18,6 +18,7 @@ from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_no
 from lsep_ml.data.sources.own.paths import SPLIT_WORDS, WORDS, split_of_file, split_of_path, split_word
 from lsep_ml.data.sources.own.rows import listed_in
 from lsep_ml.data.sources.own.tasks import is_export
+from lsep_ml.data.tree import beginning
 
 DEPTH = 3  # parts of the path of a table that is found by itself
 ONE_A_LINE = re.compile(rb"\{[^\n]*\}\s*\n\s*\{")  # an object a line, which pandas writes as .json
@@ -46,8 +47,7 @@ def _key(file: str) -> str:
 def _names_images(folder: Folder, file: str, options: Options) -> bool:
     path = folder.root / file
     if path.suffix.lower() == ".json":
-        with path.open("rb") as opened:
-            start = opened.read(1 << 16).lstrip(b"\xef\xbb\xbf \r\n\t")
+        start = beginning(path, 1 << 16)
         if start[:1] != b"[" and not ONE_A_LINE.match(start):
             return False
         if is_export(path):

@@ -1,8 +1,6 @@
 """An annotation tool's export: a JSON list of tasks, each with its data and what annotators said of it."""
 
 import dataclasses
-import json
-import xml.etree.ElementTree as ElementTree
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -22,7 +20,7 @@ from lsep_ml.data.sources.own.listed import (
     image_notes,
     label_lists,
 )
-from lsep_ml.data.tree import read_text
+from lsep_ml.data.tree import beginning, read_json, read_xml
 
 DEPTH = 2
 CANCELLED = "cancelled annotations"
@@ -43,8 +41,7 @@ def find_tasks(folder: Folder, options: Options) -> list[Candidate]:
 
 def is_export(path: Path) -> bool:
     """Return whether the file begins as a list of tasks does."""
-    with path.open("rb") as file:
-        start = file.read(1 << 16).lstrip(b"\xef\xbb\xbf \r\n\t")
+    start = beginning(path, 1 << 16)
     kinds = (b'"annotations"', b'"completions"', b'"predictions"', b'"total_annotations"')
     return start.startswith(b"[") and b'"data"' in start and any(kind in start for kind in kinds)
 
@@ -127,12 +124,11 @@ def with_configured(listed: Listed, folder: Folder, options: Options) -> Listed:
 
 def _offered(path: Path) -> list[list[str]]:
     """Return what each question of a labelling configuration offers; [] of any other XML file."""
-    with path.open("rb") as file:
-        if b"<View" not in file.read(1 << 12):
-            return []
+    if b"<View" not in beginning(path):
+        return []
     try:
-        tree = ElementTree.parse(path).getroot()
-    except ElementTree.ParseError:
+        tree = read_xml(path)
+    except DataError:
         return []
     offered = []
     for question in tree.iter():
@@ -160,10 +156,7 @@ def _with_unknown(listed: Listed, entries: list[tuple[int, str]]) -> Listed:
 
 
 def _tasks(path: Path) -> list[dict[str, Any]]:
-    try:
-        tasks = json.loads(read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{path}: not JSON: {error}") from error
+    tasks = read_json(path)
     for number, task in enumerate(tasks, start=1):
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise DataError(f"{path}: task {number} has no data; export tasks as JSON")

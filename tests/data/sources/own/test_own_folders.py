@@ -438,6 +438,18 @@ def test_nothing_is_refused_with_what_is_there(tmp_path):
         own_annotations(tmp_path / "no")
 
 
+def test_pipes_and_links_to_nothing_are_no_labels(tmp_path):
+    rows = "".join(f"images/{r}.png,{'|'.join(TRUTH[r])}\n" for r in ROWS)
+    (write_images(tmp_path) / "labels.csv").write_text("image,labels\n" + rows)
+    for suffix in ("csv", "parquet", "json", "jsonl", "xml", "yaml"):
+        (tmp_path / f"gone.{suffix}").symlink_to(tmp_path / "nothing")
+        os.mkfifo(tmp_path / f"pipe.{suffix}")
+    assert labels_of(own_annotations(tmp_path)) == TRUTH
+    (tmp_path / "labels.csv").unlink()
+    with pytest.raises(DataError, match=r"nothing that could hold labels .* no such file"):
+        own_annotations(tmp_path)
+
+
 def test_two_formats_are_refused_with_their_files(tmp_path):
     write_images(tmp_path)
     (tmp_path / "annotations.json").write_text(json.dumps(coco()))
