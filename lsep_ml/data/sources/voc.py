@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.data.annotations import Annotations, checked
+from lsep_ml.data.annotations import Annotations, OnBadImage, checked, hold_out, keep_usable, to_data_set
+from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError
 from lsep_ml.data.sources.source import Finding
 from lsep_ml.data.tree import clean_path, find_tree, read_lines
@@ -21,17 +22,44 @@ CLASSES = (
 Difficult = Literal["negative", "positive", "ignore"]
 
 
+def read_voc(
+    year: int,
+    split_of_list: Mapping[str, str],
+    root: str | Path,
+    seed: int = 0,
+    *,
+    difficult: Difficult = "negative",
+    holdout: float = 0.05,
+    on_bad_image: OnBadImage = "error",
+    cache: str | Path | None = None,
+) -> DataSet:
+    """Train on the lists of training images without the hold-out, validate on the hold-out, test on the others.
+
+    Args:
+        year, split_of_list, root, difficult: see `voc_annotations`.
+        seed: of the hold-out.
+        holdout: share of the training images for validation (the paper: 5%).
+        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
+        cache: folder that remembers which images were opened.
+
+    Raises:
+        DataError: another tree, lists that do not fit together, bad images.
+    """
+    annotations = voc_annotations(year, split_of_list, root, difficult=difficult)
+    return to_data_set(hold_out(keep_usable(annotations, on_bad_image, cache), holdout, seed))
+
+
 def voc_annotations(
-    year: int, root: str | Path, split_of_list: Mapping[str, str], difficult: Difficult = "negative"
+    year: int, split_of_list: Mapping[str, str], root: str | Path, *, difficult: Difficult = "negative"
 ) -> Annotations:
     """Read the lists of ImageSets/Main.
 
     Args:
         year: of the challenge, which names the data set and its folder.
-        root: folder with VOCdevkit/VOC<year>/, or VOCdevkit, or VOC<year> itself.
         split_of_list: list -> the split that its images belong to.
-        difficult: what a class is for an image that has only objects of it marked difficult (value 0 in the
-            lists): negative | positive | ignore (unknown).
+        root: folder with VOCdevkit/VOC<year>/, or VOCdevkit, or VOC<year> itself.
+        difficult: what a class is for an image that has only objects of it marked difficult (value 0 in the lists):
+            negative | positive | ignore (unknown). The paper does not say; negative is our choice.
 
     Raises:
         DataError: another tree, lists that do not fit together.

@@ -1,11 +1,9 @@
 """PASCAL VOC 2007 classification: 20 classes, 5,011 images to train, 4,952 to test."""
 
-from pathlib import Path
+from functools import partial
 
-from lsep_ml.data.annotations import Annotations, OnBadImage, hold_out, keep_usable, to_data_set
-from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.sources.source import Archive, Published, Source, place_from
-from lsep_ml.data.sources.voc import CLASSES, Difficult, object_findings, voc_annotations
+from lsep_ml.data.sources.voc import CLASSES, object_findings, read_voc, voc_annotations
 
 SPLIT_OF = {"trainval": "train", "test": "test"}
 POSITIVES = (
@@ -13,37 +11,11 @@ POSITIVES = (
 )  # fmt: skip
 
 
-def read_voc2007(
-    root: str | Path,
-    seed: int = 0,
-    *,
-    difficult: Difficult = "negative",
-    holdout: float = 0.05,
-    on_bad_image: OnBadImage = "error",
-    cache: str | Path | None = None,
-) -> DataSet:
-    """Train on trainval without the hold-out, validate on the hold-out, test on test.
+read_voc2007 = partial(read_voc, 2007, SPLIT_OF)
+"""Reads the data set; see `read_voc`."""
 
-    Args:
-        root: folder with VOCdevkit/VOC2007/, or VOCdevkit, or VOC2007 itself.
-        seed: of the hold-out.
-        difficult: what a class is for an image that has only objects of it marked difficult (value 0 in the
-            lists): negative | positive | ignore (unknown). The paper does not say; negative is our choice.
-        holdout: share of trainval for validation (the paper: 5%).
-        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
-        cache: folder that remembers which images were opened.
-
-    Raises:
-        DataError: another tree, lists that do not fit together, bad images.
-    """
-    annotations = keep_usable(voc2007_annotations(root, difficult=difficult), on_bad_image, cache)
-    return to_data_set(hold_out(annotations, holdout, seed))
-
-
-def voc2007_annotations(root: str | Path, *, difficult: Difficult = "negative") -> Annotations:
-    """Read the lists of ImageSets/Main below `root`: trainval as train, and test."""
-    return voc_annotations(2007, root, SPLIT_OF, difficult)
-
+voc2007_annotations = partial(voc_annotations, 2007, SPLIT_OF)
+"""Reads the lists of ImageSets/Main below a root: trainval as train, and test."""
 
 SOURCE = Source(
     name="voc2007",

@@ -1,11 +1,9 @@
 """PASCAL VOC 2012 classification: 20 classes; train (5,717 images) to train, val (5,823) to test."""
 
-from pathlib import Path
+from functools import partial
 
-from lsep_ml.data.annotations import Annotations, OnBadImage, hold_out, keep_usable, to_data_set
-from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.sources.source import Archive, Published, Source, place_from
-from lsep_ml.data.sources.voc import CLASSES, Difficult, object_findings, voc_annotations
+from lsep_ml.data.sources.voc import CLASSES, object_findings, read_voc, voc_annotations
 
 SPLIT_OF = {"train": "train", "val": "test"}
 POSITIVES = (
@@ -13,37 +11,11 @@ POSITIVES = (
 )  # fmt: skip
 
 
-def read_voc2012(
-    root: str | Path,
-    seed: int = 0,
-    *,
-    difficult: Difficult = "negative",
-    holdout: float = 0.05,
-    on_bad_image: OnBadImage = "error",
-    cache: str | Path | None = None,
-) -> DataSet:
-    """Train on the list train without the hold-out, validate on the hold-out, test on the list val.
+read_voc2012 = partial(read_voc, 2012, SPLIT_OF)
+"""Reads the data set; see `read_voc`."""
 
-    Args:
-        root: folder with VOCdevkit/VOC2012/, or VOCdevkit, or VOC2012 itself.
-        seed: of the hold-out.
-        difficult: what a class is for an image that has only objects of it marked difficult (value 0 in the
-            lists): negative | positive | ignore (unknown).
-        holdout: share of train for validation.
-        on_bad_image: an image that is missing or cannot be decoded: error | drop (counted).
-        cache: folder that remembers which images were opened.
-
-    Raises:
-        DataError: another tree, lists that do not fit together, bad images.
-    """
-    annotations = keep_usable(voc2012_annotations(root, difficult=difficult), on_bad_image, cache)
-    return to_data_set(hold_out(annotations, holdout, seed))
-
-
-def voc2012_annotations(root: str | Path, *, difficult: Difficult = "negative") -> Annotations:
-    """Read the lists of ImageSets/Main below `root`: train, and val as test."""
-    return voc_annotations(2012, root, SPLIT_OF, difficult)
-
+voc2012_annotations = partial(voc_annotations, 2012, SPLIT_OF)
+"""Reads the lists of ImageSets/Main below a root: train, and val as test."""
 
 SOURCE = Source(
     name="voc2012",
