@@ -29,7 +29,7 @@ from lsep_ml.data.tree import clean_path, find_forms, find_tree
 from lsep_ml.files import spoken
 from lsep_ml.metrics.indicator import from_places, known_but, places
 
-FORMAT = 4  # of the cached index
+FORMAT = 5  # of the cached index
 
 OTHER_SEPARATORS = ";, "  # a tab is no part of a label's name
 
@@ -201,6 +201,12 @@ def _from_lists(
         [name if name in known else spoken(name) for name in listed_in_cell(cell.strip(), separator)]
         for cell in table.labels
     ]
+    for line, cell, labels in zip(table.lines, table.labels, listed, strict=True):
+        if any(name[:2] in ("['", '["') for name in labels):
+            raise DataError(
+                f"{table.path}, line {line}: {cell[:60]!r} is not a JSON list of labels; write it as one, or take "
+                "data=own"
+            )
     if classes is None:
         others = {name for labels in listed for name in labels} - set(table.predicted)
         classes = [*table.predicted, *sorted(others)]

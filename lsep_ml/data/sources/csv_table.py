@@ -6,7 +6,7 @@ import io
 import math
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def read_table(path: Path, *, soft: bool = False) -> CsvTable:
         DataError: another header, a row with more or fewer cells, a value that is none, no row at all, a column
             without a name that is no index.
     """
-    reader = csv.reader(io.StringIO(read_text(path), newline=""))
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
     try:
         table = CsvTable(path, [name.strip() for name in next(reader, [])], soft)
         _check_columns(table)
@@ -105,7 +105,9 @@ def read_table(path: Path, *, soft: bool = False) -> CsvTable:
     if not table.lines:
         raise DataError(f"{path}: no image below the first line")
     for position, column in table.nameless.items():
-        table.notes.append(_reason_to_leave_out(table, position + 1, column))
+        table.notes.append(
+            reason_to_leave_out(path, position + 1, column, lambda row: f"line {table.lines[row]}")
+        )
     return table
 
 
@@ -191,18 +193,21 @@ def _plain(cell: str) -> str:
     return cell.strip().lower()
 
 
-def _reason_to_leave_out(table: CsvTable, number: int, column: Sequence[str]) -> str:
-    """Why the column without a name, `number` from 1, is none of the classes; a DataError where nothing says so."""
+def reason_to_leave_out(path: Path, number: int, column: Sequence[str], line: Callable[[int], str]) -> str:
+    """Return why the column without a name, `number` from 1, is none of the labels; a DataError where nothing says so.
+
+    column: its cells without blanks around. line: where a row stands.
+    """
     given = next((row for row, cell in enumerate(column) if cell), None)
     if given is None:
-        return f"column {number} of {table.path.name} has no name and no value; left out"
-    whole = all(map(WHOLE.fullmatch, column))
-    if whole and len(column) >= AN_INDEX and len({int(float(cell)) for cell in column}) == len(column):
+        return f"column {number} of {path.name} has no name and no value; left out"
+    whole = len(column) >= AN_INDEX and all(map(WHOLE.fullmatch, column))
+    if whole and len({int(float(cell)) for cell in column}) == len(column):
         return (
-            f"column {number} of {table.path.name} has no name, and whole numbers that are all different, as the "
-            "index of a table has; left out"
+            f"column {number} of {path.name} has no name, and whole numbers that are all different, as a table's "
+            "index; left out"
         )
     raise DataError(
-        f"{table.path}: column {number} has no name, but values ({column[given]!r} in line {table.lines[given]}); "
-        "name it in the first line, or remove it"
+        f"{path}: column {number} has no name, but values ({column[given]!r} in {line(given)}); name it in the first "
+        "line, or remove it"
     )

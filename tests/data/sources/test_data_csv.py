@@ -329,6 +329,20 @@ def test_another_separator_is_said_by_run_and_check(tmp_path, other, cell, caplo
     assert csv_annotations(root, separator=other).notes == ()
 
 
+def test_quotes_may_follow_a_blank(tmp_path):
+    root = written(tmp_path, ["image, labels", 'a.png, "cat|dog"', 'b.png, ""', '"c, d.png", "cat"'])
+    annotations = csv_annotations(root)
+    assert annotations.label_names == ("cat", "dog")
+    assert annotations.image_ids.tolist() == ["a.png", "b.png", "c, d.png"]
+    assert annotations.targets.tolist() == [[1, 1], [0, 0], [1, 0]]
+
+
+def test_lists_that_are_not_json_are_refused(tmp_path):
+    root = written(tmp_path, ["image,labels", "a.png,cat", "b.png,\"['cat', 'dog']\""])
+    with pytest.raises(DataError, match=r"line 3: .* is not a JSON list of labels; .* data=own"):
+        csv_annotations(root)
+
+
 def test_a_tab_between_labels_is_said(tmp_path):
     root = written(tmp_path, ["image,labels", *(f"i{row}.png,{'ab'[row % 2]}\tc" for row in range(9))])
     with pytest.raises(DataError, match=r"control character.*set data\.separator"):

@@ -1,9 +1,8 @@
 """What each column of a table is, by its name and by what it holds."""
 
-import re
-
 from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError
+from lsep_ml.data.sources.csv_table import AN_INDEX, NAMELESS, reason_to_leave_out
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.frames import Frame
 from lsep_ml.data.sources.own.label_columns import take_labels
@@ -24,9 +23,6 @@ from lsep_ml.data.sources.own.roles import (
 )
 from lsep_ml.data.sources.own.values import SAMPLE, number, values_of
 from lsep_ml.data.tree import has_image_suffix
-
-WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
-AN_INDEX = 3  # rows from which on numbers that are all different say something
 
 
 def image_column(frame: Frame, folder: Folder, beside: str, options: Options) -> int | None:
@@ -123,30 +119,13 @@ def _with_names(frame: Frame, roles: Roles) -> list[int]:
     """Return the columns with a name; of one without, a reason to leave it out, or a DataError."""
     kept = []
     for at, name in enumerate(frame.names):
-        if name and not re.fullmatch(r"Unnamed: \d+", name):
+        if not NAMELESS.fullmatch(name):
             kept.append(at)
             continue
         if at == roles.image:
             continue
         cells = [cell.strip() for cell in frame.column(at).fill_null("").to_list()]
-        given = next((row for row, cell in enumerate(cells) if cell), None)
-        where = f"column {at + 1} of {frame.path.name} has no name"
-        if given is None:
-            roles.notes.append(Reading(f"{where} and no value; left out"))
-        elif (
-            len(cells) >= AN_INDEX
-            and all(map(WHOLE.fullmatch, cells))
-            and len({float(cell) for cell in cells}) == len(cells)
-        ):
-            roles.notes.append(
-                Reading(f"{where}, and whole numbers that are all different, as a table's index; left out")
-            )
-        else:
-            raise DataError(
-                f"{frame.path}: column {at + 1} has no name, but values ({cells[given]!r} in "
-                f"{frame.line(given)}); name it "
-                "in the first line, or remove it"
-            )
+        roles.notes.append(Reading(reason_to_leave_out(frame.path, at + 1, cells, frame.line)))
     twice = sorted(
         {frame.names[at] for at in kept if [frame.names[other] for other in kept].count(frame.names[at]) > 1}
     )
