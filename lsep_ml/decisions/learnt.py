@@ -106,7 +106,7 @@ class LearntDecision(Decision):
         for place, given in reversed(list(enumerate(inputs))):
             found += [slopes.sum(0), slopes.T @ given]
             if place:
-                slopes = (slopes @ layers[place].weight).masked_fill_(given <= 0, 0)
+                slopes = torch.ops.aten.threshold_backward(slopes @ layers[place].weight, given, 0)
         return loss, found[::-1]
 
     def slopes(

@@ -19,7 +19,7 @@ from lsep_ml.decisions.checks import Array, float_tensor
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 
-_BLOCK = 32
+_BLOCK = 64
 """Batches that are loaded at once: a loader and a Trainer take longer over each than a small network over a step."""
 
 
