@@ -271,8 +271,7 @@ def run_command(context: typer.Context) -> None:
 
 def main() -> None:
     """Entry point: bad input ends with one message and exit code 1."""
-    os.environ.setdefault(
-        "OMP_WAIT_POLICY", "PASSIVE"
-    )  # as in the main job: waiting threads leave the cores to decoding
+    # as in the main job: waiting threads leave the cores to decoding
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with net():
         app()

@@ -14,12 +14,8 @@ KNOWN = (
 )
 """Builders, by the name a configuration calls them (`model._target_`); imported when one is built."""
 
-_NOT_KEPT = {
-    "_target_",
-    "weights",
-    "source",
-    "strict",
-}  # where training started says nothing about where it ended
+# where training started says nothing about where it ended
+_NOT_KEPT = {"_target_", "weights", "source", "strict"}
 _REFUSED = ("checkpoint_path", "pretrained", "cache_dir")  # of timm: would read or fetch other files
 
 
@@ -49,9 +45,8 @@ def build_backbone(description: Mapping[str, Any], allow: Collection[str] = ()) 
     for key, value in options.items():
         if key.startswith(_REFUSED) or not _is_plain(value):
             raise ValueError(f"backbone {name!r}: option {key}={value!r} is not allowed in a bundle")
-    if name in KNOWN and ":" in str(
-        options.get("name", "")
-    ):  # hf-hub:, local-dir: of timm read and fetch files
+    # hf-hub:, local-dir: of timm read and fetch files
+    if name in KNOWN and ":" in str(options.get("name", "")):
         raise ValueError(
             f"backbone {name!r}: name={options['name']!r} is not a timm model, which a bundle names"
         )

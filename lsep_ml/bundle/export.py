@@ -126,9 +126,8 @@ def export(
             raise RuntimeError(f"{path}: not written, its label sets are not torch's: {agreement}")
         if not agreement.largest <= _ROUNDING * (1 + agreement.scale):
             raise RuntimeError(f"{path}: not written, its scores are not torch's: {agreement}")
-        for file in sorted(
-            work.parent.iterdir(), key=lambda file: file == work
-        ):  # weights beyond 2 GB come first
+        # weights beyond 2 GB come first
+        for file in sorted(work.parent.iterdir(), key=lambda file: file == work):
             os.replace(file, path.parent / file.name)
     return agreement
 

@@ -125,9 +125,8 @@ def _gather(batch: list[tuple[str, Future[Tensor]]]) -> Decoded:
             problems[name] = "the file's name is not UTF-8; rename it"
         except ImageError as error:
             problems[name] = str(error).removeprefix(f"{Path(name)}: ")
-        except (
-            Exception
-        ) as error:  # whatever a size that nobody thought of does to the transform: one image of many
+        # whatever a size that nobody thought of does to the transform: one image of many
+        except Exception as error:
             problems[name] = f"cannot be prepared ({type(error).__name__}: {error})"
     return names, tensors, problems
 

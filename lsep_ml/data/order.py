@@ -173,9 +173,8 @@ def repeat_factors(targets: Targets, threshold: float) -> NDArray[np.float64]:
 
 
 def _epoch_length(repeats: NDArray[np.float64]) -> int:
-    return int(
-        np.ceil(repeats.sum() * (1 - 1e-12))
-    )  # a sum of whole numbers must not round up by its last digit
+    # a sum of whole numbers must not round up by its last digit
+    return int(np.ceil(repeats.sum() * (1 - 1e-12)))
 
 
 def _systematic_sample(repeats: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:

@@ -57,9 +57,8 @@ def confidence(scores: Array, decided: "Decided") -> Tensor:
         return (values - 0.5).abs().amin(1)
     named = values.masked_fill(~decided.label_sets, torch.inf).amin(1)
     left = values.masked_fill(decided.label_sets, -torch.inf).amax(1)
-    tied = (
-        (named == left) & decided.label_sets.any(1) & ~decided.label_sets.all(1)
-    )  # infinite scores on both sides
+    # infinite scores on both sides
+    tied = (named == left) & decided.label_sets.any(1) & ~decided.label_sets.all(1)
     return (named - left).clamp_min(0).masked_fill(tied, 0)
 
 

@@ -21,9 +21,8 @@ from lsep_ml.metrics.metric import Floats
 Method = Literal["platt", "isotonic"]
 _CELLS = 4_000_000  # probabilities held at a time: bounds the memory
 _TIE = 1e-12
-_MOST = torch.finfo(
-    torch.float32
-).max  # the score that stands for an infinite one, which a slope of 0 has no use for
+# the score that stands for an infinite one, which a slope of 0 has no use for
+_MOST = torch.finfo(torch.float32).max
 _LEAST = 1e-6  # the probability that stands for 0 where log odds are asked for
 
 

@@ -157,9 +157,8 @@ def exact_thresholds(
     candidates, sizes = _candidates(metric, blocks, known, folds)
     curves = [[_Curve(part, len(candidates)) for part in _parts(metric)] for _ in fits]
     highest_of_bin = np.full((len(fits), len(candidates)), -np.inf, np.float32)
-    below = np.full(
-        len(known.highest), -np.inf, np.float32
-    )  # of each image, the highest score below all candidates
+    # of each image, the highest score below all candidates
+    below = np.full(len(known.highest), -np.inf, np.float32)
     lowest = candidates[0] if len(candidates) else np.float32(np.inf)
 
     def could_be_predicted(block: LabelBlock) -> tuple[Any, ...]:

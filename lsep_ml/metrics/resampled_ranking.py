@@ -91,9 +91,8 @@ class ResampledRanking:
         order = np.argsort(scores)[::-1]
         scores, positive, images = scores[order], positive[order], images[order]
         ends = np.flatnonzero(group_ends(scores))
-        ends = ends[
-            np.diff(positive.cumsum(dtype=np.int32)[ends], prepend=0) > 0
-        ]  # other ties leave the recall as it is
+        # other ties leave the recall as it is
+        ends = ends[np.diff(positive.cumsum(dtype=np.int32)[ends], prepend=0) > 0]
         self._entries = np.bincount(images)  # how many each image has
         ranked = slice(ends[-1] + 1)
         tie = np.repeat(np.arange(len(ends), dtype=np.int32), np.diff(ends, prepend=-1))

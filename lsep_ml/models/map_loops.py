@@ -71,8 +71,7 @@ def unpool(pooled: Any, places: Any, maps: Any) -> None:
             for j in range(pooled.shape[2]):
                 upper[2 * j] = value[j] if place[j] == 0 else zero
                 upper[2 * j + 1] = value[j] if place[j] == 1 else zero
-            for j in range(
-                pooled.shape[2]
-            ):  # a loop of its own, of which entries side by side are written at once
+            # a loop of its own, of which entries side by side are written at once
+            for j in range(pooled.shape[2]):
                 lower[2 * j] = value[j] if place[j] == 2 else zero
                 lower[2 * j + 1] = value[j] if place[j] == 3 else zero

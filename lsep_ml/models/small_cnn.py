@@ -53,9 +53,8 @@ class SmallCNN(nn.Module):
                 nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False),
                 BatchNorm(width),
                 MaximumOfPairs(),
-                nn.ReLU(
-                    inplace=True
-                ),  # of a quarter of the map: it and the maximum commute, the gradients too
+                # of a quarter of the map: it and the maximum commute, the gradients too
+                nn.ReLU(inplace=True),
             ]
             in_channels = width
         self.blocks = nn.Sequential(*blocks, MaximumOfMap())

@@ -95,9 +95,8 @@ def _read(file: Path) -> tuple[dict[str, Tensor], Sequence[str] | None]:
         if not tensors:
             raise ValueError("it holds no tensors")
         return tensors, content.get("label_names")
-    except (
-        Exception
-    ) as error:  # torch and safetensors raise a dozen kinds, all meaning the same to the reader
+    # torch and safetensors raise a dozen kinds, all meaning the same to the reader
+    except Exception as error:
         raise ValueError(f"model.weights={file}: not a readable file of tensors ({error})") from error
 
 

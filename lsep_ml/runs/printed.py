@@ -87,9 +87,8 @@ def print_inventory(inventory: Inventory, console: Console, by: str) -> None:
     measured.sort(key=lambda item: gain(by, item.validation[by]), reverse=True)
     for item in [*measured, *(item for item in inventory.runs if by not in item.validation)]:
         value = f"{item.validation[by]:.4f}" if by in item.validation else DASH
-        say(
-            f"{value:>8}  {decimal(item.size):>9}  {item.folder}", on=console
-        )  # whole, so that it can be copied
+        # whole, so that it can be copied
+        say(f"{value:>8}  {decimal(item.size):>9}  {item.folder}", on=console)
         say(f"{'':21}{' '.join(item.overrides) or 'the defaults'}", on=console, style="dim")
     title = f"{len(inventory.stored)} stored results"
     stored = Table("stored", "identity", "size", "used by", title=title, title_justify="left")

@@ -62,9 +62,8 @@ def train_and_extract(job: Job, on_row: OnRow, on_use: Callable[[dict[str, str]]
     def frozen_features() -> Entry:
         """Return those of a backbone that runs once for all folds and splits of the same images."""
         sections, data = job.shown
-        if not image_ids(job.data.data_set) <= image_ids(
-            data.data_set
-        ):  # a long tail is cut from each split's own
+        # a long tail is cut from each split's own
+        if not image_ids(job.data.data_set) <= image_ids(data.data_set):
             return features(job.made_by["config"], job.data)
         stored = features(sections, data)
         return stored if data is job.data else take_features(job.store, stored, job.data)

@@ -235,9 +235,8 @@ def hash_once(module: "nn.Module") -> None:
     _HASHED[module] = {}
 
 
-_HASHED: "WeakKeyDictionary[nn.Module, dict[str, Any]]" = (
-    WeakKeyDictionary()
-)  # and sha256 of the state by prefix
+# modules that stay as they are, and sha256 of the state by prefix
+_HASHED: "WeakKeyDictionary[nn.Module, dict[str, Any]]" = WeakKeyDictionary()
 
 
 def _digest(module: "nn.Module", prefix: str) -> Any:

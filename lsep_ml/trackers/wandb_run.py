@@ -69,9 +69,8 @@ class WandbTracker:
         import wandb
 
         names = config["names"]
-        wandb.setup(
-            wandb.Settings(mode=self.mode)
-        )  # before anything looks for W&B's host, which offline nothing may
+        # before anything looks for W&B's host, which offline nothing may
+        wandb.setup(wandb.Settings(mode=self.mode))
         self._run = wandb.init(
             project=self.project,
             entity=self.entity,

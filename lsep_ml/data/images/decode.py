@@ -181,9 +181,8 @@ def _without_texts(content: bytes) -> bytes:
         return content
     kept, place = [PNG], len(PNG)
     while place < len(content):
-        end = (
-            place + 12 + int.from_bytes(content[place : place + 4], "big")
-        )  # length, kind and checksum are 12 bytes
+        # length, kind and checksum are 12 bytes
+        end = place + 12 + int.from_bytes(content[place : place + 4], "big")
         if content[place + 4 : place + 8] not in TEXTS:
             kept.append(content[place:end])
         place = end

@@ -122,9 +122,8 @@ def csv_annotations(
     annotations = Annotations(
         "csv", tree, names, ids, targets, mask, index["parts"], notes=notes, soft=index.get("soft")
     )
-    for name in (
-        ("val", "test") if annotations.soft is not None else ()
-    ):  # as listed, which `check` asks about
+    # as listed, which `check` asks about
+    for name in ("val", "test") if annotations.soft is not None else ():
         soft_of_split(annotations.select(annotations.split_of == name), name)
     return checked(annotations, None if lists else SEPARATOR)
 

@@ -68,9 +68,8 @@ def image_column(frame: Frame, folder: Folder, beside: str, options: Options) ->
         return None
     called = {at: score for at, score in best.items() if -score[1] < len(IMAGE_NAMES)} or best
     chosen = max(called, key=lambda at: called[at])
-    certain = (
-        -called[chosen][1] < BEFORE_ID
-    )  # a number that is an image's name by chance is no rival of "image"
+    # a number that is an image's name by chance is no rival of "image"
+    certain = -called[chosen][1] < BEFORE_ID
     rivals = [
         at
         for at in called
