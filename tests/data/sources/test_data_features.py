@@ -184,7 +184,14 @@ REFUSED = {
         lambda root: (np.savez(root / "f.npz", features=FEATURES, ids=[f"x{r}" for r in range(N)]), table(root)),
         "no column holds the ids of the features, such as x0; set data.id=NAME",
     ),
-    "no labels": (lambda root: np.save(root / "f.npy", FEATURES), "labels in one of no file; set data.table=FILE"),
+    "no labels": (lambda root: np.save(root / "f.npy", FEATURES), "no targets, and no table of labels; set data.table"),
+    "objects": (
+        lambda root: np.savez(root / "f.npz", features=FEATURES, targets=TARGETS, label_names=np.array(NAMES, object)),
+        "f.npz: not a file of arrays: it holds Python objects.*; save arrays of numbers and texts",
+    ),
+    "other bytes": (
+        lambda root: (root / "f.npz").write_bytes(b"PK no"), "f.npz: not a file of arrays: it is damaged, or of another"
+    ),
     "nothing": (lambda root: (root / "x.md").write_text(""), "no .npy, .npz, Parquet"),
     "two files": (
         lambda root: (np.save(root / "a.npy", FEATURES), np.save(root / "b.npy", FEATURES)),

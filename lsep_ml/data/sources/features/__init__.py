@@ -215,9 +215,12 @@ def _table(folder: Folder, files: Sequence[str], table: str | None) -> str:
         return table
     found = [one for one in folder.of_suffix(*TABLES) if "/" not in one and one not in files]
     if len(found) != 1:
-        raise DataError(
-            f"data.root={folder.root}: labels in one of {some(found) or 'no file'}; set data.table=FILE"
+        where = (
+            f"several tables could hold the labels: {some(found)}"
+            if found
+            else "no targets, and no table of labels"
         )
+        raise DataError(f"data.root={folder.root}: {where}; set data.table=FILE")
     return found[0]
 
 

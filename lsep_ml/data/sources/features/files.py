@@ -73,7 +73,12 @@ def read_given(path: Path) -> Given:
     except (ValueError, zipfile.BadZipFile, EOFError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path}: not a file of arrays: {error}") from error
+        why = str(error)
+        if "Object arrays" in why:
+            why = "it holds Python objects, which could run code; save arrays of numbers and texts"
+        elif "pickle" in why:  # what NumPy takes all else for
+            why = "it is damaged, or of another kind"
+        raise DataError(f"{path}: not a file of arrays: {why}") from error
     bad = np.flatnonzero(~np.isfinite(given.features).all(axis=1))
     if len(bad):
         row = int(bad[0])

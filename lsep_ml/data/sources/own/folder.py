@@ -73,7 +73,7 @@ class Folder:
     def __init__(self, root: str | Path, cache: str | Path | None = None) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
-            raise DataError(f"data.root={root}: no such folder; {GUIDE} for data=own")
+            raise DataError(f"data.root={root}: no such folder; {GUIDE}")
         self._guessed: dict[str, str | None] = {}
         self._packed = packed_images(self.root)
         inside = set() if self._packed is None else set(self._packed.names)
