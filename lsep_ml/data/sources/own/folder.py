@@ -49,6 +49,7 @@ class Found(Generic[Paths]):
         guessed: number of those that are found by the end of the path, or without regard to the suffix.
         missing: number of those that mean no image.
         guess: a name that is guessed, and its image.
+        several: names that mean none since several images have them equally, with these.
     """
 
     images: Paths
@@ -56,6 +57,7 @@ class Found(Generic[Paths]):
     guessed: int
     missing: int
     guess: tuple[str, str]
+    several: list[tuple[str, list[str]]]
 
 
 class Folder:
@@ -74,7 +76,7 @@ class Folder:
         self.root = Path(root)
         if not self.root.is_dir():
             raise DataError(f"data.root={root}: no such folder; {GUIDE}")
-        self._guessed: dict[str, str | None] = {}
+        self._guessed: dict[str, list[str]] = {}
         self._packed = packed_images(self.root)
         inside = set() if self._packed is None else set(self._packed.names)
         files, images = self._listed(cache)
@@ -176,7 +178,8 @@ class Folder:
             ((name, image) for name, (image, kind) in zip(listed, each, strict=True) if kind == GUESSED),
             ("", ""),
         )
-        return Found([image for image, _ in each], kinds[EXACT], kinds[GUESSED], kinds[MISSING], guess)
+        counts = kinds[EXACT], kinds[GUESSED], kinds[MISSING]
+        return Found([image for image, _ in each], *counts, guess, self._several(listed))
 
     def find_column(self, names: pl.Series, beside: str = "") -> Found[pl.Series]:
         """Return what `find` does of a String column without nulls, and the images as one: plain paths that are here,
@@ -209,7 +212,8 @@ class Folder:
         rows = rows.join(meant, on="name", how="left", maintain_order="left").select("name", found, kind)
         guesses = rows.filter(pl.col("kind") == GUESSED).select("name", "image").head(1).rows()
         exact, guessed, missing = (int((rows["kind"] == kind).sum()) for kind in (EXACT, GUESSED, MISSING))
-        return Found(rows["image"], exact, guessed, missing, guesses[0] if guesses else ("", ""))
+        guess = guesses[0] if guesses else ("", "")
+        return Found(rows["image"], exact, guessed, missing, guess, self._several(left.to_list()))
 
     def _meant(self, name: str, beside: str) -> tuple[str, int]:
         """Return the image that a name means, and whether that is exact, guessed or missing."""
@@ -224,14 +228,19 @@ class Folder:
         if image is not None:
             return image, EXACT
         if name not in self._guessed:
-            self._guessed[name] = self._by_end(parts) if parts else None
-        image = self._guessed[name]
-        if image is None and (said := unquote(name)) != name:  # %20 and the like, where nothing is called so
+            self._guessed[name] = self._by_end(parts) if parts else []
+        candidates = self._guessed[name]
+        if not candidates and (said := unquote(name)) != name:  # %20 and the like, where nothing is called so
             return self._meant(said, beside)
-        return (plain, MISSING) if image is None else (image, GUESSED)
+        return (candidates[0], GUESSED) if len(candidates) == 1 else (plain, MISSING)
 
-    def _by_end(self, parts: Sequence[str]) -> str | None:
-        """Return the one image whose path has most in common with the end of this one."""
+    def _several(self, listed: Sequence[str]) -> list[tuple[str, list[str]]]:
+        """Return those of the names, which were looked for, that several images have equally, with these."""
+        found = ((name, self._guessed.get(name, [])) for name in listed)
+        return [(name, candidates) for name, candidates in found if len(candidates) > 1]
+
+    def _by_end(self, parts: Sequence[str]) -> list[str]:
+        """Return the images whose paths have most in common with the end of this one."""
         name = parts[-1]
         uploaded = UPLOADED.fullmatch(name)
         for wanted in (name, stem_of(name), *([uploaded[1]] if uploaded else [])):
@@ -241,10 +250,9 @@ class Folder:
             common = [_common_end(parts[:-1], image.split("/")[:-1]) for image in images]
             best = max(common)
             if best == 0 and len(parts) > 1 and parts[-2] in self._folder_names:
-                return None  # its folder is here, and it is not in it
-            candidates = [image for image, length in zip(images, common, strict=True) if length == best]
-            return candidates[0] if len(candidates) == 1 else None
-        return None
+                return []  # its folder is here, and it is not in it
+            return [image for image, length in zip(images, common, strict=True) if length == best]
+        return []
 
 
 def _changed(folder: Path) -> int:

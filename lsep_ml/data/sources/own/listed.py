@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsep_ml.data.annotations import Reading
-from lsep_ml.data.errors import DataError
+from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.folder import Found
 from lsep_ml.data.sources.own.paths import Images
 from lsep_ml.metrics.indicator import Known, Targets, from_places, in_order, known_but
@@ -163,15 +163,18 @@ def label_lists(
 
 def image_notes(found: Found[Any], listed_in: str) -> list[str]:
     """Return what `Folder.find` guessed for the images listed in a file, in words."""
-    if not found.guessed:
-        return []
-    name, image = found.guess
-    return [
-        Reading(
-            f"{found.guessed:,} images of {listed_in} are found by the end of their path or without their suffix, "
-            f"such as {name!r} as {image}"
+    notes: list[str] = []
+    if found.guessed:
+        name, image = found.guess
+        said = f"{found.guessed:,} images of {listed_in} are found by the end of their path or without their suffix"
+        notes.append(Reading(f"{said}, such as {name!r} as {image}"))
+    if found.several:
+        name, images = found.several[0]
+        notes.append(
+            f"{len(found.several):,} names of {listed_in} mean no image, since several have them, such as {name!r} of "
+            f"{some(images, 2)}: list them with their folders"
         )
-    ]
+    return notes
 
 
 _STRENGTH = np.array([1, 2, 0, 0], np.uint8)

@@ -356,6 +356,7 @@ def test_a_name_in_two_folders_means_none(tmp_path):
     table(tmp_path, [["image", "labels"], *([f"{'a/' if r else ''}{r}.png", cell(r)] for r in ROWS)])
     annotations = own_annotations(tmp_path)
     assert annotations.image_ids.tolist() == ["0.png", *(f"a/{r}.png" for r in ROWS[1:])]
+    assert any("such as '0.png' of a/0.png, b/0.png: list them" in note for note in annotations.notes)
 
 
 @pytest.mark.parametrize(
