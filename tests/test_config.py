@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.predictors import Predictor
-from lsep_ml.stages.composing import compose_once
+from lsep_ml.stages.composing import compose_once, parse_once
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.store.sections import DECISION_SECTIONS, PREDICTION_SECTIONS, config_sections
 
@@ -170,6 +170,7 @@ def test_every_job_of_every_sweep_composes(experiment: str, monkeypatch: pytest.
     one = jobs[len(jobs) // 2]
     monkeypatch.setattr(defaults_list, "_create_interpolation_map", hydras_own)
     alone = loader.load_sweep_config(master, one)
+    parse_once()
     compose_once(loader)
     assert defaults_list._create_interpolation_map is not hydras_own
     folders = set()

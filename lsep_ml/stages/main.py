@@ -8,6 +8,7 @@ import hydra
 from omegaconf import DictConfig
 
 from lsep_ml.stages import load_job
+from lsep_ml.stages.composing import parse_once
 from lsep_ml.stages.resolvers import register_resolvers
 from lsep_ml.terminal.safety_net import DEBUG, hydras_errors_here, net
 
@@ -35,6 +36,7 @@ def main() -> None:
         sys.argv.remove("--debug")
         os.environ[DEBUG] = "1"
     register_resolvers()
+    parse_once()
     with net(), hydras_errors_here():
         try:
             _job()
