@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lsep_ml.files import atomic_write, inert
+from lsep_ml.files import atomic_write, inert, spoken
 from lsep_ml.metrics import count_label_sets, per_class_metrics
 from lsep_ml.metrics.catalogue import auroc, average_precision
 from lsep_ml.metrics.counts import true_entries
@@ -88,7 +88,7 @@ def read_per_class(run: Run) -> dict[str, NDArray[np.float64]]:
     path = run.folder / PER_CLASS
     try:
         check_file(path, run.files)
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             head, *rows = csv.reader(file)
         columns = dict(zip(head, zip(*rows, strict=True), strict=True))
         labels = columns.pop("label")
@@ -108,6 +108,6 @@ def worst_labels(path: Path, number: int = 5) -> list[tuple[str, float, int]]:
 
     Labels that no image has are left out: nothing is known of how they are found.
     """
-    with path.open(newline="") as file:
-        rows = [(row["label"], float(row["f1"]), int(row["support"])) for row in csv.DictReader(file)]
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [(spoken(row["label"]), float(row["f1"]), int(row["support"])) for row in csv.DictReader(file)]
     return sorted((row for row in rows if row[2]), key=lambda row: (row[1], -row[2]))[:number]

@@ -66,7 +66,20 @@ def test_the_file_is_safe_in_spreadsheets_and_names_the_worst(tmp_path: Path) ->
     assert float(read[0]["ap"]) == rows[0]["ap"]
     worst = worst_labels(tmp_path / "per_class.csv", 2)
     assert worst[0] == ("never predicted", 0.0, int(targets[:, 4].sum()))
-    assert "never there" not in [name for name, *_ in worst_labels(tmp_path / "per_class.csv")]
+    names = [name for name, *_ in worst_labels(tmp_path / "per_class.csv")]
+    assert "never there" not in names
+    assert "=dog" in names  # as it is called, without the mark
+
+
+def test_it_is_read_as_utf_8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictions, targets, _, scores = arrays(False)
+    write_per_class(tmp_path / "per_class.csv", per_class_rows(NAMES, predictions, targets, None, scores))
+    encodings, opened = [], Path.open
+    monkeypatch.setattr(
+        Path, "open", lambda *a, **k: (encodings.append(k.get("encoding")), opened(*a, **k))[1]
+    )
+    worst_labels(tmp_path / "per_class.csv")
+    assert encodings == ["utf-8"]
 
 
 def test_without_scores_there_is_no_ranking(tmp_path: Path) -> None:
