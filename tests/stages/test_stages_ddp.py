@@ -1,10 +1,12 @@
 """Several processes on one job: the same numbers, one writer, and a failure that stays in its job."""
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from jobs import compose_here
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 from ddp_equality import DECISIONS, compare
 
+from lsep_ml.processes import start
 from lsep_ml.stages import run
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +40,11 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    return compare(tmp_path_factory.mktemp("worlds"), DECISIONS, train_and_measure)
+    # Five processes, forked from one that has imported the package: they do not each take seconds for it.
+    multiprocessing.set_forkserver_preload(["lsep_ml.stages.experiment", "timm"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(start, "LaunchConfig", partial(start.LaunchConfig, start_method="forkserver"))
+        return compare(tmp_path_factory.mktemp("worlds"), DECISIONS, train_and_measure)
 
 
 def test_every_decision_gives_the_same_bits_on_1_2_and_3_processes(found: dict) -> None:
