@@ -139,8 +139,9 @@ def load_lightning() -> None:
 class _StandIn(ModuleType):
     """Stands for a module while a package loads that only mentions it; what is asked of it later is the module's."""
 
-    def __init__(self, name: str, **names: Any) -> None:
+    def __init__(self, name: str, *later: str, **names: Any) -> None:
         super().__init__(name)
+        self.__dict__.update({function: _later(name, function) for function in later})
         self.__dict__.update(names, __spec__=ModuleSpec(name, None))
 
     def __getattr__(self, name: str) -> Any:
@@ -154,8 +155,9 @@ def _standing_in() -> Iterator[None]:
     """Put the names that packages take in the place of the modules they are in, unless these are loaded."""
     modules = [
         _StandIn(_COMPILER, OptimizedModule=_OptimizedModule, disable=_disable),
-        _StandIn(f"{_COMPILER}.utils", is_compile_supported=_is_compile_supported),
-        _StandIn(_PLOT, _AX_TYPE=Any, _PLOT_OUT_TYPE=Any, plot_single_or_multi_val=_plot),
+        _StandIn(f"{_COMPILER}.utils", "is_compile_supported"),
+        _StandIn(_PLOT, "plot_single_or_multi_val", _AX_TYPE=Any, _PLOT_OUT_TYPE=Any),
+        _StandIn("torch.utils.flop_counter", "FlopCounterMode"),
     ]
     if "wandb" not in sys.modules and find_spec("wandb") is not None:
         modules.append(_StandIn("wandb"))
@@ -224,15 +226,14 @@ def _plain_step(step: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _is_compile_supported(device_type: Any) -> Any:
-    return import_module(f"{_COMPILER}.utils").is_compile_supported(device_type)
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that calls the one of this name in a module, which is loaded then."""
 
+    def call(*given: Any, **options: Any) -> Any:
+        return getattr(import_module(module), name)(*given, **options)
 
-_is_compile_supported.__dict__["_dynamo_marked_constant"] = True  # as of the true one, for the compiler
-
-
-def _plot(*given: Any, **options: Any) -> Any:
-    return import_module(_PLOT).plot_single_or_multi_val(*given, **options)
+    call.__dict__["_dynamo_marked_constant"] = True  # for the compiler: as is_compile_supported
+    return call
 
 
 def _forget(package: str, but_itself: bool = False) -> None:

@@ -78,6 +78,7 @@ from lsep_ml.decisions import ThresholdEstimation
 from lightning_fabric.wrappers import OptimizedModule
 import torch, pytorch_lightning
 absent = {"torch._dynamo", "torch._inductor", "torchvision", "timm", "matplotlib", "sympy", "pandas", "sklearn"}
+absent |= {"scipy", "triton", "torch.distributed.launcher"}
 assert not absent & set(sys.modules), absent & set(sys.modules)
 
 def trained(kind, steps=3):

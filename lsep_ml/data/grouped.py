@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from lsep_ml.metrics.indicator import Targets
 
@@ -72,6 +71,8 @@ def _counts(group_of: NDArray[np.int64], targets: Targets) -> Any:
     rows, labels = targets.nonzero()
     groups, width = group_of[rows], targets.shape[1]
     if len(images) * (1 + width) >= LARGE:
+        from scipy.sparse import csr_array  # here: it takes as long to load as everything of ours
+
         places = (
             np.concatenate([np.arange(len(images)), groups]),
             np.append(np.zeros_like(images), 1 + labels),

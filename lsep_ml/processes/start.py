@@ -10,21 +10,22 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import configure_log, setup_globals
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning_fabric.plugins.environments import LightningEnvironment
-from omegaconf import DictConfig
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from omegaconf import DictConfig, OmegaConf
 
 from lsep_ml.processes.group import look_at, own_rank, started_by_launcher
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _FREED = 2**30
@@ -57,18 +58,30 @@ def launch(function: Callable[..., Any], trainer: DictConfig, *arguments: Any) -
     """
     if started_by_launcher():
         return function(*arguments)
-    asked = look_at(instantiate(trainer), plugins=[LightningEnvironment()])
-    if asked.num_nodes > 1:
+    nodes, devices = _asked_for(OmegaConf.to_yaml(trainer, resolve=True))
+    if nodes > 1:
         raise ValueError(
-            f"trainer.num_nodes={asked.num_nodes}: start run.py on every machine with torchrun or srun "
+            f"trainer.num_nodes={nodes}: start run.py on every machine with torchrun or srun "
             "(docs/run-on-a-cluster.md)"
         )
-    if asked.num_devices == 1:
+    if devices == 1:
         return function(*arguments)
-    return _in_new_processes(asked.num_devices, function, *arguments)
+    return _in_new_processes(devices, function, *arguments)
+
+
+@lru_cache(1)
+def _asked_for(trainer: str) -> tuple[int, int]:
+    """Return the machines and the devices on each that a configuration, as YAML, asks for."""
+    asked = look_at(instantiate(OmegaConf.create(trainer)), plugins=[LightningEnvironment()])
+    return asked.num_nodes, asked.num_devices
 
 
 def _in_new_processes(count: int, function: Callable[..., Any], *arguments: Any) -> Any:
+    # Here: most jobs have one process.
+    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
     sys.stdout.flush()
     # After SIGTERM the processes save, which may first take a validation; how long there is for it the sender knows.
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "3600")
@@ -106,7 +119,7 @@ def _work(hydra_config: Any, function: Callable[..., Any], arguments: tuple[Any,
         raise
 
 
-def _rank_error(rank: int, failure: ProcessFailure, count: int) -> RankError:
+def _rank_error(rank: int, failure: "ProcessFailure", count: int) -> RankError:
     """Describe the `failure` of process `rank` of `count`."""
     name = f"rank {rank} of {count} processes"
     said = failure.error_file_data.get("message") if failure.error_file_data else None
