@@ -249,7 +249,7 @@ def label_next_command(
     from lsep_ml.data.sources.own import own_annotations
 
     check_out(out, to, overwrite=overwrite)
-    annotations = own_annotations(root, **parse_options(options or ()))
+    annotations = own_annotations(root, **parse_options(options or (), "own"))
     others = image_files(images or [str(root)])
     classifier = load(source, device=device, allow=allow or ())
     found = label_next(

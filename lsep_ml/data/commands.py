@@ -40,7 +40,7 @@ def check_command(
     from lsep_ml.data.check.verdict import check
     from lsep_ml.data.sources import parse_options
 
-    report = check(data, root, cache=cache or default_folder(), **parse_options(options or ()))
+    report = check(data, root, cache=cache or default_folder(), **parse_options(options or (), data))
     if as_json:
         print(json.dumps(report.summary))  # ASCII: what a terminal's letters are changes nothing of it
     else:
@@ -61,7 +61,7 @@ def convert_command(
     from lsep_ml.data.sources import parse_options
     from lsep_ml.data.sources.own import own_annotations
 
-    annotations = own_annotations(root, **parse_options(options or ()))
+    annotations = own_annotations(root, **parse_options(options or (), "own"))
     convert(annotations, to, out)
     for note in annotations.notes:
         say(note)

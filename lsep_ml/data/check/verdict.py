@@ -120,11 +120,6 @@ def check(
     archives = list(findings.archives(Path(root), published))
     if source.keeps_index:
         options["cache"] = cache
-    unknown = sorted(options.keys() - source.options) if source.options else []
-    if unknown:
-        raise DataError(
-            f"data={data} has no option {unknown[0]!r}; it has {', '.join(sorted(source.options))}"
-        )
     try:
         annotations = source.annotations(root, **options)
     except DataError as error:

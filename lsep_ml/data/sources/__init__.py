@@ -36,18 +36,23 @@ def find_source(name: str) -> Source:
     return sources()[name]
 
 
-def parse_options(written: Iterable[str]) -> dict[str, Any]:
+def parse_options(written: Iterable[str], source: str) -> dict[str, Any]:
     """Return the options in `data.NAME=VALUE` (or `NAME=VALUE`), values as YAML: `data.label_columns=[cat, dog]`; marks
     alone are themselves: `data.separator=;`.
 
     Raises:
-        DataError: one that is written otherwise.
+        DataError: one that is written otherwise, or is none of how the data set `source` is read; no such data set.
     """
     options: dict[str, Any] = {}
+    takes = find_source(source).takes
     for text in written:
         name, equals, value = text.removeprefix("data.").partition("=")
         if not equals or not name.isidentifier():
             raise DataError(f"{text!r}: expected data.NAME=VALUE, such as data.group=patient")
+        if name not in takes:
+            raise DataError(
+                f"{text!r}: no option of how data={source} is read; there are {', '.join(sorted(takes)) or 'none'}"
+            )
         try:
             options[name] = yaml.safe_load(value) if re.search(r"\w|^[\[{'\"]", value) else value
         except yaml.YAMLError as error:

@@ -1,5 +1,6 @@
 """What one data set on disk is: how its labels are read, what is published of it, what its archives hold."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,7 @@ class Source:
         compare: gives, for a root, what `check` should say beside counts and images.
         place: gives the path under the root of an archive's file, or None where the file is not needed; None in
             its place: the data set has no archives to prepare.
-        options: names of what `annotations` takes besides the root; empty where nobody asks by name.
+        options: names of what `annotations` takes besides the root; empty where its signature says them.
         draw_split: (root, cache=..., **options) -> the file of the split that `prepare` draws once all is in place.
     """
 
@@ -73,6 +74,13 @@ class Source:
     place: Callable[[str], str | None] | None = None
     draw_split: Callable[..., Path] | None = None
     options: frozenset[str] = frozenset()
+
+    @property
+    def takes(self) -> frozenset[str]:
+        """Return the names of the options that say how it is read."""
+        of_signature = inspect.signature(self.annotations).parameters.values()
+        named = {one.name for one in of_signature if one.kind is inspect.Parameter.KEYWORD_ONLY}
+        return self.options or frozenset(named - {"cache"})
 
 
 def place_from(folders: Sequence[str], under: str = "") -> Callable[[str], str | None]:

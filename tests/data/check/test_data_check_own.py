@@ -132,7 +132,7 @@ def test_groups_in_two_splits_are_said(tmp_path):
 
 def test_options_are_yaml():
     assert parse_options(
-        ["data.group=patient", "min_images=3", "data.none_label=[]", "data.merge_labels=true"]
+        ["data.group=patient", "min_images=3", "data.none_label=[]", "data.merge_labels=true"], "own"
     ) == {
         "group": "patient",
         "min_images": 3,
@@ -140,11 +140,11 @@ def test_options_are_yaml():
         "merge_labels": True,
     }
     for mark in ("|", ",", ";", " ", ""):
-        assert parse_options([f"data.separator={mark}"]) == {"separator": mark}
-    assert parse_options(["data.separator=' '"]) == {"separator": " "}
+        assert parse_options([f"data.separator={mark}"], "own") == {"separator": mark}
+    assert parse_options(["data.separator=' '"], "csv") == {"separator": " "}
     for wrong in ("group", "data.=x", "data.label_columns=[a"):
         with pytest.raises(DataError, match=r"expected data.NAME=VALUE|is not a value"):
-            parse_options([wrong])
+            parse_options([wrong], "own")
 
 
 def test_the_command_that_is_named_reads_what_was_checked(tmp_path):
@@ -161,12 +161,22 @@ def test_the_command_that_is_named_reads_what_was_checked(tmp_path):
     }  # fmt: skip
 
 
-def test_an_unknown_option_is_named(tmp_path):
-    result = CliRunner().invoke(
-        app, ["check", "own", "--root", str(write(tmp_path, LINES)), "data.grup=patient"]
-    )
+@pytest.mark.parametrize(
+    ("command", "option", "there"),
+    [
+        (["check", "own", "--root"], "data.grup=patient", "annotators, file, group"),
+        (["check", "csv", "--root"], "data.on_bad_image=drop", "classes, labels, separator, soft_targets"),
+        (["check", "coco_json", "--root"], "data.root=x", "test, train, val"),
+        (["check", "voc2007", "--root"], "data.split=x", "difficult"),
+        (["check", "nuswide", "--root"], "data.cache=x", "none"),
+        (["convert", "--to", "csv", "--out", "x.csv"], "data.shares=[1]", "annotators, file, group"),
+    ],
+)
+def test_an_unknown_option_is_named(tmp_path, command, option, there):
+    result = CliRunner().invoke(app, [*command, str(write(tmp_path, LINES)), option])
     assert isinstance(result.exception, DataError)
-    assert "data=own has no option 'grup'; it has annotators, file, group" in str(result.exception)
+    name = command[1] if command[0] == "check" else "own"
+    assert f"no option of how data={name} is read; there are {there}" in str(result.exception)
 
 
 def test_twins_are_said_with_and_without_a_split(tmp_path):
