@@ -18,14 +18,13 @@ from lsep_ml.data.annotations import (
 )
 from lsep_ml.data.data_set import DataSet
 from lsep_ml.data.errors import DataError, some
-from lsep_ml.data.sources.own.beside_images import find_files_beside_images
+from lsep_ml.data.sources.own.beside_images import find_files_beside_images, find_label_folders
 from lsep_ml.data.sources.own.builder import build
 from lsep_ml.data.sources.own.coco import find_coco_files
 from lsep_ml.data.sources.own.cvat import find_cvat_files
 from lsep_ml.data.sources.own.detection import find_detections
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.json_objects import find_json_objects
-from lsep_ml.data.sources.own.label_folders import find_label_folders
 from lsep_ml.data.sources.own.listed import Candidate, Options
 from lsep_ml.data.sources.own.tables import find_tables, table_reasons
 from lsep_ml.data.sources.own.tasks import find_tasks, with_configured

@@ -1,4 +1,5 @@
-"""A file beside every image: a text file of tags, or XML with the objects that are seen."""
+"""What lies around every image: a text file of tags, XML with the objects that are seen, or the folder called as its
+label."""
 
 import re
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from lsep_ml.data.annotations import Reading
 from lsep_ml.data.errors import DataError, some
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, label_lists
-from lsep_ml.data.sources.own.paths import split_of_file, split_of_path, stem_of
+from lsep_ml.data.sources.own.paths import split_of_file, split_of_path, split_word, stem_of
 from lsep_ml.data.tree import beginning, read_lines, read_text, read_xml
 
 LISTS = tuple(f"imagesets/main/{split}.txt" for split in ("train", "val", "test"))
@@ -171,3 +172,41 @@ def _image_of(folder: Folder, file: str, named: str | None, by_stem: dict[str, l
     if found is not None and not found.missing:
         return str(found.images[0])
     return same[0] if len(same) == 1 else None
+
+
+def find_label_folders(folder: Folder, options: Options) -> list[Candidate]:
+    """Return images in at least two folders that are no splits."""
+    if options.files or len({label for label in map(_label_of, folder.images) if label}) < 2:
+        return []
+    return [Candidate("one folder a label", (), lambda: read_folders(folder), weak=True)]
+
+
+def _label_of(image: str) -> str:
+    """Return the name of the image's folder; "" where it is a split or the root."""
+    above = image.split("/")[:-1]
+    return "" if not above or split_word(above[-1]) else above[-1]
+
+
+def read_folders(folder: Folder) -> Listed:
+    """Return every image in a folder, each file once however many folders link to it."""
+    first: dict[object, str] = {}
+    labels: dict[str, list[str]] = {}
+    stray = []
+    for image in folder.images:
+        label = _label_of(image)
+        if not label:
+            stray.append(image)
+            continue
+        kept = first.setdefault(folder.file_of(image), image)
+        labels.setdefault(kept, []).append(label)
+    notes: list[str] = [Reading("each folder is a label")]
+    linked = sum(len(found) > 1 for found in labels.values())
+    if linked:
+        notes.append(Reading(f"{linked:,} images are linked in several folders: they have several labels"))
+    if stray:
+        notes.append(f"{len(stray):,} images lie in no label's folder and are left out: {some(stray, 2)}")
+    images = list(labels)
+    return label_lists(
+        "one folder a label", images, list(labels.values()), splits=splits_of(images), notes=tuple(notes),
+        dropped={"in no label's folder": len(stray)} if stray else {}, place=lambda row: images[row],
+    )  # fmt: skip
