@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 COMPOSED = 5000
 """At most so many configurations wait for their job: pickled, each takes 30 KB."""
 
-
 PARSED = 1000
 """At most so many interpolations are kept parsed."""
 
