@@ -1,23 +1,20 @@
 """Several processes on one job: the same numbers, one writer, and a failure that stays in its job."""
 
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ddp_work import train_and_measure
-from jobs import compose_here
+from jobs import compose_here, forked_processes
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 from ddp_equality import DECISIONS, compare
 
-from lsep_ml.processes import start
 from lsep_ml.stages import run
 
 ROOT = Path(__file__).parents[2]
@@ -40,10 +37,7 @@ TINY = (
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    # Five processes, forked from one that has imported the package: they do not each take seconds for it.
-    multiprocessing.set_forkserver_preload(["lsep_ml.stages.experiment", "timm"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(start, "LaunchConfig", partial(start.LaunchConfig, start_method="forkserver"))
+    with forked_processes():
         return compare(tmp_path_factory.mktemp("worlds"), DECISIONS, train_and_measure)
 
 

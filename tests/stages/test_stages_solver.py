@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from jobs import ROOT, compose_here, run_job_here
+from jobs import ROOT, compose_here, forked_processes, run_job_here
 from torch import Tensor
 
 from lsep_ml.data.stratified import stratified_folds
@@ -179,9 +179,10 @@ def test_a_plan_says_that_it_is_solved(
 def test_several_processes_leave_the_same_bits(
     output: Path, solved: Run, tmp_path: Path, devices: int
 ) -> None:
-    record, folder = run_job_here(
-        tmp_path, *TINY, "trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={devices}"
-    )
+    with forked_processes():
+        record, folder = run_job_here(
+            tmp_path, *TINY, "trainer=ddp", "trainer.accelerator=cpu", f"trainer.devices={devices}"
+        )
     assert record["identity"] == solved[0]["identity"]
     ours, theirs = (
         torch.load(each / "checkpoint.ckpt", weights_only=True)["state_dict"] for each in (folder, solved[1])
