@@ -122,6 +122,19 @@ def constrained(config: DictConfig, decision: Decision | None) -> Decision | Non
     return None
 
 
+def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
+    """Return the configuration with the number of features that the data have in the place of images in
+    `model=given`."""
+    if width is None:
+        return config
+    if "width" not in config.model or config.names.model != "given":
+        raise ValueError(
+            f"data={config.names.data} has features in the place of images, which model={config.names.model} does not "
+            "take: model=given"
+        )
+    return cast(DictConfig, OmegaConf.merge(config, {"model": {"width": width}}))
+
+
 def with_max_count(config: DictConfig, train: Split) -> DictConfig:
     """Return the configuration with the largest label count that is left to the training images, which is said."""
     if "max_count" not in config.decision or config.decision.max_count is not None:

@@ -1,9 +1,7 @@
 """The configurations of jobs, composed in less time: those of a sweep once each, from what is read and parsed once."""
 
 import copy
-import pickle
-from collections.abc import Callable
-from functools import lru_cache, partial, wraps
+from functools import lru_cache, wraps
 from types import FunctionType
 from typing import Any
 
@@ -12,8 +10,8 @@ from hydra._internal import defaults_list
 from hydra.core.default_element import InputDefault
 from omegaconf import DictConfig, OmegaConf
 
-COMPOSED = 5000
-"""At most so many configurations wait for their job: pickled, each takes 30 KB."""
+COMPOSED = 200
+"""At most so many configurations wait for their job: each takes a megabyte."""
 
 PARSED = 1000
 """At most so many interpolations are kept parsed."""
@@ -33,58 +31,35 @@ def compose_once(loader: Any) -> None:
     Hydra composes the jobs of a sweep twice, all of them to see that it can be done and each when its turn comes, and
     reads some thirty files for each.
     """
-    _copy_lightly(loader.repository)
     for source in loader.repository.sources:
         _read_once(source)
     _list_choices_for_interpolations()
     compose = loader.load_sweep_config
-    composed: dict[tuple[str, ...], Callable[[], DictConfig]] = {}
+    composed: dict[tuple[str, ...], DictConfig] = {}
 
     def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
         key = tuple(sweep_overrides)
         if key in composed:
-            waiting = composed.pop(key)()
-            OmegaConf.copy_cache(from_config=master_config, to_config=waiting)
-            return waiting
+            return composed.pop(key)  # which the job may change
         config: DictConfig = compose(master_config, sweep_overrides)
         if len(composed) < COMPOSED:
-            composed[key] = _copies(config)
+            composed[key] = config
         return config
 
     loader.load_sweep_config = load_sweep_config
 
 
-def _copy_lightly(repository: Any) -> None:
-    """Have a copy of a `repository` of configurations, which Hydra takes for each job, share the sources with it; they
-    hold all that any program has registered."""
-
-    def copied(memo: Any) -> Any:
-        own = copy.copy(repository)
-        own.sources = list(repository.sources)
-        return own
-
-    repository.__deepcopy__ = copied
-
-
 def _read_once(source: Any) -> None:
     """Have a `source` of configurations give anew what it read before: what it gives becomes a part of a job's."""
     read = source.load_config
-    found: dict[str, Callable[[], Any]] = {}
+    found: dict[str, Any] = {}
 
     def load_config(config_path: str) -> Any:
         if config_path not in found:
-            found[config_path] = _copies(read(config_path))
-        return found[config_path]()
+            found[config_path] = read(config_path)
+        return copy.deepcopy(found[config_path])
 
     source.load_config = load_config
-
-
-def _copies(value: Any) -> Callable[[], Any]:
-    """Return a function that gives copies of `value`: pickled where it can be, which takes a quarter of the time."""
-    try:
-        return partial(pickle.loads, pickle.dumps(value))
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return partial(copy.deepcopy, value)
 
 
 def _list_choices_for_interpolations() -> None:

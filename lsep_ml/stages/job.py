@@ -24,7 +24,13 @@ from lsep_ml.models.batch_norm import sync_batch_norm
 from lsep_ml.predictors import Predictor
 from lsep_ml.processes.group import ALONE, Processes, join_processes, started_by_launcher
 from lsep_ml.runs.files import STORE
-from lsep_ml.stages.completion import constrained, with_label_groups, with_max_count, with_preprocessing
+from lsep_ml.stages.completion import (
+    constrained,
+    with_given_features,
+    with_label_groups,
+    with_max_count,
+    with_preprocessing,
+)
 from lsep_ml.stages.job_data import DividedFirst, build_data, check_soft_targets, check_whole, divided_first
 from lsep_ml.stages.network import Training
 from lsep_ml.stages.predictor import check_predictor
@@ -41,7 +47,7 @@ from lsep_ml.store.sections import PREDICTION_SECTIONS, config_sections
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.path import Solving
 from lsep_ml.training.progress import quiet_lightning
-from lsep_ml.training.recipe import Computing, Loss, Objective, Optimisation
+from lsep_ml.training.recipe import Computing, Loss, Objective, Optimisation, plain
 from lsep_ml.training.resume import Saving
 
 log = logging.getLogger(__name__)
@@ -229,22 +235,9 @@ def with_current_names(config: DictConfig) -> DictConfig:
     return config if renamed == plain else OmegaConf.create(renamed)
 
 
-def with_given_features(config: DictConfig, width: int | None) -> DictConfig:
-    """Return the configuration with the number of features that the data have in the place of images in
-    `model=given`."""
-    if width is None:
-        return config
-    if "width" not in config.model or config.names.model != "given":
-        raise ValueError(
-            f"data={config.names.data} has features in the place of images, which model={config.names.model} does not "
-            "take: model=given"
-        )
-    return cast(DictConfig, OmegaConf.merge(config, {"model": {"width": width}}))
-
-
 def build_loss(config: DictConfig, train: Split) -> Loss:
     """Give the loss of `config`, with the class counts of the training images where it takes them."""
-    loss: Loss = instantiate(config.loss)
+    loss = plain(instantiate(config.loss))
 
     def counts() -> ClassCounts:
         of_rows = [

@@ -19,7 +19,7 @@ Gather = Callable[[Any], list[Any]]
 """A value -> every process's, in the order of their ranks."""
 
 
-def _plain(function: Loss) -> Loss:
+def plain(function: Loss) -> Loss:
     """Return a partial that Hydra made as one of Python's, the same: Hydra's takes as long as a loss over each call."""
     if not isinstance(function, partial):
         return function
@@ -53,8 +53,8 @@ class Objective:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "loss", _plain(self.loss))
-        object.__setattr__(self, "diagnostics", {key: _plain(each) for key, each in self.diagnostics.items()})
+        object.__setattr__(self, "loss", plain(self.loss))
+        object.__setattr__(self, "diagnostics", {key: plain(each) for key, each in self.diagnostics.items()})
         if self.label_smoothing and not smooths_labels(self.loss):
             raise ValueError(
                 f"training.label_smoothing={self.label_smoothing}: loss={self.name} has no meaning for targets between "

@@ -33,6 +33,7 @@ def test_class_counts_are_those_of_the_known_training_entries() -> None:
     assert torch.equal(found, losses.ldam_loss(scores, of_one, class_counts=counts))
     config.loss._target_ = "lsep_ml.losses.zlpr_loss"
     assert build_loss(config, split)(scores, of_one) == losses.zlpr_loss(scores, of_one)
+    assert type(build_loss(config, split)) is partial
     config.loss.update({"_target_": "lsep_ml.losses.bce_loss", "pos_weight": [2, 3]})
     expected = losses.bce_loss(scores, of_one, pos_weight=[2.0, 3.0])
     assert build_loss(config, split)(scores, of_one) == expected
