@@ -39,11 +39,16 @@ def _texts(folder: Folder) -> dict[str, str]:
     return {text.lower(): text for text in folder.of_suffix(".txt")}
 
 
+def _yaml(path: Path) -> Any:
+    """Read YAML all of whose values are texts: no, off and 1.0 are names."""
+    return yaml.BaseLoader(read_text(path)).get_single_data()
+
+
 def _names_in(path: Path) -> Any:
     if path.suffix.lower() not in (".yaml", ".yml"):
         return [line.strip() for line in read_text(path).splitlines() if line.strip()]
     try:
-        content = yaml.load(read_text(path), yaml.BaseLoader)  # all are texts: no, off and 1.0 are names
+        content = _yaml(path)
     except (yaml.YAMLError, DataError):
         return None
     return content.get("names") if isinstance(content, dict) else None
@@ -91,7 +96,7 @@ def _read(folder: Folder, file: str) -> Listed:
 
 def _lists(folder: Folder, path: Path) -> list[str]:
     """Return the text files with the images of the splits that the YAML file names."""
-    content = yaml.load(read_text(path), yaml.BaseLoader) if path.suffix.lower() in (".yaml", ".yml") else {}
+    content = _yaml(path) if path.suffix.lower() in (".yaml", ".yml") else {}
     named = {str(content.get(split) or "").rpartition("/")[2] for split in ("train", "val", "test")}
     return [text for text in folder.of_suffix(".txt") if text.rpartition("/")[2] in named]
 
