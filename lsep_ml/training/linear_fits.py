@@ -20,22 +20,26 @@ _STEPS, _WIDEST = (0, -1, -2), 12
 """Weight decays are 10^(step / 2): the steps tried first, and how far from 0 they may go."""
 
 _COLUMNS = 256  # labels of the fits that are solved together; products with more of them are no faster
+_IN_MEMORY = 2  # of what is solved together
 
 Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 """keep(name, make): what `make` made before under this name, tensors and plain data, or makes now."""
 
 
-def last_kept() -> Keep:
-    """Return what keeps the last of what was made, in memory."""
-    last: dict[str, dict[str, Any]] = {}
+def newest_kept(keep: Keep) -> Keep:
+    """Return what keeps the newest of what `keep` gives in memory too: a cross-fit asks for fits again and again, now
+    without one fold, now without two."""
+    newest: dict[str, dict[str, Any]] = {}
 
-    def keep(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        if name not in last:
-            last.clear()
-            last[name] = make()
-        return last[name]
+    def kept(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if name not in newest:
+            made = keep(name, make)
+            while len(newest) >= _IN_MEMORY:
+                del newest[next(iter(newest))]
+            newest[name] = made
+        return newest[name]
 
-    return keep
+    return kept
 
 
 class Fitted(NamedTuple):
@@ -48,21 +52,21 @@ class Fitted(NamedTuple):
 class LinearFits:
     """Fits of linear thresholds like `decision`, fitted or not, on `rows` without some folds.
 
-    Features are standardised on all rows. keep: where fits are found again by later calls; None: the last of them in
-    memory. share: where the features on their axes are, for fits on other scores; by default nowhere. processes: they
-    choose the weight decay together.
+    Features are standardised on all rows. keep: where fits are found again by later calls; the newest are in memory
+    too, and by default nowhere else. share: where the features on their axes are, for fits on other scores; by default
+    nowhere. processes: they choose the weight decay together.
     """
 
     def __init__(
         self,
         decision: LinearThresholds,
         rows: Rows,
-        keep: Keep | None = None,
+        keep: Keep = lambda name, make: make(),
         share: Share = lambda make: make(),
         processes: Processes = ALONE,
     ) -> None:
         self.rows, self.share, self.processes = rows, share, processes
-        self.keep = last_kept() if keep is None else keep
+        self.keep = newest_kept(keep)
         self._decision = copy.deepcopy(decision)
 
     @cached_property
