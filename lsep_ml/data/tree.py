@@ -62,9 +62,9 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: it is missing or unreadable, or in another encoding; names the line.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise DataError(f"{path}: no such file; {GUIDE}")
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise DataError(f"{path}: no such file; {GUIDE}")
         content = path.read_bytes()
         return content.decode("utf-16" if content.startswith(UTF_16) else "utf-8-sig")
     except OSError as error:

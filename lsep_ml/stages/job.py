@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -52,7 +53,7 @@ from lsep_ml.training.resume import Saving
 
 log = logging.getLogger(__name__)
 
-_ALONE: Shared[tuple[Callable[..., Trainer], Processes, torch.device]] = Shared(1)
+_DEVICE: Shared[torch.device] = Shared(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,18 +205,19 @@ def build_job(config: DictConfig) -> Job:
 
 
 def _joined(config: DictConfig) -> tuple[Callable[..., Trainer], Processes, torch.device]:
-    """Return what `join_processes` returns; a job of a sweep by itself finds what the one before it has."""
-
-    def join() -> tuple[Callable[..., Trainer], Processes, torch.device]:
-        return join_processes(
-            instantiate(config.trainer),
-            unused=config.training.frozen_epochs > 0
-            or (config.training.probe and config.model.get("head", "linear") != "linear")
-            or config.model.get("pool", "trained") != "trained",
-        )
-
+    """Return what `join_processes` returns; a job of a sweep by itself finds the device that the one before it has."""
+    trainer = instantiate(config.trainer)
+    join = partial(
+        join_processes,
+        trainer,
+        unused=config.training.frozen_epochs > 0
+        or (config.training.probe and config.model.get("head", "linear") != "linear")
+        or config.model.get("pool", "trained") != "trained",
+    )
+    if started_by_launcher():
+        return join()
     options = OmegaConf.to_container(config.trainer, resolve=True)
-    return join() if started_by_launcher() else _ALONE.get(options, join)
+    return trainer, ALONE, _DEVICE.get(options, lambda: join()[2])
 
 
 def take_published_rows(network: Network, label_names: Sequence[str]) -> None:

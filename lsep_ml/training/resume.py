@@ -204,12 +204,11 @@ class Checkpoints(States):
 
 
 _SEEDS = 256
-"""Steps whose seeds are made at once: one alone takes as long as a small layer."""
+"""Steps of an epoch whose seeds are made at once: one alone takes as long as a small layer."""
 
 
 @lru_cache(maxsize=1)
-def _seeds(seed: int, epoch: int, first: int, rank: int) -> list[int]:
-    steps = range(first, first + _SEEDS)
+def _seeds(seed: int, epoch: int, steps: range, rank: int) -> list[int]:
     sequences = (np.random.SeedSequence((seed, epoch, step, rank)) for step in steps)
     return [int(sequence.generate_state(1, np.uint64)[0]) for sequence in sequences]
 
@@ -226,8 +225,9 @@ class StepSeed(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        block, place = divmod(batch_idx, _SEEDS)
-        seed = _seeds(self.seed, trainer.current_epoch, block * _SEEDS, trainer.global_rank)[place]
+        first = batch_idx - batch_idx % _SEEDS
+        steps = range(first, min(first + _SEEDS, int(trainer.num_training_batches)))
+        seed = _seeds(self.seed, trainer.current_epoch, steps, trainer.global_rank)[batch_idx - first]
         # torch.manual_seed does this for every kind of device, and takes longer than a small step to note it for those
         # that are not in use.
         torch.default_generator.manual_seed(seed)

@@ -20,6 +20,7 @@ from lsep_ml.runs.files import HISTORY
 from lsep_ml.runs.history import read_history
 from lsep_ml.stages.job import Job, build_job
 from lsep_ml.stages.network import train_prediction
+from lsep_ml.stages.sweep import FOLDER
 from lsep_ml.store.entries import Entry
 from lsep_ml.store.keys import identity_of
 from lsep_ml.store.sections import AT_FIRST
@@ -46,6 +47,15 @@ def train(output: Path, *overrides: str) -> tuple[Job, Entry]:
     rows: list[dict[str, Any]] = []
     entry = train_prediction(job.store, job.made_by, job.network, job.training, job.data, rows.append)
     return job, entry
+
+
+def test_jobs_of_a_sweep_share_no_part_of_their_trainer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
+    options = "+trainer.profiler._target_=pytorch_lightning.profilers.SimpleProfiler"
+    first, second = (build_job(compose_here(tmp_path, *TINY, options)[0]).training.trainer for _ in range(2))
+    assert first.keywords["profiler"] is not second.keywords["profiler"]
 
 
 def loss_of(loss: str, scores: Tensor, batch: Any) -> Tensor:

@@ -170,7 +170,7 @@ def test_a_step_draws_as_after_torch_manual_seed_which_it_does_not_call(
     monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     device = SimpleNamespace(root_device=torch.device("cpu"))
-    trainer = SimpleNamespace(current_epoch=2, global_rank=1, strategy=device)
+    trainer = SimpleNamespace(current_epoch=2, global_rank=1, num_training_batches=301, strategy=device)
     with torch.random.fork_rng(devices=[]):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "manual_seed", None)
@@ -178,3 +178,14 @@ def test_a_step_draws_as_after_torch_manual_seed_which_it_does_not_call(
         drawn = torch.rand(5)
         torch.manual_seed(int(np.random.SeedSequence((3, 2, step, 1)).generate_state(1, np.uint64)[0]))
         assert torch.equal(torch.rand(5), drawn)
+
+
+def test_no_seeds_are_made_of_steps_that_an_epoch_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, sequence = [], np.random.SeedSequence
+    monkeypatch.setattr(np.random, "SeedSequence", lambda words: made.append(words) or sequence(words))
+    device = SimpleNamespace(root_device=torch.device("cpu"))
+    trainer = SimpleNamespace(current_epoch=0, global_rank=0, num_training_batches=3, strategy=device)
+    with torch.random.fork_rng(devices=[]):
+        for step in range(3):
+            StepSeed(4).on_train_batch_start(trainer, None, None, step)
+    assert made == [(4, 0, step, 0) for step in range(3)]

@@ -8,6 +8,7 @@ from own_trees import IMAGES, NAMES, SPLITS, TRUTH, labels_of, splits_of, unknow
 
 from lsep_ml.data import DataError
 from lsep_ml.data.sources.own import own_annotations
+from lsep_ml.data.tree import read_text
 
 ROWS = range(IMAGES)
 FOLDERS = {"train": "train", "val": "valid", "test": "test"}
@@ -448,6 +449,11 @@ def test_pipes_and_links_to_nothing_are_no_labels(tmp_path):
     (tmp_path / "labels.csv").unlink()
     with pytest.raises(DataError, match=r"nothing that could hold labels .* no such file"):
         own_annotations(tmp_path)
+
+
+def test_a_text_that_the_system_refuses_to_look_at_is_an_error_of_the_data(tmp_path):
+    with pytest.raises(DataError, match=r"\.csv: File name too long"):
+        read_text(tmp_path / f"{'x' * 300}.csv")
 
 
 def test_two_formats_are_refused_with_their_files(tmp_path):
