@@ -48,7 +48,7 @@ from lsep_ml.store.sections import PREDICTION_SECTIONS, config_sections
 from lsep_ml.training.label_prediction import LabelPrediction
 from lsep_ml.training.path import Solving
 from lsep_ml.training.progress import quiet_lightning
-from lsep_ml.training.recipe import Computing, Loss, Objective, Optimisation, plain
+from lsep_ml.training.recipe import Computing, Loss, Objective, Optimisation
 from lsep_ml.training.resume import Saving
 
 log = logging.getLogger(__name__)
@@ -237,9 +237,15 @@ def with_current_names(config: DictConfig) -> DictConfig:
     return config if renamed == plain else OmegaConf.create(renamed)
 
 
+def _function(config: DictConfig) -> Loss:
+    """Build a function of scores, its options bound by Python: over Hydra's partials a call takes as long as a loss."""
+    built = instantiate(config)
+    return partial(built.func, *built.args, **built.keywords) if isinstance(built, partial) else built
+
+
 def build_loss(config: DictConfig, train: Split) -> Loss:
     """Give the loss of `config`, with the class counts of the training images where it takes them."""
-    loss = plain(instantiate(config.loss))
+    loss = _function(config.loss)
 
     def counts() -> ClassCounts:
         of_rows = [
@@ -269,11 +275,11 @@ def build_prediction(
     """
     training = config.training
     objective = Objective(
-        loss or instantiate(config.loss),
+        loss or _function(config.loss),
         config.names.loss,
         decision,
         1.0 if decision is None else training.decision_weight,
-        instantiate(config.diagnostics),
+        {name: _function(counted) for name, counted in config.diagnostics.items()},
         training.label_smoothing,
     )
     optimisation = Optimisation(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -17,13 +16,6 @@ from lsep_ml.losses import compares_images, smoothed, smooths_labels
 Loss = Callable[..., Tensor]
 Gather = Callable[[Any], list[Any]]
 """A value -> every process's, in the order of their ranks."""
-
-
-def plain(function: Loss) -> Loss:
-    """Return a partial that Hydra made as one of Python's, the same: Hydra's takes as long as a loss over each call."""
-    if not isinstance(function, partial):
-        return function
-    return partial(function.func, *function.args, **function.keywords)
 
 
 @dataclass(frozen=True)
@@ -53,8 +45,6 @@ class Objective:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "loss", plain(self.loss))
-        object.__setattr__(self, "diagnostics", {key: plain(each) for key, each in self.diagnostics.items()})
         if self.label_smoothing and not smooths_labels(self.loss):
             raise ValueError(
                 f"training.label_smoothing={self.label_smoothing}: loss={self.name} has no meaning for targets between "

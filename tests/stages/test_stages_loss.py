@@ -5,13 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from lsep_ml import losses
 from lsep_ml.data.data_set import Split
 from lsep_ml.stages.job import build_loss
-from lsep_ml.training.recipe import Objective
 
 
 def test_class_counts_are_those_of_the_known_training_entries() -> None:
@@ -40,15 +38,3 @@ def test_class_counts_are_those_of_the_known_training_entries() -> None:
     config.loss.pos_weight = [2, 3, 4]
     with pytest.raises(ValueError, match="pos_weight: 3 numbers, scores have 2 labels"):
         build_loss(config, split)
-
-
-def test_a_training_calls_its_loss_without_hydra() -> None:
-    config = OmegaConf.create({"_target_": "lsep_ml.losses.lsep_loss", "_partial_": True, "temperature": 4.0})
-    objective = Objective(instantiate(config), "lsep", diagnostics={"same": instantiate(config)})
-    for function in (objective.loss, objective.diagnostics["same"]):
-        assert type(function) is partial
-        assert (function.func, function.args, function.keywords) == (
-            losses.lsep_loss,
-            (),
-            {"temperature": 4.0},
-        )

@@ -1,6 +1,7 @@
 """The training recipe from configuration to result: against loops by hand, its refusals, and what later stages read."""
 
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,13 @@ def test_jobs_of_a_sweep_share_no_part_of_their_trainer(
     options = "+trainer.profiler._target_=pytorch_lightning.profilers.SimpleProfiler"
     first, second = (build_job(compose_here(tmp_path, *TINY, options)[0]).training.trainer for _ in range(2))
     assert first.keywords["profiler"] is not second.keywords["profiler"]
+
+
+def test_a_training_calls_its_loss_without_hydra(tmp_path: Path) -> None:
+    objective = build_job(compose_here(tmp_path, *TINY, "loss=bpmll")[0]).training.module.objective
+    assert objective.diagnostics
+    for function in (objective.loss, *objective.diagnostics.values()):
+        assert type(function) is partial
 
 
 def loss_of(loss: str, scores: Tensor, batch: Any) -> Tensor:
