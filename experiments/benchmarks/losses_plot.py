@@ -14,6 +14,7 @@ LINES = {
     ("ours", "softmax"): ("softmax", "#009E73", "-", "^"),
     ("ours", "ranking"): ("ranking", "#0072B2", "-", "D"),
     ("ours", "warp"): ("WARP", "#CC79A7", "-", "v"),
+    ("ours", "two_way"): ("two-way", "#56B4E9", "-", "P"),
     ("ours", "asl"): ("ASL", "0.55", "-", "x"),
     ("rivals", "lsep, K x K"): ("LSEP over all pairs", "#D55E00", "--", "o"),
     ("rivals", "ranking, K x K"): ("ranking over all pairs", "#0072B2", "--", "D"),
