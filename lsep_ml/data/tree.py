@@ -77,7 +77,7 @@ def read_text(path: Path) -> str:
         ) from error
 
 
-def read_json(path: Path) -> Any:
+def parse_json(path: Path) -> Any:
     """Read the JSON in `path`; raises as `read_text` does, and a DataError where it is none."""
     try:
         return json.loads(read_text(path))

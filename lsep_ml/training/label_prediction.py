@@ -235,6 +235,7 @@ class LabelPrediction(LightningModule):
         self.log_dict({key: torch.tensor(value, dtype=torch.float64) for key, value in values.items()})
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        # As the optimizer's own does, in less than half the time.
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None

@@ -82,7 +82,7 @@ class LinearProblem:
             yield decision
 
     def solve(
-        self, chosen: Sequence[Bools], weight_decay: float, starts: Sequence["LinearFit"] | None = None
+        self, chosen: Sequence[Bools], weight_decay: float, starts: Sequence[LinearFit] | None = None
     ) -> list[LinearFit]:
         """Minimise over each of several choices of rows, from scratch or from other minima.
 
@@ -251,9 +251,8 @@ class _Objectives:
                 of_bias.index_add_(0, of, wrong.sum(2), alpha=-1)
                 of_scale.index_add_(0, of, torch.mv(wrong.flatten(1), scores.flatten())[:, None])
                 sums.addmm_(wrong.flatten(0, 1), inputs, alpha=-1)
-            for number, part in zip(
-                of.tolist(), sums.view(len(of), -1), strict=True
-            ):  # faster than index_add_
+            # faster than index_add_
+            for number, part in zip(of.tolist(), sums.view(len(of), -1), strict=True):
                 of_weight[number] += part
         slopes *= self._share[:, None]
         of_weight += 2 * self.weight_decay * weight.flatten(1)

@@ -21,7 +21,7 @@ from lsep_ml.data.sources.own.listed import (
     image_notes,
 )
 from lsep_ml.data.sources.own.paths import split_of_file
-from lsep_ml.data.tree import beginning, read_json
+from lsep_ml.data.tree import beginning, parse_json
 
 DEPTH = 3
 SECTIONS = ("images", "categories")
@@ -130,7 +130,7 @@ def _read(folder: Folder, files: Sequence[str]) -> Listed:
 
 
 def _content(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    content = parse_json(path)
     if isinstance(content.get("items"), list) and isinstance(content.get("categories"), dict):
         content = _of_datumaro(path, content)
     for section in SECTIONS:

@@ -12,7 +12,7 @@ from lsep_ml.data.sources.own.cells import names_in
 from lsep_ml.data.sources.own.folder import Folder
 from lsep_ml.data.sources.own.listed import Candidate, Listed, Options, image_notes, label_lists
 from lsep_ml.data.sources.own.paths import stem_of
-from lsep_ml.data.tree import SUFFIXES, beginning, read_json
+from lsep_ml.data.tree import SUFFIXES, beginning, parse_json
 
 DEPTH = 3
 BY_IMAGE = re.compile(
@@ -97,7 +97,7 @@ def _read(folder: Folder, file: str, name: str, read: Callable[[dict[str, Any], 
 
 
 def _content(path: Path) -> dict[str, Any]:
-    content = read_json(path)
+    content = parse_json(path)
     if not isinstance(content, dict):
         raise DataError(f"{path}: a JSON {type(content).__name__}, not an object")
     return content

@@ -20,7 +20,7 @@ from lsep_ml.data.sources.own.listed import (
     image_notes,
     label_lists,
 )
-from lsep_ml.data.tree import beginning, read_json, read_xml
+from lsep_ml.data.tree import beginning, parse_json, read_xml
 
 DEPTH = 2
 CANCELLED = "cancelled annotations"
@@ -156,7 +156,7 @@ def _with_unknown(listed: Listed, entries: list[tuple[int, str]]) -> Listed:
 
 
 def _tasks(path: Path) -> list[dict[str, Any]]:
-    tasks = read_json(path)
+    tasks = parse_json(path)
     for number, task in enumerate(tasks, start=1):
         if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
             raise DataError(f"{path}: task {number} has no data; export tasks as JSON")
