@@ -1,7 +1,6 @@
 """Stage 2: a decision is fitted, or goes on being fitted, by the processes of a job."""
 
 import copy
-import hashlib
 import logging
 import shutil
 import time
@@ -12,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from filelock import FileLock
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -22,14 +20,13 @@ from lsep_ml.decisions import Decision, LearntDecision
 from lsep_ml.decisions.checks import check_fit
 from lsep_ml.decisions.log_odds import LogOddsDecision
 from lsep_ml.files import write_json
-from lsep_ml.metrics.indicator import dense_blocks
 from lsep_ml.processes.group import ALONE, Processes
 from lsep_ml.runs.files import UNFINISHED
 from lsep_ml.stages.extraction import Extraction
 from lsep_ml.stages.fit_rows import FitRows, fits_folds, is_trained
 from lsep_ml.stages.job import Job
 from lsep_ml.stages.judging import Judged, cross_fit
-from lsep_ml.stages.shared import Shared
+from lsep_ml.stages.shared import Shared, digest_of
 from lsep_ml.store.entries import Store
 from lsep_ml.store.keys import (
     DECISION_STATES,
@@ -115,7 +112,7 @@ def stored_fits(store: Store, made_by: dict[str, Any], decision: Decision, rows:
     def share(make: Callable[[], OnAxes]) -> OnAxes:
         if rows.features.nbytes > KEPT:
             return make()
-        return _ON_AXES.get([rows.features.shape, _digest(rows.features)], make)
+        return _ON_AXES.get([rows.features.shape, digest_of(rows.features)], make)
 
     def build(folder: Path) -> dict[str, Any]:
         started = time.perf_counter()
@@ -207,7 +204,9 @@ def _learn_or_share(
     if decision.learns_from_scores:
         train()
         return
-    arrays = [None if array is None else _digest(array) for array in (rows.targets, rows.features, rows.mask)]
+    arrays = [
+        None if array is None else digest_of(array) for array in (rows.targets, rows.features, rows.mask)
+    ]
     built = {name: value for name, value in decision.options().items() if name != "fit_on"}
     fitting = OmegaConf.to_container(config.fitting, resolve=True)
     learnt = _LEARNT.get([type(decision).__name__, built, fitting, config.seed, arrays], train)
@@ -217,11 +216,3 @@ def _learn_or_share(
             on_epoch(epoch, loss)
         decision.load_state_dict(learnt.state)
         warn(decision.eval(), decision.problems(rows.scores, rows.features))
-
-
-def _digest(matrix: Any) -> str:
-    """Return the SHA-256 (hex) of a matrix's entries, a sparse one's as those of the dense one."""
-    digest = hashlib.sha256()
-    for (block,) in dense_blocks(matrix):
-        digest.update(np.ascontiguousarray(block).data)
-    return digest.hexdigest()

@@ -1,6 +1,5 @@
 """The end of a run: the label sets of validation and test, and what they are worth."""
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from lsep_ml.metrics.indicator import SparseIndicator
 from lsep_ml.stages.extraction import Extraction, SplitArrays
 from lsep_ml.stages.judging import Judged, log_odds_of, shortened, together
 from lsep_ml.stages.scores import fixed_batches
+from lsep_ml.stages.shared import Shared, digest_of
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +36,8 @@ LARGE, FEW = 10**8, 100
 """Test entries (images x labels) from which on intervals come from few bootstrap samples, and ranking metrics have
 none."""
 
-_OF_A_RUN = 3  # metrics of validation and test, and their intervals on test
-_RANKED: dict[tuple[str, bytes], Any] = {}
-"""What was computed from the scores that this process saw last, by its name and a hash of what it is made from."""
+_RANKED: Shared[Any] = Shared(3)
+"""Ranking metrics of validation and of test, and their intervals on test."""
 
 
 @dataclass(frozen=True)
@@ -132,20 +131,12 @@ def _intervals(test: SplitOutcome) -> Intervals:
 
 
 def _once(ranking: Callable[..., T], scores: np.ndarray, targets: Any, mask: Any) -> T:
-    """Return what `ranking` gives, or gave before for the same arrays: jobs that differ in their decision have the same
-    scores."""
+    """Return what `ranking` gives; jobs of a sweep that differ in their decision have the same scores, and share it."""
     if scores.size >= LARGE or isinstance(targets, SparseIndicator):
         return ranking(scores, targets, mask)
-    digest = hashlib.sha256()
-    for array in (scores, targets, *(() if mask is None else (mask,))):
-        digest.update(f"{array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
-    key = ranking.__name__, digest.digest()
-    if key not in _RANKED:
-        while len(_RANKED) >= _OF_A_RUN:
-            del _RANKED[next(iter(_RANKED))]
-        _RANKED[key] = ranking(scores, targets, mask)
-    found: T = _RANKED[key]
+    arrays = [scores, targets, *(() if mask is None else (mask,))]
+    made_by = [ranking.__name__, *([str(each.dtype), each.shape, digest_of(each)] for each in arrays)]
+    found: T = _RANKED.get(made_by, lambda: ranking(scores, targets, mask))
     return found
 
 

@@ -1,10 +1,14 @@
 """What the jobs of a sweep share that run in one process, one after the other: it stays in memory."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from lsep_ml.files import content_hash
+from lsep_ml.metrics.indicator import dense_blocks
 from lsep_ml.stages.sweep import FOLDER
 
 T = TypeVar("T")
@@ -32,3 +36,11 @@ class Shared(Generic[T]):
                 del self._made[next(iter(self._made))]
             self._made[key] = make()
         return self._made[key]
+
+
+def digest_of(matrix: Any) -> str:
+    """Return the SHA-256 (hex) of a matrix's entries, a sparse one's as those of the dense one."""
+    digest = hashlib.sha256()
+    for (block,) in dense_blocks(matrix):
+        digest.update(np.ascontiguousarray(block).data)
+    return digest.hexdigest()

@@ -19,7 +19,7 @@ from lsep_ml.metrics.functional import count_label_sets, label_set_metrics
 from lsep_ml.runs.arrays import write_predictions
 from lsep_ml.runs.record import read_record, write_record
 from lsep_ml.stages.composing import compose_once
-from lsep_ml.stages.evaluation import _OF_A_RUN, _RANKED, _once
+from lsep_ml.stages.evaluation import _RANKED, _once
 from lsep_ml.stages.job import build_job
 from lsep_ml.stages.job_data import build_data
 from lsep_ml.stages.results import _Thumbnails
@@ -281,7 +281,10 @@ def test_a_thumbnail_is_made_once_of_the_same_images() -> None:
     assert one.asked == [1, 2, 5, 2]
 
 
-def test_intervals_of_the_same_scores_are_the_same_and_of_others_their_own() -> None:
+def test_intervals_of_the_same_scores_are_the_same_and_of_others_their_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(FOLDER, str(tmp_path))
     rng = np.random.default_rng(0)
     targets = rng.random((30, 3)) < 0.5
     mask = rng.random((30, 3)) < 0.9
@@ -297,4 +300,4 @@ def test_intervals_of_the_same_scores_are_the_same_and_of_others_their_own() -> 
             expected = ranking(*given)
             assert _once(ranking, *given) == expected
             assert _once(ranking, *again) is _once(ranking, *given)
-    assert len(_RANKED) == _OF_A_RUN
+    assert len(_RANKED._made) == 3  # metrics of validation and of test, and intervals on test
